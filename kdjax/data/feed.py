@@ -1,0 +1,117 @@
+"""What each step is fed: rows of arrays that live on the device, or the examples themselves.
+
+Both modes give the same batches in the same order. A feed holds `steps` batches: each of its arrays
+is [steps, rows of this process, ...].
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+import grain
+import jax
+import numpy as np
+from jaxtyping import Int64, UInt32
+
+from kdjax.data.dataset import Dataset
+from kdjax.data.order import rows_at
+from kdjax.types import Batch, PyTree
+
+Feed: TypeAlias = Mapping[str, np.ndarray]
+Join: TypeAlias = Callable[[UInt32[np.ndarray, " b"], UInt32[np.ndarray, " b"]], Feed]
+"""`(ids, epochs) -> more arrays of the batch`, such as a teacher's logits."""
+
+
+def chunks(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Runs of at most `size` steps that end at multiples of `size`, and the last at `stop`."""
+    while start < stop:
+        end = min(stop, (start // size + 1) * size)
+        yield start, end
+        start = end
+
+
+def _positions(step: int, batch: int, share: slice) -> Int64[np.ndarray, " rows"]:
+    return np.arange(step * batch, (step + 1) * batch)[share]
+
+
+def resident_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    """What lives on the device: all examples, by row."""
+    return {"id": dataset.ids, "image": dataset.images(), "label": dataset.labels}
+
+
+def resident_feeds(
+    n: int, *, seed: int, batch: int, share: slice, start: int, stop: int, dispatch_steps: int
+) -> Iterator[tuple[int, Feed]]:
+    """`(step after it, {"row": int32, "epoch": uint32})`: rows to look up on the device.
+
+    Args:
+      n: examples of the dataset.
+      seed: of the order.
+      batch: examples of a step, over all processes.
+      share: this process's rows of a batch.
+      start: first step.
+      stop: step to stop before.
+      dispatch_steps: steps of a feed; feeds end at multiples of it.
+    """
+    for first, end in chunks(start, stop, dispatch_steps):
+        found = [
+            rows_at(_positions(step, batch, share), n=n, seed=seed) for step in range(first, end)
+        ]
+        rows, epochs = (np.stack(part) for part in zip(*found, strict=True))
+        yield end, {"row": rows.astype(np.int32), "epoch": epochs}
+
+
+class _Steps:
+    """Random access to batches by step: what grain's workers read."""
+
+    def __init__(self, dataset: Dataset, *, seed: int, batch: int, share: slice, stop: int, join):
+        self._dataset, self._seed, self._batch = dataset, seed, batch
+        self._share, self._stop, self._join = share, stop, join
+
+    def __len__(self) -> int:
+        return self._stop
+
+    def __getitem__(self, step: int) -> Feed:
+        positions = _positions(int(step), self._batch, self._share)
+        rows, epochs = rows_at(positions, n=len(self._dataset), seed=self._seed)
+        ids = self._dataset.ids[rows]
+        return {
+            "id": ids,
+            "image": self._dataset.read(rows),
+            "label": self._dataset.labels[rows],
+            "epoch": epochs,
+            **self._join(ids, epochs),
+        }
+
+
+def stream_feeds(
+    dataset: Dataset,
+    *,
+    seed: int,
+    batch: int,
+    share: slice,
+    start: int,
+    stop: int,
+    dispatch_steps: int,
+    join: Join = lambda ids, epochs: {},
+    threads: int = 8,
+) -> Iterator[tuple[int, Feed]]:
+    """`(step after it, {"id", "image", "label", "epoch"})`, read ahead by `threads` threads.
+
+    The arguments are those of `resident_feeds`; `join` adds arrays to each batch.
+    """
+    steps = _Steps(dataset, seed=seed, batch=batch, share=share, stop=stop, join=join)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    batches = iter(
+        grain.MapDataset.source(steps).slice(slice(start, stop)).to_iter_dataset(options)
+    )
+    for first, end in chunks(start, stop, dispatch_steps):
+        parts = [next(batches) for _ in range(first, end)]
+        yield end, jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+
+def take(resident: PyTree, feed: Batch) -> dict[str, jax.Array]:
+    """On the device: the batch of one step, whichever mode feeds it."""
+    if "row" not in feed:
+        return dict(feed)
+    found = {name: resident[name][feed["row"]] for name in ("id", "image", "label")}
+    return {**found, **feed}

@@ -1,0 +1,106 @@
+"""The convolution that every vision model is made of, and the folding of its normalisation."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdjax.types import PyTree, Variables
+
+_EPSILON = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a model is run; none of it changes what the model is.
+
+    Attributes:
+      dtype: of the activations. Parameters and batch statistics stay float32.
+      axis_name: mapped axis over which batch statistics are synchronised, None in the global view.
+      folded: the normalisations have been folded into their convolutions, see `fold`.
+    """
+
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    folded: bool = False
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias and its BatchNorm; one convolution with bias once folded.
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the square kernel; padded with half of it, as PyTorch's models are.
+      stride: of both spatial axes.
+      compute: see `Compute`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], *, train: bool
+    ) -> Float[Array, "batch out_height out_width features"]:
+        """Normalises with the batch's statistics when training, with the running ones otherwise."""
+        x = nn.Conv(
+            self.features,
+            (self.kernel_size, self.kernel_size),
+            strides=self.stride,
+            padding=self.kernel_size // 2,
+            use_bias=self.compute.folded,
+            dtype=self.compute.dtype,
+            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            name="conv",
+        )(x)
+        if self.compute.folded:
+            return x
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=_EPSILON,
+            dtype=self.compute.dtype,
+            axis_name=self.compute.axis_name,
+            name="norm",
+        )(x)
+
+
+def fold(variables: Variables) -> dict[str, PyTree]:
+    """Folds the BatchNorm of every `ConvNorm` into its convolution.
+
+    `conv(x) * s + (bias - mean * s)` with `s = scale / sqrt(var + epsilon)` is one convolution
+    whose kernel is scaled per output channel, so zeros of a pruned kernel stay zeros. The result is
+    what the same model with `Compute(folded=True)` takes, and has no `batch_stats`.
+
+    Args:
+      variables: `{"params": ..., "batch_stats": ...}` of a model made of `ConvNorm`.
+
+    Raises:
+      ValueError: statistics are left that belong to no `ConvNorm`.
+    """
+    left: list[str] = []
+
+    def walk(params: Mapping[str, Any], stats: Mapping[str, Any], path: str) -> dict[str, Any]:
+        if "conv" in params and "norm" in params:
+            norm, moments = params["norm"], stats["norm"]
+            scale = norm["scale"] / jnp.sqrt(moments["var"] + _EPSILON)
+            kernel = params["conv"]["kernel"] * scale.reshape(1, 1, 1, -1)
+            return {"conv": {"kernel": kernel, "bias": norm["bias"] - moments["mean"] * scale}}
+        if "mean" in stats:
+            left.append(path)
+        return {
+            name: walk(child, stats.get(name, {}), f"{path}/{name}")
+            if isinstance(child, Mapping)
+            else child
+            for name, child in params.items()
+        }
+
+    params = walk(variables["params"], variables.get("batch_stats", {}), "")
+    if left:
+        raise ValueError(f"normalisations that follow no convolution cannot be folded: {left}")
+    return {"params": params}

@@ -1,0 +1,71 @@
+"""What sits on an encoder: a linear classifier, or the projector of a contrastive method."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdjax.models.blocks import Compute
+
+
+class Projector(nn.Module):
+    """MLP with BatchNorm and ReLU between its layers, none after the last.
+
+    Attributes:
+      widths: output sizes of the layers.
+      compute: see `Compute`.
+
+    Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, sec. 4.2.
+    """
+
+    widths: Sequence[int]
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "batch dim"], *, train: bool
+    ) -> Float[Array, "batch out"]:
+        """The projections, float32."""
+        x = features.astype(self.compute.dtype)
+        for i, width in enumerate(self.widths[:-1]):
+            x = nn.Dense(width, use_bias=False, dtype=self.compute.dtype, name=f"dense{i}")(x)
+            x = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                dtype=self.compute.dtype,
+                axis_name=self.compute.axis_name,
+                name=f"norm{i}",
+            )(x)
+            x = nn.relu(x)
+        x = nn.Dense(
+            self.widths[-1], dtype=self.compute.dtype, name=f"dense{len(self.widths) - 1}"
+        )(x)
+        return x.astype(jnp.float32)
+
+
+class Classifier(nn.Module):
+    """An encoder and a linear layer. Gives `features` [batch, dim] and `logits` [batch, classes]."""
+
+    encoder: nn.Module
+    classes: int
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "batch height width channel"], *, train: bool):
+        """A dict of named outputs, float32."""
+        features = self.encoder(image, train=train)
+        logits = nn.Dense(self.classes, name="classifier")(features)
+        return {"features": features, "logits": logits}
+
+
+class Contrastive(nn.Module):
+    """An encoder and a projector. Gives `features` and `projections`, [batch, dim] each."""
+
+    encoder: nn.Module
+    projector: nn.Module
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "batch height width channel"], *, train: bool):
+        """A dict of named outputs, float32."""
+        features = self.encoder(image, train=train)
+        return {"features": features, "projections": self.projector(features, train=train)}

@@ -1,0 +1,108 @@
+"""Residual networks for small images: the family of the CIFAR distillation tables, and ResNet-18.
+
+Channels-last, post-activation, projection shortcuts (1x1 convolution and BatchNorm). Which block has
+a projection is stated, never found by comparing widths, so that a shrunk network keeps its structure.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdjax.models.blocks import Compute, ConvNorm
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut.
+
+    Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, fig. 2.
+    """
+
+    width: int
+    stride: int
+    project: bool
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], *, train: bool
+    ) -> Float[Array, "batch out_height out_width channels"]:
+        """ReLU of the sum of the two branches."""
+        y = ConvNorm(self.width, stride=self.stride, compute=self.compute, name="first")(
+            x, train=train
+        )
+        y = ConvNorm(self.width, compute=self.compute, name="second")(nn.relu(y), train=train)
+        if self.project:
+            x = ConvNorm(
+                self.width, kernel_size=1, stride=self.stride, compute=self.compute, name="shortcut"
+            )(x, train=train)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A 3x3 stem, stages of `BasicBlock`s, the mean over space.
+
+    Attributes:
+      blocks: blocks of each stage.
+      widths: channels of the stem, then of each stage.
+      project_first: the first block of the first stage has a projection shortcut; the first blocks
+        of later stages, which halve the image, always have one.
+      compute: see `Compute`.
+    """
+
+    blocks: Sequence[int]
+    widths: Sequence[int]
+    project_first: bool = False
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "batch height width channel"], *, train: bool
+    ) -> Float[Array, "batch dim"]:
+        """The features, float32, `dim = widths[-1]`."""
+        stem = ConvNorm(self.widths[0], compute=self.compute, name="stem")
+        x = nn.relu(stem(image.astype(self.compute.dtype), train=train))
+        for stage, (blocks, width) in enumerate(zip(self.blocks, self.widths[1:], strict=True)):
+            for i in range(blocks):
+                x = BasicBlock(
+                    width,
+                    stride=2 if stage > 0 and i == 0 else 1,
+                    project=i == 0 and (stage > 0 or self.project_first),
+                    compute=self.compute,
+                    name=f"stage{stage}_block{i}",
+                )(x, train=train)
+        return x.mean(axis=(1, 2)).astype(jnp.float32)
+
+
+def cifar_resnet(depth: int, *, multiplier: int = 1, compute: Compute = Compute()) -> ResNet:
+    """`resnet{depth}` or `resnet{depth}x{multiplier}` of the CIFAR distillation tables.
+
+    Three stages of `(depth - 2) / 6` blocks. Plain ones have 16, 16, 32, 64 channels; with a
+    multiplier the stem has 32 and the stages `multiplier * (16, 32, 64)`, as in
+    https://github.com/HobbitLong/RepDistiller (so `resnet8x4` is 32, 64, 128, 256).
+
+    Args:
+      depth: 6n + 2: 8, 14, 20, 32, 44, 56, 110.
+      multiplier: of the widths.
+      compute: see `Compute`.
+
+    Raises:
+      ValueError: the depth is not of the form 6n + 2.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"depth must be 6n + 2 (8, 14, 20, 32, 44, 56, 110), not {depth}")
+    stem = 16 if multiplier == 1 else 32
+    stages = tuple(multiplier * width for width in (16, 32, 64))
+    return ResNet(
+        blocks=((depth - 2) // 6,) * 3,
+        widths=(stem, *stages),
+        project_first=stem != stages[0],
+        compute=compute,
+    )
+
+
+def resnet18(*, width: int = 64, compute: Compute = Compute()) -> ResNet:
+    """ResNet-18 with a CIFAR stem: 3x3, stride 1, no max-pooling."""
+    widths = (width, width, 2 * width, 4 * width, 8 * width)
+    return ResNet(blocks=(2, 2, 2, 2), widths=widths, compute=compute)

@@ -1,0 +1,70 @@
+"""Orbax on both sides of a stage: checkpoints of a run under way, and what a finished one leaves."""
+
+import orbax.checkpoint as ocp
+from etils import epath
+from jax import ShapeDtypeStruct, tree_util
+
+from kdjax import tree
+from kdjax.train.state import TrainState
+from kdjax.types import PyTree
+
+
+class Checkpoints:
+    """The newest states of one run; a half-written one is never read.
+
+    Saving is asynchronous: a save is finished when the next begins, or at `close`.
+    """
+
+    def __init__(self, folder: epath.PathLike, *, keep: int = 2):
+        """Opens `folder`, which is made when there is something to save."""
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(epath.Path(folder).absolute(), options=options)
+
+    def latest(self, state: TrainState) -> TrainState:
+        """The newest state, laid out over devices as `state` is; `state` itself when there is none."""
+        step = self._manager.latest_step()
+        if step is None:
+            return state
+        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract(state)))
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Begins to write `state`; the arrays may be donated once this returns."""
+        self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def abstract(pytree: PyTree) -> PyTree:
+    """Shapes, dtypes and shardings in place of arrays."""
+    return tree_util.tree_map(
+        lambda x: ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), pytree
+    )
+
+
+def save_tree(folder: epath.PathLike, pytree: PyTree) -> None:
+    """Writes a pytree of arrays; `folder` must not exist."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(epath.Path(folder).absolute(), pytree)
+
+
+def load_tree(folder: epath.PathLike, expected: PyTree) -> PyTree:
+    """Reads what `save_tree` wrote, strictly.
+
+    Args:
+      folder: as given to `save_tree`.
+      expected: arrays, or shapes and dtypes, in the structure that must be found.
+
+    Raises:
+      ValueError: a leaf is missing, not expected, or of another shape or dtype; the line names the
+        first few.
+    """
+    folder = epath.Path(folder).absolute()
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.metadata(folder).item_metadata.tree
+        if lines := tree.differences(found, expected):
+            more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+            raise ValueError(f"{folder} does not fit the model: {'; '.join(lines[:3])}{more}")
+        return checkpointer.restore(folder, abstract(expected))

@@ -1,0 +1,68 @@
+"""A method is one forward pass and a dict of named, weighted terms."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Key
+
+from kdjax.train.state import TrainState
+from kdjax.types import Batch, PyTree
+
+Outputs: TypeAlias = Mapping[str, Array]
+"""Named outputs of the forward pass: `logits`, `features`, `za`, `zb`, [batch, ...] each."""
+
+Losses: TypeAlias = Float[Array, " batch"] | tuple[Float[Array, " batch"], Bool[Array, " batch"]]
+"""Per-example losses, alone or with the rows that they concern."""
+
+Term: TypeAlias = Callable[[Outputs, Batch], Losses | Float[Array, ""]]
+"""Gives per-example losses, or the scalar of a loss that has no per-example value."""
+
+Forward: TypeAlias = Callable[[PyTree, TrainState, Batch, Key[Array, ""]], tuple[Outputs, PyTree]]
+"""`(params, state, batch, key) -> (outputs, model_state)`."""
+
+Objective: TypeAlias = Callable[
+    [PyTree, TrainState, Batch, Key[Array, ""]],
+    tuple[Float[Array, ""], tuple[PyTree, Mapping[str, Array]]],
+]
+"""`(params, state, batch, key) -> (loss, (model_state, metrics))`."""
+
+
+def weigh(
+    forward: Forward,
+    terms: Mapping[str, tuple[float | optax.Schedule, Term]],
+    *,
+    axis_name: str | None = None,
+) -> Objective:
+    """The weighted sum of the means of named terms, over one forward pass.
+
+    Extending a method is adding an entry to `terms`; each is logged as `loss/<name>`.
+
+    Args:
+      forward: the forward pass.
+      terms: `{"kd": (0.9, term)}`; a weight may be a schedule over the step. A term that concerns
+        some rows only (those with a label, say) returns `(losses, rows)`: its mean is over the
+        chosen rows of the whole batch, on all devices, and zero where none is chosen.
+      axis_name: mapped axis of the batch, None where the batch is already global.
+    """
+
+    def mean(losses: Losses | Float[Array, ""]) -> Float[Array, ""]:
+        if not isinstance(losses, tuple):
+            return losses.mean()
+        losses, rows = losses
+        chosen = rows.sum(dtype=jnp.float32)
+        if axis_name is not None:
+            # The step averages over devices: each must divide by its share of the global count.
+            chosen = lax.pmean(chosen, axis_name)
+        return jnp.where(rows, losses, 0.0).sum() / jnp.maximum(chosen, 1e-6)
+
+    def objective(params, state, batch, key):
+        outputs, model_state = forward(params, state, batch, key)
+        means = {name: mean(term(outputs, batch)) for name, (_, term) in terms.items()}
+        weights = {n: w(state.step) if callable(w) else w for n, (w, _) in terms.items()}
+        loss = sum((weights[name] * mean for name, mean in means.items()), jnp.float32(0))
+        return loss, (model_state, {f"loss/{name}": value for name, value in means.items()})
+
+    return objective

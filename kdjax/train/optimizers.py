@@ -1,0 +1,90 @@
+"""Optimizers and learning-rate schedules of the published protocols, all of them optax's."""
+
+from collections.abc import Sequence
+
+import optax
+
+from kdjax import tree
+
+
+def warmup_cosine(peak: float, *, steps: int, warmup_steps: int = 0) -> optax.Schedule:
+    """Linear from zero to `peak` over `warmup_steps`, then a half cosine to zero at `steps`.
+
+    Reference: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983, eq. 5, one cycle.
+    """
+    if warmup_steps == 0:
+        return optax.cosine_decay_schedule(peak, steps)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, steps)
+
+
+def stairs(peak: float, *, at_steps: Sequence[int], factor: float) -> optax.Schedule:
+    """`peak`, multiplied by `factor` from each step of `at_steps` on."""
+    return optax.piecewise_constant_schedule(peak, dict.fromkeys(at_steps, factor))
+
+
+def sgd(
+    schedule: optax.Schedule,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    decayed: str,
+) -> optax.GradientTransformation:
+    """SGD whose weight decay is added to the gradient, before the momentum, as PyTorch does.
+
+    Args:
+      schedule: learning rate over the step.
+      momentum: decay of the sum of past gradients.
+      nesterov: look ahead along the momentum.
+      weight_decay: factor of the parameter that is added to its gradient.
+      decayed: pattern of the names of the parameters that decay.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=lambda params: tree.match(params, decayed)),
+        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+    )
+
+
+def adamw(
+    schedule: optax.Schedule, *, b1: float, b2: float, weight_decay: float, decayed: str
+) -> optax.GradientTransformation:
+    """AdamW: decay beside the adaptive update.
+
+    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101.
+    """
+    return optax.adamw(
+        schedule,
+        b1=b1,
+        b2=b2,
+        weight_decay=weight_decay,
+        mask=lambda params: tree.match(params, decayed),
+    )
+
+
+def lars(
+    schedule: optax.Schedule,
+    *,
+    momentum: float,
+    trust: float,
+    weight_decay: float,
+    decayed: str,
+) -> optax.GradientTransformation:
+    """LARS: each tensor's step is scaled by the ratio of its norm to its gradient's.
+
+    Parameters that `decayed` leaves out (biases and normalisation, as a rule) neither decay nor are
+    scaled, as in SimCLR.
+
+    Reference: You et al. 2017, https://arxiv.org/abs/1708.03888.
+    """
+
+    def chosen(params):
+        return tree.match(params, decayed)
+
+    return optax.lars(
+        schedule,
+        weight_decay=weight_decay,
+        weight_decay_mask=chosen,
+        trust_coefficient=trust,
+        trust_ratio_mask=chosen,
+        momentum=momentum,
+    )

@@ -1,0 +1,151 @@
+"""Where a step runs: one device, several under `pmap`, or several under a mesh.
+
+Only this module knows. The other parts build their models and losses with `Parallel.axis_name` and
+call what `compile` returns; all three give the same numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from kdjax.types import BadInput, PyTree
+
+AXIS = "data"
+
+
+class Parallel(NamedTuple):
+    """One way of running steps.
+
+    Attributes:
+      axis_name: mapped axis that a step sees, None where it sees the global batch.
+      devices: how many share a batch, over all processes.
+      compile: `run_steps -> compiled`, see `make_run_steps`; the state is donated.
+      feed: host arrays [steps, rows of this process, ...] -> what the compiled function takes.
+      replicate: a tree that every device holds whole.
+    """
+
+    axis_name: str | None
+    devices: int
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]]
+    feed: Callable[[PyTree], PyTree]
+    replicate: Callable[[PyTree], PyTree]
+
+
+def single() -> Parallel:
+    """`jax.jit` on the first device."""
+    device = jax.local_devices()[0]
+    return Parallel(
+        axis_name=None,
+        devices=1,
+        compile=lambda run_steps: jax.jit(run_steps, donate_argnums=0),
+        feed=lambda tree: jax.device_put(tree, device),
+        replicate=lambda tree: jax.device_put(tree, device),
+    )
+
+
+def mapped() -> Parallel:
+    """`jax.pmap` over every device of every process: the default for several."""
+    local, total = jax.local_device_count(), jax.device_count()
+    mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def split(x):
+        return x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])
+
+    def compile(run_steps):
+        # Metrics and state are equal on all devices: `None` keeps one copy a device, without a
+        # leading axis, so that what follows need not know of the devices.
+        return jax.pmap(
+            run_steps,
+            axis_name=AXIS,
+            in_axes=(None, None, 1, None),
+            out_axes=(None, None),
+            donate_argnums=0,
+        )
+
+    return Parallel(
+        axis_name=AXIS,
+        devices=total,
+        compile=compile,
+        feed=lambda tree: jax.tree.map(split, tree),
+        replicate=lambda tree: _replicate(tree, replicated),
+    )
+
+
+def meshed() -> Parallel:
+    """`jax.jit` over a mesh: the global view, the compiler adds the collectives."""
+    devices = jax.devices()
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    rows = NamedSharding(mesh, PartitionSpec(None, AXIS))
+
+    def compile(run_steps):
+        return jax.jit(
+            run_steps,
+            in_shardings=(replicated, replicated, rows, replicated),
+            out_shardings=(replicated, replicated),
+            donate_argnums=0,
+        )
+
+    return Parallel(
+        axis_name=None,
+        devices=len(devices),
+        compile=compile,
+        feed=lambda tree: jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(rows, x), tree
+        ),
+        replicate=lambda tree: _replicate(tree, replicated),
+    )
+
+
+def _replicate(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Every process has the same values; each device gets a whole copy of them."""
+
+    def put(x):
+        if isinstance(x, jax.Array) and x.sharding == sharding:
+            return x
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                put(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(put, tree)
+
+
+def choose(name: str) -> Parallel:
+    """`single`, `pmap`, `mesh`; `auto` is `single` on one device and `pmap` on several.
+
+    Raises:
+      BadInput: the name is none of these.
+    """
+    match name:
+        case "auto":
+            return single() if jax.device_count() == 1 else mapped()
+        case "single":
+            return single()
+        case "pmap":
+            return mapped()
+        case "mesh":
+            return meshed()
+    raise BadInput(f"parallel: {name!r} is not one of auto, single, pmap, mesh")
+
+
+def check_batch(batch: int, parallel: Parallel, *, accumulate: int, field: str) -> None:
+    """Raises `BadInput` where a global batch cannot be shared evenly."""
+    parts = parallel.devices * accumulate
+    if batch % parts:
+        raise BadInput(
+            f"{field}: {batch} examples cannot be shared by {parallel.devices} devices x "
+            f"{accumulate} accumulated parts; take a multiple of {parts}"
+        )
+
+
+def rows_of_process(batch: int) -> slice:
+    """The rows of a global batch that this process reads."""
+    share = batch // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)

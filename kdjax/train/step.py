@@ -1,0 +1,116 @@
+"""The one train step: pure, and not yet compiled."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Key
+
+from kdjax.prune import apply_masks, find_masks
+from kdjax.train.objective import Objective
+from kdjax.train.state import TrainState
+from kdjax.types import Batch, PyTree
+
+Metrics: TypeAlias = Mapping[str, Array]
+TrainStep: TypeAlias = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
+Prepare: TypeAlias = Callable[[PyTree, PyTree, Key[Array, ""]], Batch]
+
+
+def make_train_step(
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    *,
+    ema: float | None = None,
+    accumulate: int = 1,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """`(state, batch, key) -> (state, metrics)`.
+
+    Metrics are scalars: `loss`, each `loss/<term>`, and the L2 norms `norm/grad`, `norm/update`.
+
+    Args:
+      objective: `(params, state, batch, key) -> (loss, (model_state, metrics))`.
+      tx: the optax chain; a mask transform is its last.
+      ema: decay of the average of the parameters. Zeros of a mask are zeros of the average too.
+      accumulate: parts that the batch is cut into, one after the other, for one update of their
+        mean gradient. Batch statistics follow each part, and a loss that couples examples sees one
+        part at a time.
+      axis_name: mapped axis over which gradients, metrics and statistics are averaged, None in the
+        global view.
+
+    The key of an update is folded with the step and the device; the views of an example never
+    depend on it.
+    """
+
+    def gradients(state: TrainState, batch: Batch, key: Key[Array, ""]):
+        value_and_grad = jax.value_and_grad(objective, has_aux=True)
+        (loss, (model_state, metrics)), grads = value_and_grad(state.params, state, batch, key)
+        return model_state, ({"loss": loss, **metrics}, grads)
+
+    def accumulated(state: TrainState, batch: Batch, key: Key[Array, ""]):
+        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+
+        def part(carry, this):
+            i, batch = this
+            model_state, total = carry
+            model_state, new = gradients(
+                state.replace(model_state=model_state), batch, jax.random.fold_in(key, i)
+            )
+            return (model_state, jax.tree.map(jnp.add, total, new)), None
+
+        shapes = jax.eval_shape(gradients, state, jax.tree.map(lambda x: x[0], parts), key)[1]
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        (model_state, total), _ = lax.scan(
+            part, (state.model_state, zeros), (jnp.arange(accumulate), parts)
+        )
+        return model_state, jax.tree.map(lambda x: x / accumulate, total)
+
+    def train_step(state: TrainState, batch: Batch, key: Key[Array, ""]):
+        key = jax.random.fold_in(key, state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, lax.axis_index(axis_name))
+        compute = gradients if accumulate == 1 else accumulated
+        model_state, (metrics, grads) = compute(state, batch, key)
+        if axis_name is not None:
+            model_state, metrics, grads = lax.pmean((model_state, metrics, grads), axis_name)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = state.ema_params
+        if ema is not None:
+            ema_params = optax.incremental_update(params, ema_params, 1.0 - ema)
+            if (masks := find_masks(opt_state)) is not None:
+                ema_params = apply_masks(masks, ema_params)
+
+        norms = {"norm/grad": optax.tree.norm(grads), "norm/update": optax.tree.norm(updates)}
+        state = TrainState(state.step + 1, params, opt_state, model_state, ema_params)
+        return state, {**metrics, **norms}
+
+    return train_step
+
+
+def make_run_steps(prepare: Prepare, train_step: TrainStep):
+    """`(state, resident, feed, key) -> (state, metrics)` over several steps in one dispatch.
+
+    Args:
+      prepare: `(resident, feed of one step, key) -> batch`: what is done on the device before the
+        step, such as looking examples up, drawing their views, asking a live teacher.
+      train_step: see `make_train_step`.
+
+    Each array of `feed` has a leading axis of steps, each metric too.
+    """
+
+    def run_steps(state: TrainState, resident: PyTree, feed: PyTree, key: Key[Array, ""]):
+        def body(state, feed):
+            return train_step(state, prepare(resident, feed, key), key)
+
+        if all(leaf.shape[0] == 1 for leaf in jax.tree.leaves(feed)):
+            # XLA:CPU runs convolutions inside a loop on one thread: no loop around a single step.
+            state, metrics = body(state, jax.tree.map(lambda x: x[0], feed))
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        return lax.scan(body, state, feed)
+
+    return run_steps
