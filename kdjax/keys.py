@@ -21,7 +21,9 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 
 
 def example(
-    stream_key: Key[Array, ""], view: Int[Array, ""] | UInt32[Array, ""] | int, id: UInt32[Array, ""]
+    stream_key: Key[Array, ""],
+    view: Int[Array, ""] | UInt32[Array, ""] | int,
+    id: UInt32[Array, ""],
 ) -> Key[Array, ""]:
     """The key of view `view` of the example `id`."""
     return jax.random.fold_in(jax.random.fold_in(stream_key, view), id)

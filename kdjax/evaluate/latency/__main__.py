@@ -1,0 +1,77 @@
+"""Times an ONNX file in onnxruntime on the CPU and prints one line of JSON.
+
+  python -m kdjax.evaluate.latency MODEL.onnx --batch=1 --threads=1
+
+It is a `__main__` of its own, so that `kdjax.evaluate` can re-export what it runs: a module that is
+both imported by its package and run with `-m` would be loaded twice, with a warning.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from kdjax.evaluate.latency.onnx_file import onnx_call
+from kdjax.evaluate.latency.timing import latency
+from kdjax.types import BadInput
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Bad flags end as other bad input does: one line, without the usage."""
+        raise BadInput(f"{message}; see --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the latency of one ONNX file; returns the exit status, 2 for bad input.
+
+    The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
+    `batch` and `file_bytes` (of the file itself, not of weights it keeps in files beside it).
+    """
+    parser = _Parser(
+        prog="python -m kdjax.evaluate.latency",
+        description="Times an ONNX file in onnxruntime on the CPU; prints one line of JSON.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument("--batch", type=int, default=1, help="examples in one call")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one operator")
+    parser.add_argument("--repeats", type=int, default=100, help="fewest samples wanted")
+    parser.add_argument("--max_seconds", type=float, default=30.0, help="ends the samples early")
+    try:
+        args = parser.parse_args(argv)
+        if args.repeats < 1 or not args.max_seconds >= 0:
+            raise BadInput("--repeats must be at least 1 and --max_seconds at least 0")
+        call = onnx_call(args.model, threads=args.threads, batch=args.batch)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+
+    taken = latency(
+        call,
+        repeats=args.repeats,
+        min_seconds=min(0.5, args.max_seconds),
+        max_seconds=args.max_seconds,
+    )
+    # It is installed: the call was made by it.
+    import onnxruntime
+
+    figures = dataclasses.asdict(taken)
+    line = {
+        "latency_ms_p50": figures.pop("ms_p50"),
+        "latency_ms_p95": figures.pop("ms_p95"),
+        **figures,
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "threads": args.threads,
+        "batch": args.batch,
+        "file_bytes": os.path.getsize(args.model),
+    }
+    print(json.dumps(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

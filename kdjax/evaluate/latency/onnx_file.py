@@ -1,0 +1,112 @@
+"""A call that runs an ONNX file on made-up inputs, to be timed."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kdjax.types import BadInput
+
+_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
+_INTEGERS = {
+    f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}")
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+
+
+def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Callable[[], Any]:
+    """Runs the model once per call, on the CPU, with inputs made up here.
+
+    Float inputs are standard normal, uint8 inputs random bytes (images), other integers 0 (a valid
+    token or index), bools True; always the same ones. The model has run once when this returns.
+
+    Args:
+      path: a local ONNX file.
+      threads: threads of one operator; operators run one after the other.
+      batch: size of every first dimension that the model leaves open.
+
+    Returns:
+      The call, which blocks and returns the list of outputs.
+
+    Raises:
+      BadInput: onnxruntime is not installed, the file is missing or is not a model that it can run,
+        or an input has an open dimension beside the batch or a batch fixed to another size.
+    """
+    for name, value in (("threads", threads), ("batch", batch)):
+        if value < 1:
+            raise BadInput(f"{name}: must be at least 1, not {value}")
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        mend = 'pip install "kdjax[export]"'
+        raise BadInput(f"onnxruntime is not installed: {mend}") from None
+    if not os.path.isfile(path):
+        raise BadInput(f"{path}: no such file")
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised; once is enough
+    # Every error of onnxruntime is a direct child of Exception.
+    try:
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise BadInput(f"{path}: not a model onnxruntime can load: {_line(error)}") from error
+
+    _check_batch(path, session.get_inputs(), batch)
+    random = np.random.default_rng(0)
+    feeds = {value.name: _made_up(path, value, batch, random) for value in session.get_inputs()}
+
+    def call():
+        return session.run(None, feeds)
+
+    try:
+        call()
+    except Exception as error:
+        raise BadInput(f"{path}: does not run on made-up inputs: {_line(error)}") from error
+    return call
+
+
+def _is_open(size: int | str | None) -> bool:
+    """Whether a dimension is left to the caller: onnxruntime gives its name, None or -1."""
+    return not isinstance(size, int) or size < 0
+
+
+def _check_batch(path, inputs, batch: int) -> None:
+    """Refuses a batch that no input takes: its latency would be reported under a wrong size."""
+    first = {value.name: value.shape[0] for value in inputs if value.shape}
+    if first and not any(_is_open(size) or size == batch for size in first.values()):
+        name, size = next(iter(first.items()))
+        raise BadInput(f"{path}: input {name!r} has its batch fixed: use --batch={size}")
+
+
+def _made_up(path, value, batch: int, random: np.random.Generator) -> np.ndarray:
+    """Something of the input's shape and type."""
+    shape = list(value.shape)
+    if shape and _is_open(shape[0]):
+        shape[0] = batch
+    for axis, size in enumerate(shape):
+        if _is_open(size):
+            called = f" ({size!r})" if isinstance(size, str) else ""
+            raise BadInput(
+                f"{path}: input {value.name!r} leaves dimension {axis}{called} open: "
+                "export it with a fixed size"
+            )
+    if value.type in _FLOATS:
+        return random.standard_normal(shape).astype(_FLOATS[value.type])
+    if value.type == "tensor(uint8)":
+        return random.integers(256, size=shape, dtype=np.uint8)
+    if value.type in _INTEGERS:
+        return np.zeros(shape, _INTEGERS[value.type])
+    if value.type == "tensor(bool)":
+        return np.ones(shape, bool)
+    raise BadInput(f"{path}: input {value.name!r} is a {value.type}: only numbers can be made up")
+
+
+def _line(error: Exception) -> str:
+    """The message of onnxruntime on one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,68 @@
+"""ONNX through jax2onnx, run by ONNX Runtime."""
+
+import os
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from kdjax.types import BadInput
+
+OPSET = 21
+"""The newest that every ONNX Runtime since 1.20 reads."""
+
+_MISSING = "ONNX needs its extra: pip install 'kdjax[export]'"
+
+
+def write_onnx(
+    predict: Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch classes"]],
+    path: str | os.PathLike[str],
+    *,
+    image_shape: tuple[int, int, int],
+) -> None:
+    """Writes `predict`, its parameters inside, for any batch size: `image` uint8 -> `logits`.
+
+    BatchNorm must be folded: jax2onnx 0.17 writes invalid files for it in residual networks.
+
+    Raises:
+      BadInput: jax2onnx is not installed.
+    """
+    try:
+        import jax2onnx
+        import onnx
+    except ImportError:
+        raise BadInput(_MISSING) from None
+    model = jax2onnx.to_onnx(
+        predict,
+        inputs=[jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)],
+        input_names=["image"],
+        output_names=["logits"],
+        model_name="kdjax",
+        opset=OPSET,
+    )
+    onnx.save(model, path)
+
+
+def load_onnx(
+    path: str | os.PathLike[str], *, threads: int
+) -> Callable[
+    [UInt8[np.ndarray, "batch height width channel"]], Float[np.ndarray, "batch classes"]
+]:
+    """The file in ONNX Runtime on the CPU, with `threads` threads inside an operator.
+
+    Raises:
+      BadInput: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise BadInput(_MISSING) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        os.fspath(path), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda image: session.run(["logits"], {"image": image})[0]

@@ -1,0 +1,183 @@
+"""The command line: one config to one report.
+
+kdjax --config=configs/digits.py --workdir=DIR
+kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
+kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
+"""
+
+import dataclasses
+import importlib.util
+import os
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import flags, logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from kdjax import config, parse, pipeline, report, stages, train
+from kdjax.stages import Splits
+from kdjax.stages.parity import StageFailed
+from kdjax.train import recorder
+from kdjax.types import BadInput
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "config", None, "Config file, FILE.py or FILE.py:arg,arg=value", flag_values=FLAGS
+)
+flags.DEFINE_string("workdir", None, "Where the run is kept; may be gs://", flag_values=FLAGS)
+flags.DEFINE_list("stages", None, "Do only these stages, and what they need", flag_values=FLAGS)
+flags.DEFINE_bool("dry_run", False, "Print what there is to do, and do nothing", flag_values=FLAGS)
+flags.DEFINE_bool("distributed", False, "Join the other processes of a pod", flag_values=FLAGS)
+
+
+def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
+    """The run of a config file, with `a.b=value` overrides.
+
+    Args:
+      text: `FILE.py` or `FILE.py:arg,arg=value`; the argument goes to the file's `get_config`.
+      overrides: of fields, also of those that the file leaves at their defaults.
+
+    Raises:
+      BadInput: the file is missing or has no `get_config`, or a field is wrong.
+    """
+    file, _, arg = text.partition(".py:")
+    path = epath.Path(file if file.endswith(".py") else f"{file}.py")
+    if not path.is_file():
+        raise BadInput(f"--config: {path} is not a file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise BadInput(f"--config: {path} has no function get_config(arg)")
+    found = module.get_config(arg or None)
+    values = found.to_dict() if isinstance(found, ConfigDict) else dict(found)
+    for item in overrides:
+        name, _, value = item.partition("=")
+        parse.override(values, name, value)
+    return parse.parse(config.Run, values)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Does what the arguments say; `argv[0]` is the program.
+
+    Raises:
+      BadInput: an argument or a field is wrong.
+    """
+    prefixes = ("--config.", "-config.")
+    overrides = [a.partition(".")[2] for a in argv if a.startswith(prefixes)]
+    for item in overrides:
+        if "=" not in item:
+            raise BadInput(f"--config.{item}: write --config.{item}=VALUE")
+    FLAGS.unparse_flags()
+    try:
+        rest = FLAGS([a for a in argv if not a.startswith(prefixes)])
+    except flags.Error as error:
+        raise BadInput(str(error).splitlines()[0]) from None
+    if len(rest) > 1:
+        raise BadInput(f"unexpected argument {rest[1]!r}; flags begin with --")
+    for name in ("config", "workdir"):
+        if not FLAGS[name].value:
+            raise BadInput(f"--{name} is missing; see kdjax --help")
+    if FLAGS.distributed:
+        jax.distributed.initialize()
+
+    run = load_config(FLAGS.config, overrides)
+    if not run.seeds:
+        raise BadInput("config.seeds: give at least one")
+    data_dir = run.data.data_dir or os.environ.get("KDJAX_DATA_DIR")
+    splits = Splits(dataclasses.replace(run.data, data_dir=data_dir))
+    workdir = epath.Path(FLAGS.workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise BadInput(f"--workdir: {workdir} is a file; name a directory")
+    tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
+    if FLAGS.dry_run:
+        for task in tasks:
+            print(f"{'done' if task.done else 'to do':<6} {task.folder.name}")
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    _keep_compiled(workdir)
+    pipeline.execute(run, tasks, splits)
+    if jax.process_index() == 0:
+        write_report(run, workdir, tasks, splits, command=shlex.join(["kdjax", *argv[1:]]))
+        print(workdir / "report.html")
+
+
+def write_report(
+    run: config.Run,
+    workdir: epath.Path,
+    tasks: Sequence[pipeline.Task],
+    splits: Splits,
+    *,
+    command: str,
+) -> None:
+    """`report.json` and `report.html` of the tasks that are done, one row a model over all seeds."""
+    rows: dict[tuple[str, str], list[report.Row]] = defaultdict(list)
+    parity: list[dict[str, Any]] = []
+    curves: dict[str, list[dict[str, float]]] = defaultdict(list)
+    seconds: dict[str, float] = defaultdict(float)
+    for task, manifest in pipeline.manifests(tasks):
+        for row in manifest.get("rows", ()):
+            made = parse.parse(report.Row, row, str(task.folder))
+            rows[made.stage, made.model].append(made)
+        parity += [{"seed": task.seed, **entry} for entry in manifest.get("parity", ())]
+        curves[task.name] += recorder.read(task.folder / "metrics.jsonl")
+        seconds[task.name] += manifest["wall_seconds"]
+    train_set, test_set = splits.train, splits.test
+    labels = run.data.labels_per_class
+    report.write(
+        workdir,
+        run={
+            "name": run.name,
+            "command": command,
+            "seeds": list(run.seeds),
+            "dataset": {
+                "name": run.data.name,
+                "train": len(train_set),
+                "test": len(test_set),
+                "classes": train_set.classes,
+                "labels per class": "all" if labels is None else labels,
+            },
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "versions": stages.versions(),
+            "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
+            "config": parse.plain(run),
+        },
+        rows=[report.aggregate(seeds) for seeds in rows.values()],
+        curves={name: lines for name, lines in curves.items() if lines},
+        parity=parity,
+    )
+
+
+def _keep_compiled(workdir: epath.Path) -> None:
+    """Programs are kept beside the run: a seed, or a run begun again, does not compile anew."""
+    if "://" in str(workdir) or jax.config.jax_compilation_cache_dir:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def run() -> None:
+    """Entry point: exit status 0 when every stage finished, 2 for bad input, 1 for a failed stage."""
+    logging.set_verbosity(logging.ERROR)
+    if "--help" in sys.argv or "-h" in sys.argv:
+        print(__doc__, FLAGS.main_module_help() or FLAGS.get_help(), sep="\n")
+        return
+    try:
+        main(sys.argv)
+    except BadInput as error:
+        print(f"kdjax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (train.Diverged, StageFailed) as error:
+        print(f"kdjax: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,180 @@
+"""A run as a graph of stages: what there is to do, what is done, and the doing of it."""
+
+import dataclasses
+import graphlib
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from kdjax import config, fingerprint, parse, stages, train
+from kdjax.stages import Artifact, Context, Splits
+from kdjax.types import BadInput
+
+VERSION = 1
+"""Part of every fingerprint: raised when stages compute other things from the same config."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One stage for one seed.
+
+    Attributes:
+      name: of the stage.
+      seed: it is run for.
+      stage: its config.
+      fingerprint: of its config, its data and all it is made from.
+      folder: where its artifact is, or will be; the fingerprint is part of its name, so that
+        another config never finds, resumes or overwrites this one's.
+      needs: the tasks that it reads.
+    """
+
+    name: str
+    seed: int
+    stage: config.Stage
+    fingerprint: str
+    folder: epath.Path
+    needs: tuple["Task", ...]
+
+    @property
+    def done(self) -> bool:
+        """The artifact is there and whole."""
+        return (self.folder / stages.MANIFEST).exists()
+
+
+def order(run: config.Run) -> list[str]:
+    """The stages, each after what it needs, otherwise as they stand in the config.
+
+    Raises:
+      BadInput: a stage names one that is not there, or they need each other in a circle.
+    """
+    needs = {name: stage.needs(run.stages) for name, stage in run.stages.items()}
+    for name, others in needs.items():
+        for other in others:
+            if other not in run.stages:
+                hint = parse.nearest(other, run.stages)
+                raise BadInput(f"config.stages.{name}: there is no stage {other!r}{hint}")
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise BadInput(f"config.stages: they need each other in a circle: {circle}") from None
+    found: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for other in needs[name]:
+            visit(other)
+        found.setdefault(name)
+
+    for name in run.stages:
+        visit(name)
+    return list(found)
+
+
+def plan(
+    run: config.Run, workdir: epath.Path, splits: Splits, *, only: Sequence[str] | None = None
+) -> list[Task]:
+    """The tasks of a run in the order in which they can be done.
+
+    Args:
+      run: the config.
+      workdir: of the run.
+      splits: the data, whose fingerprint is part of every task's.
+      only: stages to do, with all that they need; None for all.
+
+    Raises:
+      BadInput: a stage is not there.
+    """
+    names = order(run)
+    wanted = set(names if only is None else only)
+    for name in wanted - set(names):
+        raise BadInput(f"--stages: there is no stage {name!r}{parse.nearest(name, names)}")
+    for name in reversed(names):
+        if name in wanted:
+            wanted |= set(run.stages[name].needs(run.stages))
+
+    data = {
+        "train": splits.train.fingerprint,
+        "test": splits.test.fingerprint,
+        "config": parse.plain(run.data, fingerprint=True),
+    }
+    tasks: dict[tuple[str, int], Task] = {}
+    for seed in run.seeds:
+        for name in names:
+            if name not in wanted:
+                continue
+            stage = run.stages[name]
+            needs = tuple(tasks[other, seed] for other in stage.needs(run.stages))
+            content = {
+                "version": VERSION,
+                "name": name,
+                "seed": seed,
+                "stage": parse.plain(stage, fingerprint=True),
+                "reads": _read_config(run, stage),
+                "data": data,
+                "needs": {task.name: task.fingerprint for task in needs},
+            }
+            mark = fingerprint.of_json(content)
+            folder = workdir / "stages" / f"{name}-seed{seed}-{mark[:8]}"
+            tasks[name, seed] = Task(name, seed, stage, mark, folder, needs)
+    return list(tasks.values())
+
+
+def _read_config(run: config.Run, stage: config.Stage) -> Any:
+    """Configs of other stages that this one reads without needing their artifacts."""
+    if isinstance(stage, config.Distill):
+        return parse.plain(run.stages[stage.cache], fingerprint=True)
+    return None
+
+
+def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
+    """Does every task that is not done, each from the artifacts of those that it needs.
+
+    Raises:
+      BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
+    """
+    parallel = train.choose(run.parallel)
+    for task in tasks:
+        if task.done:
+            _say(f"{task.name} (seed {task.seed}): done before, skipped")
+            continue
+        task.folder.mkdir(parents=True, exist_ok=True)
+        inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
+        begun = time.monotonic()
+        said = stages.run(
+            Context(run, task.name, task.seed, task.folder, inputs, splits, parallel), task.stage
+        )
+        seconds = time.monotonic() - begun
+        manifest = {
+            "stage": task.name,
+            "seed": task.seed,
+            "config": parse.plain(task.stage),
+            "fingerprint": task.fingerprint,
+            "upstream": {other.name: other.fingerprint for other in task.needs},
+            "data": {"train": splits.train.fingerprint, "test": splits.test.fingerprint},
+            "wall_seconds": round(seconds, 2),
+            **said,
+        }
+        stages.finish(task.folder, manifest)
+        _say(f"{task.name} (seed {task.seed}): {seconds:.1f} s{_result(said)}")
+
+
+def manifests(tasks: Sequence[Task]) -> Iterator[tuple[Task, Mapping[str, Any]]]:
+    """The manifest of every task that is done."""
+    for task in tasks:
+        if task.done:
+            yield task, Artifact.open(task.folder, task.stage).manifest
+
+
+def _result(said: Mapping[str, Any]) -> str:
+    rows = said.get("rows", ())
+    shown = [
+        f"{row['accuracy']:.1%} ({row['stage']})" for row in rows if row["accuracy"] is not None
+    ]
+    return f", accuracy {', '.join(shown)}" if shown else ""
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,234 @@
+"""The page: one file, no scripts, nothing fetched; what others wrote is escaped."""
+
+import html
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from kdjax.report import table, units
+from kdjax.report.curves import loss_curve
+from kdjax.report.headline import headline, within_tolerance
+from kdjax.report.pictures import Picture, accuracy_versus_latency, accuracy_versus_size
+from kdjax.report.rows import Row
+
+_STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
+_NO_NETWORK = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_SHOWN_APART = ("name", "config", "command", "wall_seconds")
+
+
+def page(
+    *,
+    run: Mapping[str, Any],
+    rows: Sequence[Row],
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    parity: Sequence[Mapping[str, Any]],
+) -> str:
+    """The whole of `report.html`; the arguments are those of `kdjax.report.write`."""
+    name = _text(run.get("name") or "kdjax")
+    sections = [
+        _headline(rows, parity),
+        _models(rows),
+        _tradeoffs(rows),
+        _training(curves),
+        _exports(parity),
+        _run(run),
+        _config(run),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_NO_NETWORK}">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{name}: kdjax report</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<header><p class='kicker'>kdjax report</p><h1>{name}</h1>{_subtitle(run)}</header>\n"
+        + "\n".join(filter(None, sections))
+        + f"\n<footer>{_footer(run)}</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _text(value: Any) -> str:
+    return html.escape(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    """One line for any plain value."""
+    match value:
+        case None | "":
+            return units.DASH
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case Mapping():
+            return ", ".join(f"{_words(key)} {_plain(item)}" for key, item in value.items())
+        case list() | tuple():
+            return ", ".join(map(_plain, value)) or units.DASH
+    return str(value)
+
+
+def _words(key: Any) -> str:
+    return str(key).replace("_", " ")
+
+
+def _section(title: str, body: str, note: str = "") -> str:
+    note = f"<p class='note'>{note}</p>" if note else ""
+    return f"<section><h2>{title}</h2>{note}{body}</section>"
+
+
+def _subtitle(run: Mapping[str, Any]) -> str:
+    dataset = run.get("dataset")
+    if isinstance(dataset, Mapping):
+        dataset = dataset.get("name")
+    seeds = run.get("seeds") or ()
+    seeds = f"{'seed' if len(seeds) == 1 else 'seeds'} {_plain(seeds)}" if seeds else None
+    total = sum(_walls(run).values())
+    parts = [dataset, run.get("device"), seeds, f"{units.duration(total)} of work" if total else ""]
+    return f"<p class='subtitle'>{' · '.join(_text(part) for part in parts if part)}</p>"
+
+
+def _walls(run: Mapping[str, Any]) -> Mapping[str, float]:
+    walls = run.get("wall_seconds") or {}
+    return {stage: seconds for stage, seconds in walls.items() if seconds is not None}
+
+
+def _headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]]) -> str:
+    tiles = "".join(
+        f"<li{' class=warn' if claim.is_warning else ''}><b>{_text(claim.value)}</b>"
+        f"<span>{_text(claim.what)}</span><small>{_text(claim.detail)}</small></li>"
+        for claim in headline(rows, parity)
+    )
+    return f"<ul class='tiles'>{tiles}</ul>" if tiles else ""
+
+
+def _models(rows: Sequence[Row]) -> str:
+    if not rows:
+        return _section("Models", "<p class='note'>No stage has measured a model yet.</p>")
+    columns = table.columns(rows)
+    missing = table.unmeasured(columns)
+    note = f" Not measured in this run: {', '.join(missing)}." if missing else ""
+    return _section(
+        "Models",
+        f"<div class='scroll' tabindex='0' role='region' aria-label='Models'>"
+        f"{table.table(rows, columns)}</div>"
+        "<details><summary>What each column means and how it was measured</summary>"
+        f"{table.legend(columns)}</details>",
+        f"{units.DASH} was not measured. <b class='best'>Bold</b> is the best of its column.{note}"
+        " <span class='narrow'>The table scrolls sideways.</span>",
+    )
+
+
+def _figure(picture: Picture) -> str:
+    legend = "".join(f"<span>{_text(item)}</span>" for item in picture.legend)
+    legend = f"<p class='keys'>{legend}</p>" if legend else ""
+    return (
+        f"<figure><h3>{_text(picture.title)}</h3>{legend}{picture.svg}"
+        f"<figcaption>{_text(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _tradeoffs(rows: Sequence[Row]) -> str:
+    pictures = [accuracy_versus_size(rows), *accuracy_versus_latency(rows)]
+    figures = "".join(_figure(picture) for picture in pictures if picture is not None)
+    return _section("What accuracy costs", f"<div class='pair'>{figures}</div>") if figures else ""
+
+
+def _training(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    pictures = [
+        loss_curve(stage, records, name=f"curve{i}")
+        for i, (stage, records) in enumerate(curves.items())
+    ]
+    figures = "".join(_figure(picture) for picture in pictures if picture is not None)
+    if not figures:
+        return ""
+    note = "Training loss by step, log scale where it is positive. A shaded band is the range of"
+    note += " the logged values where there are more of them than pixels."
+    return _section("Training", f"<div class='small'>{figures}</div>", note)
+
+
+_EXPORT_COLUMNS = {
+    "artifact": ("artifact", ""),
+    "runtime": ("runtime", ""),
+    "max_logit_difference": ("largest difference", "logits"),
+    "tolerance": ("tolerance", "logits"),
+    "label_agreement": ("same label", "% of examples"),
+}
+
+
+def _exports(parity: Sequence[Mapping[str, Any]]) -> str:
+    if not parity:
+        return ""
+    keys = list(dict.fromkeys(key for export in parity for key in export))
+    known = [key for key in _EXPORT_COLUMNS if key in keys]
+    keys = known + [key for key in keys if key not in _EXPORT_COLUMNS]
+    head = "<th scope='col' class='text'>verdict<small>&nbsp;</small></th>"
+    for i, key in enumerate(keys):
+        name, unit = _EXPORT_COLUMNS.get(key, (_words(key), ""))
+        cell = f"{html.escape(name)}<small>{unit or '&nbsp;'}</small>"
+        kind = " class='text'" if any(isinstance(e.get(key), str) for e in parity) else ""
+        column = f"<th scope='col'{kind}>{cell}</th>"
+        head = column + head if i == 0 else head + column
+    body = "".join(_export(export, keys) for export in parity)
+    return _section(
+        "Exports against the live model",
+        "<div class='scroll' tabindex='0' role='region' aria-label='Exports'><table class='exports'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
+        "Each exported file was loaded again in its own runtime and fed the same examples.",
+    )
+
+
+def _export(export: Mapping[str, Any], keys: Sequence[str]) -> str:
+    first, *others = keys
+    verdict = {
+        None: f"<td class='none'>{units.DASH}</td>",
+        True: "<td class='text good'>✓ within tolerance</td>",
+        False: "<td class='text bad'>✗ beyond tolerance</td>",
+    }[within_tolerance(export)]
+    cells = []
+    for key in others:
+        value = export.get(key)
+        if key == "label_agreement":
+            shown = units.percent(value) if value is None or value == 1 else f"{100 * value:.2f}"
+        elif isinstance(value, float):
+            shown = f"{value:.2g}"
+        else:
+            shown = _plain(value)
+        kind = "none" if value is None else "text" if isinstance(value, str) else ""
+        cells.append(f"<td class='{kind}'>{html.escape(shown)}</td>")
+    name = table.breakable(_plain(export.get(first)))
+    return f"<tr><th scope='row'>{name}</th>{verdict}{''.join(cells)}</tr>"
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    facts = []
+    for key, value in run.items():
+        if key in _SHOWN_APART:
+            continue
+        facts.append(f"<div><dt>{html.escape(_words(key))}</dt><dd>{_text(value)}</dd></div>")
+    body = f"<dl class='facts'>{''.join(facts)}</dl>" if facts else ""
+    if walls := _walls(run):
+        most = max(*walls.values(), 1e-9)
+        bars = "".join(
+            f"<li><span>{table.breakable(stage)}</span>"
+            f"<i><b style='width:{100 * seconds / most:.1f}%'></b></i><em>{units.duration(seconds)}</em></li>"
+            for stage, seconds in walls.items()
+        )
+        total = units.duration(sum(walls.values()))
+        body += f"<h3>Wall time by stage, {total} in all</h3><ul class='walls'>{bars}</ul>"
+    if run.get("command"):
+        body += f"<h3>Command</h3><pre>{_text(run['command'])}</pre>"
+    return _section("This run", body) if body else ""
+
+
+def _config(run: Mapping[str, Any]) -> str:
+    if not run.get("config"):
+        return ""
+    return (
+        "<section><details class='config'><summary>The configuration of this run</summary>"
+        f"<pre>{html.escape(str(run['config']))}</pre></details></section>"
+    )
+
+
+def _footer(run: Mapping[str, Any]) -> str:
+    return "The same figures, unrounded, are in <code>report.json</code> beside this file."

@@ -1,0 +1,84 @@
+"""`report.json` and `report.html` in the work directory, each complete or absent."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from kdjax.report.html import page
+from kdjax.report.rows import Row
+
+
+def write(
+    workdir: epath.PathLike,
+    *,
+    run: Mapping[str, Any],
+    rows: Sequence[Row],
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    parity: Sequence[Mapping[str, Any]],
+) -> None:
+    """Writes `workdir/report.json`, then `workdir/report.html`, each in one atomic move.
+
+    With several processes, one of them calls this.
+
+    Args:
+      workdir: local or `gs://` directory, made if absent.
+      run: facts of the run as plain data. The page has a place for `name`, `config` (text),
+        `command`, `device`, `seeds` (list), `dataset` (`{"name": ..., "train": 1000, ...}`),
+        `versions` (`{"kdjax": ..., "jax": ..., "python": ...}`) and `wall_seconds`
+        (`{stage: seconds}`); any other key is listed with them.
+      rows: one a model, in the order of the table.
+      curves: `{stage: [{"step": int, "loss": float, "loss/kd": float, ...}, ...]}` in the order of
+        logging; several seeds one after the other. Only in the page, not in the json.
+      parity: one mapping an export: `artifact`, `runtime`, `max_logit_difference`, `tolerance`,
+        `label_agreement` (a fraction), and whatever else is worth a column.
+
+    Raises:
+      ValueError: NaN or infinity anywhere in `run`, `rows` or `parity`; names the place.
+      TypeError: a value that is not plain data; names the place.
+    """
+    data = {
+        "run": _plain(run, "run"),
+        "rows": [_plain(dataclasses.asdict(r), f"rows[{i}]") for i, r in enumerate(rows)],
+        "parity": _plain(parity, "parity"),
+    }
+    workdir = epath.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
+    _replace(workdir / "report.json", text + "\n")
+    text = page(run=data["run"], rows=rows, curves=curves, parity=data["parity"])
+    _replace(workdir / "report.html", text)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """JSON data, with the place of whatever is not."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"report.json: {where} is {value}; use None if not measured")
+            return value
+        case Mapping():
+            return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise TypeError(f"report.json: {where} is a {type(value).__name__}, not plain data")
+
+
+def _replace(path: epath.Path, text: str) -> None:
+    """Writes the whole file beside `path`, then moves it there."""
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    try:
+        # As bytes: the encoding must not depend on the locale. A lone surrogate becomes "?".
+        temporary.write_bytes(text.encode("utf-8", errors="replace"))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,211 @@
+"""One measured model is one row; the same model over several seeds is one row too."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import scipy.stats
+
+_Value = TypeVar("_Value")
+_FRACTIONS = ("accuracy", "recall_macro", "f1_macro", "sparsity")
+_AMOUNTS = [
+    "params",
+    "nonzero_params",
+    "bytes_on_disk",
+    "flops",
+    "seeds",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "threads",
+    "batch",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What was measured of one model. `None` where nothing was measured, never a guess.
+
+    Attributes:
+      stage: name of the stage that made the model.
+      model: name of its architecture.
+      params: scalars in its parameters, after any shrinking; running statistics not counted.
+      nonzero_params: those of them that are not exactly zero.
+      bytes_on_disk: of the exported file; of the stored parameters if nothing was exported.
+      flops: 2 x multiply-accumulates of the convolution and dense layers, for one example.
+      accuracy: fraction of the test examples whose highest logit is the label, 0 to 1.
+      recall_macro: mean over the classes of the recall, 0 to 1.
+      f1_macro: mean over the classes of the F1 score, 0 to 1.
+      accuracy_ci95: 95 % interval of the accuracy: over seeds (`aggregate`) if `seeds > 1`,
+        over test sets of this size (`wilson`) if there is one seed.
+      seeds: number of runs behind the row.
+      latency_ms_p50: median wall time of one call, milliseconds.
+      latency_ms_p95: 95th percentile of it, milliseconds.
+      runtime: what ran the latency measurement and the exported file.
+      threads: CPU threads it was given.
+      batch: examples in one call.
+      accuracy_per_seed: the accuracies behind the mean, in the order of the seeds.
+      sparsity: fraction of the prunable weights that was pruned; `None` unless pruned.
+      notes: one line for the reader.
+
+    Raises:
+      ValueError: a fraction outside [0, 1], an amount below 0, or NaN, named by its field.
+    """
+
+    stage: str
+    model: str
+    params: int
+    nonzero_params: int
+    bytes_on_disk: int | None
+    flops: int | None
+    accuracy: float | None
+    recall_macro: float | None
+    f1_macro: float | None
+    accuracy_ci95: tuple[float, float] | None
+    seeds: int
+    latency_ms_p50: float | None
+    latency_ms_p95: float | None
+    runtime: str | None
+    threads: int | None
+    batch: int | None
+    accuracy_per_seed: tuple[float, ...] | None = None
+    sparsity: float | None = None
+    notes: str = ""
+
+    def __post_init__(self):
+        single = [(n, getattr(self, n), 1.0) for n in _FRACTIONS]
+        single += [(n, getattr(self, n), math.inf) for n in _AMOUNTS]
+        for name in ("accuracy_ci95", "accuracy_per_seed"):
+            single += [(name, value, 1.0) for value in getattr(self, name) or ()]
+        for name, value, most in single:
+            if value is not None and not (0 <= value <= most and math.isfinite(value)):
+                want = "a fraction from 0 to 1" if most == 1 else "finite and not negative"
+                raise ValueError(
+                    f"Row.{name} of {self.stage!r} is {value}: must be {want}, or None"
+                )
+
+
+def wilson(correct_fraction: float, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of an accuracy measured on `n` test examples.
+
+    This is the uncertainty of the test set; the spread over training seeds is not in it.
+
+    Args:
+      correct_fraction: measured accuracy, 0 to 1.
+      n: number of test examples, at least 1.
+
+    Raises:
+      ValueError: a fraction outside [0, 1] or an `n` below 1.
+
+    Reference: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    if not 0 <= correct_fraction <= 1:
+        raise ValueError(f"correct_fraction is {correct_fraction}: must be a fraction from 0 to 1")
+    if n < 1:
+        raise ValueError(f"n is {n}: must be at least 1 example")
+    z = float(scipy.stats.norm.ppf(0.975))
+    centre = correct_fraction + z * z / (2 * n)
+    spread = z * math.sqrt(correct_fraction * (1 - correct_fraction) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z * z / n
+    # The exact interval holds the fraction; rounding must not push it out at 0 and 1.
+    return (
+        max(0.0, min((centre - spread) / scale, correct_fraction)),
+        min(1.0, max((centre + spread) / scale, correct_fraction)),
+    )
+
+
+def _student_t(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean, `mean -+ t(0.975, n - 1) * sd / sqrt(n)`, clipped to [0, 1]."""
+    n = len(values)
+    t = float(scipy.stats.t.ppf(0.975, n - 1))
+    mean, half = statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def aggregate(rows: Sequence[Row]) -> Row:
+    """One row for the same model trained with several seeds; a single row comes back as it is.
+
+    Means: `accuracy`, `recall_macro`, `f1_macro`, `sparsity`; and, rounded to whole numbers because
+    masks and compressed files differ a little from seed to seed, `params`, `nonzero_params`,
+    `bytes_on_disk` and `flops`. A mean is `None` unless every seed has the figure. Latencies are
+    medians over the seeds that measured them, so timing one seed is enough.
+    `accuracy_ci95` is the Student t interval of the mean over seeds, clipped to [0, 1].
+
+    Args:
+      rows: one row a seed, each with `seeds == 1` and the same stage, model, runtime, threads and
+        batch (the last three may be `None` where a seed was not timed).
+
+    Raises:
+      ValueError: no rows, rows of different models, or rows that are aggregates already.
+    """
+    if not rows:
+        raise ValueError("aggregate: needs at least one row")
+    if len(rows) == 1:
+        return rows[0]
+    if any(row.seeds != 1 for row in rows):
+        raise ValueError("aggregate: every row must be one seed")
+
+    def same(name: str, values: Iterable[_Value | None]) -> _Value | None:
+        found = {value for value in values if value is not None}
+        if len(found) > 1:
+            raise ValueError(f"aggregate: rows of different {name}: {sorted(map(str, found))}")
+        return next(iter(found), None)
+
+    same("stage", (row.stage for row in rows))
+    same("model", (row.model for row in rows))
+    accuracies = [row.accuracy for row in rows if row.accuracy is not None]
+    complete = len(accuracies) == len(rows)
+    return Row(
+        stage=rows[0].stage,
+        model=rows[0].model,
+        params=round(statistics.fmean(row.params for row in rows)),
+        nonzero_params=round(statistics.fmean(row.nonzero_params for row in rows)),
+        bytes_on_disk=_whole(_mean([row.bytes_on_disk for row in rows])),
+        flops=_whole(_mean([row.flops for row in rows])),
+        accuracy=_mean([row.accuracy for row in rows]),
+        recall_macro=_mean([row.recall_macro for row in rows]),
+        f1_macro=_mean([row.f1_macro for row in rows]),
+        accuracy_ci95=_student_t(accuracies) if complete else None,
+        seeds=len(rows),
+        latency_ms_p50=_median([row.latency_ms_p50 for row in rows]),
+        latency_ms_p95=_median([row.latency_ms_p95 for row in rows]),
+        runtime=same("runtime", (row.runtime for row in rows)),
+        threads=same("threads", (row.threads for row in rows)),
+        batch=same("batch", (row.batch for row in rows)),
+        accuracy_per_seed=tuple(accuracies) if complete else None,
+        sparsity=_mean([row.sparsity for row in rows]),
+        notes="; ".join(dict.fromkeys(row.notes for row in rows if row.notes)),
+    )
+
+
+def _mean(values: Sequence[float | int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(statistics.median(known)) if known else None
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """The shortest name that tells each row from the others: its stage, and more if it must."""
+    parts = [
+        [row.stage, row.model, row.runtime or "", f"batch {row.batch}", f"threads {row.threads}"]
+        for row in rows
+    ]
+    found = [""] * len(rows)
+    unnamed = range(len(rows))
+    for size in range(1, 6):
+        names = {i: " ".join(filter(None, parts[i][:size])) for i in unnamed}
+        for i, name in names.items():
+            found[i] = name
+        unnamed = [i for i in unnamed if list(names.values()).count(names[i]) > 1]
+    for i in unnamed:  # twins in everything a reader could name: their place in the table
+        found[i] += f" #{i + 1}"
+    return found

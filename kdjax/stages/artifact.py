@@ -1,0 +1,91 @@
+"""What a finished stage leaves: a folder with parameters or files, and a manifest written last."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+from etils import epath
+
+from kdjax import config, fingerprint, train
+from kdjax.types import PyTree, Variables
+
+MANIFEST = "manifest.json"
+_VARIABLES = "variables"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A finished stage.
+
+    Attributes:
+      folder: where it is.
+      manifest: see `finish`.
+      config: of the stage.
+    """
+
+    folder: epath.Path
+    manifest: Mapping[str, Any]
+    config: config.Stage
+
+    @classmethod
+    def open(cls, folder: epath.Path, stage: config.Stage) -> "Artifact":
+        """Reads the manifest; a folder without one is not finished."""
+        return cls(folder, json.loads((folder / MANIFEST).read_text()), stage)
+
+    def variables(self, expected: PyTree) -> Variables:
+        """The model's variables, strictly in the structure, shapes and dtypes of `expected`.
+
+        Raises:
+          ValueError: they do not fit, or are not the ones the manifest was written for.
+        """
+        found = train.load_tree(self.folder / _VARIABLES, expected)
+        if fingerprint.of_arrays(found) != self.manifest["variables"]:
+            raise ValueError(f"{self.folder / _VARIABLES} is not what the manifest was written for")
+        return found
+
+
+def save_variables(folder: epath.Path, variables: Variables) -> str:
+    """Keeps a model's variables in an artifact's folder; returns their fingerprint."""
+    target = folder / _VARIABLES
+    if target.exists():
+        target.rmtree()  # a stage that was stopped between here and its manifest
+    train.save_tree(target, variables)
+    return fingerprint.of_arrays(variables)
+
+
+def variables_bytes(folder: epath.Path) -> int:
+    """Bytes on disk of what `save_variables` wrote."""
+    pending, total = [folder / _VARIABLES], 0
+    while pending:
+        for path in pending.pop().iterdir():
+            if path.is_dir():
+                pending.append(path)
+            else:
+                total += path.stat().length
+    return total
+
+
+def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest, in one move: from here on the stage is finished."""
+    text = json.dumps({**manifest, "versions": versions()}, indent=1, allow_nan=False)
+    beside = folder / (MANIFEST + ".tmp")
+    beside.write_text(text)
+    beside.replace(folder / MANIFEST)
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("kdjax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), **found, "backend": jax.default_backend()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"  # run from a checkout

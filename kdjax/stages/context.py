@@ -1,0 +1,85 @@
+"""What a stage is given besides its own config."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Key
+
+from kdjax import config, data
+from kdjax.data import Dataset
+from kdjax.stages import build
+from kdjax.stages.artifact import Artifact
+from kdjax.train import Parallel
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The data of a run: read when first asked for, shared by all stages."""
+
+    config: config.Data
+
+    @functools.cached_property
+    def train(self) -> Dataset:
+        """All training examples with all their labels."""
+        return build.dataset(self.config, self.config.train_split)
+
+    @functools.cached_property
+    def test(self) -> Dataset:
+        """What models are measured on."""
+        return build.dataset(self.config, self.config.test_split)
+
+    @functools.cached_property
+    def test_images(self) -> np.ndarray:
+        """All of its images."""
+        return self.test.images()
+
+    def shown(self, seed: int) -> np.ndarray:
+        """Rows of the training examples whose labels may be used."""
+        if self.config.labels_per_class is None:
+            return np.flatnonzero(self.train.labels >= 0)
+        return data.labelled_rows(self.train, per_class=self.config.labels_per_class, seed=seed)
+
+    def labelled(self, seed: int) -> Dataset:
+        """The training examples whose labels may be used, alone."""
+        return self.train.select(self.shown(seed))
+
+    def partly_labelled(self, seed: int) -> Dataset:
+        """All training examples, with the labels that may be used."""
+        return self.train.hide_labels(self.shown(seed))
+
+    @property
+    def size(self) -> int:
+        """Side of an image as the dataset has it."""
+        return max(self.train.image_shape[:2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Where a stage is run, and from what.
+
+    Attributes:
+      run: the whole config.
+      name: of the stage.
+      seed: that it is run for.
+      folder: of its artifact.
+      inputs: the artifacts that it needs, by the name of their stage.
+      splits: the data.
+      parallel: one device or several.
+    """
+
+    run: config.Run
+    name: str
+    seed: int
+    folder: epath.Path
+    inputs: Mapping[str, Artifact]
+    splits: Splits
+    parallel: Parallel
+
+    @property
+    def key(self) -> Key[Array, ""]:
+        """Of the run; streams of views and steps are folded into it."""
+        return jax.random.key(self.seed)

@@ -1,0 +1,130 @@
+"""A classifier from labels: on top of a pretrained encoder, or from scratch."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import config, keys, models, parse, train, views
+from kdjax.losses import cross_entropy
+from kdjax.stages import build, measure
+from kdjax.stages.artifact import Artifact, save_variables
+from kdjax.stages.context import Context
+from kdjax.stages.fit import fit, model_key
+from kdjax.stages.model import Spec, encoder_variables, with_encoder
+from kdjax.types import BadInput, Variables
+
+
+def classify(model: models.Classifier):
+    """The forward pass of a classifier that is trained on `image`."""
+
+    def forward(params, state, batch, key):
+        return model.apply(
+            {"params": params, **state.model_state},
+            batch["image"],
+            train=True,
+            mutable=["batch_stats"],
+        )
+
+    return forward
+
+
+def objective(
+    model: models.Classifier, *, label_smoothing: float = 0.0, axis_name: str | None = None
+) -> train.Objective:
+    """Cross-entropy with the label."""
+
+    def ce(outputs, batch):
+        return cross_entropy(outputs["logits"], batch["label"], label_smoothing=label_smoothing)
+
+    return train.weigh(classify(model), {"ce": (1.0, ce)}, axis_name=axis_name)
+
+
+def fresh_view(recipe: build.Recipe, stream: str):
+    """View `epoch` of each example: another one each time."""
+
+    def draw(batch, resident, key):
+        stream_key = keys.stream(key, stream)
+        image = views.batch_views(recipe, stream_key, batch["epoch"], batch["id"], batch["image"])
+        return {"image": image, "label": batch["label"]}
+
+    return draw
+
+
+def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
+    """Trains on the examples whose labels may be used, and measures the result."""
+    path = f"config.stages.{context.name}"
+    dataset = context.splits.labelled(context.seed)
+    if not len(dataset):
+        raise BadInput(f"{path}: no training example has a label that may be used")
+    encoder, pretrained = _start(context, c, path)
+    spec = Spec(
+        encoder=encoder,
+        classes=dataset.classes,
+        image_shape=dataset.image_shape,
+        size=c.views.size or context.splits.size,
+        mean=context.run.data.mean,
+        std=context.run.data.std,
+    )
+    variables = spec.init(model_key(context))
+    if pretrained is not None:
+        variables = with_encoder(variables, encoder_variables(_pretrained(pretrained, spec)))
+    axis_name = context.parallel.axis_name
+    state = fit(
+        context,
+        c,
+        variables=variables,
+        objective=objective(
+            spec.module(build.compute(c, axis_name)),
+            label_smoothing=c.label_smoothing,
+            axis_name=axis_name,
+        ),
+        tx=build.optimizer(c, None, path=path),
+        dataset=dataset,
+        views=fresh_view(
+            build.recipe(c.views, context.run.data, size=context.splits.size), context.name
+        ),
+    )
+    return leave(context, spec, state.variables)
+
+
+def leave(
+    context: Context, spec: Spec, variables: Variables, *, sparsity: float | None = None
+) -> dict[str, Any]:
+    """Keeps a classifier and measures it, for the manifest."""
+    fingerprint = save_variables(context.folder, variables)
+    row = measure.live_row(context, spec, variables, sparsity=sparsity)
+    return {
+        "variables": fingerprint,
+        "model": spec.plain(),
+        "rows": [dataclasses.asdict(row)],
+    }
+
+
+def _start(
+    context: Context, c: config.Finetune, path: str
+) -> tuple[config.Encoder, Artifact | None]:
+    """The architecture, and the artifact to take the encoder's parameters from."""
+    if (c.start_from is None) == (c.encoder is None):
+        raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
+    if c.encoder is not None:
+        return c.encoder, None
+    artifact = context.inputs[c.start_from]
+    if not isinstance(artifact.config, config.Pretrain):
+        raise BadInput(f"{path}.start_from: {c.start_from} is not a stage of kind pretrain")
+    return artifact.config.encoder, artifact
+
+
+def _pretrained(artifact: Artifact, spec: Spec) -> Variables:
+    """Everything that a pretrain stage left, strictly restored."""
+    m = artifact.manifest
+    encoder = parse.parse(config.Encoder, m["encoder"], f"{artifact.folder}: encoder")
+    model = models.Contrastive(
+        build.encoder(encoder, models.Compute()), models.Projector(tuple(m["projector"]))
+    )
+    blank = jnp.zeros((1, m["size"], m["size"], spec.image_shape[-1]))
+    return artifact.variables(
+        jax.eval_shape(lambda: model.init(jax.random.key(0), blank, train=True))
+    )

@@ -1,0 +1,126 @@
+"""Training as every stage does it: feed, views on the device, the step, the loop."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from kdjax import config, data, keys, train
+from kdjax.data import Dataset
+from kdjax.data.feed import Join
+from kdjax.stages.context import Context
+from kdjax.types import BadInput, Batch, PyTree, Variables
+
+Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
+"""`(batch with raw images, resident, key of the run) -> what the objective sees`."""
+
+
+def fit(
+    context: Context,
+    c: config.Training,
+    *,
+    variables: Variables,
+    objective: train.Objective,
+    tx: optax.GradientTransformation,
+    dataset: Dataset,
+    views: Views,
+    resident: Mapping[str, PyTree] | None = None,
+    join_resident: Callable[[Dataset], Mapping[str, np.ndarray]] = lambda dataset: {},
+    join_stream: Join = lambda ids, epochs: {},
+) -> train.TrainState:
+    """Trains to `c.steps`, from the newest checkpoint if there is one.
+
+    Args:
+      context: of the stage.
+      c: its config.
+      variables: to begin with.
+      objective: see `kdjax.train.weigh`.
+      tx: the optax chain.
+      dataset: that is read; every epoch sees each example once.
+      views: what is done to a batch on the device, before the step.
+      resident: more trees that live on the device, such as a live teacher's variables.
+      join_resident: arrays that stand beside the dataset's on the device.
+      join_stream: the same for a batch that is streamed.
+
+    Raises:
+      BadInput: a count is not positive, or the batch cannot be shared evenly.
+      Diverged: a loss is not finite.
+    """
+    path = f"config.stages.{context.name}"
+    for field in ("steps", "batch", "accumulate", "checkpoint_every_steps", "log_every_steps"):
+        if getattr(c, field) < 1:
+            raise BadInput(f"{path}.{field}: {getattr(c, field)} is not positive")
+    parallel = context.parallel
+    train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=f"{path}.batch")
+    dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)
+
+    step = train.make_train_step(
+        objective, tx, ema=c.ema, accumulate=c.accumulate, axis_name=parallel.axis_name
+    )
+    run_steps = parallel.compile(
+        train.make_run_steps(
+            lambda resident, feed, key: views(data.take(resident, feed), resident, key), step
+        )
+    )
+    checkpoints = train.Checkpoints(context.folder / "checkpoints")
+    state = parallel.replicate(train.TrainState.start(variables, tx, ema=c.ema is not None))
+    state = checkpoints.latest(state)
+    start = int(state.step)
+
+    where = {
+        "seed": context.seed,
+        "batch": c.batch,
+        "share": train.rows_of_process(c.batch),
+        "start": start,
+        "stop": c.steps,
+        "dispatch_steps": dispatch_steps,
+    }
+    lives = dict(resident or {})
+    if is_resident(context.run.data, dataset):
+        lives |= data.resident_arrays(dataset) | join_resident(dataset)
+        feeds = data.resident_feeds(len(dataset), **where)
+    else:
+        feeds = data.stream_feeds(dataset, join=join_stream, **where)
+
+    recorder = train.Recorder(
+        context.folder,
+        name=f"{context.name} (seed {context.seed})",
+        start=start,
+        stop=c.steps,
+        log_every_steps=c.log_every_steps,
+    )
+    try:
+        state = train.train(
+            state,
+            run_steps=run_steps,
+            resident=parallel.replicate(lives),
+            feeds=feeds,
+            key=parallel.replicate(context.key),
+            parallel=parallel,
+            recorder=recorder,
+            checkpoints=checkpoints,
+            checkpoint_every_steps=c.checkpoint_every_steps,
+            stop=c.steps,
+        )
+    finally:
+        recorder.close()
+        checkpoints.close()
+    return jax.device_get(state)
+
+
+def is_resident(c: config.Data, dataset: Dataset) -> bool:
+    """Whether the examples live on the device."""
+    match c.mode:
+        case "resident":
+            return True
+        case "stream":
+            return False
+        case "auto":
+            return len(dataset) * int(np.prod(dataset.image_shape)) <= c.resident_bytes
+
+
+def model_key(context: Context) -> Key[Array, ""]:
+    """The key that a stage's own model is initialised with."""
+    return keys.stream(context.key, f"{context.name}/init")

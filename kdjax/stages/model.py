@@ -1,0 +1,105 @@
+"""A classifier as its artifact describes it: built, restored, run on raw images."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from kdjax import config, models, parse, views
+from kdjax.models import Compute
+from kdjax.stages import build
+from kdjax.stages.artifact import Artifact
+from kdjax.types import PyTree, Variables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """All that is needed to rebuild a classifier, as data in its manifest.
+
+    Attributes:
+      encoder: the architecture.
+      classes: of the classifier.
+      image_shape: of a raw image.
+      size: side of the view that the model sees.
+      mean, std: of the preprocessing.
+    """
+
+    encoder: config.Encoder
+    classes: int
+    image_shape: tuple[int, int, int]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> "Spec":
+        """The classifier that a stage left."""
+        return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
+
+    def plain(self) -> dict[str, Any]:
+        """For the manifest."""
+        return parse.plain(self)
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return build.encoder_name(self.encoder)
+
+    def module(self, compute: Compute = Compute()) -> models.Classifier:
+        """The linen module."""
+        return models.Classifier(build.encoder(self.encoder, compute), self.classes)
+
+    def init(self, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        return jax.jit(lambda key: self.module().init(key, self._blank(), train=True))(key)
+
+    def abstract(self) -> PyTree:
+        """Shapes and dtypes of the variables."""
+        return jax.eval_shape(
+            lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
+        )
+
+    def _blank(self) -> Float[Array, "1 size size channel"]:
+        return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
+
+    def preprocess(
+        self, images: UInt8[Array, "batch height width channel"]
+    ) -> Float[Array, "batch size size channel"]:
+        """Raw images as the model sees them in evaluation."""
+        return jax.vmap(
+            lambda image: views.eval_view(image, size=self.size, mean=self.mean, std=self.std)
+        )(images)
+
+    def predict(
+        self, variables: Variables, images: UInt8[Array, "batch height width channel"]
+    ) -> Float[Array, "batch classes"]:
+        """Logits of raw images, with frozen statistics."""
+        return self.module().apply(variables, self.preprocess(images), train=False)["logits"]
+
+    def deployed(self, variables: Variables):
+        """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
+        folded = models.fold(variables)
+        module = self.module(Compute(folded=True))
+        return lambda images: module.apply(folded, self.preprocess(images), train=False)["logits"]
+
+
+def load(artifact: Artifact) -> tuple[Spec, Variables]:
+    """The classifier that a stage left, strictly restored."""
+    spec = Spec.of(artifact)
+    return spec, artifact.variables(spec.abstract())
+
+
+def encoder_variables(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """The encoder's part of each collection."""
+    return {name: tree["encoder"] for name, tree in variables.items() if "encoder" in tree}
+
+
+def with_encoder(variables: Variables, encoder: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """`variables` with the encoder's part of each collection put in its place."""
+    return {
+        name: {**tree, "encoder": encoder[name]} if "encoder" in tree else tree
+        for name, tree in variables.items()
+    }

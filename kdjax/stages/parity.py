@@ -1,0 +1,89 @@
+"""An exported file against the model it was made from."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from kdjax import evaluate
+
+
+class StageFailed(RuntimeError):
+    """A stage ran, and its result is beyond the tolerance that the config states."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How a file compares with its live model on the test images.
+
+    Attributes:
+      artifact: name of the file.
+      runtime: what ran it.
+      max_logit_difference: over all images and classes.
+      mean_logit_difference: likewise the mean.
+      largest_logit: of the live model, absolute: what a difference is to be seen against.
+      label_agreement: share of images with one label from both.
+      tolerance: largest difference allowed, None where labels alone decide.
+      required_agreement: smallest label agreement allowed, None where the difference decides.
+    """
+
+    artifact: str
+    runtime: str
+    max_logit_difference: float
+    mean_logit_difference: float
+    largest_logit: float
+    label_agreement: float
+    tolerance: float | None
+    required_agreement: float | None
+
+
+def compare(
+    path: epath.Path,
+    run: Callable[[np.ndarray], Any],
+    images: np.ndarray,
+    live: np.ndarray,
+    *,
+    runtime: str,
+    difference: float | None = None,
+    agreement: float | None = None,
+) -> tuple[np.ndarray, Parity]:
+    """Runs a file over `images` and holds its logits against the live model's.
+
+    Args:
+      path: of the file, for messages.
+      run: the file in its runtime.
+      images: raw.
+      live: logits of the live model, [images, classes].
+      runtime: its name.
+      difference: largest difference allowed, relative to the largest live logit; None for any.
+      agreement: smallest label agreement allowed; None for any.
+
+    Raises:
+      StageFailed: one of the two is not kept.
+    """
+    logits = evaluate.logits_over(run, images, batch=min(512, len(images)))
+    found = evaluate.agreement(logits, live)
+    largest = float(np.abs(live).max())
+    # Negated, so that a NaN fails.
+    if difference is not None and not found.max_difference <= difference * largest:
+        raise StageFailed(
+            f"{path}: a logit differs by {found.max_difference:.3g} from the live model's, more "
+            f"than {difference:g} x the largest logit ({largest:.3g})"
+        )
+    if agreement is not None and not found.label_agreement >= agreement:
+        raise StageFailed(
+            f"{path}: {found.label_agreement:.1%} of the labels agree with the live model's, "
+            f"less than {agreement:.1%}"
+        )
+    return logits, Parity(
+        artifact=path.name,
+        runtime=runtime,
+        max_logit_difference=found.max_difference,
+        mean_logit_difference=found.mean_difference,
+        largest_logit=largest,
+        label_agreement=found.label_agreement,
+        tolerance=None if difference is None else difference * largest,
+        required_agreement=agreement,
+    )

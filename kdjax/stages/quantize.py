@@ -1,0 +1,67 @@
+"""Post-training int8: an ONNX file that is quantized, run and measured."""
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax import config, evaluate
+from kdjax.export import load_onnx, write_onnx
+from kdjax.quant import quantize_onnx
+from kdjax.stages import measure
+from kdjax.stages.context import Context
+from kdjax.stages.model import load
+from kdjax.stages.parity import compare
+from kdjax.types import BadInput
+
+
+def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
+    """Calibrates on training images, and holds the int8 file against the live float model."""
+    path = f"config.stages.{context.name}"
+    artifact = context.inputs[c.model]
+    if "model" not in artifact.manifest:
+        raise BadInput(f"{path}.model: {c.model} is not a classifier")
+    dataset = context.splits.train
+    if not 0 < c.calibration_examples <= len(dataset):
+        raise BadInput(
+            f"{path}.calibration_examples: {c.calibration_examples} is not between 1 and the "
+            f"{len(dataset)} training examples"
+        )
+    spec, variables = load(artifact)
+    variables = jax.tree.map(jnp.asarray, variables)
+    random = np.random.Philox(key=[context.seed, 0]).random_raw(len(dataset))
+    chosen = np.argsort(random, kind="stable")[: c.calibration_examples]
+    target = context.folder / f"{c.model}.int8.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "float.onnx"
+        write_onnx(spec.deployed(variables), source, image_shape=spec.image_shape)
+        quantize_onnx(source, target, calibration=dataset.read(chosen))
+
+    threads, images = context.run.latency_threads, context.splits.test_images
+    reloaded = load_onnx(target, threads=threads)
+    some = images[: context.run.latency_batch]
+    logits, parity = compare(
+        target,
+        reloaded,
+        images,
+        measure.live_logits(context, spec, variables),
+        runtime="onnxruntime:cpu",
+        agreement=c.agreement,
+    )
+    row = measure.row(
+        context,
+        spec,
+        variables,
+        logits=logits,
+        time=evaluate.latency(lambda: reloaded(some), max_seconds=2),
+        runtime="onnxruntime:cpu",
+        threads=threads,
+        bytes_on_disk=measure.file_bytes(target),
+    )
+    row = dataclasses.replace(row, model=f"{spec.name} int8")
+    return {"rows": [dataclasses.asdict(row)], "parity": [dataclasses.asdict(parity)]}

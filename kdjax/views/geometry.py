@@ -1,0 +1,186 @@
+"""Views that move pixels: crop, resize, flip, shift, cutout.
+
+Each is `f(key, image, *, hyper-parameters)` on one float32 image in [0, 1], any number of channels;
+`jax.vmap` it over a batch. Hyper-parameters are static, and so is the shape of the result.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from kdjax.types import BadInput
+from kdjax.views import fixed
+
+Image = Float[Array, "height width channel"]
+
+
+def check_probability(probability: float):
+    """Raises BadInput unless `probability` is in [0, 1]."""
+    if not 0.0 <= probability <= 1.0:
+        raise BadInput(f"probability: {probability} is outside [0, 1]")
+
+
+def _triangle(
+    start: Int[Array, ""] | int, length: Int[Array, ""] | int, *, taps: int, size: int
+) -> Float[Array, "{taps} {size}"]:
+    """Antialiased bilinear weights that take `[start, start + length)` of an axis to `size`.
+
+    The unit is 1 / (2 size) of a pixel, in which all centres are whole numbers.
+    """
+    tap, out = jnp.arange(taps)[:, None], jnp.arange(size)[None, :]
+    centre = 2 * size * start + (2 * out + 1) * length - size
+    reach = 2 * jnp.maximum(length, size)
+    raw = jnp.maximum(reach - jnp.abs(2 * size * tap - centre), 0)
+    return fixed.weights(jnp.where((tap >= start) & (tap < start + length), raw, 0))
+
+
+def crop_box(
+    key: Key[Array, ""],
+    *,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[Int[Array, ""], Int[Array, ""], Int[Array, ""], Int[Array, ""]]:
+    """`top, left, height, width` of a random box, in whole pixels inside the image.
+
+    Args:
+      key: key of this box.
+      height: of the image, in pixels.
+      width: of the image, in pixels.
+      scale: the area is uniform in this range, as a fraction of the image's.
+      ratio: width / height is log-uniform in this range.
+
+    Raises:
+      BadInput: `scale` is not `0 < low <= high <= 1`, or `ratio` not `0 < low <= high`.
+    """
+    if not 0.0 < scale[0] <= scale[1] <= 1.0:
+        raise BadInput(f"scale: {scale} is not 0 < low <= high <= 1")
+    if not 0.0 < ratio[0] <= ratio[1]:
+        raise BadInput(f"ratio: {ratio} is not 0 < low <= high")
+    unit = jax.random.uniform(key, (4,))
+    side = jnp.sqrt(fixed.between(unit[0], *scale) * (height * width))
+    root_ratio = jnp.exp(0.5 * fixed.between(unit[1], math.log(ratio[0]), math.log(ratio[1])))
+    box_height = jnp.clip(jnp.round(side / root_ratio), 1, height).astype(jnp.int32)
+    box_width = jnp.clip(jnp.round(side * root_ratio), 1, width).astype(jnp.int32)
+    top = fixed.below(unit[2], height - box_height + 1)
+    left = fixed.below(unit[3], width - box_width + 1)
+    return top, left, box_height, box_width
+
+
+def crop_resize(
+    key: Key[Array, ""],
+    image: Image,
+    *,
+    size: int,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Float[Array, "{size} {size} channel"]:
+    """Random resized crop: a random box (`crop_box`), resized as by `resize`.
+
+    Departs from torchvision's `RandomResizedCrop`, which draws up to ten times until the box fits
+    and then falls back to a central crop: here there is one draw, and a side that is longer than
+    the image is clipped to it. Every draw is valid and costs the same; large boxes are a little
+    squarer and smaller than asked for.
+
+    Args:
+      key: key of this view.
+      image: float32 in [0, 1].
+      size: side of the result, in pixels.
+      scale: range of the box's area, as a fraction of the image's.
+      ratio: range of the box's width / height.
+
+    Raises:
+      BadInput: see `crop_box`; or `size` is not positive.
+
+    Reference: Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, section 6.
+    """
+    _check_size(size)
+    height, width, _ = image.shape
+    top, left, box_height, box_width = crop_box(
+        key, height=height, width=width, scale=scale, ratio=ratio
+    )
+    rows = _triangle(top, box_height, taps=height, size=size)
+    columns = _triangle(left, box_width, taps=width, size=size)
+    return fixed.pixels(fixed.separable(fixed.levels(image), rows, columns))
+
+
+def resize(image: Image, *, size: int) -> Float[Array, "{size} {size} channel"]:
+    """The whole image at `size` by `size`: bilinear, antialiased where it shrinks.
+
+    Draws nothing. An image of that size is returned as it is; one that is not square is squeezed.
+    Within 1e-3 of `jax.image.resize(..., "linear")`, on the levels of `kdjax.views.fixed`.
+
+    Raises:
+      BadInput: `size` is not positive.
+    """
+    _check_size(size)
+    height, width, _ = image.shape
+    if (height, width) == (size, size):
+        return image
+    rows = _triangle(0, height, taps=height, size=size)
+    columns = _triangle(0, width, taps=width, size=size)
+    return fixed.pixels(fixed.separable(fixed.levels(image), rows, columns))
+
+
+def _check_size(size: int):
+    if size < 1:
+        raise BadInput(f"size: {size} is not a positive number of pixels")
+
+
+def flip(key: Key[Array, ""], image: Image, *, probability: float = 0.5) -> Image:
+    """Mirrors left and right with this probability.
+
+    Raises:
+      BadInput: `probability` is outside [0, 1].
+    """
+    check_probability(probability)
+    if probability == 0.0:
+        return image
+    return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
+
+
+def shift(key: Key[Array, ""], image: Image, *, pixels: int) -> Image:
+    """Moves the image by up to `pixels` each way, zeros coming in ("pad 4, crop 32").
+
+    Both offsets are uniform in `-pixels .. pixels`.
+
+    Raises:
+      BadInput: `pixels` is negative.
+
+    Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
+    """
+    if pixels < 0:
+        raise BadInput(f"pixels: {pixels} is negative")
+    if pixels == 0:
+        return image
+    top, left = fixed.below(jax.random.uniform(key, (2,)), 2 * pixels + 1)
+    padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
+    return lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def cutout(key: Key[Array, ""], image: Image, *, length: int, probability: float = 1.0) -> Image:
+    """Zeroes a square of side `length` around a uniform pixel, clipped at the border.
+
+    The square spans `[centre - length // 2, centre - length // 2 + length)`, so an odd `length`
+    is kept, where the authors' code rounds it down to even.
+
+    Raises:
+      BadInput: `length` is negative or `probability` is outside [0, 1].
+
+    Reference: DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552, section 3.2.
+    """
+    if length < 0:
+        raise BadInput(f"length: {length} is negative")
+    check_probability(probability)
+    if length == 0 or probability == 0.0:
+        return image
+    height, width, _ = image.shape
+    unit = jax.random.uniform(key, (3,))
+    row = jnp.arange(height) - fixed.below(unit[0], height) + length // 2
+    column = jnp.arange(width) - fixed.below(unit[1], width) + length // 2
+    inside = ((row >= 0) & (row < length))[:, None] & ((column >= 0) & (column < length))[None, :]
+    return jnp.where(inside[..., None] & (unit[2] < probability), 0.0, image)

@@ -1,0 +1,214 @@
+"""Recipes: a raw image to the view that a model is trained on.
+
+A recipe is `recipe(key, image, *, size, ...) -> [size, size, channel]` of one example, uint8 or float in
+[0, 1]; `batch_views` runs one over a batch, each example with its own key.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8, UInt32
+
+from kdjax import keys
+from kdjax.types import BadInput
+from kdjax.views import color, fixed, geometry
+
+# Raise it whenever a recipe draws other pixels from the same key: it is part of a cache's manifest,
+# and a cache of other pixels must be refused.
+RECIPES_VERSION = 1
+
+RawImage: TypeAlias = UInt8[Array, "height width channel"] | Float[Array, "height width channel"]
+
+
+def _unit(image: RawImage) -> geometry.Image:
+    """Float32 in [0, 1]: uint8 is divided by 255, floats are taken to be there already."""
+    if image.dtype == jnp.uint8:
+        return image.astype(jnp.float32) / 255.0
+    return image.astype(jnp.float32)
+
+
+def normalize(
+    image: geometry.Image, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> geometry.Image:
+    """`(image - mean) / std` for each channel; one number stands for all of them.
+
+    Raises:
+      BadInput: `mean` or `std` has neither one number nor one a channel, or a `std` is not
+        positive.
+    """
+    channels = image.shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise BadInput(f"{name}: {len(values)} numbers for {channels} channels; give 1 or all")
+    if min(std) <= 0.0:
+        raise BadInput(f"std: {std} must be positive")
+    if not any(mean) and all(value == 1.0 for value in std):
+        return image
+    mean_row, std_row = (np.float32(values)[None, None, :] for values in (mean, std))
+    return (fixed.product(image, 1.0) - mean_row) / std_row
+
+
+def simclr(
+    key: Key[Array, ""],
+    image: RawImage,
+    *,
+    size: int,
+    crop_scale: tuple[float, float] = (0.08, 1.0),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    shift: int = 0,
+    flip: float = 0.5,
+    brightness: float = 0.8,
+    contrast: float = 0.8,
+    saturation: float = 0.8,
+    hue: float = 0.2,
+    jitter: float = 0.8,
+    grayscale: float = 0.2,
+    blur: float = 0.5,
+    blur_kernel: int | None = None,
+    blur_sigma: tuple[float, float] = (0.1, 2.0),
+    cutout: int = 0,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+) -> Float[Array, "{size} {size} channel"]:
+    """SimCLR: crop, shift, flip, colour jitter, grayscale, blur, cutout; then normalisation.
+
+    The defaults are the paper's, at colour strength 1. Each part draws from a key of its own, so
+    turning one off leaves what the others draw as it was.
+
+    Args:
+      key: key of this view.
+      image: uint8, or float in [0, 1].
+      size: side of the view, in pixels.
+      crop_scale: range of the crop's area, as a fraction of the image's.
+      crop_ratio: range of the crop's width / height.
+      shift: largest shift after the crop, in pixels.
+      flip: probability of mirroring; 0 for digits and text.
+      brightness: strength, see `kdjax.views.jitter`.
+      contrast: strength.
+      saturation: strength.
+      hue: strength, in turns.
+      jitter: probability of the colour jitter.
+      grayscale: probability.
+      blur: probability.
+      blur_kernel: odd number of taps. `None`: a tenth of `size`, which below 20 is no blur.
+      blur_sigma: range of the blur's standard deviation, in pixels.
+      cutout: side of the zeroed square, in pixels. It is zero before normalisation.
+      mean: subtracted, in [0, 1]: one number or one a channel.
+      std: divided by: one number or one a channel.
+
+    Raises:
+      BadInput: a hyper-parameter is out of its range.
+
+    Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A.
+    """
+    part = jax.random.split(key, 7)
+    kernel_size = 2 * (size // 20) + 1 if blur_kernel is None else blur_kernel
+    view = geometry.crop_resize(
+        part[0], _unit(image), size=size, scale=crop_scale, ratio=crop_ratio
+    )
+    view = geometry.shift(part[1], view, pixels=shift)
+    view = geometry.flip(part[2], view, probability=flip)
+    view = color.jitter(
+        part[3],
+        view,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
+        probability=jitter,
+    )
+    view = color.grayscale(part[4], view, probability=grayscale)
+    view = color.blur(part[5], view, kernel_size=kernel_size, sigma=blur_sigma, probability=blur)
+    view = geometry.cutout(part[6], view, length=cutout)
+    return normalize(view, mean=mean, std=std)
+
+
+def crop_flip(
+    key: Key[Array, ""],
+    image: RawImage,
+    *,
+    size: int,
+    crop_scale: tuple[float, float] | None = None,
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    shift: int = 4,
+    flip: float = 0.5,
+    cutout: int = 0,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+) -> Float[Array, "{size} {size} channel"]:
+    """The usual view of supervised training: shift or crop, flip, cutout; then normalisation.
+
+    Args:
+      key: key of this view.
+      image: uint8, or float in [0, 1].
+      size: side of the view, in pixels.
+      crop_scale: range of a random resized crop's area, which then stands in for resizing and
+        shifting. `None`: the image is resized where it has another size, then shifted.
+      crop_ratio: range of the crop's width / height.
+      shift: largest shift, in pixels; without effect when there is a `crop_scale`.
+      flip: probability of mirroring; 0 for digits and text.
+      cutout: side of the zeroed square, in pixels. It is zero before normalisation.
+      mean: subtracted, in [0, 1]: one number or one a channel.
+      std: divided by: one number or one a channel.
+
+    Raises:
+      BadInput: a hyper-parameter is out of its range.
+
+    Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
+    """
+    part = jax.random.split(key, 3)
+    view = _unit(image)
+    if crop_scale is None:
+        view = geometry.shift(part[0], geometry.resize(view, size=size), pixels=shift)
+    else:
+        view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
+    view = geometry.flip(part[1], view, probability=flip)
+    view = geometry.cutout(part[2], view, length=cutout)
+    return normalize(view, mean=mean, std=std)
+
+
+def eval_view(
+    image: RawImage,
+    *,
+    size: int,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+) -> Float[Array, "{size} {size} channel"]:
+    """The one view to evaluate on: resized where the image has another size, and normalised.
+
+    Args:
+      image: uint8, or float in [0, 1].
+      size: side of the view, in pixels.
+      mean: subtracted, in [0, 1]: one number or one a channel.
+      std: divided by: one number or one a channel.
+
+    Raises:
+      BadInput: a hyper-parameter is out of its range.
+    """
+    return normalize(geometry.resize(_unit(image), size=size), mean=mean, std=std)
+
+
+def batch_views(
+    recipe: Callable[..., Array],
+    stream_key: Key[Array, ""],
+    view: UInt32[Array, " batch"],
+    id: UInt32[Array, " batch"],
+    image: UInt8[Array, "batch height width channel"] | Float[Array, "batch height width channel"],
+) -> Float[Array, "batch ..."]:
+    """View `view[i]` of example `id[i]`, for each `i`: the same bytes in any batch.
+
+    Args:
+      recipe: `recipe(key, image)` of one example, hyper-parameters bound by `functools.partial`.
+      stream_key: from `kdjax.keys.stream`.
+      view: number of the view of each example.
+      id: stable id of each example.
+      image: raw images, in the same order.
+    """
+
+    def one(view, id, image):
+        return recipe(keys.example(stream_key, view, id), image)
+
+    return jax.vmap(one)(view, id, image)
