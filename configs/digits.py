@@ -49,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     training = dict(checkpoint_every_steps=100, log_every_steps=10)
     student = dict(name="cnn", widths=[16, 32, 64, 64])
 
-    c.stages = dict(
+    stages = dict(
         pretrain=dict(
             kind="pretrain",
             encoder=dict(name="cnn", widths=[32, 64, 128, 256]),
@@ -111,4 +111,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         export_student=dict(kind="export", model="student"),
         export_pruned=dict(kind="export", model="pruned"),
     )
+    c.stages = ConfigDict(stages, sort_keys=False)  # the report's rows stand in this order
     return c

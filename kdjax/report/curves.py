@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kdjax.report import svg, units
 from kdjax.report.pictures import Picture, log_axis
 from kdjax.report.placing import spread
+from kdjax.report.units import Number
 
 _MOST_POINTS = 240  # about one for each pixel
 _MOST_TERMS = 4
@@ -21,7 +23,7 @@ def thin(values: Float[np.ndarray, " n"], most: int) -> Float[np.ndarray, "3 m"]
     return np.array([[f(group) for group in groups] for f in (np.mean, np.min, np.max)])
 
 
-def _runs(records: Sequence[Mapping[str, float]], name: str):
+def _runs(records: Sequence[Mapping[str, Number]], name: str):
     """`(steps, values)` of each run: the steps of one run rise, so a fall starts the next."""
     runs: list[tuple[list[float], list[float]]] = []
     last = math.inf
@@ -36,7 +38,7 @@ def _runs(records: Sequence[Mapping[str, float]], name: str):
     return [(np.array(steps), np.array(values)) for steps, values in runs]
 
 
-def _drawn(records: Sequence[Mapping[str, float]], name: str):
+def _drawn(records: Sequence[Mapping[str, Number]], name: str):
     """Each run thinned to what a chart can show: `(steps, mean, least, most)`."""
     found = []
     for steps, values in _runs(records, name):
@@ -48,7 +50,7 @@ def _drawn(records: Sequence[Mapping[str, float]], name: str):
 
 
 @svg.drawing()
-def loss_curve(stage: str, records: Sequence[Mapping[str, float]], *, name: str) -> Picture | None:
+def loss_curve(stage: str, records: Sequence[Mapping[str, Number]], *, name: str) -> Picture | None:
     """Loss over steps, logarithmic where it is positive; `None` if no finite loss was logged.
 
     Terms of the loss (`"loss/kd"`, ...) are drawn beside the total if there are several.
@@ -72,7 +74,7 @@ def loss_curve(stage: str, records: Sequence[Mapping[str, float]], *, name: str)
     figure.subplots_adjust(left=0.14, right=0.8 if terms else 0.97, top=0.95, bottom=0.15)
     lines = {"loss": total, **terms}
     values = [run[row] for runs in lines.values() for run in runs for row in (2, 3)]
-    low, high = min(v.min() for v in values), max(v.max() for v in values)
+    low, high = (float(f(np.concatenate(values))) for f in (np.min, np.max))
     logarithmic = low > 0 and high > low
     if logarithmic:
         axes.set_yscale("log")
@@ -86,7 +88,7 @@ def loss_curve(stage: str, records: Sequence[Mapping[str, float]], *, name: str)
             one = {"marker": "o", "markersize": 4} if at.size == 1 else {}
             strong = key == "loss"
             axes.plot(at, mean, color=color, lw=1.5 if strong else 1.1, zorder=3 + strong, **one)
-        ends.append((key, color, runs[-1][0][-1], runs[-1][1][-1]))
+        ends.append((key, color, float(runs[-1][0][-1]), float(runs[-1][1][-1])))
     if logarithmic:
         pad = (high / low) ** 0.04
         axes.set_ylim(low / pad, high * pad)
@@ -105,20 +107,20 @@ def loss_curve(stage: str, records: Sequence[Mapping[str, float]], *, name: str)
     )
 
 
-def _name_ends(axes, ends) -> None:
+def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> None:
     """The name of each line at its right end."""
-    heights = [axes.transData.transform((x, y))[1] for _, _, x, y in ends]
+    heights = [float(axes.transData.transform((x, y))[1]) for _, _, x, y in ends]
     frame = axes.get_window_extent()
     right = axes.transAxes.inverted().transform((frame.x1 + 4, 0))[0]
     for (key, color, _, _), height in zip(
-        ends, spread(heights, 13, frame.y0 + 4, frame.y1 - 4), strict=True
+        ends, spread(heights, 13.0, frame.y0 + 4, frame.y1 - 4), strict=True
     ):
         y = axes.transAxes.inverted().transform((0, height))[1]
         text = svg.clean(key, 9)
         axes.text(right, y, text, color=color, va="center", transform=axes.transAxes)
 
 
-def _caption(records, left_out: int, logarithmic: bool) -> str:
+def _caption(records: Sequence[Mapping[str, Number]], left_out: int, logarithmic: bool) -> str:
     runs = _runs(records, "loss")
     values = np.concatenate([values for _, values in runs])
     steps, last = runs[-1]

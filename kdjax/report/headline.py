@@ -1,5 +1,6 @@
 """What a reader should know first, worked out from measured rows only."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,14 @@ class Claim(NamedTuple):
     is_warning: bool = False
 
 
+class _Model(NamedTuple):
+    """A row whose accuracy is known, with its name on the page."""
+
+    name: str
+    accuracy: float
+    row: Row
+
+
 def settings(row: Row) -> tuple[int | None, int | None]:
     """Latencies can be compared only where these are equal: (threads, batch)."""
     return row.threads, row.batch
@@ -31,141 +40,140 @@ def settings_text(setting: tuple[int | None, int | None]) -> str:
     return ", ".join(filter(None, known))
 
 
-def _uncertainty(row: Row) -> str:
-    seeds = units.count(row.seeds, "seed")
-    if row.accuracy_ci95 is None:
-        return seeds
-    return f"95\u00a0% interval {units.interval(row.accuracy_ci95)}, {seeds}"
-
-
-def _fewer(small: Row, large: Row, field: str, show: Callable[[float], str]):
-    """`(ratio, "a instead of b")` if both were measured and the ratio is worth saying."""
-    a, b = getattr(small, field), getattr(large, field)
-    if not a or not b or b / a < _WORTH_SAYING:
-        return None
-    return b / a, f"{show(a)} instead of {show(b)}"
-
-
-def _same_parameters(rows: Sequence[Row]):
-    """The exported pair with equal parameter counts whose files differ most in size."""
-    exported = [row for row in rows if row.bytes_on_disk and row.runtime]
-    pairs = [
-        (large.bytes_on_disk / small.bytes_on_disk, small, large)
-        for small in exported
-        for large in exported
-        if small.params == large.params
-    ]
-    ratio, small, large = max(pairs, key=lambda pair: pair[0], default=(1.0, None, None))
-    return (small, large) if ratio >= _WORTH_SAYING else None
-
-
-def _fastest(rows: Sequence[Row]):
-    """Fastest and most accurate of the rows timed under the most used settings."""
-    timed = [row for row in rows if row.latency_ms_p50]
-    if not timed:
-        return None
-    used = [settings(row) for row in timed]
-    setting = max(dict.fromkeys(used), key=used.count)
-    alike = [row for row in timed if settings(row) == setting]
-    return min(alike, key=lambda r: r.latency_ms_p50), max(alike, key=lambda r: r.accuracy), setting
-
-
-def headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]] = ()) -> list[Claim]:
-    """The claims that the rows can carry, most important first; empty if there are none."""
-    name = dict(zip(map(id, rows), labels(rows), strict=True))
-    known = [row for row in rows if row.accuracy is not None]
-    claims = []
-    if known:
-        best = max(known, key=lambda row: row.accuracy)
-        claims.append(
-            Claim(
-                units.share(best.accuracy),
-                f"best accuracy: {name[id(best)]}",
-                _uncertainty(best),
-            )
-        )
-        sized = [row for row in known if row.bytes_on_disk]
-        small = min(sized or known, key=_smallness)
-        claims += _against(best, small, name, thing="file" if sized else "model")
-
-    if pair := _same_parameters(known):
-        small, large = pair
-        ratio, detail = _fewer(small, large, "bytes_on_disk", lambda b: units.compact(b, "B"))
-        change = units.points(small.accuracy - large.accuracy)
-        claims.append(
-            Claim(
-                units.times(ratio),
-                f"smaller file than {name[id(large)]} with as many parameters: {name[id(small)]}",
-                f"{detail}; accuracy {change}",
-            )
-        )
-    if fast := _fastest(known):
-        quick, accurate, setting = fast
-        if said := _fewer(quick, accurate, "latency_ms_p50", str):
-            what = f"faster than {name[id(accurate)]}: {name[id(quick)]}"
-            median = f"median {_timing(quick)} instead of {_timing(accurate)}"
-            detail = ", ".join(filter(None, [median, settings_text(setting)]))
-            claims.append(Claim(units.times(said[0]), what, detail))
-    if pruned := [row for row in known if row.sparsity]:
-        sparse = max(pruned, key=lambda row: row.sparsity)
-        claims.append(
-            Claim(
-                units.share(sparse.sparsity),
-                f"of the prunable weights are gone: {name[id(sparse)]}",
-                f"accuracy {units.share(sparse.accuracy)}",
-            )
-        )
-    judged = [v for export in parity if (v := within_tolerance(export)) is not None]
-    if judged:
-        worst = max(e["max_logit_difference"] for e in parity if within_tolerance(e) is not None)
-        claims.append(
-            Claim(
-                f"{sum(judged)} of {len(judged)}",
-                "exports agree with the live model within their tolerance",
-                f"largest logit difference {worst:.2g}",
-                is_warning=not all(judged),
-            )
-        )
-    return claims
-
-
-def _smallness(row: Row):
-    """Of equally small models the more accurate one comes first."""
-    return row.bytes_on_disk or row.params, -(row.accuracy or 0)
-
-
-def _timing(row: Row) -> str:
-    return units.milliseconds(row.latency_ms_p50) + (f" ({row.runtime})" if row.runtime else "")
-
-
-def _against(best: Row, small: Row, name: Mapping[int, str], *, thing: str) -> list[Claim]:
-    """What the smallest keeps of the best, and how much smaller it is."""
-    if small is best:
-        if not best.bytes_on_disk:
-            return []
-        size = units.compact(best.bytes_on_disk, "B")
-        return [Claim(size, "on disk", f"{units.compact(best.params)} parameters")]
-    change = units.points(small.accuracy - best.accuracy)
-    kept = Claim(
-        units.share(small.accuracy / best.accuracy if best.accuracy else None),
-        f"of that accuracy kept by the smallest {thing}: {name[id(small)]}",
-        f"{units.share(small.accuracy)}, {change}; {_uncertainty(small)}",
-    )
-    claims = [kept]
-    for field, what, unit in (
-        ("bytes_on_disk", "smaller on disk", "B"),
-        ("params", "fewer parameters", ""),
-        ("flops", "less arithmetic", "FLOP"),
-    ):
-        if said := _fewer(small, best, field, lambda value, unit=unit: units.compact(value, unit)):
-            what = f"{what} than {name[id(best)]}"
-            claims.append(Claim(units.times(said[0]), what, said[1]))
-    return claims
-
-
 def within_tolerance(export: Mapping[str, Any]) -> bool | None:
     """Whether an export's logits are as near as was asked; `None` if that was not measured."""
     difference, tolerance = export.get("max_logit_difference"), export.get("tolerance")
     if difference is None or tolerance is None:
         return None
     return bool(difference <= tolerance)
+
+
+def headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]] = ()) -> list[Claim]:
+    """The claims that the rows can carry, most important first; empty if there are none."""
+    models = [
+        _Model(name, row.accuracy, row)
+        for name, row in zip(labels(rows), rows, strict=True)
+        if row.accuracy is not None
+    ]
+    return [
+        *_best_and_smallest(models),
+        *_same_parameters(models),
+        *_fastest(models),
+        *_sparsest(models),
+        *_exports(parity),
+    ]
+
+
+def _best_and_smallest(models: Sequence[_Model]) -> list[Claim]:
+    """The highest accuracy, what the smallest model keeps of it, and how much smaller it is."""
+    if not models:
+        return []
+    best = max(models, key=lambda model: model.accuracy)
+    what = f"best accuracy: {best.name}"
+    claims = [Claim(units.share(best.accuracy), what, _uncertainty(best))]
+
+    sized = [model for model in models if model.row.bytes_on_disk]
+    # Of equally small models the more accurate one is meant.
+    small = min(sized or models, key=lambda m: (m.row.bytes_on_disk or m.row.params, -m.accuracy))
+    if small is best:
+        if sized:
+            parameters = f"{units.compact(best.row.params)} parameters"
+            claims.append(Claim(units.compact(best.row.bytes_on_disk, "B"), "on disk", parameters))
+        return claims
+
+    change = units.points(small.accuracy - best.accuracy)
+    kept = Claim(
+        units.share(small.accuracy / best.accuracy),
+        f"of that accuracy kept by the smallest {'file' if sized else 'model'}: {small.name}",
+        f"{units.share(small.accuracy)}, {change}; {_uncertainty(small)}",
+    )
+    claims.append(kept)
+    a, b = small.row, best.row
+    for what, ours, theirs, unit in (
+        ("smaller on disk", a.bytes_on_disk, b.bytes_on_disk, "B"),
+        ("fewer parameters", a.params, b.params, ""),
+        ("less arithmetic", a.flops, b.flops, "FLOP"),
+    ):
+        show = functools.partial(units.compact, unit=unit)
+        claims += _fewer(f"{what} than {best.name}", ours, theirs, show)
+    return claims
+
+
+def _uncertainty(model: _Model) -> str:
+    seeds = units.count(model.row.seeds, "seed")
+    if model.row.accuracy_ci95 is None:
+        return seeds
+    return f"95\u00a0% interval {units.interval(model.row.accuracy_ci95)}, {seeds}"
+
+
+def _fewer(
+    what: str,
+    ours: units.Number | None,
+    theirs: units.Number | None,
+    show: Callable[[units.Number], str],
+) -> list[Claim]:
+    """`6.4x what`, if both were measured and the ratio is worth saying."""
+    if not ours or not theirs or theirs / ours < _WORTH_SAYING:
+        return []
+    return [Claim(units.times(theirs / ours), what, f"{show(ours)} instead of {show(theirs)}")]
+
+
+def _same_parameters(models: Sequence[_Model]) -> list[Claim]:
+    """The exported pair with equal parameter counts whose files differ most in size."""
+    exported = [
+        (model, size) for model in models if (size := model.row.bytes_on_disk) and model.row.runtime
+    ]
+    pairs = [
+        (theirs / ours, small, large, ours, theirs)
+        for small, ours in exported
+        for large, theirs in exported
+        if small.row.params == large.row.params
+    ]
+    if not pairs:
+        return []
+    _, small, large, ours, theirs = max(pairs, key=lambda pair: pair[0])
+    what = f"smaller file than {large.name} with as many parameters: {small.name}"
+    change = units.points(small.accuracy - large.accuracy)
+    claims = _fewer(what, ours, theirs, lambda value: units.compact(value, "B"))
+    return [claim._replace(detail=f"{claim.detail}; accuracy {change}") for claim in claims]
+
+
+def _fastest(models: Sequence[_Model]) -> list[Claim]:
+    """Fastest against most accurate of the models timed under the most used settings."""
+    timed = [(model, ms) for model in models if (ms := model.row.latency_ms_p50)]
+    if not timed:
+        return []
+    used = [settings(model.row) for model, _ in timed]
+    setting = max(dict.fromkeys(used), key=used.count)
+    alike = [(model, ms) for model, ms in timed if settings(model.row) == setting]
+    quick, ours = min(alike, key=lambda pair: (pair[1], -pair[0].accuracy))
+    best, theirs = max(alike, key=lambda pair: (pair[0].accuracy, -pair[1]))
+
+    def told(model, ms):
+        runtime = f" ({model.row.runtime})" if model.row.runtime else ""
+        return f"{units.milliseconds(ms)}{runtime}"
+
+    claims = _fewer(f"faster than {best.name}: {quick.name}", ours, theirs, units.milliseconds)
+    median = f"median {told(quick, ours)} instead of {told(best, theirs)}"
+    detail = ", ".join(filter(None, [median, settings_text(setting)]))
+    return [claim._replace(detail=detail) for claim in claims]
+
+
+def _sparsest(models: Sequence[_Model]) -> list[Claim]:
+    pruned = [(sparsity, model) for model in models if (sparsity := model.row.sparsity)]
+    if not pruned:
+        return []
+    sparsity, model = max(pruned, key=lambda pair: (pair[0], pair[1].accuracy))
+    what = f"of the prunable weights are gone: {model.name}"
+    return [Claim(units.share(sparsity), what, f"accuracy {units.share(model.accuracy)}")]
+
+
+def _exports(parity: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    judged = [export for export in parity if within_tolerance(export) is not None]
+    if not judged:
+        return []
+    good = sum(within_tolerance(export) is True for export in judged)
+    worst = max(export["max_logit_difference"] for export in judged)
+    what = "exports agree with the live model within their tolerance"
+    detail = f"largest logit difference {worst:.2g}"
+    return [Claim(f"{good} of {len(judged)}", what, detail, is_warning=good < len(judged))]

@@ -10,6 +10,7 @@ from kdjax.report.curves import loss_curve
 from kdjax.report.headline import headline, within_tolerance
 from kdjax.report.pictures import Picture, accuracy_versus_latency, accuracy_versus_size
 from kdjax.report.rows import Row
+from kdjax.report.units import Number
 
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
 _NO_NETWORK = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -20,7 +21,7 @@ def page(
     *,
     run: Mapping[str, Any],
     rows: Sequence[Row],
-    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    curves: Mapping[str, Sequence[Mapping[str, Number]]],
     parity: Sequence[Mapping[str, Any]],
 ) -> str:
     """The whole of `report.html`; the arguments are those of `kdjax.report.write`."""
@@ -58,13 +59,15 @@ def _plain(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case int():
-            return f"{value:,}"
+            return f"{value:,}" if abs(value) >= 10_000 else str(value)
         case float():
             return f"{value:.4g}"
         case Mapping():
             return ", ".join(f"{_words(key)} {_plain(item)}" for key, item in value.items())
         case list() | tuple():
-            return ", ".join(map(_plain, value)) or units.DASH
+            return (
+                ", ".join(str(i) if isinstance(i, int) else _plain(i) for i in value) or units.DASH
+            )
     return str(value)
 
 
@@ -88,7 +91,7 @@ def _subtitle(run: Mapping[str, Any]) -> str:
     return f"<p class='subtitle'>{' · '.join(_text(part) for part in parts if part)}</p>"
 
 
-def _walls(run: Mapping[str, Any]) -> Mapping[str, float]:
+def _walls(run: Mapping[str, Any]) -> Mapping[str, Number]:
     walls = run.get("wall_seconds") or {}
     return {stage: seconds for stage, seconds in walls.items() if seconds is not None}
 
@@ -134,7 +137,7 @@ def _tradeoffs(rows: Sequence[Row]) -> str:
     return _section("What accuracy costs", f"<div class='pair'>{figures}</div>") if figures else ""
 
 
-def _training(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def _training(curves: Mapping[str, Sequence[Mapping[str, Number]]]) -> str:
     pictures = [
         loss_curve(stage, records, name=f"curve{i}")
         for i, (stage, records) in enumerate(curves.items())
@@ -172,8 +175,8 @@ def _exports(parity: Sequence[Mapping[str, Any]]) -> str:
     body = "".join(_export(export, keys) for export in parity)
     return _section(
         "Exports against the live model",
-        "<div class='scroll' tabindex='0' role='region' aria-label='Exports'><table class='exports'>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
+        "<div class='scroll' tabindex='0' role='region' aria-label='Exports'>"
+        f"<table class='exports'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
         "Each exported file was loaded again in its own runtime and fed the same examples.",
     )
 
@@ -211,7 +214,8 @@ def _run(run: Mapping[str, Any]) -> str:
         most = max(*walls.values(), 1e-9)
         bars = "".join(
             f"<li><span>{table.breakable(stage)}</span>"
-            f"<i><b style='width:{100 * seconds / most:.1f}%'></b></i><em>{units.duration(seconds)}</em></li>"
+            f"<i><b style='width:{100 * seconds / most:.1f}%'></b></i>"
+            f"<em>{units.duration(seconds)}</em></li>"
             for stage, seconds in walls.items()
         )
         total = units.duration(sum(walls.values()))

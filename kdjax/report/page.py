@@ -12,6 +12,7 @@ from etils import epath
 
 from kdjax.report.html import page
 from kdjax.report.rows import Row
+from kdjax.report.units import Number
 
 
 def write(
@@ -19,7 +20,7 @@ def write(
     *,
     run: Mapping[str, Any],
     rows: Sequence[Row],
-    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    curves: Mapping[str, Sequence[Mapping[str, Number]]],
     parity: Sequence[Mapping[str, Any]],
 ) -> None:
     """Writes `workdir/report.json`, then `workdir/report.html`, each in one atomic move.

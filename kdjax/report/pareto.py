@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from kdjax.report.units import Number
 
-def pareto_front(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
+
+def pareto_front(cost: Sequence[Number], gain: Sequence[Number]) -> list[int]:
     """Indices of the points that no other beats, by rising cost.
 
     A point is beaten if another has no more cost and no less gain, and is better in one of them.

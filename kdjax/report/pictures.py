@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from kdjax.report import svg, units
@@ -38,22 +39,36 @@ def log_ticks(low: float, high: float) -> list[float]:
     return sorted({low, high})
 
 
-def log_axis(axis, low: float, high: float, show: Callable[[float], str]) -> None:
+def log_axis(axis, low: float, high: float, show: Callable[[units.Number], str]) -> None:
     """Round ticks, named by `show`, on an axis that is logarithmic already."""
     axis.set_major_locator(FixedLocator(log_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 
 
+class _Point(NamedTuple):
+    """A model in the plane: what it costs, a worse cost in its tail, and how accurate it is."""
+
+    name: str
+    cost: float
+    tail: float
+    accuracy: float
+    interval: tuple[float, float] | None
+    runtime: str | None
+
+
 def accuracy_versus_size(rows: Sequence[Row]) -> Picture | None:
     """Accuracy against bytes on disk; `None` with fewer than two such rows."""
-    shown = [i for i, row in enumerate(rows) if row.accuracy is not None and row.bytes_on_disk]
-    if len(shown) < 2:
+    points = [
+        _Point(name, float(size), float(size), row.accuracy, row.accuracy_ci95, row.runtime)
+        for name, row in zip(labels(rows), rows, strict=True)
+        if (size := row.bytes_on_disk) and row.accuracy is not None
+    ]
+    if len(points) < 2:
         return None
     return _tradeoff(
-        rows,
-        shown,
-        [row.bytes_on_disk for row in rows],
+        points,
+        _runtimes(rows),
         show=lambda value: units.tick(value, "B"),
         title="Accuracy and size",
         axis="size on disk, log scale",
@@ -63,114 +78,135 @@ def accuracy_versus_size(rows: Sequence[Row]) -> Picture | None:
 
 def accuracy_versus_latency(rows: Sequence[Row]) -> list[Picture]:
     """Accuracy against median latency, one picture for each setting that can be compared."""
-    timed = [i for i, row in enumerate(rows) if row.accuracy is not None and row.latency_ms_p50]
-    pictures = []
-    for setting in dict.fromkeys(settings(rows[i]) for i in timed):
-        shown = [i for i in timed if settings(rows[i]) == setting]
-        if len(shown) < 2:
-            continue
-        known = settings_text(setting)
-        picture = _tradeoff(
-            rows,
-            shown,
-            [row.latency_ms_p50 for row in rows],
-            tails=[row.latency_ms_p95 for row in rows],
-            show=lambda value: f"{value:g} ms",
-            title="Accuracy and latency" + (f": {known}" if known else ""),
+    alike: dict[tuple[int | None, int | None], list[_Point]] = {}
+    for name, row in zip(labels(rows), rows, strict=True):
+        if row.latency_ms_p50 and row.accuracy is not None:
+            p50, p95 = row.latency_ms_p50, row.latency_ms_p95 or row.latency_ms_p50
+            point = _Point(name, p50, p95, row.accuracy, row.accuracy_ci95, row.runtime)
+            alike.setdefault(settings(row), []).append(point)
+    return [
+        _tradeoff(
+            points,
+            _runtimes(rows),
+            show=lambda value: units.tick(value, "ms"),
+            title=": ".join(filter(None, ["Accuracy and latency", settings_text(setting)])),
             axis="median latency of one call, log scale",
-            name=f"latency{len(pictures)}",
+            name=f"latency{i}",
         )
-        pictures.append(picture)
-    return pictures
+        for i, (setting, points) in enumerate(alike.items())
+        if len(points) > 1
+    ]
+
+
+def _runtimes(rows: Sequence[Row]) -> list[str | None]:
+    """In the order of their marks, which is the same in every picture."""
+    return list(dict.fromkeys(row.runtime for row in rows))
 
 
 @svg.drawing()
 def _tradeoff(
-    rows: Sequence[Row],
-    shown: Sequence[int],
-    costs: Sequence[float | None],
+    points: Sequence[_Point],
+    runtimes: Sequence[str | None],
     *,
-    show: Callable[[float], str],
+    show: Callable[[units.Number], str],
     title: str,
     axis: str,
     name: str,
-    tails: Sequence[float | None] | None = None,
 ) -> Picture:
-    """The rows `shown` as points; `tails` are ends of thin bars to the right of the points."""
     figure, axes = svg.canvas(440, 310)
     figure.subplots_adjust(left=0.09, right=0.985, top=0.92, bottom=0.145)
-    names = labels(rows)
-    xs, ys = [costs[i] for i in shown], [rows[i].accuracy for i in shown]
-    bars = [rows[i].accuracy_ci95 or (rows[i].accuracy,) * 2 for i in shown]
-    ends = [(tails[i] if tails else None) or costs[i] for i in shown]
-    front = pareto_front(xs, ys)
-
-    axes.set_xscale("log")
-    ratio = max(max(ends) / min(xs), 1.5)
-    left, right = min(xs) / ratio**0.09, max(ends) * ratio**0.17
-    axes.set_xlim(left, right)
-    low, high = min(bar[0] for bar in bars), max(bar[1] for bar in bars)
-    span = max(high - low, 0.01)
-    axes.set_ylim(low - 0.08 * span, high + 0.08 * span)
-    log_axis(axes.xaxis, left, right, show)
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g}" if y <= 1 else ""))
     axes.set_xlabel(axis, color=svg.INK, alpha=0.75, loc="right", labelpad=5)
     axes.set_title("accuracy, %", color=svg.INK, alpha=0.75, loc="left", x=-0.075, fontsize=11)
+    _limits(axes, points, show)
+    right = axes.get_xlim()[1]
 
-    stairs_x = [xs[i] for i in front] + [right]
-    stairs_y = [ys[i] for i in front] + [ys[front[-1]]]
-    axes.step(stairs_x, stairs_y, where="post", color=svg.ACCENT, alpha=0.55, linewidth=1.6)
-
-    stairs = list(zip(stairs_x, stairs_y, strict=True))
+    front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
+    stairs = [(points[i].cost, points[i].accuracy) for i in front]
+    stairs.append((right, stairs[-1][1]))
+    axes.step(*zip(*stairs, strict=True), where="post", color=svg.ACCENT, alpha=0.55, lw=1.6)
     obstacles = [(x, y, x1, y) for (x, y), (x1, _) in itertools.pairwise(stairs)]
     obstacles += [(x, y, x, y1) for (_, y), (x, y1) in itertools.pairwise(stairs)]
 
-    runtimes = list(dict.fromkeys(rows[i].runtime for i in shown))
     titles = {}
-    for k, i in enumerate(shown):
-        strong = k in front
-        ink = {"color": svg.ACCENT if strong else svg.INK, "alpha": 0.9 if strong else 0.45}
-        axes.plot([xs[k]] * 2, bars[k], linewidth=1.5, solid_capstyle="round", **ink)
-        axes.plot([xs[k], ends[k]], [ys[k]] * 2, linewidth=1, **{**ink, "alpha": 0.45})
-        obstacles += [(xs[k], bars[k][0], xs[k], bars[k][1]), (xs[k], ys[k], ends[k], ys[k])]
-        axes.plot(
-            xs[k],
-            ys[k],
-            marker=_MARKERS[runtimes.index(rows[i].runtime) % len(_MARKERS)][0],
-            markersize=8.5,
-            markerfacecolor=svg.ACCENT if strong else svg.PAPER,
-            markeredgecolor=svg.PAPER if strong else svg.INK,
-            markeredgewidth=1.2,
-            zorder=4,
-            gid=f"point{k}",
-        )
-        accuracy = units.share(rows[i].accuracy)
-        if rows[i].accuracy_ci95 is not None:
-            accuracy += f" (95 % interval {units.interval(rows[i].accuracy_ci95)})"
-        titles[f"point{k}"] = f"{names[i]}: {accuracy}, {show(xs[k])}"
+    for i, point in enumerate(points):
+        marker, _ = _MARKERS[runtimes.index(point.runtime) % len(_MARKERS)]
+        _draw(axes, point, marker, on_front=i in front, gid=f"point{i}")
+        low, high = point.interval or (point.accuracy, point.accuracy)
+        obstacles += [
+            (point.cost, low, point.cost, high),
+            (point.cost, point.accuracy, point.tail, point.accuracy),
+        ]
+        spread = f" (95 % interval {units.interval(point.interval)})" if point.interval else ""
+        known = f"{units.share(point.accuracy)}{spread}, {show(point.cost)}"
+        titles[f"point{i}"] = f"{point.name}: {known}"
     name_points(
         axes,
-        xs,
-        ys,
-        [svg.clean(names[i], 24) for i in shown],
+        [point.cost for point in points],
+        [point.accuracy for point in points],
+        [svg.clean(point.name, 24) for point in points],
         obstacles=obstacles,
-        strong=[k in front for k in range(len(shown))],
+        strong=[i in front for i in range(len(points))],
     )
-
-    caption = "Up and to the left is better. The line is the best accuracy at each cost; hollow"
-    caption += " points are beaten in both. Upright bars: 95 % interval of the accuracy."
-    if any(end > x for x, end in zip(xs, ends, strict=True)):
-        caption += " Bars to the right: up to the 95th percentile of the latency."
-    legend = tuple(
-        f"{_MARKERS[k % len(_MARKERS)][1]} {runtime or 'not exported'}"
-        for k, runtime in enumerate(runtimes)
-    )
+    legend = [
+        f"{_MARKERS[i % len(_MARKERS)][1]} {runtime or 'not timed'}"
+        for i, runtime in enumerate(runtimes)
+        if runtime in {point.runtime for point in points}
+    ]
+    label = f"{title}: {'; '.join(titles.values())}"
     return Picture(
         title,
-        svg.inline(
-            figure, name=name, label=f"{title}: {'; '.join(titles.values())}", titles=titles
-        ),
-        caption,
-        legend if len(legend) > 1 else (),
+        svg.inline(figure, name=name, label=label, titles=titles),
+        _caption(points),
+        tuple(legend) if len(legend) > 1 else (),
     )
+
+
+def _limits(axes: Axes, points: Sequence[_Point], show: Callable[[units.Number], str]) -> None:
+    """Room for every bar, and for names to the right of the last point."""
+    least, most = min(p.cost for p in points), max(p.tail for p in points)
+    ratio = max(most / least, 1.5)
+    left, right = least / ratio**0.09, most * ratio**0.17
+    axes.set_xscale("log")
+    axes.set_xlim(left, right)
+    log_axis(axes.xaxis, left, right, show)
+
+    ends = [end for p in points for end in (p.interval or (p.accuracy,))]
+    ends += [p.accuracy for p in points]
+    pad = 0.08 * max(max(ends) - min(ends), 0.01)
+    axes.set_ylim(min(ends) - pad, max(ends) + pad)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda y, _: f"{100 * y:.4g}" if 0 <= y <= 1 else "")
+    )
+
+
+def _draw(axes: Axes, point: _Point, marker: str, *, on_front: bool, gid: str) -> None:
+    color, alpha = (svg.ACCENT, 0.9) if on_front else (svg.INK, 0.45)
+    if point.interval:
+        ends = [point.cost, point.cost]
+        axes.plot(ends, point.interval, color=color, alpha=alpha, lw=1.5, solid_capstyle="round")
+    if point.tail > point.cost:
+        ends = [point.cost, point.tail]
+        axes.plot(ends, [point.accuracy] * 2, color=color, alpha=0.45, lw=1)
+    axes.plot(
+        [point.cost],
+        [point.accuracy],
+        marker=marker,
+        linestyle="none",
+        markersize=8.5,
+        markerfacecolor=svg.ACCENT if on_front else svg.PAPER,
+        markeredgecolor=svg.PAPER if on_front else svg.INK,
+        markeredgewidth=1.2,
+        zorder=4,
+        gid=gid,
+    )
+
+
+def _caption(points: Sequence[_Point]) -> str:
+    caption = "Up and to the left is better. The line is the best accuracy at each cost; hollow"
+    caption += " points are beaten by another."
+    if any(point.interval for point in points):
+        caption += " Upright bars: 95 % interval of the accuracy."
+    if any(point.tail > point.cost for point in points):
+        caption += " Bars to the right: up to the 95th percentile of the latency."
+    return caption

@@ -64,8 +64,7 @@ def name_points(
       obstacles: `(x0, y0, x1, y1)` in data coordinates of error bars to keep clear of.
       strong: names to write in full ink; the others are lighter.
     """
-    renderer = axes.figure.canvas.get_renderer()
-    frame = axes.get_window_extent(renderer)
+    frame = axes.get_window_extent()
     full = axes.figure.bbox
     taken = []
     for x0, y0, x1, y1 in obstacles:
@@ -85,7 +84,7 @@ def name_points(
             clip_on=False,
             zorder=5,
         )
-        size = text.get_window_extent(renderer)
+        size = text.get_window_extent()
         width, height = size.width, 12.0
         x, y = pixels[i]
 
@@ -94,7 +93,7 @@ def name_points(
             left = x + _GAP if side > 0 else x - _GAP - width
             left = left if side else x - width / 2
             box = Box(left, y + lift - height / 2, left + width, y + lift + height / 2)
-            outside = max(0.0, full.x0 - box.left) + max(0.0, box.right - full.x1)
+            outside = max(0.0, frame.x0 - 2 - box.left) + max(0.0, box.right - full.x1)
             outside += max(0.0, frame.y0 - box.bottom) + max(0.0, box.top - full.y1)
             crossed = sum(overlap(box, other) for other in taken)
             return 3 * crossed + 60 * outside + 0.9 * abs(lift) + 3 * (side < 0) + 6 * (
@@ -107,10 +106,11 @@ def name_points(
             ((place, cost(place)) for place in places), key=lambda found: found[1][0]
         )
         taken.append(box)
-        centre = ((box.left + box.right) / 2, y + lift)
-        anchor = {1: ("left", box.left), -1: ("right", box.right), 0: ("center", centre[0])}[side]
-        text.set_horizontalalignment(anchor[0])
-        text.set_position(axes.transData.inverted().transform((anchor[1], centre[1])))
+        # The end beside the point is what holds if the reader's font is narrower or wider.
+        held = {1: box.left, -1: box.right, 0: x}[side]
+        text.set_horizontalalignment("left" if side > 0 else "right" if side else "center")
+        at = axes.transData.inverted().transform((held, y + lift))
+        text.set_position((float(at[0]), float(at[1])))
         if abs(lift) > 14 and side:
-            ends = axes.transData.inverted().transform([(x, y), (anchor[1] - 2 * side, y + lift)])
+            ends = axes.transData.inverted().transform([(x, y), (held - 2 * side, y + lift)])
             axes.plot(*ends.T, color=svg.INK, alpha=0.35, linewidth=0.7, zorder=1.5, clip_on=False)

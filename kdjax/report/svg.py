@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
-import matplotlib
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,18 +35,25 @@ _NUMERIC = ("d", "x", "y", "transform", "width", "height", "points")
 @contextlib.contextmanager
 def drawing():
     """Everything that makes, measures or writes a figure runs in here; also a decorator."""
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "kdjax",
-        "font.family": ["DejaVu Sans"],  # comes with matplotlib, so the layout is the same anywhere
-        "font.size": 11,
-        "text.usetex": False,
-        "text.parse_math": False,
-        "axes.unicode_minus": True,
-        "axes.linewidth": 0.8,
-        "path.sketch": None,
-    }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    fixed = style.context(
+        [
+            "default",  # and not what the user has set
+            {
+                "svg.fonttype": "none",
+                "svg.hashsalt": "kdjax",
+                "font.family": [
+                    "DejaVu Sans"
+                ],  # comes with matplotlib, so the layout is the same anywhere
+                "font.size": 11,
+                "text.usetex": False,
+                "text.parse_math": False,
+                "axes.unicode_minus": True,
+                "axes.linewidth": 0.8,
+                "path.sketch": None,
+            },
+        ]
+    )
+    with fixed, warnings.catch_warnings():
         # A name in a script that DejaVu lacks is only measured here; the browser has the glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -102,7 +109,7 @@ def inline(figure: Figure, *, name: str, label: str, titles: Mapping[str, str]) 
         if not (element.text or "").strip():
             element.text = None
         element.tail = None
-        if gid in titles:
+        if gid is not None and gid in titles:
             title = ElementTree.Element("title")
             title.text = clean(titles[gid], 400)
             element.insert(0, title)

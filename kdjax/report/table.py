@@ -19,7 +19,7 @@ class Column(NamedTuple):
     meaning: str
     values: tuple[Any, ...]
     cells: tuple[str, ...]  # HTML
-    best: float | None = None
+    best: units.Number | None = None
 
 
 def _number(values, group, name, unit, meaning, *, show, best=None) -> Column:
@@ -30,9 +30,10 @@ def _number(values, group, name, unit, meaning, *, show, best=None) -> Column:
     return Column(group, name, unit, meaning, tuple(values), cells, best)
 
 
-def _amount(values, group, name, unit, meaning, *, best=None) -> Column:
-    scale, letter = units.prefix(values)
-    small = min((value / scale for value in values if value), default=0)
+def _amount(values, group, name, unit, meaning, *, beside=(), best=None) -> Column:
+    """Amounts in one SI unit, the same as that of the column `beside` it."""
+    scale, letter = units.prefix([*values, *beside])
+    small = min((value / scale for value in [*values, *beside] if value), default=0)
     places = 1 if scale > 1 and small < 100 else 0
 
     def show(value):
@@ -76,9 +77,10 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 
     timed = {settings(row) for row in rows if row.latency_ms_p50 is not None}
     alike = {"comparable": len(timed) == 1}
+    params, nonzero = every("params"), every("nonzero_params")
     found = [
-        _amount(every("params"), "Size", "parameters", "", _PARAMS, best=min),
-        _amount(every("nonzero_params"), "Size", "not zero", "", _NONZERO, best=min),
+        _amount(params, "Size", "parameters", "", _PARAMS, best=min, beside=nonzero),
+        _amount(nonzero, "Size", "not zero", "", _NONZERO, best=min, beside=params),
         _amount(every("bytes_on_disk"), "Size", "on disk", "B", _BYTES, best=min),
         _amount(every("flops"), "Size", "compute", "FLOP", _FLOPS, best=min),
         _accuracy(rows),
@@ -222,8 +224,8 @@ _FLOPS = (
 _ACCURACY = (
     "Share of the test examples whose highest score is the right class. Below it the 95 %"
     " interval: Wilson's for the size of the test set where there is one seed, Student's t over"
-    " the seeds where there are several. In the drawing, all rows share one scale; small upright lines"
-    " are single seeds."
+    " the seeds where there are several. In the drawing, all rows share one scale; small upright"
+    " lines are single seeds."
 )
 _RECALL = "Recall of each class, averaged over the classes with equal weight."
 _F1 = "Harmonic mean of precision and recall of each class, averaged with equal weight."

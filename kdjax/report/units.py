@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
+
+Number: TypeAlias = float | int
 
 DASH = "–"
 _JOIN = "\u00a0"  # a number and its unit stay on one line
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def prefix(values: Sequence[float | None]) -> tuple[float, str]:
+def prefix(values: Sequence[Number | None]) -> tuple[float, str]:
     """SI scale and letter in which the smallest of a column's amounts is at least 1."""
     amounts = [value for value in values if value]
     smallest = min(amounts, default=0)
@@ -19,28 +22,28 @@ def prefix(values: Sequence[float | None]) -> tuple[float, str]:
     return 1.0, ""
 
 
-def decimals(values: Sequence[float | None], *, most: int) -> int:
+def decimals(values: Sequence[Number | None], *, most: int) -> int:
     """Decimals that give the smallest of a column's amounts three digits, at most `most`."""
     smallest = min((abs(value) for value in values if value), default=1.0)
     return min(most, max(0, 2 - math.floor(math.log10(smallest))))
 
 
-def fixed(value: float | None, places: int) -> str:
+def fixed(value: Number | None, places: int) -> str:
     """`12,345.6` with that many decimals."""
     return DASH if value is None else f"{value:,.{places}f}"
 
 
-def percent(fraction: float | None) -> str:
+def percent(fraction: Number | None) -> str:
     """`97.1` for 0.971: the sign is in the header."""
     return DASH if fraction is None else f"{100 * fraction:.1f}"
 
 
-def share(fraction: float | None) -> str:
+def share(fraction: Number | None) -> str:
     """`97.1 %` for 0.971."""
     return DASH if fraction is None else _with_unit(percent(fraction), "%")
 
 
-def milliseconds(value: float) -> str:
+def milliseconds(value: Number) -> str:
     """`0.022 ms`, three digits."""
     return _with_unit(fixed(value, decimals([value], most=3)), "ms")
 
@@ -54,13 +57,13 @@ def interval(ends: tuple[float, float] | None) -> str:
     return DASH if ends is None else f"{percent(ends[0])}–{percent(ends[1])}"
 
 
-def points(change: float) -> str:
+def points(change: Number) -> str:
     """A difference of two fractions in percentage points, signed."""
     text = f"{100 * change:+.1f}".replace("-", "−")
     return f"{'±0.0' if text in ('+0.0', '−0.0') else text}{_JOIN}points"
 
 
-def compact(value: float | None, unit: str = "") -> str:
+def compact(value: Number | None, unit: str = "") -> str:
     """`52.3 kB`: three digits and an SI prefix."""
     if value is None:
         return DASH
@@ -70,18 +73,18 @@ def compact(value: float | None, unit: str = "") -> str:
     return _with_unit(f"{scaled:,.{places}f}", letter + unit)
 
 
-def tick(value: float, unit: str = "") -> str:
+def tick(value: Number, unit: str = "") -> str:
     """`1.5 kB`: a round number on an axis, without digits that say nothing."""
     scale, letter = next(((s, p) for s, p in _PREFIXES if abs(value) >= s), (1.0, ""))
     return _with_unit(f"{value / scale:g}", letter + unit)
 
 
-def times(ratio: float) -> str:
+def times(ratio: Number) -> str:
     """`6.4×`, and `128×` where a decimal says nothing."""
     return f"{ratio:.1f}×" if ratio < 10 else f"{ratio:,.0f}×"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Number | None) -> str:
     """`0.4 s`, `12.3 s`, `4 min 05 s`, `2 h 03 min`."""
     if seconds is None:
         return DASH

@@ -66,13 +66,13 @@ def compare(
     logits = evaluate.logits_over(run, images, batch=min(512, len(images)))
     found = evaluate.agreement(logits, live)
     largest = float(np.abs(live).max())
-    # Negated, so that a NaN fails.
-    if difference is not None and not found.max_difference <= difference * largest:
+    within = np.isfinite(largest) and found.max_difference <= (difference or 0.0) * largest
+    if difference is not None and not within:
         raise StageFailed(
             f"{path}: a logit differs by {found.max_difference:.3g} from the live model's, more "
             f"than {difference:g} x the largest logit ({largest:.3g})"
         )
-    if agreement is not None and not found.label_agreement >= agreement:
+    if agreement is not None and found.label_agreement < agreement:
         raise StageFailed(
             f"{path}: {found.label_agreement:.1%} of the labels agree with the live model's, "
             f"less than {agreement:.1%}"

@@ -34,8 +34,8 @@ def latency(
     *,
     warmup: int = 10,
     repeats: int = 100,
-    min_seconds: float = 0.5,
-    max_seconds: float = 30.0,
+    min_seconds: int | float = 0.5,
+    max_seconds: int | float = 30.0,
 ) -> Latency:
     """Times `call`, one sample a call, until both `repeats` and `min_seconds` are reached.
 
@@ -69,8 +69,8 @@ def interleaved(
     *,
     warmup: int = 10,
     repeats: int = 100,
-    min_seconds: float = 0.5,
-    max_seconds: float = 30.0,
+    min_seconds: int | float = 0.5,
+    max_seconds: int | float = 30.0,
 ) -> dict[str, Latency]:
     """Times several calls in turn, one sample each a round, in the order of the mapping.
 

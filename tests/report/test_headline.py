@@ -1,0 +1,85 @@
+import dataclasses
+
+from kdjax.report.headline import headline, within_tolerance
+
+
+def said(rows, parity=()):
+    return [
+        (claim.value, claim.what, claim.detail.replace("\u00a0", " "))
+        for claim in (
+            c._replace(value=c.value.replace("\u00a0", " ")) for c in headline(rows, parity)
+        )
+    ]
+
+
+def test_golden(line):
+    assert said(line) == [
+        ("98.0 %", "best accuracy: teacher", "95 % interval 97.0–98.6, 1 seed"),
+        (
+            "96.8 %",
+            "of that accuracy kept by the smallest file: files cnn int8",
+            "94.9 %, −3.1 points; 1 seed",
+        ),
+        ("183×", "smaller on disk than teacher", "1.40 kB instead of 256 kB"),
+        ("64×", "fewer parameters than teacher", "1 k instead of 64 k"),
+        ("400×", "less arithmetic than teacher", "20 kFLOP instead of 8 MFLOP"),
+        (
+            "3.0×",
+            "smaller file than files cnn fp32 with as many parameters: files cnn int8",
+            "1.40 kB instead of 4.20 kB; accuracy −0.2 points",
+        ),
+        (
+            "2.0×",
+            "faster than files cnn fp32: files cnn int8",
+            "median 0.020 ms (litert) instead of 0.040 ms (onnxruntime), 1 thread, batch 1",
+        ),
+        ("80.0 %", "of the prunable weights are gone: pruned", "accuracy 90.0 %"),
+    ]
+
+
+def test_nothing_measured_says_nothing(make_row):
+    assert headline([]) == []
+    assert headline([make_row(), make_row("teacher")]) == []
+
+
+def test_one_row(make_row):
+    assert said([make_row(accuracy=0.9)]) == [("90.0 %", "best accuracy: student", "1 seed")]
+    claims = said([make_row(accuracy=0.9, bytes_on_disk=2500)])
+    assert claims[1] == ("2.50 kB", "on disk", "1 k parameters")
+
+
+def test_of_equally_small_models_the_better_one_is_meant(make_row):
+    rows = [
+        make_row("scratch", accuracy=0.8, bytes_on_disk=100),
+        make_row("distilled", accuracy=0.9, bytes_on_disk=100),
+        make_row("teacher", accuracy=0.95, bytes_on_disk=900),
+    ]
+    assert said(rows)[1][1].endswith("distilled")
+
+
+def test_latencies_of_different_settings_are_not_compared(make_row):
+    timed = {"latency_ms_p50": 4.0, "threads": 1, "runtime": "r"}
+    one = make_row("one", accuracy=0.9, batch=1, **timed)
+    many = make_row("many", accuracy=0.8, batch=64, **{**timed, "latency_ms_p50": 1.0})
+    assert not any("faster" in what for _, what, _ in said([one, many]))
+    same = dataclasses.replace(many, batch=1)
+    assert any("faster" in what for _, what, _ in said([one, same]))
+
+
+def test_zero_accuracy_divides_nothing(make_row):
+    rows = [make_row("a", accuracy=0.0, bytes_on_disk=9), make_row("b", accuracy=0.0)]
+    assert said(rows)[0][0] == "0.0 %"
+
+
+def test_a_failed_export_is_a_warning():
+    good = {"max_logit_difference": 1e-6, "tolerance": 1e-4}
+    bad = {"max_logit_difference": 0.2, "tolerance": 0.1}
+    unknown = {"max_logit_difference": 0.2}
+    assert [within_tolerance(e) for e in (good, bad, unknown)] == [True, False, None]
+    (claim,) = headline([], [good, bad, unknown])
+    assert claim.value == "1 of 2"
+    assert claim.is_warning
+    assert claim.detail == "largest logit difference 0.2"
+    (claim,) = headline([], [good])
+    assert not claim.is_warning
+    assert headline([], [unknown]) == []
