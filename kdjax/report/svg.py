@@ -35,15 +35,14 @@ _NUMERIC = ("d", "x", "y", "transform", "width", "height", "points")
 @contextlib.contextmanager
 def drawing():
     """Everything that makes, measures or writes a figure runs in here; also a decorator."""
+    # Not what the user has set; and DejaVu, which comes with matplotlib: the same layout anywhere.
     fixed = style.context(
         [
-            "default",  # and not what the user has set
+            "default",
             {
                 "svg.fonttype": "none",
                 "svg.hashsalt": "kdjax",
-                "font.family": [
-                    "DejaVu Sans"
-                ],  # comes with matplotlib, so the layout is the same anywhere
+                "font.family": ["DejaVu Sans"],
                 "font.size": 11,
                 "text.usetex": False,
                 "text.parse_math": False,
