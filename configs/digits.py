@@ -15,19 +15,25 @@ from kdjax.parse import parse_arg
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    arg = parse_arg(arg, labels=5, sparsity=0.9, seeds=5, tune=False, runlocal=False)
+    args = parse_arg(arg, labels=5, sparsity=0.9, seeds=5, tune=False, runlocal=False)
     steps = dict(pretrain=400, teacher=150, student=400, pruned=250)
-    if arg["runlocal"]:
+    if args["runlocal"]:
         steps = dict.fromkeys(steps, 2) | dict(pruned=4)
-        arg["seeds"] = 1
-    warmup = 0 if arg["runlocal"] else 20
+        args["seeds"] = 1
+    warmup = 0 if args["runlocal"] else 20
 
     c = ConfigDict()
     c.name = "digits"
-    c.seeds = list(range(arg["seeds"]))
-    c.data = dict(name="digits", labels_per_class=arg["labels"], mean=[0.3], std=[0.37])
-    if arg["tune"]:
-        c.data.train_split, c.data.test_split = "train[:80%]", "train[80%:]"
+    c.seeds = list(range(args["seeds"]))
+    train, test = ("train[:80%]", "train[80%:]") if args["tune"] else ("train", "test")
+    c.data = dict(
+        name="digits",
+        train_split=train,
+        test_split=test,
+        labels_per_class=args["labels"],
+        mean=[0.3],
+        std=[0.37],
+    )
 
     # A digit is no longer itself when it is mirrored or coloured: shapes and strokes vary instead.
     contrast_views = dict(
@@ -99,7 +105,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             batch=256,
             optimizer=dict(adamw, learning_rate=2e-3),
             prune=dict(
-                sparsity=arg["sparsity"],
+                sparsity=args["sparsity"],
                 begin_step=0,
                 end_step=steps["pruned"] // 2,
                 every_steps=5,

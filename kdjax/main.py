@@ -157,7 +157,7 @@ def write_report(
 
 def _keep_compiled(workdir: epath.Path) -> None:
     """Programs are kept beside the run: a seed, or a run begun again, does not compile anew."""
-    if "://" in str(workdir) or jax.config.jax_compilation_cache_dir:
+    if "://" in str(workdir) or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -122,7 +122,7 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
 
 def _tags(members: Sequence[Any]) -> tuple[str, dict[str, Any]]:
     """The field that tells the dataclasses of a union apart, and who has which value of it."""
-    by_tag = {}
+    tag, by_tag = "", {}
     for member in members:
         for name, hint in typing.get_type_hints(member).items():
             if name in ("kind", "name", "recipe") and typing.get_origin(hint) is Literal:

@@ -21,10 +21,10 @@ def digits(split: str) -> Dataset:
 
     Reference: Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49.
     """
-    data = load_digits()
-    images = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     order = np.argsort(np.random.Philox(key=[0, 0]).random_raw(len(images)), kind="stable")
-    test = np.concatenate([order[data.target[order] == c][:_TEST_PER_CLASS] for c in range(10)])
+    test = np.concatenate([order[labels[order] == c][:_TEST_PER_CLASS] for c in range(10)])
     rows = {"train": order[~np.isin(order, test)], "test": order[np.isin(order, test)]}
     splits = tfds.core.SplitDict(
         [
@@ -40,7 +40,7 @@ def digits(split: str) -> Dataset:
     chosen = rows[cut.splitname][cut.from_ : cut.to]
     return from_arrays(
         images[chosen],
-        data.target[chosen],
+        labels[chosen],
         classes=10,
         ids=chosen.astype(np.uint32),
         name=f"digits {split}",

@@ -5,7 +5,7 @@ is [steps, rows of this process, ...].
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 import grain
 import jax
@@ -70,8 +70,8 @@ class _Steps:
     def __len__(self) -> int:
         return self._stop
 
-    def __getitem__(self, step: int) -> Feed:
-        positions = _positions(int(step), self._batch, self._share)
+    def __getitem__(self, record_key: SupportsIndex) -> Feed:
+        positions = _positions(int(record_key), self._batch, self._share)
         rows, epochs = rows_at(positions, n=len(self._dataset), seed=self._seed)
         ids = self._dataset.ids[rows]
         return {

@@ -1,6 +1,7 @@
 """Prepared TFDS directories, read without TensorFlow and without a network."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -37,7 +38,7 @@ def prepared(
     """
     folder = _folder(name, data_dir)
     builder = tfds.builder_from_directory(folder)
-    features = builder.info.features
+    features: Any = builder.info.features
     for field, key in (("image_key", image_key), ("label_key", label_key)):
         if key not in features:
             known = ", ".join(sorted(features))
@@ -55,7 +56,9 @@ def prepared(
         raise BadInput(f"data split {split!r}: {name} has {known}") from None
 
     # Only the small features are decoded here: a record's image stays bytes.
-    light = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+    light: Any = builder.as_data_source(
+        split=split, decoders={image_key: tfds.decode.SkipDecoding()}
+    )
     labels, ids = np.empty(len(light), np.int32), []
     for start in range(0, len(light), 1024):
         for row, record in enumerate(
@@ -63,7 +66,7 @@ def prepared(
         ):
             labels[row] = record[label_key]
             ids.append(record.get(id_key, row))
-    source = builder.as_data_source(split)
+    source: Any = builder.as_data_source(split=split)
 
     def read(rows):
         return np.stack([r[image_key] for r in source.__getitems__([int(row) for row in rows])])

@@ -65,4 +65,4 @@ def load_onnx(
     session = onnxruntime.InferenceSession(
         os.fspath(path), options, providers=["CPUExecutionProvider"]
     )
-    return lambda image: session.run(["logits"], {"image": image})[0]
+    return lambda image: np.asarray(session.run(["logits"], {"image": image})[0])

@@ -26,7 +26,7 @@ def write_stablehlo(
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
     exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
-    epath.Path(path).write_bytes(exported.serialize())
+    epath.Path(path).write_bytes(bytes(exported.serialize()))
 
 
 def load_stablehlo(path: epath.PathLike) -> Callable[[np.ndarray], jax.Array]:

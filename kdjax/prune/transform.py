@@ -19,7 +19,7 @@ class MaskState(NamedTuple):
     `masks` has the structure of the parameters, with None where a parameter is never pruned.
     """
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]  (as optax names it)
     masks: PyTree
 
 
@@ -67,7 +67,7 @@ def prune_by_magnitude(
         if params is None:
             raise ValueError("prune_by_magnitude needs params: tx.update(grads, state, params)")
         count, masks = state
-        target = sparsity(count)
+        target = jnp.asarray(sparsity(count))
 
         def found():
             proposed = optax.apply_updates(params, updates)
@@ -87,7 +87,7 @@ def prune_by_magnitude(
             params,
             is_leaf=lambda node: node is None,
         )
-        return updates, MaskState(optax.safe_increment(count), masks)
+        return updates, MaskState(jnp.asarray(optax.safe_increment(count)), masks)
 
     return optax.GradientTransformation(init, update)
 

@@ -48,7 +48,7 @@ def quantize_onnx(
     feeds = iter([{name: calibration[i : i + batch]} for i in range(0, len(calibration), batch)])
 
     class Reader(quantization.CalibrationDataReader):
-        def get_next(self):
+        def get_next(self):  # pyright: ignore[reportIncompatibleMethodOverride]  (None ends it)
             return next(feeds, None)
 
     onnxruntime.set_default_logger_severity(3)

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from kdjax import config, fingerprint, train
+from kdjax import fingerprint, train
+from kdjax.config import Stage
 from kdjax.types import PyTree, Variables
 
 MANIFEST = "manifest.json"
@@ -29,10 +30,10 @@ class Artifact:
 
     folder: epath.Path
     manifest: Mapping[str, Any]
-    config: config.Stage
+    config: Stage
 
     @classmethod
-    def open(cls, folder: epath.Path, stage: config.Stage) -> "Artifact":
+    def open(cls, folder: epath.Path, stage: Stage) -> "Artifact":
         """Reads the manifest; a folder without one is not finished."""
         return cls(folder, json.loads((folder / MANIFEST).read_text()), stage)
 

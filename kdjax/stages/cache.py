@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kdjax import config, keys, parse, teacher, views
@@ -12,7 +11,7 @@ from kdjax.data import Dataset
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, load
+from kdjax.stages.model import Spec, load, logits
 from kdjax.types import BadInput
 
 
@@ -44,14 +43,14 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
         raise BadInput(f"config.stages.{context.name}.teacher: {c.teacher} is not a classifier")
     spec, variables = load(artifact)
     dataset = context.splits.train
-    logits = jax.jit(view_logits(spec, c, context.run.data, stream=context.name))
+    ask = jax.jit(view_logits(spec, c, context.run.data, stream=context.name))
     variables, key = jax.device_put((variables, context.key))
 
     def logits_of(rows: np.ndarray, view: int) -> np.ndarray:
         padded = np.pad(rows, (0, c.batch - len(rows)), mode="edge")  # one shape, one program
         images, ids = dataset.read(padded), dataset.ids[padded]
         numbers = np.full(len(padded), view, np.uint32)
-        return np.asarray(logits(variables, key, images, ids, numbers))[: len(rows)]
+        return np.asarray(ask(variables, key, images, ids, numbers))[: len(rows)]
 
     teacher.write(
         context.folder / "cache",
@@ -71,8 +70,8 @@ def view_logits(spec: Spec, c: config.Cache, d: config.Data, *, stream: str):
     recipe = build.recipe(c.recipe, d, size=spec.size)
     model = spec.module()
 
-    def logits(variables, key, images, ids, numbers):
+    def ask(variables, key, images, ids, numbers):
         seen = views.batch_views(recipe, keys.stream(key, stream), numbers, ids, images)
-        return model.apply(variables, seen, train=False)["logits"].astype(jnp.float32)
+        return logits(model, variables, seen)
 
-    return logits
+    return ask

@@ -13,7 +13,7 @@ from kdjax.stages.artifact import Artifact
 from kdjax.stages.context import Context
 from kdjax.stages.finetune import classify, leave
 from kdjax.stages.fit import fit, model_key
-from kdjax.stages.model import Spec, load
+from kdjax.stages.model import Spec, load, logits
 from kdjax.types import BadInput, Variables
 
 
@@ -37,7 +37,9 @@ def objective(
     return train.weigh(classify(model), terms, axis_name=axis_name)
 
 
-def cached_view(recipe: build.Recipe, stream: str, *, count: int, live_teacher: Any = None):
+def cached_view(
+    recipe: build.Recipe, stream: str, *, count: int, live_teacher: models.Classifier | None = None
+):
     """View `epoch % count` of each example, with the teacher's logits of it.
 
     The logits are those that the feed brings, those that live on the device, or, with
@@ -49,12 +51,12 @@ def cached_view(recipe: build.Recipe, stream: str, *, count: int, live_teacher: 
         stream_key = keys.stream(key, stream)
         image = views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
         if live_teacher is not None:
-            logits = live_teacher.apply(resident["teacher"], image, train=False)["logits"]
+            signal = logits(live_teacher, resident["teacher"], image)
         elif "teacher_logits" in batch:
-            logits = batch["teacher_logits"]
+            signal = batch["teacher_logits"]
         else:
-            logits = resident["teacher_logits"][number, batch["row"]]
-        return {"image": image, "label": batch["label"], "teacher_logits": logits}
+            signal = resident["teacher_logits"][number, batch["row"]]
+        return {"image": image, "label": batch["label"], "teacher_logits": signal}
 
     return draw
 
@@ -133,26 +135,19 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
 
 def _start(context: Context, c: config.Distill, path: str, *, size: int) -> tuple[Spec, Variables]:
     """The student and its first parameters."""
-    if (c.start_from is None) == (c.encoder is None):
-        raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
-    if c.encoder is None:
-        artifact = context.inputs[c.start_from]
-        if "model" not in artifact.manifest:
-            raise BadInput(f"{path}.start_from: {c.start_from} is not a classifier")
-        spec, variables = load(artifact)
-        if spec.size != size:
-            raise BadInput(
-                f"{path}.start_from: {c.start_from} sees {spec.size} pixels, the views of "
-                f"{c.cache} have {size}"
-            )
-        return spec, variables
-    dataset = context.splits.train
-    spec = Spec(
-        encoder=c.encoder,
-        classes=dataset.classes,
-        image_shape=dataset.image_shape,
-        size=size,
-        mean=context.run.data.mean,
-        std=context.run.data.std,
-    )
-    return spec, spec.init(model_key(context))
+    match c.start_from, c.encoder:
+        case str(name), None:
+            artifact = context.inputs[name]
+            if "model" not in artifact.manifest:
+                raise BadInput(f"{path}.start_from: {name} is not a classifier")
+            spec, variables = load(artifact)
+            if spec.size != size:
+                raise BadInput(
+                    f"{path}.start_from: {name} sees {spec.size} pixels, the views of {c.cache} "
+                    f"have {size}"
+                )
+            return spec, variables
+        case None, encoder if encoder is not None:
+            spec = Spec.new(encoder, context.splits.train, context.run.data, size=size)
+            return spec, spec.init(model_key(context))
+    raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")

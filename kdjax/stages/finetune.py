@@ -60,14 +60,8 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     if not len(dataset):
         raise BadInput(f"{path}: no training example has a label that may be used")
     encoder, pretrained = _start(context, c, path)
-    spec = Spec(
-        encoder=encoder,
-        classes=dataset.classes,
-        image_shape=dataset.image_shape,
-        size=c.views.size or context.splits.size,
-        mean=context.run.data.mean,
-        std=context.run.data.std,
-    )
+    size = c.views.size or context.splits.size
+    spec = Spec.new(encoder, dataset, context.run.data, size=size)
     variables = spec.init(model_key(context))
     if pretrained is not None:
         variables = with_encoder(variables, encoder_variables(_pretrained(pretrained, spec)))
@@ -83,9 +77,7 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         ),
         tx=build.optimizer(c, None, path=path),
         dataset=dataset,
-        views=fresh_view(
-            build.recipe(c.views, context.run.data, size=context.splits.size), context.name
-        ),
+        views=fresh_view(build.recipe(c.views, context.run.data, size=size), context.name),
     )
     return leave(context, spec, state.variables)
 
@@ -107,14 +99,15 @@ def _start(
     context: Context, c: config.Finetune, path: str
 ) -> tuple[config.Encoder, Artifact | None]:
     """The architecture, and the artifact to take the encoder's parameters from."""
-    if (c.start_from is None) == (c.encoder is None):
-        raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
-    if c.encoder is not None:
-        return c.encoder, None
-    artifact = context.inputs[c.start_from]
-    if not isinstance(artifact.config, config.Pretrain):
-        raise BadInput(f"{path}.start_from: {c.start_from} is not a stage of kind pretrain")
-    return artifact.config.encoder, artifact
+    match c.start_from, c.encoder:
+        case None, encoder if encoder is not None:
+            return encoder, None
+        case str(name), None:
+            artifact = context.inputs[name]
+            if isinstance(artifact.config, config.Pretrain):
+                return artifact.config.encoder, artifact
+            raise BadInput(f"{path}.start_from: {name} is not a stage of kind pretrain")
+    raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
 
 
 def _pretrained(artifact: Artifact, spec: Spec) -> Variables:

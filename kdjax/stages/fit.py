@@ -79,7 +79,7 @@ def fit(
     }
     lives = dict(resident or {})
     if is_resident(context.run.data, dataset):
-        lives |= data.resident_arrays(dataset) | join_resident(dataset)
+        lives |= {**data.resident_arrays(dataset), **join_resident(dataset)}
         feeds = data.resident_feeds(len(dataset), **where)
     else:
         feeds = data.stream_feeds(dataset, join=join_stream, **where)

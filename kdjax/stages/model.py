@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from kdjax import config, models, parse, views
+from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
@@ -33,6 +34,18 @@ class Spec:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def new(cls, encoder: config.Encoder, dataset: Dataset, d: config.Data, *, size: int) -> "Spec":
+        """A classifier of the classes of `dataset`, on views of `size` pixels."""
+        return cls(
+            encoder=encoder,
+            classes=dataset.classes,
+            image_shape=dataset.image_shape,
+            size=size,
+            mean=d.mean,
+            std=d.std,
+        )
 
     @classmethod
     def of(cls, artifact: Artifact) -> "Spec":
@@ -77,13 +90,23 @@ class Spec:
         self, variables: Variables, images: UInt8[Array, "batch height width channel"]
     ) -> Float[Array, "batch classes"]:
         """Logits of raw images, with frozen statistics."""
-        return self.module().apply(variables, self.preprocess(images), train=False)["logits"]
+        return logits(self.module(), variables, self.preprocess(images))
 
     def deployed(self, variables: Variables):
         """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
         folded = models.fold(variables)
         module = self.module(Compute(folded=True))
-        return lambda images: module.apply(folded, self.preprocess(images), train=False)["logits"]
+        return lambda images: logits(module, folded, self.preprocess(images))
+
+
+def logits(
+    module: models.Classifier,
+    variables: Variables,
+    images: Float[Array, "batch size size channel"],
+) -> Float[Array, "batch classes"]:
+    """What a classifier says of preprocessed images, with frozen statistics."""
+    outputs: Any = module.apply(variables, images, train=False)
+    return outputs["logits"]
 
 
 def load(artifact: Artifact) -> tuple[Spec, Variables]:

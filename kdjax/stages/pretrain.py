@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax import config, keys, models, parse, train, views
 from kdjax.losses import nt_xent
@@ -54,7 +55,7 @@ def two_views(recipe: build.Recipe, stream: str):
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
-    dataset = context.splits.train.hide_labels(jnp.arange(0))
+    dataset = context.splits.train.hide_labels(np.arange(0))
     axis_name = context.parallel.axis_name
 
     def contrastive(compute: Compute) -> models.Contrastive:

@@ -1,5 +1,7 @@
 """Orbax on both sides of a stage: checkpoints of a run under way, and what a finished one leaves."""
 
+from typing import Any
+
 import orbax.checkpoint as ocp
 from etils import epath
 from jax import ShapeDtypeStruct, tree_util
@@ -25,7 +27,8 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return state
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract(state)))
+        found: Any = self._manager.restore(step, args=ocp.args.StandardRestore(abstract(state)))
+        return found
 
     def save(self, step: int, state: TrainState) -> None:
         """Begins to write `state`; the arrays may be donated once this returns."""

@@ -1,7 +1,7 @@
 """A method is one forward pass and a dict of named, weighted terms."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import optax
@@ -62,7 +62,7 @@ def weigh(
         outputs, model_state = forward(params, state, batch, key)
         means = {name: mean(term(outputs, batch)) for name, (_, term) in terms.items()}
         weights = {n: w(state.step) if callable(w) else w for n, (w, _) in terms.items()}
-        loss = sum((weights[name] * mean for name, mean in means.items()), jnp.float32(0))
+        loss: Any = sum((weights[name] * mean for name, mean in means.items()), jnp.float32(0))
         return loss, (model_state, {f"loss/{name}": value for name, value in means.items()})
 
     return objective

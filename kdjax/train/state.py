@@ -4,7 +4,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from kdjax.types import PyTree, Variables
 
@@ -14,14 +13,15 @@ class TrainState:
     """What a step takes and gives back.
 
     Attributes:
-      step: number of updates made.
+      step: number of updates made, int32 []. Its type is left open like the others': maps over the
+        state put shapes, shardings or NumPy arrays in the place of every leaf.
       params: of the model that is trained.
       opt_state: of the optax chain; it holds the masks where there are any.
       model_state: the other collections of the model, such as `{"batch_stats": ...}`.
       ema_params: exponential moving average of `params`, None where none is kept.
     """
 
-    step: Int[Array, ""]
+    step: PyTree
     params: PyTree
     opt_state: PyTree
     model_state: PyTree

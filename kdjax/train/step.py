@@ -1,5 +1,6 @@
 """The one train step: pure, and not yet compiled."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -57,7 +58,9 @@ def make_train_step(
             i, batch = this
             model_state, total = carry
             model_state, new = gradients(
-                state.replace(model_state=model_state), batch, jax.random.fold_in(key, i)
+                dataclasses.replace(state, model_state=model_state),
+                batch,
+                jax.random.fold_in(key, i),
             )
             return (model_state, jax.tree.map(jnp.add, total, new)), None
 
@@ -80,7 +83,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
-        if ema is not None:
+        if ema is not None and ema_params is not None:
             ema_params = optax.incremental_update(params, ema_params, 1.0 - ema)
             if (masks := find_masks(opt_state)) is not None:
                 ema_params = apply_masks(masks, ema_params)

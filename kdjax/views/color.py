@@ -28,6 +28,11 @@ Plane: TypeAlias = Float[Array, "height width"]
 Planes: TypeAlias = tuple[Plane, ...]
 
 
+def _check_channels(image: Image):
+    if image.shape[-1] not in (1, 3):
+        raise BadInput(f"image: {image.shape[-1]} channels; a colour view takes 1 or 3 (RGB)")
+
+
 def _planes(image: Image) -> Planes:
     level = fixed.levels(image)
     return tuple(level[..., channel] for channel in range(image.shape[-1]))

@@ -5,6 +5,7 @@ Each is `f(key, image, *, hyper-parameters)` on one float32 image in [0, 1], any
 """
 
 import math
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from kdjax.types import BadInput
 from kdjax.views import fixed
 
-Image = Float[Array, "height width channel"]
+Image: TypeAlias = Float[Array, "height width channel"]
 
 
 def check_probability(probability: float):

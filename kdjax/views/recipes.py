@@ -1,7 +1,7 @@
 """Recipes: a raw image to the view that a model is trained on.
 
-A recipe is `recipe(key, image, *, size, ...) -> [size, size, channel]` of one example, uint8 or float in
-[0, 1]; `batch_views` runs one over a batch, each example with its own key.
+A recipe is `recipe(key, image, *, size, ...) -> [size, size, channel]` of one example, uint8 or
+float in [0, 1]; `batch_views` runs one over a batch, each example with its own key.
 """
 
 from collections.abc import Callable
