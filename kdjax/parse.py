@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +52,7 @@ def override(values: dict[str, Any], path: str, text: str) -> None:
             raise BadInput(f"config.{'.'.join(parents[: i + 1])}: has no field {last!r}")
     try:
         values[last] = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, TypeError, ValueError):
         values[last] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
@@ -81,13 +82,18 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
             raise BadInput(f"{path}: expected fields, found {_shown(value)}")
-        return {name: parse(args[1], v, f"{path}.{name}") for name, v in value.items()}
+        return {
+            parse(args[0], name, path): parse(args[1], v, f"{path}.{name}")
+            for name, v in value.items()
+        }
     if dataclasses.is_dataclass(kind):
         return _parse_fields(kind, value, path)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
         raise BadInput(f"{path}: expected {_title(kind)}, found {_shown(value)}")
+    if kind is float and not math.isfinite(value):
+        raise BadInput(f"{path}: {value} is not a finite number")
     return value
 
 

@@ -82,13 +82,18 @@ def plan(
       run: the config.
       workdir: of the run.
       splits: the data, whose fingerprint is part of every task's.
-      only: stages to do, with all that they need; None for all.
+      only: stages to do, with all that they need; None for all but the caches that no stage reads,
+        since a student that asks its teacher live needs the config of a cache and not its files.
 
     Raises:
       BadInput: a stage is not there.
     """
     names = order(run)
-    wanted = set(names if only is None else only)
+    if only is None:
+        read = {other for stage in run.stages.values() for other in stage.needs(run.stages)}
+        caches = {name for name in names if isinstance(run.stages[name], config.Cache)}
+        only = [name for name in names if name not in caches - read]
+    wanted = set(only)
     for name in wanted - set(names):
         raise BadInput(f"--stages: there is no stage {name!r}{parse.nearest(name, names)}")
     for name in reversed(names):

@@ -26,6 +26,7 @@ class Method(NamedTuple):
     resident: dict[str, np.ndarray]
     objective: Callable[[str | None], train.Objective]
     views: Callable
+    learning_rate: float
 
 
 @functools.cache
@@ -35,7 +36,7 @@ def simclr() -> Method:
     def model(axis_name: str | None) -> models.Contrastive:
         compute = Compute(axis_name=axis_name)
         return models.Contrastive(
-            models.CNN(WIDTHS, compute=compute), models.Projector((8, 4), compute=compute)
+            models.CNN(WIDTHS, compute=compute), models.Projector((16, 8), compute=compute)
         )
 
     recipe = functools.partial(views.simclr, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
@@ -43,9 +44,10 @@ def simclr() -> Method:
         variables=model(None).init(jax.random.key(1), BLANK, train=True),
         resident=data.resident_arrays(data.digits("train")),
         objective=lambda axis_name: pretrain.objective(
-            model(axis_name), temperature=0.2, axis_name=axis_name
+            model(axis_name), temperature=0.5, axis_name=axis_name
         ),
         views=pretrain.two_views(recipe, "pretrain"),
+        learning_rate=0.05,
     )
 
 
@@ -67,22 +69,28 @@ def distillation() -> Method:
             model(axis_name), temperature=2.0, kd_weight=0.9, ce_weight=0.5, axis_name=axis_name
         ),
         views=distill.cached_view(recipe, "cache", count=VIEWS),
+        learning_rate=0.1,
     )
 
 
-def sgd(learning_rate: float = 0.1) -> optax.GradientTransformation:
-    """The optimizer of all comparisons.
+def sgd(method: Method) -> optax.GradientTransformation:
+    """The optimizer of all comparisons; the first part of its state is the gradient of the last step.
 
     Its step is as close to another as the gradients are; Adam divides a gradient by its own size
-    and so makes a difference of one rounding in a small gradient a difference of a whole step.
+    and so makes of one rounding in a small gradient a difference of a whole step.
     """
-    return optimizers.sgd(
-        optax.constant_schedule(learning_rate),
+    seen = optax.GradientTransformation(
+        init=lambda params: jax.tree.map(jnp.zeros_like, params),
+        update=lambda grads, state, params: (grads, grads),
+    )
+    descent = optimizers.sgd(
+        optax.constant_schedule(method.learning_rate),
         momentum=0.9,
         nesterov=True,
         weight_decay=1e-3,
         decayed=".*/kernel",
     )
+    return optax.chain(seen, descent)
 
 
 def feeds(
@@ -121,20 +129,16 @@ def start(
 
 
 def fit(
-    method: Method,
-    parallel: Parallel,
-    *,
-    steps: int = 5,
-    dispatch_steps: int = 1,
-    **how,
-) -> tuple[TrainState, dict[str, np.ndarray]]:
-    """The state after `steps` and the metrics of every step, both on the host."""
-    tx = sgd()
+    method: Method, parallel: Parallel, *, steps: int = 5, dispatch_steps: int = 1, **how
+) -> tuple[list[TrainState], dict[str, np.ndarray]]:
+    """The state after each dispatch and the metrics of every step, all on the host."""
+    tx = sgd(method)
     run_steps = compiled(method, parallel, tx, **how)
-    state = start(method, parallel, tx, ema=how.get("ema") is not None)
+    state = start(method, parallel, tx, ema="ema" in how)
     resident, key = parallel.replicate(method.resident), parallel.replicate(jax.random.key(3))
-    metrics = []
+    states, metrics = [], []
     for _, feed in feeds(0, steps, dispatch_steps=dispatch_steps):
         state, found = run_steps(state, resident, parallel.feed(feed), key)
+        states.append(jax.device_get(state))
         metrics.append(jax.device_get(found))
-    return jax.device_get(state), jax.tree.map(lambda *parts: np.concatenate(parts), *metrics)
+    return states, jax.tree.map(lambda *parts: np.concatenate(parts), *metrics)

@@ -36,6 +36,8 @@ class Dataset:
     fingerprint: str
 
     def __post_init__(self):
+        if not len(self.ids):
+            raise BadInput(f"data: {self.name} has no examples; name another split")
         if len(np.unique(self.ids)) != len(self.ids):
             raise BadInput(f"data: ids of {self.name} are not unique; each names one example")
         wrong = self.labels[(self.labels < UNLABELLED) | (self.labels >= self.classes)]
@@ -84,13 +86,14 @@ def from_arrays(
     """A dataset of arrays in memory; ids are the rows where none are given.
 
     Raises:
-      BadInput: labels out of range, or ids that are not unique.
+      BadInput: no examples, labels out of range, or ids that are not unique.
     """
     ids = np.arange(len(images), dtype=np.uint32) if ids is None else ids
+    labels = labels.astype(np.int32)
     return Dataset(
         name=name,
         ids=ids,
-        labels=labels.astype(np.int32),
+        labels=labels,
         classes=classes,
         image_shape=images.shape[1:],
         read=lambda rows: images[rows],
@@ -105,8 +108,10 @@ def labelled_rows(dataset: Dataset, *, per_class: int, seed: int) -> Int64[np.nd
     subset of more.
 
     Raises:
-      BadInput: a class has fewer examples.
+      BadInput: a class has fewer examples, or `per_class` is below 1.
     """
+    if per_class < 1:
+        raise BadInput(f"data.labels_per_class: {per_class} is not at least 1; None is for all")
     score = np.empty(len(dataset), np.uint64)
     for row, id in enumerate(dataset.ids):
         score[row] = np.random.Philox(key=[seed, int(id)]).random_raw()

@@ -14,10 +14,10 @@ def digits(split: str) -> Dataset:
     """The UCI handwritten digits of scikit-learn: 8x8, one channel, ten classes.
 
     1,797 images; `test` holds 36 of each class, `train` the other 1,437. An id is the row in
-    scikit-learn's array. Splits can be cut as TFDS cuts them: `train[:80%]`.
+    scikit-learn's array. Splits can be cut and joined as TFDS does: `train[:80%]`, `train+test`.
 
     Raises:
-      BadInput: there is no such split.
+      BadInput: there is no such split, or nothing in it.
 
     Reference: Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49.
     """
@@ -33,11 +33,11 @@ def digits(split: str) -> Dataset:
         ]
     )
     try:
-        (cut,) = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+        cuts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
     except (ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"data split {split!r} of digits: {reason}") from None
-    chosen = rows[cut.splitname][cut.from_ : cut.to]
+    chosen = np.concatenate([rows[cut.splitname][cut.from_ : cut.to] for cut in cuts])
     return from_arrays(
         images[chosen],
         labels[chosen],

@@ -5,7 +5,7 @@ is [steps, rows of this process, ...].
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import grain
 import jax
@@ -99,7 +99,7 @@ def stream_feeds(
 
     The arguments are those of `resident_feeds`; `join` adds arrays to each batch.
     """
-    steps = _Steps(dataset, seed=seed, batch=batch, share=share, stop=stop, join=join)
+    steps: Any = _Steps(dataset, seed=seed, batch=batch, share=share, stop=stop, join=join)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     batches = iter(
         grain.MapDataset.source(steps).slice(slice(start, stop)).to_iter_dataset(options)

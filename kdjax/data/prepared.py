@@ -1,6 +1,7 @@
 """Prepared TFDS directories, read without TensorFlow and without a network."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,11 @@ def prepared(
       id_key: feature with the dataset's own ids; the row in the split where there is none.
 
     Raises:
-      BadInput: nothing is prepared there, or the split or a feature does not exist.
+      BadInput: nothing is prepared there, or the split or a feature does not exist or does not fit.
     """
     folder = _folder(name, data_dir)
-    builder = tfds.builder_from_directory(folder)
-    features: Any = builder.info.features
+    builder: Any = tfds.builder_from_directory(folder)
+    features = builder.info.features
     for field, key in (("image_key", image_key), ("label_key", label_key)):
         if key not in features:
             known = ", ".join(sorted(features))
@@ -49,16 +50,35 @@ def prepared(
             f"data.image_key: images of {name} have shape {shape}; all must have one height and "
             "width: resize them when preparing the dataset"
         )
+    if features[image_key].np_dtype != np.uint8:
+        raise BadInput(
+            f"data.image_key: {image_key!r} of {name} is {features[image_key].np_dtype}, not uint8"
+        )
+    if not isinstance(features[label_key], tfds.features.ClassLabel):
+        known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
+        raise BadInput(
+            f"data.label_key: {label_key!r} of {name} is no ClassLabel; "
+            f"it has {', '.join(sorted(known)) or 'none'}"
+        )
     try:
         chosen = builder.info.splits[split]
     except (KeyError, ValueError, AssertionError):
         known = ", ".join(sorted(builder.info.splits))
         raise BadInput(f"data split {split!r}: {name} has {known}") from None
 
+    if not chosen.num_examples:
+        raise BadInput(f"data split {split!r}: it has no examples; name another")
+
     # Only the small features are decoded here: a record's image stays bytes.
-    light: Any = builder.as_data_source(
-        split=split, decoders={image_key: tfds.decode.SkipDecoding()}
-    )
+    try:
+        light = builder.as_data_source(
+            split=split, decoders={image_key: tfds.decode.SkipDecoding()}
+        )
+    except NotImplementedError:
+        raise BadInput(
+            f"data.name: {folder} has no random access; prepare it again with "
+            "--file_format=array_record"
+        ) from None
     labels, ids = np.empty(len(light), np.int32), []
     for start in range(0, len(light), 1024):
         for row, record in enumerate(
@@ -66,7 +86,7 @@ def prepared(
         ):
             labels[row] = record[label_key]
             ids.append(record.get(id_key, row))
-    source: Any = builder.as_data_source(split=split)
+    source = builder.as_data_source(split)
 
     def read(rows):
         return np.stack([r[image_key] for r in source.__getitems__([int(row) for row in rows])])
@@ -93,7 +113,7 @@ def prepared(
     )
 
 
-def unique_ids(ids: list[int | bytes | str]) -> UInt32[np.ndarray, " n"]:
+def unique_ids(ids: Sequence[int | np.integer | bytes | str]) -> UInt32[np.ndarray, " n"]:
     """Stable uint32 ids: integers as they are where they fit, a hash of anything else.
 
     Two ids with one hash are told apart by hashing again, in the order of the ids themselves, so
@@ -102,11 +122,11 @@ def unique_ids(ids: list[int | bytes | str]) -> UInt32[np.ndarray, " n"]:
     Raises:
       BadInput: an id stands twice.
     """
-    if all(isinstance(id, int | np.integer) and 0 <= id < 2**32 for id in ids):
-        return np.asarray(ids, np.uint32)
     texts = [id if isinstance(id, bytes) else str(id).encode() for id in ids]
     if len(set(texts)) != len(texts):
         raise BadInput("data.id_key: an id stands twice in the split; name a feature that does not")
+    if all(isinstance(id, int | np.integer) and 0 <= id < 2**32 for id in ids):
+        return np.asarray(ids, np.uint32)
     taken: dict[int, bytes] = {}
     for text in sorted(texts):
         salt = 0

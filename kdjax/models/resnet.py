@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, ConvNorm
+from kdjax.types import BadInput
 
 
 class BasicBlock(nn.Module):
@@ -88,10 +89,10 @@ def cifar_resnet(depth: int, *, multiplier: int = 1, compute: Compute = Compute(
       compute: see `Compute`.
 
     Raises:
-      ValueError: the depth is not of the form 6n + 2.
+      BadInput: the depth is not of the form 6n + 2.
     """
     if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"depth must be 6n + 2 (8, 14, 20, 32, 44, 56, 110), not {depth}")
+        raise BadInput(f"encoder.depth: {depth} is not 6n + 2; take 8, 14, 20, 32, 44, 56 or 110")
     stem = 16 if multiplier == 1 else 32
     stages = tuple(multiplier * width for width in (16, 32, 64))
     return ResNet(

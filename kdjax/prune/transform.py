@@ -48,10 +48,12 @@ def prune_by_magnitude(
         `.*/kernel`.
 
     Raises:
-      BadInput: at `init`, when `prunable` matches no parameter.
+      BadInput: `every_steps` is below 1; at `init`, when `prunable` matches no parameter.
 
     Reference: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878.
     """
+    if every_steps < 1:
+        raise BadInput(f"prune.every_steps: {every_steps} is not at least 1")
 
     def init(params):
         chosen = tree.match(params, prunable)
@@ -81,7 +83,7 @@ def prune_by_magnitude(
         within = (begin_step <= count) & (count <= end_step)
         masks = lax.cond(due & within, found, lambda: masks)
         updates = jax.tree.map(
-            lambda mask, u, p: u if mask is None else jnp.where(mask, u, -p.astype(u.dtype)),
+            lambda mask, u, p: u if mask is None else jnp.where(mask, u, -p),
             masks,
             updates,
             params,

@@ -49,27 +49,42 @@ def single() -> Parallel:
 
 def mapped() -> Parallel:
     """`jax.pmap` over every device of every process: the default for several."""
-    local, total = jax.local_device_count(), jax.device_count()
-    mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
+    local, mesh = jax.local_device_count(), _mesh()
     replicated = NamedSharding(mesh, PartitionSpec())
+    rows = NamedSharding(mesh.local_mesh, PartitionSpec(None, AXIS))
 
     def split(x):
-        return x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])
+        shares = x.reshape(x.shape[0], local, x.shape[1] // local, *x.shape[2:])
+        return jax.device_put(shares, rows)
+
+    def of_all_processes(x):
+        parts = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, replicated, parts)
 
     def compile(run_steps):
         # Metrics and state are equal on all devices: `None` keeps one copy a device, without a
         # leading axis, so that what follows need not know of the devices.
-        return jax.pmap(
+        compiled = jax.pmap(
             run_steps,
             axis_name=AXIS,
             in_axes=(None, None, 1, None),
             out_axes=(None, None),
             donate_argnums=0,
         )
+        if jax.process_count() == 1:
+            return compiled
+
+        def run_steps_of_all(state, resident, feed, key):
+            # What `pmap` gives belongs to this process alone, and no checkpoint takes that: the
+            # same buffers, seen as parts of arrays that all processes hold.
+            state, metrics = compiled(state, resident, feed, key)
+            return jax.tree.map(of_all_processes, state), metrics
+
+        return run_steps_of_all
 
     return Parallel(
         axis_name=AXIS,
-        devices=total,
+        devices=jax.device_count(),
         compile=compile,
         feed=lambda tree: jax.tree.map(split, tree),
         replicate=lambda tree: _replicate(tree, replicated),
@@ -78,8 +93,7 @@ def mapped() -> Parallel:
 
 def meshed() -> Parallel:
     """`jax.jit` over a mesh: the global view, the compiler adds the collectives."""
-    devices = jax.devices()
-    mesh = Mesh(np.asarray(devices), (AXIS,))
+    mesh = _mesh()
     replicated = NamedSharding(mesh, PartitionSpec())
     rows = NamedSharding(mesh, PartitionSpec(None, AXIS))
 
@@ -93,13 +107,22 @@ def meshed() -> Parallel:
 
     return Parallel(
         axis_name=None,
-        devices=len(devices),
+        devices=jax.device_count(),
         compile=compile,
         feed=lambda tree: jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(rows, x), tree
         ),
         replicate=lambda tree: _replicate(tree, replicated),
     )
+
+
+def _mesh() -> Mesh:
+    """All devices, those of a process together, as `rows_of_process` shares a batch and as `pmap` has
+    them: the devices of a pod are not always listed so.
+    """
+    processes = range(jax.process_count())
+    devices = [device for i in processes for device in jax.local_devices(process_index=i)]
+    return Mesh(np.asarray(devices), (AXIS,))
 
 
 def _replicate(tree: PyTree, sharding: NamedSharding) -> PyTree:
@@ -122,12 +145,17 @@ def choose(name: str) -> Parallel:
     """`single`, `pmap`, `mesh`; `auto` is `single` on one device and `pmap` on several.
 
     Raises:
-      BadInput: the name is none of these.
+      BadInput: the name is none of these, or `single` is asked for in several processes.
     """
     match name:
         case "auto":
             return single() if jax.device_count() == 1 else mapped()
         case "single":
+            if jax.process_count() > 1:
+                raise BadInput(
+                    f"parallel: single would train {jax.process_count()} models, one a process; "
+                    "take pmap or mesh"
+                )
             return single()
         case "pmap":
             return mapped()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 import tensorboardX
 from etils import epath
@@ -22,7 +23,7 @@ class Recorder:
 
     `metrics.jsonl` has one object a line, `{"step": 100, "loss": ..., ...}`: the mean of the steps
     since the line before. It is cut back to `start` when a run is resumed, so that no step stands
-    twice. Only the first process writes.
+    twice. Only the first process writes; every process looks at what it is given.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Recorder:
         self._sums: dict[str, float] = {}
         self._count, self._recorded = 0, start
         self._written = time.monotonic()
-        self._board = tensorboardX.SummaryWriter(str(folder), purge_step=start)
-        self._progress = _Progress(name, start=start, stop=stop)
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            self._board = tensorboardX.SummaryWriter(str(folder), purge_step=start)
+            self._progress = _Progress(name, start=start, stop=stop)
 
     def due(self, step: int) -> bool:
         """A line is due once the metrics up to `step` are written: they are worth a transfer."""
@@ -61,6 +64,8 @@ class Recorder:
         line = {"step": step, **{name: s / self._count for name, s in self._sums.items()}}
         self._lines.append(line)
         self._sums, self._count = {}, 0
+        if not self._writes:
+            return
         for name, value in line.items():
             if name != "step":
                 self._board.add_scalar(name, value, step)
@@ -77,6 +82,8 @@ class Recorder:
 
     def close(self) -> None:
         """Writes what is left."""
+        if not self._writes:
+            return
         self._flush()
         self._board.close()
         self._progress.close()

@@ -36,9 +36,9 @@ def make_train_step(
       objective: `(params, state, batch, key) -> (loss, (model_state, metrics))`.
       tx: the optax chain; a mask transform is its last.
       ema: decay of the average of the parameters. Zeros of a mask are zeros of the average too.
-      accumulate: parts that the batch is cut into, one after the other, for one update of their
-        mean gradient. Batch statistics follow each part, and a loss that couples examples sees one
-        part at a time.
+      accumulate: parts that the batch is dealt into, row by row, which go one after the other for
+        one update of their mean gradient. Batch statistics follow each part, and a loss that
+        couples examples, or a mean over chosen rows, sees one part at a time.
       axis_name: mapped axis over which gradients, metrics and statistics are averaged, None in the
         global view.
 
@@ -52,7 +52,11 @@ def make_train_step(
         return model_state, ({"loss": loss, **metrics}, grads)
 
     def accumulated(state: TrainState, batch: Batch, key: Key[Array, ""]):
-        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+        # Every `accumulate`-th row, not runs of rows: a device that has a run of the batch has the
+        # same rows of each part as the global view, and so the same statistics and negatives.
+        parts = jax.tree.map(
+            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+        )
 
         def part(carry, this):
             i, batch = this
