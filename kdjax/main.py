@@ -120,7 +120,7 @@ def write_report(
     """`report.json` and `report.html` of the tasks that are done, one row a model over all seeds."""
     rows: dict[tuple[str, str], list[report.Row]] = defaultdict(list)
     parity: list[dict[str, Any]] = []
-    curves: dict[str, list[dict[str, float]]] = defaultdict(list)
+    curves: dict[str, list[dict[str, int | float]]] = defaultdict(list)
     seconds: dict[str, float] = defaultdict(float)
     for task, manifest in pipeline.manifests(tasks):
         for row in manifest.get("rows", ()):

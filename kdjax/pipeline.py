@@ -100,6 +100,7 @@ def plan(
         if name in wanted:
             wanted |= set(run.stages[name].needs(run.stages))
 
+    splits.shown(run.seeds[0])  # too few labels of a class: said before anything is trained
     data = {
         "train": splits.train.fingerprint,
         "test": splits.test.fingerprint,

@@ -4,10 +4,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epath
+from jax import monitoring
 
 from kdjax import data, models, train, views
 from kdjax.models import Compute
@@ -16,7 +19,14 @@ from kdjax.train import Parallel, TrainState, optimizers
 from kdjax.types import PyTree, Variables
 
 BATCH, WIDTHS, VIEWS = 64, (4, 8), 2
-BLANK = jnp.zeros((1, 8, 8, 1))
+
+
+_compilations: list[str] = []
+"""One entry for each program that XLA has compiled since this module was imported."""
+
+monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: _compilations.append(event) if "backend_compile" in event else None
+)
 
 
 class Method(NamedTuple):
@@ -27,6 +37,11 @@ class Method(NamedTuple):
     objective: Callable[[str | None], train.Objective]
     views: Callable
     learning_rate: float
+
+
+def _init(model: nn.Module, *, seed: int) -> Variables:
+    blank = jnp.zeros((1, 8, 8, 1))
+    return jax.jit(lambda key: model.init(key, blank, train=True))(jax.random.key(seed))
 
 
 @functools.cache
@@ -41,7 +56,7 @@ def simclr() -> Method:
 
     recipe = functools.partial(views.simclr, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
     return Method(
-        variables=model(None).init(jax.random.key(1), BLANK, train=True),
+        variables=_init(model(None), seed=1),
         resident=data.resident_arrays(data.digits("train")),
         objective=lambda axis_name: pretrain.objective(
             model(axis_name), temperature=0.5, axis_name=axis_name
@@ -63,7 +78,7 @@ def distillation() -> Method:
     logits = np.random.default_rng(0).normal(size=(VIEWS, len(dataset), 10), scale=3.0)
     recipe = functools.partial(views.crop_flip, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
     return Method(
-        variables=model(None).init(jax.random.key(2), BLANK, train=True),
+        variables=_init(model(None), seed=2),
         resident={**data.resident_arrays(dataset), "teacher_logits": logits.astype(np.float16)},
         objective=lambda axis_name: distill.objective(
             model(axis_name), temperature=2.0, kd_weight=0.9, ce_weight=0.5, axis_name=axis_name
@@ -108,37 +123,95 @@ def feeds(
     )
 
 
-def compiled(method: Method, parallel: Parallel, tx: optax.GradientTransformation, **how):
-    """`run_steps` as `kdjax.stages.fit` compiles it; `how` goes to `make_train_step`."""
-    step = train.make_train_step(
-        method.objective(parallel.axis_name), tx, axis_name=parallel.axis_name, **how
-    )
+METHODS = {"simclr": simclr, "distillation": distillation}
+WAYS = {
+    "single": train.parallel.single,
+    "pmap": train.parallel.mapped,
+    "mesh": train.parallel.meshed,
+}
+
+
+class Program(NamedTuple):
+    """A method compiled as `kdjax.stages.fit` does, and one entry for each time it was traced."""
+
+    parallel: Parallel
+    run_steps: Callable[..., tuple[TrainState, PyTree]]
+    tx: optax.GradientTransformation
+    traces: list[int]
+
+
+@functools.cache
+def program(name: str, way: str) -> Program:
+    """Compiled once for all tests: most of their time would go into it."""
+    method, parallel, traces = METHODS[name](), WAYS[way](), []
 
     def prepare(resident, feed, key):
+        traces.append(1)
         return method.views(data.take(resident, feed), resident, key)
 
-    return parallel.compile(train.make_run_steps(prepare, step))
+    tx, axis_name = sgd(method), parallel.axis_name
+    step = train.make_train_step(method.objective(axis_name), tx, ema=0.9, axis_name=axis_name)
+    run_steps = parallel.compile(train.make_run_steps(prepare, step))
+    return Program(parallel, run_steps, tx, traces)
 
 
-def start(
-    method: Method, parallel: Parallel, tx: optax.GradientTransformation, *, ema: bool = False
-) -> TrainState:
-    """Step 0 on the devices, in buffers that a step may take."""
-    variables = jax.tree.map(jnp.copy, method.variables)
-    return parallel.replicate(TrainState.start(variables, tx, ema=ema))
+class Fitted(NamedTuple):
+    """A run as it went, all on the host.
+
+    Attributes:
+      states: after each dispatch.
+      metrics: of every step.
+      traces: of the program so far, after each dispatch.
+      compilations: of anything so far, after each dispatch.
+      given_up: whether each dispatch took the buffers of the state that it was given.
+    """
+
+    states: list[TrainState]
+    metrics: dict[str, np.ndarray]
+    traces: list[int]
+    compilations: list[int]
+    given_up: list[bool]
 
 
 def fit(
-    method: Method, parallel: Parallel, *, steps: int = 5, dispatch_steps: int = 1, **how
-) -> tuple[list[TrainState], dict[str, np.ndarray]]:
-    """The state after each dispatch and the metrics of every step, all on the host."""
-    tx = sgd(method)
-    run_steps = compiled(method, parallel, tx, **how)
-    state = start(method, parallel, tx, ema="ema" in how)
+    name: str,
+    way: str,
+    *,
+    steps: int = 5,
+    dispatch_steps: int = 1,
+    folder: epath.PathLike | None = None,
+) -> Fitted:
+    """Trains as `kdjax.stages.fit` does, one dispatch after the other.
+
+    With `folder` it goes on from the newest checkpoint there, and leaves one of its last state.
+    """
+    method, (parallel, run_steps, tx, traces) = METHODS[name](), program(name, way)
+    # Copies: a step takes the buffers of the state that it is given.
+    variables = jax.tree.map(jnp.copy, method.variables)
+    state = parallel.replicate(TrainState.start(variables, tx, ema=True))
+    checkpoints = None if folder is None else train.Checkpoints(folder)
+    if checkpoints is not None:
+        state = checkpoints.latest(state)
     resident, key = parallel.replicate(method.resident), parallel.replicate(jax.random.key(3))
-    states, metrics = [], []
-    for _, feed in feeds(0, steps, dispatch_steps=dispatch_steps):
-        state, found = run_steps(state, resident, parallel.feed(feed), key)
-        states.append(jax.device_get(state))
+
+    fitted, metrics = Fitted([], {}, [], [], []), []
+    for _, feed in feeds(int(state.step), steps, dispatch_steps=dispatch_steps):
+        old = state
+        state, found = run_steps(old, resident, parallel.feed(feed), key)
         metrics.append(jax.device_get(found))
-    return states, jax.tree.map(lambda *parts: np.concatenate(parts), *metrics)
+        # Of a copy: on a CPU `device_get` gives the buffers themselves, which then cannot be taken
+        # by the next step.
+        fitted.states.append(jax.device_get(jax.tree.map(jnp.copy, state)))
+        fitted.traces.append(len(traces))
+        fitted.compilations.append(len(_compilations))
+        fitted.given_up.append(all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params)))
+    if checkpoints is not None:
+        checkpoints.save(steps, state)
+        checkpoints.close()
+    return fitted._replace(metrics=jax.tree.map(lambda *parts: np.concatenate(parts), *metrics))
+
+
+@functools.cache
+def fitted(name: str, way: str, *, dispatch_steps: int = 1) -> Fitted:
+    """The five steps that tests compare others with."""
+    return fit(name, way, dispatch_steps=dispatch_steps)

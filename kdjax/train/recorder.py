@@ -89,7 +89,7 @@ class Recorder:
         self._progress.close()
 
 
-def read(path: epath.PathLike) -> list[dict[str, float]]:
+def read(path: epath.PathLike) -> list[dict[str, int | float]]:
     """The lines of a metrics.jsonl, none where it does not exist."""
     path = epath.Path(path)
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -2,7 +2,14 @@
 
 from kdjax.views.color import blur, grayscale, jitter
 from kdjax.views.geometry import crop_resize, cutout, flip, resize, shift
-from kdjax.views.recipes import RECIPES_VERSION, batch_views, crop_flip, eval_view, simclr
+from kdjax.views.recipes import (
+    RECIPES_VERSION,
+    batch_views,
+    crop_flip,
+    eval_view,
+    normalize,
+    simclr,
+)
 
 __all__ = [
     "RECIPES_VERSION",
@@ -15,6 +22,7 @@ __all__ = [
     "flip",
     "grayscale",
     "jitter",
+    "normalize",
     "resize",
     "shift",
     "simclr",

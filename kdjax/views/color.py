@@ -232,10 +232,10 @@ def blur(
     height, width, _ = image.shape
     radius = kernel_size // 2
     unit = jax.random.uniform(key, (2,))
-    width_of_kernel = fixed.between(unit[0], *sigma)
+    spread = fixed.between(unit[0], *sigma)
     padding = ((radius, radius), (radius, radius), (0, 0))
     padded = jnp.pad(fixed.levels(image), padding, mode="edge")
-    rows = _gaussian(width_of_kernel, radius=radius, size=height)
-    columns = _gaussian(width_of_kernel, radius=radius, size=width)
+    rows = _gaussian(spread, radius=radius, size=height)
+    columns = _gaussian(spread, radius=radius, size=width)
     blurred = fixed.pixels(fixed.separable(padded, rows, columns))
     return jnp.where(unit[1] < probability, blurred, image)

@@ -47,7 +47,7 @@ def normalize(
         raise BadInput(f"std: {std} must be positive")
     if not any(mean) and all(value == 1.0 for value in std):
         return image
-    mean_row, std_row = (np.float32(values)[None, None, :] for values in (mean, std))
+    mean_row, std_row = (np.asarray(values, np.float32)[None, None, :] for values in (mean, std))
     return (fixed.product(image, 1.0) - mean_row) / std_row
 
 

@@ -160,7 +160,7 @@ def test_eight_devices_give_the_loss_and_the_gradient_of_one():
     shards = [x.reshape(8, 2, 5) for x in (x_a, x_b)]
     found, mapped_losses = jax.pmap(mapped, axis_name="data", in_axes=(None, 0, 0))(weight, *shards)
     np.testing.assert_allclose(mapped_losses.ravel(), losses, rtol=1e-5, atol=1e-6)
-    for device in found:
+    for device in np.asarray(found):
         np.testing.assert_allclose(device, expected, rtol=1e-5, atol=1e-6)
     # Without the name every device would see its own two rows alone.
     alone = _loss(x_a[:2] @ weight, x_b[:2] @ weight, temperature=0.2)

@@ -1,0 +1,158 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import tree
+from kdjax.models import (
+    CNN,
+    Classifier,
+    Compute,
+    Contrastive,
+    ConvNorm,
+    Projector,
+    cifar_resnet,
+    fold,
+    resnet18,
+)
+
+KEY = jax.random.key(0)
+FOLDED = Compute(folded=True)
+
+
+def _trained(model, image, seed=0):
+    """Variables that look trained: no scale is one, no mean zero, and some scales are negative."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name == "kernel":
+            return rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape)
+        if name == "var":
+            return rng.uniform(0.2, 3, leaf.shape)
+        return rng.normal(0, 1, leaf.shape)
+
+    shapes = jax.eval_shape(lambda: model.init(KEY, image, train=False))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(draw(path, leaf), leaf.dtype), shapes
+    )
+
+
+def _image(channels=3, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(4, 8, 8, channels)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda compute: CNN((4, 8, 8), compute),
+        lambda compute: cifar_resnet(8, multiplier=4, compute=compute),
+        lambda compute: resnet18(width=8, compute=compute),
+    ],
+    ids=["cnn", "resnet8x4", "resnet18"],
+)
+def test_a_folded_model_is_the_model_in_evaluation(encoder):
+    image = _image()
+    model, folded = Classifier(encoder(Compute()), 5), Classifier(encoder(FOLDED), 5)
+    variables = _trained(model, image)
+    assert min(tree.named_leaves(variables)["params/encoder/" + _first(encoder)]) < 0
+    expected = jax.jit(lambda v: model.apply(v, image, train=False))(variables)
+    found = jax.jit(lambda v: folded.apply(v, image, train=False))(fold(variables))
+    for name in ("features", "logits"):
+        scale = np.abs(expected[name]).max()
+        assert scale > 1e-2
+        np.testing.assert_allclose(found[name] / scale, expected[name] / scale, atol=1e-5)
+    # A folded model takes exactly what `fold` gives.
+    shapes = jax.eval_shape(lambda: folded.init(KEY, image, train=False))
+    assert tree.differences(fold(variables), shapes) == []
+
+
+def _first(encoder):
+    return ("block0" if isinstance(encoder(FOLDED), CNN) else "stem") + "/norm/scale"
+
+
+def test_fold_by_hand():
+    model = ConvNorm(2, kernel_size=1)
+    variables = {
+        "params": {
+            "conv": {"kernel": jnp.array([[[[3.0, 5.0]]]])},
+            "norm": {"scale": jnp.array([2.0, -1.0]), "bias": jnp.array([0.5, 0.0])},
+        },
+        "batch_stats": {"norm": {"mean": jnp.array([1.0, -2.0]), "var": jnp.array([4.0, 0.25])}},
+    }
+    folded = fold(variables)
+    assert set(folded) == {"params"}
+    # 2 / sqrt(4) = 1 and -1 / sqrt(0.25) = -2, up to the epsilon of 1e-5.
+    np.testing.assert_allclose(folded["params"]["conv"]["kernel"], [[[[3, -10]]]], rtol=1e-4)
+    np.testing.assert_allclose(folded["params"]["conv"]["bias"], [0.5 - 1, 0 - 4], rtol=1e-4)
+    # And the module agrees about where the epsilon is.
+    x = jnp.full((1, 1, 1, 1), 7.0)
+    found = ConvNorm(2, kernel_size=1, compute=FOLDED).apply(folded, x, train=False)
+    np.testing.assert_allclose(found, model.apply(variables, x, train=False), rtol=1e-6)
+
+
+def test_fold_keeps_the_zeros_of_kernels_and_makes_none():
+    model = Classifier(CNN((4, 8)), 3)
+    variables = _trained(model, _image())
+    rng = np.random.default_rng(2)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * (rng.random(leaf.shape) < 0.3) if leaf.ndim > 1 else leaf,
+        variables["params"],
+    )
+    folded = tree.named_leaves(fold({**variables, "params": params})["params"])
+    kernels = {n: k for n, k in tree.named_leaves(params).items() if n.endswith("kernel")}
+    assert len(kernels) == 3
+    for name, kernel in kernels.items():
+        assert 0 < (kernel == 0).sum() < kernel.size
+        np.testing.assert_array_equal(folded[name] == 0, kernel == 0)
+
+
+def test_fold_leaves_what_is_no_convolution_as_it_is_and_its_argument_too():
+    variables = _trained(Classifier(CNN((4,)), 3), _image())
+    before = jax.tree.map(np.array, variables)
+    folded = fold(variables)
+    np.testing.assert_array_equal(
+        folded["params"]["classifier"]["kernel"], before["params"]["classifier"]["kernel"]
+    )
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+
+
+def test_fold_of_a_folded_model_changes_nothing():
+    folded = fold(_trained(Classifier(CNN((4,)), 3), _image()))
+    jax.tree.map(np.testing.assert_array_equal, fold(folded), folded)
+
+
+def test_fold_refuses_a_norm_that_follows_no_convolution():
+    variables = _trained(Contrastive(CNN((4,)), Projector((6, 5, 3))), _image())
+    with pytest.raises(ValueError, match=r"projector/norm0.*projector/norm1"):
+        fold(variables)
+
+
+@pytest.mark.parametrize(("kernel_size", "side"), [(1, 8), (3, 8), (5, 8)])
+def test_padding_keeps_the_side_and_stride_halves_it(kernel_size, side):
+    def shape(stride, image=(1, 8, 8, 3)):
+        model = ConvNorm(4, kernel_size=kernel_size, stride=stride)
+        return jax.eval_shape(
+            lambda x: model.init_with_output(KEY, x, train=False)[0], jnp.zeros(image)
+        ).shape
+
+    assert shape(1) == (1, side, side, 4)
+    assert shape(2) == (1, side // 2, side // 2, 4)
+    assert shape(2, (1, 7, 5, 3)) == (1, 4, 3, 4)  # odd sides round up, as PyTorch's do
+
+
+def test_strides_pad_as_pytorch_does():
+    # PyTorch's 3x3 stride 2 sees rows -1, 0, 1 first; XLA's "SAME" would see 0, 1, 2.
+    model = ConvNorm(1, stride=2, compute=FOLDED)
+    variables = {"params": {"conv": {"kernel": jnp.zeros((3, 3, 1, 1)), "bias": jnp.zeros(1)}}}
+    variables["params"]["conv"]["kernel"] = variables["params"]["conv"]["kernel"].at[1, 1].set(1)
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    found = model.apply(variables, image, train=False)
+    np.testing.assert_array_equal(found[0, :, :, 0], [[0, 2], [8, 10]])
+
+
+def test_evaluation_writes_no_statistics():
+    model, image = ConvNorm(4), _image()
+    variables = _trained(model, image)
+    _, state = model.apply(variables, image, train=False, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], variables["batch_stats"])

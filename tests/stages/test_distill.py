@@ -1,0 +1,112 @@
+"""The heart of the line: a student on cached logits is the student with its teacher beside it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kdjax import tree
+from kdjax.stages import Artifact
+from kdjax.stages.model import load
+from kdjax.train import recorder
+from kdjax.types import BadInput
+
+
+def _losses(task):
+    return {
+        name: np.array([metrics[name] for metrics in recorder.read(task.folder / "metrics.jsonl")])
+        for name in ("loss", "loss/kd", "loss/ce")
+    }
+
+
+def test_cached_is_live(line):
+    cached = line.run()["student"]
+    live = line.run(stages__student__live=True)["student"]
+    assert cached.folder != live.folder
+    found, wanted = _losses(cached), _losses(live)
+    assert len(wanted["loss"]) == 30  # nine epochs of 288 images, so both views more than once
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-5, rtol=1e-5)
+    assert wanted["loss/kd"].std() > 0
+
+
+def test_another_view_is_another_loss(line):
+    """The comparison above would notice a student that sees the first view each time."""
+    two = _losses(line.run()["student"])["loss/kd"]
+    one = _losses(line.run(stages__cache__views=1)["student"])["loss/kd"]
+    np.testing.assert_allclose(one[:8], two[:8], atol=1e-5, rtol=1e-5)  # the first epoch: view 0
+    assert np.abs(one[10:] - two[10:]).max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+@pytest.mark.parametrize("dispatch_steps", [1, 4])
+def test_same_batches_in_each_mode(line, tmp_path, mode, dispatch_steps):
+    wanted = _losses(line.run()["student"])
+    other = type(line)(line.workdir / f"{mode}{dispatch_steps}")
+    found = other.run(data__mode=mode, **{"stages__student__dispatch_steps": dispatch_steps})[
+        "student"
+    ]
+    for name, values in _losses(found).items():
+        np.testing.assert_allclose(values, wanted[name], atol=2e-5, rtol=2e-5)
+
+
+def test_pruned_zeros_are_on_disk(line):
+    task = line.run(
+        stages__pruned={
+            "kind": "distill",
+            "cache": "cache",
+            "start_from": "student",
+            "steps": 8,
+            "batch": 32,
+            "ema": 0.9,
+            "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
+            "prune": {"sparsity": 0.75, "begin_step": 0, "end_step": 6, "every_steps": 2},
+        }
+    )["pruned"]
+    artifact = Artifact.open(task.folder, task.stage)
+    _, variables = load(artifact)
+    for name, leaf in tree.named_leaves(variables["params"]).items():
+        if name.endswith("/kernel"):
+            assert int((leaf == 0).sum()) == round(0.75 * leaf.size), name
+    assert artifact.manifest["zeros"] == artifact.manifest["pruned"]
+    (row,) = artifact.manifest["rows"]
+    assert row["params"] - row["nonzero_params"] >= artifact.manifest["pruned"]
+    assert row["sparsity"] == pytest.approx(0.75, abs=0.01)
+
+
+def test_a_tampered_cache_is_refused(line, tmp_path):
+    fresh = type(line)(line.workdir / "tampered")
+    task = fresh.run(only=["cache"])["cache"]
+    manifest = task.folder / "cache" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**said, "teacher": "another"}))
+    with pytest.raises(BadInput, match=r"teacher is 'another', expected .*run the cache stage"):
+        fresh.run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages__student__cache": "teacher"}, "cache: teacher is not a stage of kind cache"),
+        ({"stages__student__start_from": "pretrain"}, "give one of start_from"),
+        ({"stages__teacher__start_from": None}, "give one of start_from"),
+        ({"stages__student__batch": 0}, r"config.stages.student.batch: 0 is not positive"),
+        ({"stages__cache__teacher": "pretrain"}, "pretrain is not a classifier"),
+        ({"stages__cache__views": 0}, "views: 0 is not positive"),
+        (
+            {
+                "stages__student__prune": dict(
+                    sparsity=0.5, begin_step=0, end_step=30, every_steps=1
+                )
+            },
+            "end_step: 30 is not before the end of training",
+        ),
+        (
+            {"stages__student__optimizer__schedule": {"name": "cosine", "warmup_steps": 30}},
+            "warmup_steps: 30 is not in",
+        ),
+    ],
+)
+def test_bad_stages(line, changes, message):
+    with pytest.raises(BadInput, match=message):
+        line.run(**changes)

@@ -1,0 +1,92 @@
+"""The graph of stages: order, fingerprints, what is skipped."""
+
+import pytest
+
+from kdjax import pipeline
+from kdjax.types import BadInput
+
+
+def _marks(line, **changes):
+    _, tasks, _ = line.plan(**changes)
+    return {task.name: task.fingerprint for task in tasks}
+
+
+def test_order_is_the_configs_own(line):
+    run, tasks, _ = line.plan()
+    assert [task.name for task in tasks] == ["pretrain", "teacher", "cache", "student"]
+    assert pipeline.order(run) == ["pretrain", "teacher", "cache", "student"]
+
+
+def test_a_change_reaches_what_is_made_from_it(line):
+    before = _marks(line)
+    after = _marks(line, stages__cache__views=3)
+    assert after["teacher"] == before["teacher"]
+    assert after["cache"] != before["cache"]
+    assert after["student"] != before["student"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages__student__log_every_steps": 3},
+        {"stages__student__checkpoint_every_steps": 7},
+        {"stages__cache__batch": 17},
+        {"data__mode": "stream"},
+        {"parallel": "pmap"},
+    ],
+)
+def test_where_and_how_is_no_part_of_it(line, changes):
+    assert _marks(line, **changes) == _marks(line)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data__labels_per_class": 4},
+        {"data__test_split": "test"},
+        {"data__mean": [0.5]},
+        {"stages__student__temperature": 1.0},
+        {"stages__student__optimizer__learning_rate": 0.1},
+        {"seeds": [1]},
+    ],
+)
+def test_what_is_computed_is_part_of_it(line, changes):
+    assert _marks(line, **changes)["student"] != _marks(line)["student"]
+
+
+def test_live_needs_no_cache_but_keeps_its_views(line):
+    live = _marks(line, stages__student__live=True)
+    assert "cache" not in live
+    assert (
+        live["student"]
+        != _marks(line, stages__student__live=True, stages__cache__views=3)["student"]
+    )
+
+
+def test_only_what_is_asked_for_and_what_it_needs(line):
+    _, tasks, _ = line.plan(only=["teacher"])
+    assert [task.name for task in tasks] == ["pretrain", "teacher"]
+    with pytest.raises(BadInput, match="no stage 'techer'; did you mean teacher"):
+        line.plan(only=["techer"])
+
+
+def test_unknown_and_circular_stages(line):
+    with pytest.raises(
+        BadInput, match=r"config.stages.student: there is no stage 'cahce'; did you"
+    ):
+        line.plan(stages__student__cache="cahce")
+    with pytest.raises(BadInput, match=r"in a circle: .*student"):
+        line.plan(stages__student__start_from="student")
+
+
+def test_done_is_skipped_and_seeds_are_apart(line, capsys):
+    first = line.run()
+    stamp = (first["student"].folder / "manifest.json").stat().mtime
+    capsys.readouterr()
+    again = line.run()
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"{name} (seed 0): done before, skipped" for name in first]
+    assert (again["student"].folder / "manifest.json").stat().mtime == stamp
+    _, tasks, _ = line.plan(seeds=[0, 1])
+    assert len({task.folder for task in tasks}) == 8
+    assert [task.done for task in tasks] == [True] * 4 + [False] * 4

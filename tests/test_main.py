@@ -1,0 +1,219 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kdjax import main as command
+from kdjax.report import Row
+from kdjax.types import BadInput
+
+ROOT = Path(__file__).parents[1]
+DIGITS = str(ROOT / "configs" / "digits.py")
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+
+
+def kdjax(*args, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "kdjax.main", *args],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        **kwargs,
+    )
+
+
+@pytest.mark.slow
+def test_the_whole_line(tmp_path):
+    args = (f"--config={DIGITS}:runlocal,seeds=1", f"--workdir={tmp_path}")
+    first = kdjax(*args)
+    assert first.returncode == 0, first.stderr
+    written = json.loads((tmp_path / "report.json").read_text())
+    rows = {row["stage"]: row for row in written["rows"]}
+    assert list(rows) == [
+        "teacher",
+        "student",
+        "scratch",
+        "pruned",
+        "quantized",
+        *(f"{m}.{f}" for m in ("teacher", "student", "pruned") for f in ("stablehlo", "onnx")),
+    ]
+    for row in rows.values():
+        Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        assert row["latency_ms_p50"] > 0
+        assert row["bytes_on_disk"] > 0
+        assert row["flops"] > 0
+    assert rows["teacher"]["params"] > 4 * rows["student"]["params"]
+    assert rows["pruned"]["nonzero_params"] < 0.2 * rows["pruned"]["params"]
+    assert rows["quantized"]["bytes_on_disk"] < 0.3 * rows["student.onnx"]["bytes_on_disk"]
+    assert len(written["parity"]) == 7
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in rows)
+
+    again = kdjax(*args)
+    assert again.returncode == 0
+    said = again.stderr.splitlines()
+    assert len(said) == 10
+    assert all(line.endswith("done before, skipped") for line in said)
+    dry = kdjax(*args, "--dry_run", "--config.stages.student.steps=3")
+    todo = [line.split()[-1].split("-")[0] for line in dry.stdout.splitlines() if "to do" in line]
+    assert todo == ["student", "pruned", "quantized", "export_student", "export_pruned"]
+
+
+@pytest.mark.slow
+def test_killed_and_begun_again_is_as_never_killed(tmp_path):
+    """SIGKILL after a checkpoint; the run that goes on leaves the parameters of one never killed."""
+    steps, every = 400, 40
+    args = [
+        f"--config={DIGITS}:seeds=1",
+        "--stages=scratch",
+        f"--config.stages.scratch.steps={steps}",
+        f"--config.stages.scratch.checkpoint_every_steps={every}",
+        "--config.stages.scratch.batch=64",
+        "--config.stages.scratch.encoder.widths=[4,8]",
+        "--config.stages.scratch.optimizer.name=adamw",
+    ]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdjax.main", *args, f"--workdir={killed}"],
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not list(killed.glob(f"stages/scratch-*/checkpoints/[1-9]*/_CHECKPOINT_METADATA")):
+        assert process.poll() is None, "ended before a checkpoint was there"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (folder,) = killed.glob("stages/scratch-*")
+    assert not (folder / "manifest.json").exists()
+    kept = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+    assert every <= kept < steps
+
+    again = kdjax(*args, f"--workdir={killed}")
+    assert again.returncode == 0, again.stderr
+    whole = kdjax(*args, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    (other,) = (tmp_path / "whole").glob("stages/scratch-*")
+    assert other.name == folder.name
+    found, wanted = (json.loads((f / "manifest.json").read_text()) for f in (folder, other))
+    assert found["variables"] == wanted["variables"]  # bit for bit
+    lines = [
+        json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert lines == sorted(set(lines))
+    assert lines[-1] == steps
+
+
+BAD = [
+    (
+        ["--config.stages.student.stpes=3"],
+        "config.stages.student.stpes: unknown field; did you mean steps?",
+    ),
+    (
+        ["--config.data.name=nothing", "--config.data.data_dir=/nowhere"],
+        "config.data.data_dir|data.data_dir: /nowhere is not a directory",
+    ),
+    (
+        ["--config.stages.student.steps=many"],
+        "config.stages.student.steps: expected an integer, found 'many' (str)",
+    ),
+    (
+        ["--config.stages.teacher.start_from=pretrian"],
+        "no stage 'pretrian'; did you mean pretrain?",
+    ),
+    (
+        ["--config.stages.student.optimizer.name=adam"],
+        "config.stages.student.optimizer.name: 'adam' is not one of",
+    ),
+    (["--config.data.train_split=val"], "split 'val' of digits"),
+    (["--config.seeds=[]"], "config.seeds: give at least one"),
+    (["--stages=studnet"], "--stages: there is no stage 'studnet'; did you mean student?"),
+    (["--nonsense=1"], "nonsense"),
+    (["extra"], "unexpected argument 'extra'"),
+    (["--config.stages.student.steps"], "write --config.stages.student.steps=VALUE"),
+    (
+        ["--config.data.labels_per_class=5000"],
+        "class 0 of digits train has",
+    ),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), BAD, ids=[args[0] for args, _ in BAD])
+def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
+    argv = ["kdjax", f"--config={DIGITS}:runlocal", f"--workdir={tmp_path}", *args]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as stop:
+        command.run()
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert any(part in said[0] for part in message.split("|")), said[0]
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "file").write_text("")
+    digits = f"--config={DIGITS}:runlocal"
+    with pytest.raises(BadInput, match="workdir: .*file is a file; name a directory"):
+        command.main(["kdjax", digits, f"--workdir={tmp_path / 'file'}"])
+    with pytest.raises(BadInput, match=r"--config: .*nowhere.py is not a file"):
+        command.main(["kdjax", "--config=nowhere.py", f"--workdir={tmp_path}"])
+    with pytest.raises(BadInput, match="has no function get_config"):
+        (tmp_path / "empty.py").write_text("")
+        command.main(["kdjax", f"--config={tmp_path / 'empty.py'}", f"--workdir={tmp_path}"])
+    with pytest.raises(BadInput, match="--workdir is missing"):
+        command.main(["kdjax", digits])
+    with pytest.raises(BadInput, match="unknown argument; did you mean labels"):
+        command.main(["kdjax", f"--config={DIGITS}:label=3", f"--workdir={tmp_path}"])
+
+
+def test_exit_status_of_the_program(tmp_path):
+    """Once through a real process: one line, no traceback, status 2, nothing written."""
+    ended = kdjax(f"--config={DIGITS}", f"--workdir={tmp_path / 'w'}", "--config.stages.cash=1")
+    assert ended.returncode == 2
+    assert ended.stderr.strip().splitlines() == [
+        "kdjax: config.stages.cash: expected fields, with 'kind' among them, found 1 (int)"
+    ]
+    assert not (tmp_path / "w").exists()
+
+
+def test_divergence_stops_with_step_and_term(tmp_path):
+    ended = kdjax(
+        f"--config={DIGITS}:runlocal",
+        f"--workdir={tmp_path}",
+        "--stages=scratch",
+        "--config.stages.scratch.steps=20",
+        "--config.stages.scratch.optimizer.name=sgd",
+        "--config.stages.scratch.optimizer.weight_decay=0.0",
+        "--config.stages.scratch.optimizer.learning_rate=1e15",
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("kdjax: step ")
+    assert "loss/ce is NaN" in line
+    assert not list(tmp_path.glob("stages/*/manifest.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-100")
+@pytest.mark.parametrize("arg", ["runlocal", "runlocal,live"])
+def test_cifar100_runlocal(tmp_path, arg):
+    """Every config runs: `digits` above, this one on two batches of the real images."""
+    ended = kdjax(f"--config={ROOT / 'configs' / 'cifar100_kd.py'}:{arg}", f"--workdir={tmp_path}")
+    assert ended.returncode == 0, ended.stderr
+    assert [row["stage"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [
+        "teacher",
+        "scratch",
+        "student",
+        "student.stablehlo",
+        "student.onnx",
+    ]

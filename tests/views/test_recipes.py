@@ -1,0 +1,223 @@
+import functools
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from kdjax import keys, views
+from kdjax.types import BadInput
+
+KEY = jax.random.key(0)
+STREAM = keys.stream(KEY, "pretrain")
+SIMCLR = functools.partial(
+    views.simclr, size=16, shift=2, blur_kernel=3, cutout=4, mean=(0.5,), std=(0.25,)
+)
+CROP_FLIP = functools.partial(
+    views.crop_flip, size=16, shift=2, cutout=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)
+)
+OFF = {
+    "crop_scale": (1.0, 1.0),
+    "crop_ratio": (1.0, 1.0),
+    "flip": 0.0,
+    "jitter": 0.0,
+    "grayscale": 0.0,
+    "blur": 0.0,
+}
+
+
+def raw(*shape, seed=0):
+    """Smooth pictures, as uint8."""
+    noise = np.random.default_rng(seed).random((*shape[:-3], 4, 4, shape[-1]))
+    smooth = jax.image.resize(jnp.asarray(noise, jnp.float32), shape, "linear")
+    return jnp.round(255 * smooth).astype(jnp.uint8)
+
+
+def batch(count, *shape):
+    id = jnp.arange(count, dtype=jnp.uint32) * 7919 + 3
+    return id % 3, id, raw(count, *shape)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (20, 28, 3)])
+def test_views_are_finite_and_in_range(shape):
+    size = shape[0]
+    kernel = {"blur_kernel": 3}
+    for recipe in (
+        functools.partial(views.simclr, size=size, **kernel),
+        functools.partial(views.crop_flip, size=size),
+        functools.partial(views.crop_flip, size=size, crop_scale=(0.2, 1.0)),
+        lambda key, image: views.eval_view(image, size=size),
+    ):
+        result = jax.jit(functools.partial(views.batch_views, recipe))(STREAM, *batch(32, *shape))
+        assert result.shape == (32, size, size, shape[2])
+        assert result.dtype == jnp.float32
+        assert np.isfinite(result).all()
+        assert 0.0 <= result.min() < 0.5 < result.max() <= 1.0
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Batches of 256 views: what every other way of making them must repeat."""
+    data = batch(256, 20, 24, 3)
+    make = {
+        name: jax.jit(functools.partial(views.batch_views, recipe))
+        for name, recipe in (("simclr", SIMCLR), ("crop_flip", CROP_FLIP))
+    }
+    return data, make, {name: np.asarray(one(STREAM, *data)) for name, one in make.items()}
+
+
+@pytest.mark.parametrize("recipe", ["simclr", "crop_flip"])
+@pytest.mark.parametrize("size", [1, 7, 32])
+def test_same_bytes_in_any_batch(reference, recipe, size):
+    data, make, expected = reference
+    rows = np.random.default_rng(size).permutation(256)[:size]
+    result = make[recipe](STREAM, *(x[rows] for x in data))
+    np.testing.assert_array_equal(result, expected[recipe][rows])
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("simclr", SIMCLR), ("crop_flip", CROP_FLIP)])
+def test_same_bytes_on_eight_devices(reference, name, recipe):
+    data, _, expected = reference
+    make = jax.pmap(functools.partial(views.batch_views, recipe), in_axes=(None, 0, 0, 0))
+    result = make(STREAM, *(x.reshape(8, 32, *x.shape[1:]) for x in data))
+    assert len(result.devices()) == 8
+    np.testing.assert_array_equal(result.reshape(expected[name].shape), expected[name])
+
+
+def test_same_bytes_inside_other_programs(reference):
+    """In a scan, with the view used by what follows: there the compiler fuses in other ways."""
+    data, _, expected = reference
+
+    @jax.jit
+    def program(images):
+        def step(total, rows):
+            view = views.batch_views(SIMCLR, STREAM, *rows)
+            return total * 0.9 + (view * 1.7 + 0.3).sum(), view
+
+        return lax.scan(step, 0.0, images)[1]
+
+    result = program(tuple(x[:64].reshape(8, 8, *x.shape[1:]) for x in data))
+    np.testing.assert_array_equal(result.reshape(64, 16, 16, 3), expected["simclr"][:64])
+
+
+def test_same_bytes_op_by_op(reference):
+    data, _, expected = reference
+    result = views.batch_views(CROP_FLIP, STREAM, *(x[:3] for x in data))
+    np.testing.assert_array_equal(result, expected["crop_flip"][:3])
+
+
+def test_other_id_view_or_stream_is_another_view(reference):
+    data, make, expected = reference
+    view, id, image = (x[:7] for x in data)
+    for other in (
+        make["simclr"](STREAM, view, id + 1, image),
+        make["simclr"](STREAM, view + 1, id, image),
+        make["simclr"](keys.stream(KEY, "distill"), view, id, image),
+    ):
+        assert (other != expected["simclr"][:7]).any((1, 2, 3)).all()
+
+
+def test_second_call_does_not_retrace():
+    traces = []
+
+    def recipe(key, image):
+        traces.append(key)
+        return views.crop_flip(key, image, size=8, shift=1)
+
+    make = jax.jit(functools.partial(views.batch_views, recipe))
+    view, id, image = batch(4, 8, 8, 1)
+    make(STREAM, view, id, image)
+    make(STREAM, view + 1, id + 5, image)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("recipe", [SIMCLR, CROP_FLIP])
+def test_float_image_gives_the_same_view(recipe):
+    image = raw(20, 24, 3)
+    as_float = image.astype(jnp.float32) / 255
+    np.testing.assert_allclose(recipe(KEY, image), recipe(KEY, as_float), atol=2e-6)
+
+
+def test_parts_that_are_off_leave_the_image():
+    image = raw(16, 16, 3)
+    expected = np.float64(image) / 255
+    simclr = views.simclr(KEY, image, size=16, **OFF)
+    crop_flip = views.crop_flip(KEY, image, size=16, shift=0, flip=0.0)
+    np.testing.assert_allclose(simclr, expected, atol=1e-6)
+    np.testing.assert_allclose(crop_flip, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"flip": 1.0},
+        {"shift": 3},
+        {"cutout": 5},
+        {"grayscale": 1.0},
+        {"blur": 1.0, "blur_kernel": 5},
+        {"jitter": 1.0},
+        {"crop_scale": (0.1, 0.2)},
+    ],
+)
+def test_every_part_of_simclr_reaches_the_view(part):
+    image = raw(16, 16, 3)
+    plain = views.simclr(KEY, image, size=16, **OFF)
+    changed = views.simclr(KEY, image, size=16, **{**OFF, **part})
+    assert float(jnp.abs(changed - plain).max()) > 0.01
+
+
+def test_turning_a_part_off_leaves_the_draws_of_the_others():
+    image = raw(20, 24, 3)
+    cropped = {**OFF, "crop_scale": (0.2, 0.8)}
+    plain = views.simclr(KEY, image, size=16, **cropped)
+    flipped = views.simclr(KEY, image, size=16, **{**cropped, "flip": 1.0})
+    np.testing.assert_array_equal(flipped, plain[:, ::-1])
+
+
+def test_crop_stands_in_for_the_shift():
+    image = raw(20, 24, 3)
+    crops = [
+        views.crop_flip(KEY, image, size=16, crop_scale=(0.3, 0.6), shift=shift) for shift in (0, 4)
+    ]
+    np.testing.assert_array_equal(*crops)
+    assert (crops[0] != views.crop_flip(KEY, image, size=16, shift=0)).any()
+
+
+def test_normalization_golden():
+    image = raw(12, 12, 3)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = (np.float64(image) / 255 - mean) / std
+    np.testing.assert_allclose(
+        views.eval_view(image, size=12, mean=mean, std=std), expected, atol=2e-6
+    )
+    expected = (np.float64(image) / 255 - 0.1) / 0.3
+    np.testing.assert_allclose(
+        views.eval_view(image, size=12, mean=(0.1,), std=(0.3,)), expected, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"mean": (0.1, 0.2)}, "mean"),
+        ({"std": (0.1, 0.2)}, "std"),
+        ({"std": (0.0,)}, "std"),
+        ({"size": 0}, "size"),
+    ],
+)
+def test_bad_input_names_the_field(values, field):
+    with pytest.raises(BadInput, match=f"^{field}: "):
+        views.eval_view(raw(8, 8, 3), **{"size": 8, **values})
+
+
+def test_a_version_has_its_pixels(reference):
+    """Other pixels from the same keys need another RECIPES_VERSION, as caches rest on it."""
+    _, _, expected = reference
+    whole = {name: np.round(view[:8] * 4080).astype("<i4") for name, view in expected.items()}
+    checksums = {name: zlib.crc32(view.tobytes()) for name, view in whole.items()}
+    assert (views.RECIPES_VERSION, checksums) == (
+        1,
+        {"simclr": 2477391255, "crop_flip": 2679529340},
+    )
