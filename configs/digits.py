@@ -15,7 +15,7 @@ from kdjax.parse import parse_arg
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    args = parse_arg(arg, labels=5, sparsity=0.9, seeds=5, tune=False, runlocal=False)
+    args = parse_arg(arg, labels=5, sparsity=0.85, seeds=5, tune=False, runlocal=False)
     steps = dict(pretrain=400, teacher=150, student=400, pruned=250)
     if args["runlocal"]:
         steps = dict.fromkeys(steps, 2) | dict(pruned=4)
@@ -53,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     train_views = dict(recipe="crop_flip", crop_scale=[0.6, 1.0], shift=1, flip=0.0, cutout=2)
     adamw = dict(name="adamw", weight_decay=1e-2, schedule=dict(name="cosine", warmup_steps=warmup))
     training = dict(checkpoint_every_steps=100, log_every_steps=10)
-    student = dict(name="cnn", widths=[16, 32, 64, 64])
+    student = dict(name="cnn", widths=[16, 32, 64, 96])
 
     stages = dict(
         pretrain=dict(

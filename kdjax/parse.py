@@ -69,11 +69,11 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if origin is Literal:
         if value not in args or isinstance(value, bool) != isinstance(args[0], bool):
             known = ", ".join(map(str, args))
-            raise BadInput(f"{path}: {value!r} is not one of {known}{nearest(value, args)}")
+            raise BadInput(f"{path}: {value!r} is not one of {known}{_close(value, args)}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise BadInput(f"{path}: expected a list of {_title(args[0])}, found {_shown(value)}")
+            raise BadInput(f"{path}: expected {_title(kind)}, found {_shown(value)}")
         items = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(items) != len(value):
             raise BadInput(f"{path}: expected {len(items)} values, found {len(value)}")
@@ -140,8 +140,12 @@ def _tags(members: Sequence[Any]) -> tuple[str, dict[str, Any]]:
 def nearest(name: object, known: Iterable[object]) -> str:
     """`"; did you mean X?"`, or all known names where none is near."""
     known = [str(k) for k in known]
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
+    return _close(name, known) or f"; known: {', '.join(known)}"
+
+
+def _close(name: object, known: Iterable[object]) -> str:
+    close = difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _title(kind: Any) -> str:
@@ -151,7 +155,8 @@ def _title(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(str, args))
     if typing.get_origin(kind) is tuple:
-        return f"a list of {_title(args[0])}"
+        several = {"an integer": "integers", "a number": "numbers", "a text": "texts"}
+        return f"a list of {several.get(_title(args[0]), _title(args[0]))}"
     return _article(getattr(kind, "__name__", str(kind)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdjax import config, evaluate
+from kdjax import config
 from kdjax.export import load_onnx, load_stablehlo, write_onnx, write_stablehlo
 from kdjax.stages import measure
 from kdjax.stages.context import Context
@@ -49,7 +49,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             variables,
             stage=path.name,
             logits=logits,
-            time=evaluate.latency(lambda call=reloaded: call(some), max_seconds=2),
+            time=measure.timed(lambda call=reloaded: call(some)),
             runtime=runtime,
             threads=used,
             bytes_on_disk=measure.file_bytes(path),

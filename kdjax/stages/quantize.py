@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import config, evaluate
+from kdjax import config
 from kdjax.export import load_onnx, write_onnx
 from kdjax.quant import quantize_onnx
 from kdjax.stages import measure
@@ -58,7 +58,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         spec,
         variables,
         logits=logits,
-        time=evaluate.latency(lambda: reloaded(some), max_seconds=2),
+        time=measure.timed(lambda: reloaded(some)),
         runtime="onnxruntime:cpu",
         threads=threads,
         bytes_on_disk=measure.file_bytes(target),

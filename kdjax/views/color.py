@@ -103,11 +103,11 @@ def jitter(
     by a uniform part of the circle in `[-hue, hue]`. All orders of the parts in use are equally
     likely.
 
-    The parts run in turn, as torchvision's do, and clip to [0, 1] after each. Brightness, contrast
-    and saturation are one blend `gain x + tint luma(x) + pull mean(luma(x))` with three numbers
-    an example, so a turn is that blend and the hue, and a choice. A `lax.switch` would, under
-    `vmap`, run all four parts in each turn. SimCLR's own code differs in the formulas of contrast
-    (the mean of each channel) and saturation (that of HSV).
+    The parts run one after another and clip to [0, 1] each, as torchvision's do. Brightness,
+    contrast and saturation are one blend `gain x + tint luma(x) + pull mean(luma(x))` with three
+    numbers an example, so each place in the order costs that blend, the hue and a choice between
+    the two. A `lax.switch` would, under `vmap`, run all four parts in every place. SimCLR's own
+    code has other formulas for contrast (the mean of each channel) and saturation (HSV's).
 
     Args:
       key: key of this view.

@@ -68,6 +68,19 @@ def test_blend_golden(part):
     assert_uniform(f, 0.6, 1.4)
 
 
+def test_mean_is_the_same_in_any_order_of_the_pixels():
+    image = picture(300, 301, 3)
+    mean = jax.jit(lambda image: color._mean(color._luma(color._planes(image))))
+    means = {mean(x).tobytes() for x in (image, image[::-1], image[:, ::-1], image[50:])}
+    assert len(means) == 2  # the last is another image
+    np.testing.assert_allclose(mean(image) / 4080, (image @ LUMA).mean(), atol=1e-4)
+
+
+def test_mean_of_a_large_image_does_not_overflow():
+    image = jnp.ones((1024, 1025, 1))
+    assert float(color._mean(color._planes(image)[0])) == pytest.approx(4080, rel=1e-6)
+
+
 def test_strength_above_one_stops_at_zero():
     image = picture(4, 4, 1, low=0.1, high=0.3)
     results = many(lambda key: views.jitter(key, image, brightness=1.5))
