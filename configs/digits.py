@@ -48,6 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         hue=0.0,
         grayscale=0.0,
         blur=0.3,
+        blur_kernel=3,
         cutout=3,
     )
     train_views = dict(recipe="crop_flip", crop_scale=[0.6, 1.0], shift=1, flip=0.0, cutout=2)

@@ -66,7 +66,7 @@ class SimCLRViews:
     jitter: float = 0.8
     grayscale: float = 0.2
     blur: float = 0.5
-    blur_kernel: int = 3
+    blur_kernel: int | None = None
     cutout: int = 0
 
 
