@@ -1,0 +1,52 @@
+"""One of several processes that train together; what it ends with goes to a file of its own.
+
+python one_process.py PORT PROCESSES INDEX FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+port, processes, index, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8 // processes)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.distributed.initialize(f"localhost:{port}", processes, index, initialization_timeout=60)
+
+from kdjax import train, tree  # noqa: E402
+from kdjax.types import BadInput  # noqa: E402
+from tests import runs  # noqa: E402
+
+assert jax.device_count() == 8
+assert train.rows_of_process(64) == slice(32 * index, 32 * index + 32)
+try:
+    train.choose("single")
+except BadInput as error:
+    assert "2 models, one a process" in str(error), error
+else:
+    raise AssertionError("a process trains alone")
+
+recorder = train.Recorder(folder / f"record{index}", name="r", start=0, stop=1, log_every_steps=1)
+recorder.write(1, {"loss": np.ones(1)})
+try:
+    recorder.write(2, {"loss": np.full(1, np.nan)})
+except train.Diverged:
+    pass
+else:
+    raise AssertionError("this process does not look at its metrics")
+recorder.close()
+
+found = {}
+for name, way in (("simclr", "pmap"), ("distillation", "pmap"), ("distillation", "mesh")):
+    kept = folder / f"{name}-{way}"
+    first = runs.fit(name, way, steps=2, folder=kept)
+    then = runs.fit(name, way, steps=3, folder=kept)
+    assert (len(first.states), len(then.states)) == (2, 1)
+    assert len(set(first.traces + then.traces)) == 1, "traced again"
+    losses = {k: np.concatenate([first.metrics[k], then.metrics[k]]) for k in first.metrics}
+    for leaf, value in tree.named_leaves({"metrics": losses, "state": then.states[-1]}).items():
+        found[f"{name}-{way}:{leaf}"] = value
+np.savez(folder / f"found{index}.npz", **found)
+jax.distributed.shutdown()
