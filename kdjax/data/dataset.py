@@ -1,6 +1,7 @@
 """A dataset: small arrays for ids and labels, a function that reads images by row."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -53,6 +54,11 @@ class Dataset:
     def images(self) -> UInt8[np.ndarray, "n height width channel"]:
         """All images at once."""
         return self.read(np.arange(len(self)))
+
+    def held(self) -> "Dataset":
+        """The same, all images read once, when the first is asked for, and then kept in memory."""
+        images = functools.cache(self.images)
+        return dataclasses.replace(self, read=lambda rows: images()[rows])
 
     def select(self, rows: Int64[np.ndarray, " m"]) -> "Dataset":
         """These rows only, in this order."""

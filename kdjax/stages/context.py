@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 
 import jax
@@ -22,15 +23,30 @@ class Splits:
 
     config: config.Data
 
+    def _read(self, split: str) -> Dataset:
+        dataset = build.dataset(self.config, split)
+        return dataset.held() if self.is_resident(dataset) else dataset
+
+    def is_resident(self, dataset: Dataset) -> bool:
+        """Whether the examples are held in memory, and on the device while they train."""
+        match self.config.mode:
+            case "resident":
+                return True
+            case "stream":
+                return False
+            case "auto":
+                size = len(dataset) * math.prod(dataset.image_shape)
+                return size <= self.config.resident_bytes
+
     @functools.cached_property
     def train(self) -> Dataset:
         """All training examples with all their labels."""
-        return build.dataset(self.config, self.config.train_split)
+        return self._read(self.config.train_split)
 
     @functools.cached_property
     def test(self) -> Dataset:
         """What models are measured on."""
-        return build.dataset(self.config, self.config.test_split)
+        return self._read(self.config.test_split)
 
     @functools.cached_property
     def test_images(self) -> np.ndarray:

@@ -78,7 +78,7 @@ def fit(
         "dispatch_steps": dispatch_steps,
     }
     lives = dict(resident or {})
-    if is_resident(context.run.data, dataset):
+    if context.splits.is_resident(dataset):
         lives |= {**data.resident_arrays(dataset), **join_resident(dataset)}
         feeds = data.resident_feeds(len(dataset), **where)
     else:
@@ -108,17 +108,6 @@ def fit(
         recorder.close()
         checkpoints.close()
     return jax.device_get(state)
-
-
-def is_resident(c: config.Data, dataset: Dataset) -> bool:
-    """Whether the examples live on the device."""
-    match c.mode:
-        case "resident":
-            return True
-        case "stream":
-            return False
-        case "auto":
-            return len(dataset) * int(np.prod(dataset.image_shape)) <= c.resident_bytes
 
 
 def model_key(context: Context) -> Key[Array, ""]:

@@ -153,3 +153,19 @@ def test_labelled_rows_refuse_what_is_not_there():
 def test_a_dataset_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         _dataset().labels = LABELS
+
+
+def test_held_reads_once():
+    calls = []
+
+    def read(rows):
+        calls.append(len(rows))
+        return np.zeros((len(rows), 2, 2, 1), np.uint8) + rows[:, None, None, None].astype(np.uint8)
+
+    dataset = dataclasses.replace(
+        from_arrays(np.zeros((5, 2, 2, 1), np.uint8), np.zeros(5, int), classes=1), read=read
+    ).held()
+    assert not calls
+    for _ in range(3):
+        np.testing.assert_array_equal(dataset.select(np.array([3, 1])).images()[:, 0, 0, 0], [3, 1])
+    assert calls == [5]
