@@ -16,7 +16,7 @@ from kdjax.parse import parse_arg
 
 def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(arg, labels=5, sparsity=0.85, seeds=5, tune=False, runlocal=False)
-    steps = dict(pretrain=400, teacher=150, student=400, pruned=250)
+    steps = dict(pretrain=350, teacher=150, student=400, pruned=400)
     if args["runlocal"]:
         steps = dict.fromkeys(steps, 2) | dict(pruned=4)
         args["seeds"] = 1
@@ -64,7 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             temperature=0.2,
             views=contrast_views,
             steps=steps["pretrain"],
-            batch=256,
+            batch=128,
             optimizer=dict(adamw, learning_rate=3e-3),
             **training,
         ),
@@ -73,7 +73,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             start_from="pretrain",
             views=train_views,
             steps=steps["teacher"],
-            batch=128,
+            batch=64,
             optimizer=dict(adamw, learning_rate=1e-3),
             **training,
         ),
@@ -104,7 +104,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             temperature=2.0,
             steps=steps["pruned"],
             batch=256,
-            optimizer=dict(adamw, learning_rate=2e-3),
+            optimizer=dict(adamw, learning_rate=4e-3),
             prune=dict(
                 sparsity=args["sparsity"],
                 begin_step=0,
