@@ -52,6 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         cutout=3,
     )
     train_views = dict(recipe="crop_flip", crop_scale=[0.6, 1.0], shift=1, flip=0.0, cutout=2)
+    # Few labels: the pretrained encoder has seen the strong views, the fine-tuning wants true digits.
+    tune_views = dict(recipe="crop_flip", crop_scale=[0.8, 1.0], flip=0.0)
     adamw = dict(name="adamw", weight_decay=1e-2, schedule=dict(name="cosine", warmup_steps=warmup))
     training = dict(checkpoint_every_steps=100, log_every_steps=10)
     student = dict(name="cnn", widths=[16, 32, 64, 96])
@@ -71,7 +73,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         teacher=dict(
             kind="finetune",
             start_from="pretrain",
-            views=train_views,
+            views=tune_views,
             steps=steps["teacher"],
             batch=64,
             optimizer=dict(adamw, learning_rate=1e-3),

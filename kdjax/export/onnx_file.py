@@ -34,14 +34,17 @@ def write_onnx(
         import onnx
     except ImportError:
         raise BadInput(_MISSING) from None
-    model = jax2onnx.to_onnx(
-        predict,
-        inputs=[jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)],
-        input_names=["image"],
-        output_names=["logits"],
-        model_name="kdjax",
-        opset=OPSET,
-    )
+    with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
+        model = jax2onnx.to_onnx(
+            predict,
+            inputs=[jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)],
+            input_names=["image"],
+            output_names=["logits"],
+            model_name="kdjax",
+            opset=OPSET,
+        )
+    # Those that jax2onnx 0.17 notes are wrong beside an identity shortcut; every runtime infers its own.
+    del model.graph.value_info[:]
     onnx.save(model, path)
 
 

@@ -104,9 +104,12 @@ class TeacherCache:
         mend = f"delete {folder} and run the cache stage again"
         if not (folder / _MANIFEST).exists():
             raise BadInput(f"teacher cache {folder}: no {_MANIFEST}; {mend}")
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        checksums = manifest.pop("checksums", {})
-        expected = {"format": FORMAT, **expected}
+        try:
+            manifest = dict(json.loads((folder / _MANIFEST).read_text()))
+            checksums = dict(manifest.pop("checksums", {}))
+        except (ValueError, TypeError):
+            raise BadInput(f"teacher cache {folder}: {_MANIFEST} cannot be read; {mend}") from None
+        expected = json.loads(json.dumps({"format": FORMAT, **expected}))  # as it was written
         for field in sorted(manifest.keys() | expected.keys()):
             found, wanted = manifest.get(field), expected.get(field)
             if found != wanted:

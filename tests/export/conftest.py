@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import config
+from kdjax.stages.model import Spec
+
+ENCODERS = {
+    "cnn": config.CNN(name="cnn", widths=(8, 16)),
+    "resnet8": config.CifarResNet(name="cifar_resnet", depth=8),
+    "resnet18": config.ResNet18(name="resnet18", width=8),
+}
+
+
+class Deployed:
+    """A classifier with statistics as training leaves them, as it is exported and as it is live."""
+
+    def __init__(self, name):
+        self.spec = Spec(
+            encoder=ENCODERS[name],
+            classes=10,
+            image_shape=(12, 12, 3),
+            size=12,
+            mean=(0.4, 0.5, 0.6),
+            std=(0.2, 0.3, 0.4),
+        )
+        random = np.random.default_rng(0)
+
+        def trained(path, leaf):
+            # Fresh ones are 0 and 1, which a wrong folding would leave alone.
+            match jax.tree_util.keystr(path[-1:], simple=True):
+                case "mean" | "bias":
+                    return jnp.float32(random.normal(size=leaf.shape, scale=0.3))
+                case "var" | "scale":
+                    return jnp.float32(random.uniform(0.5, 1.5, size=leaf.shape))
+            return leaf
+
+        variables = self.spec.init(jax.random.key(0))
+        self.variables = jax.tree_util.tree_map_with_path(trained, variables)
+        self.predict = self.spec.deployed(self.variables)
+
+    def images(self, batch):
+        return np.random.default_rng(batch).integers(0, 256, (batch, 12, 12, 3), np.uint8)
+
+    def live(self, images):
+        return np.asarray(jax.jit(self.spec.predict)(self.variables, images))
+
+
+@pytest.fixture(scope="session", params=ENCODERS)
+def deployed(request):
+    return Deployed(request.param)

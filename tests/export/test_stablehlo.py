@@ -1,0 +1,46 @@
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+from kdjax.export import load_stablehlo, write_stablehlo
+
+
+@pytest.fixture(scope="module")
+def path(deployed, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stablehlo") / "model.stablehlo"
+    write_stablehlo(deployed.predict, path, image_shape=deployed.spec.image_shape)
+    return path
+
+
+def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
+    reloaded = load_stablehlo(path)
+    for batch in (1, 3, 64):
+        images = deployed.images(batch)
+        live = deployed.live(images)
+        found = np.asarray(reloaded(images))
+        assert (found.shape, found.dtype) == ((batch, 10), np.float32)
+        np.testing.assert_allclose(found, live, rtol=0, atol=1e-5 * np.abs(live).max())
+        assert np.ptp(live, axis=0).min() > 1e-3 or batch == 1
+
+
+def test_the_file_says_what_it_takes_and_where_it_runs(path):
+    exported = export.deserialize(bytearray(path.read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    (images,) = exported.in_avals
+    assert (str(images.dtype), images.shape[1:]) == ("uint8", (12, 12, 3))
+    assert not isinstance(images.shape[0], int)
+    (logits,) = exported.out_avals
+    assert logits.shape == (images.shape[0], 10)
+
+
+def test_the_parameters_are_inside(deployed, path):
+    bytes_of_parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(deployed.variables["params"]))
+    assert path.stat().st_size > 0.9 * bytes_of_parameters
+
+
+def test_images_of_another_shape_or_type_are_refused(path):
+    reloaded = load_stablehlo(path)
+    for wrong in (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 12, 12, 3), np.float32)):
+        with pytest.raises(ValueError, match=r"[Ss]hape|dtype|uint8"):
+            reloaded(wrong)
