@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+from typing import Literal
 
 import pytest
 
@@ -225,6 +226,12 @@ def test_integers_are_numbers_and_lists_are_tuples():
     assert repr(run.stages["first"].views.crop_scale) == "(0.0, 1.0)"
     run = parse(config.Run, _with("data.mean", []))
     assert run.data.mean == ()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(Literal[1, 2], True), (Literal[True], 1)])
+def test_a_choice_of_numbers_is_no_choice_of_truths(kind, value):
+    with pytest.raises(BadInput, match=rf"^config: {value} is not one of"):
+        parse(kind, value)
 
 
 def test_none_is_a_value_where_the_field_says_so():

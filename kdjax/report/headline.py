@@ -56,7 +56,7 @@ def headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]] = ()) -> l
         if row.accuracy is not None
     ]
     return [
-        *_best_and_smallest(models),
+        *_largest_and_smallest(models),
         *_same_parameters(models),
         *_fastest(models),
         *_sparsest(models),
@@ -64,12 +64,17 @@ def headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]] = ()) -> l
     ]
 
 
-def _best_and_smallest(models: Sequence[_Model]) -> list[Claim]:
-    """The highest accuracy, what the smallest model keeps of it, and how much smaller it is."""
+def _largest(models: Sequence[_Model]) -> _Model:
+    """The yardstick: what the others are made to replace. Of equally large ones the better."""
+    return max(models, key=lambda model: (model.row.params, model.accuracy))
+
+
+def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
+    """The accuracy of the largest model, what the smallest keeps of it, and how much smaller it is."""
     if not models:
         return []
-    best = max(models, key=lambda model: model.accuracy)
-    what = f"best accuracy: {best.name}"
+    best = _largest(models)
+    what = f"accuracy of the largest model: {best.name}"
     claims = [Claim(units.share(best.accuracy), what, _uncertainty(best))]
 
     sized = [model for model in models if model.row.bytes_on_disk]
@@ -82,12 +87,13 @@ def _best_and_smallest(models: Sequence[_Model]) -> list[Claim]:
         return claims
 
     change = units.points(small.accuracy - best.accuracy)
-    kept = Claim(
-        units.share(small.accuracy / best.accuracy),
-        f"of that accuracy kept by the smallest {'file' if sized else 'model'}: {small.name}",
-        f"{units.share(small.accuracy)}, {change}; {_uncertainty(small)}",
-    )
-    claims.append(kept)
+    if best.accuracy:
+        kept = Claim(
+            units.share(small.accuracy / best.accuracy),
+            f"of that accuracy kept by the smallest {'file' if sized else 'model'}: {small.name}",
+            f"{units.share(small.accuracy)}, {change}; {_uncertainty(small)}",
+        )
+        claims.append(kept)
     a, b = small.row, best.row
     for what, ours, theirs, unit in (
         ("smaller on disk", a.bytes_on_disk, b.bytes_on_disk, "B"),
@@ -119,7 +125,7 @@ def _fewer(
 
 
 def _same_parameters(models: Sequence[_Model]) -> list[Claim]:
-    """The exported pair with equal parameter counts whose files differ most in size."""
+    """The pair of one runtime and equal parameter counts whose files differ most in size."""
     exported = [
         (model, size) for model in models if (size := model.row.bytes_on_disk) and model.row.runtime
     ]
@@ -127,7 +133,7 @@ def _same_parameters(models: Sequence[_Model]) -> list[Claim]:
         (theirs / ours, small, large, ours, theirs)
         for small, ours in exported
         for large, theirs in exported
-        if small.row.params == large.row.params
+        if small.row.params == large.row.params and small.row.runtime == large.row.runtime
     ]
     if not pairs:
         return []
@@ -139,15 +145,19 @@ def _same_parameters(models: Sequence[_Model]) -> list[Claim]:
 
 
 def _fastest(models: Sequence[_Model]) -> list[Claim]:
-    """Fastest against most accurate of the models timed under the most used settings."""
+    """The fastest model against the largest that was timed in the same runtime and settings."""
     timed = [(model, ms) for model in models if (ms := model.row.latency_ms_p50)]
     if not timed:
         return []
-    used = [settings(model.row) for model, _ in timed]
-    setting = max(dict.fromkeys(used), key=used.count)
-    alike = [(model, ms) for model, ms in timed if settings(model.row) == setting]
-    quick, ours = min(alike, key=lambda pair: (pair[1], -pair[0].accuracy))
-    best, theirs = max(alike, key=lambda pair: (pair[0].accuracy, -pair[1]))
+    quick, ours = min(timed, key=lambda pair: (pair[1], -pair[0].accuracy))
+    setting = settings(quick.row)
+    alike = {
+        model: ms
+        for model, ms in timed
+        if settings(model.row) == setting and model.row.runtime == quick.row.runtime
+    }
+    best = _largest(list(alike))
+    theirs = alike[best]
 
     def told(model, ms):
         runtime = f" ({model.row.runtime})" if model.row.runtime else ""

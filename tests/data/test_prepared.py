@@ -34,6 +34,7 @@ def _write(folder, *, images=IMAGES, file_format="array_record", keep_ids=True):
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(4, 5, 3)),
+            "mirror": tfds.features.Image(shape=(4, 5, 3)),
             "picture": tfds.features.Image(shape=(None, None, 3)),
             "depth": tfds.features.Tensor(shape=(4, 5, 1), dtype=np.float32),
             "label": tfds.features.ClassLabel(num_classes=3),
@@ -53,6 +54,7 @@ def _write(folder, *, images=IMAGES, file_format="array_record", keep_ids=True):
             for row in rows:
                 example = {
                     "image": _png(images[row]),
+                    "mirror": _png(images[row, :, ::-1]),
                     "picture": _png(images[row]),
                     "depth": np.zeros((4, 5, 1), np.float32),
                     "label": row % 3,
@@ -120,8 +122,9 @@ def test_cuts_and_joins_are_those_of_tfds(data_dir):
 
 def test_other_features_by_name(data_dir):
     found = prepared(
-        "tiny", "test", data_dir=data_dir, label_key="coarse", id_key="number", image_key="image"
+        "tiny", "test", data_dir=data_dir, label_key="coarse", id_key="number", image_key="mirror"
     )
+    np.testing.assert_array_equal(found.images(), IMAGES[9:, :, ::-1])
     assert (found.classes, found.labels.tolist()) == (2, [1, 0, 1])
     assert found.ids.tolist() == [2**31 + row for row in (9, 10, 11)]
 
@@ -159,9 +162,10 @@ def test_the_fingerprint_is_of_what_is_read_and_not_of_where(data_dir, tmp_path)
             ("train[5:]", {}),
             ("train", {"label_key": "coarse"}),
             ("train", {"id_key": "number"}),
+            ("train", {"image_key": "mirror"}),
         ]
     ]
-    assert len({here.fingerprint, *(other.fingerprint for other in others)}) == 6
+    assert len({here.fingerprint, *(other.fingerprint for other in others)}) == 7
 
 
 @pytest.mark.parametrize(

@@ -28,16 +28,17 @@ class Deployed:
         random = np.random.default_rng(0)
 
         def trained(path, leaf):
-            # Fresh ones are 0 and 1, which a wrong folding would leave alone.
+            # Fresh statistics are 0 and 1, which a wrong folding would leave alone.
             match jax.tree_util.keystr(path[-1:], simple=True):
                 case "mean" | "bias":
-                    return jnp.float32(random.normal(size=leaf.shape, scale=0.3))
+                    value = random.normal(size=leaf.shape, scale=0.3)
                 case "var" | "scale":
-                    return jnp.float32(random.uniform(0.5, 1.5, size=leaf.shape))
-            return leaf
+                    value = random.uniform(0.5, 1.5, size=leaf.shape)
+                case "kernel":
+                    value = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
+            return jnp.float32(value)
 
-        variables = self.spec.init(jax.random.key(0))
-        self.variables = jax.tree_util.tree_map_with_path(trained, variables)
+        self.variables = jax.tree_util.tree_map_with_path(trained, self.spec.abstract())
         self.predict = self.spec.deployed(self.variables)
 
     def images(self, batch):

@@ -69,6 +69,11 @@ def test_the_count_is_that_of_exact_arithmetic(n, sparsity):
     np.testing.assert_array_equal(found, np.arange(n) >= pruned)
 
 
+def test_a_large_constant_tensor_is_pruned_from_its_beginning():
+    found = topk_mask(jnp.ones((40, 50)), 0.3)
+    np.testing.assert_array_equal(found.ravel(), np.arange(2000) >= 600)
+
+
 def test_traced_sparsity_does_not_retrace():
     traces = []
 

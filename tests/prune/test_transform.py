@@ -78,6 +78,8 @@ _CHAINS = {
     "lars": lambda s: [
         optimizers.lars(s, momentum=0.9, trust=0.5, weight_decay=0.1, decayed=KERNELS)
     ],
+    # Steps so large that a pruned weight would be among the largest if it could come back.
+    "large": lambda s: [optax.scale(-3.0)],
     "clipped": lambda s: [
         optax.clip_by_global_norm(0.5),
         optimizers.sgd(s, momentum=0.9, nesterov=False, **_SGD),
@@ -123,6 +125,16 @@ def test_golden():
             np.testing.assert_allclose(
                 tree.named_leaves(params)[name][step], weight, rtol=1e-4, atol=1e-6
             )
+
+
+def test_masks_are_constant_after_the_last_step_though_the_schedule_goes_on():
+    tx = prune_by_magnitude(
+        lambda count: count / STEPS, begin_step=1, end_step=4, every_steps=1, prunable=KERNELS
+    )
+    _, masks, _ = _history(optax.chain(optax.sgd(0.05), tx))
+    for mask in tree.named_leaves(masks).values():
+        pruned = (~mask).reshape(STEPS, -1).sum(-1)
+        assert pruned.tolist() == [round(mask[0].size * min(i, 4) / STEPS) for i in range(STEPS)]
 
 
 def test_dense_leaves_are_updated_as_without_masks():

@@ -71,7 +71,7 @@ def line(make_row):
             accuracy=0.949,
             latency_ms_p50=0.02,
             latency_ms_p95=0.03,
-            runtime="litert",
+            runtime="onnxruntime",
             **timed,
         ),
     ]
