@@ -33,6 +33,11 @@ flags.DEFINE_string("workdir", None, "Where the run is kept; may be gs://", flag
 flags.DEFINE_list("stages", None, "Do only these stages, and what they need", flag_values=FLAGS)
 flags.DEFINE_bool("dry_run", False, "Print what there is to do, and do nothing", flag_values=FLAGS)
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod", flag_values=FLAGS)
+flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where no cluster says", flag_values=FLAGS
+)
+flags.DEFINE_integer("num_processes", None, "With --coordinator_address", flag_values=FLAGS)
+flags.DEFINE_integer("process_id", None, "With --coordinator_address", flag_values=FLAGS)
 
 
 def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
@@ -86,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
         if not FLAGS[name].value:
             raise BadInput(f"--{name} is missing; see kdjax --help")
     if FLAGS.distributed:
-        jax.distributed.initialize()
+        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
 
     run = load_config(FLAGS.config, overrides)
     if not run.seeds:

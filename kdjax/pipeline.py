@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
+from jax.experimental import multihost_utils
 
 from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
@@ -138,6 +140,8 @@ def _read_config(run: config.Run, stage: config.Stage) -> Any:
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
+    Of several processes all train, and the first one does the rest: they share the work directory.
+
     Raises:
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
     """
@@ -149,9 +153,11 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
         task.folder.mkdir(parents=True, exist_ok=True)
         inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
         begun = time.monotonic()
-        said = stages.run(
-            Context(run, task.name, task.seed, task.folder, inputs, splits, parallel), task.stage
-        )
+        context = Context(run, task.name, task.seed, task.folder, inputs, splits, parallel)
+        first = jax.process_index() == 0
+        said: Mapping[str, Any] = {}
+        if first or isinstance(task.stage, config.Training):
+            said = stages.run(context, task.stage)
         seconds = time.monotonic() - begun
         manifest = {
             "stage": task.name,
@@ -163,7 +169,10 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
             "wall_seconds": round(seconds, 2),
             **said,
         }
-        stages.finish(task.folder, manifest)
+        if first:
+            stages.finish(task.folder, manifest)
+        if jax.process_count() > 1:  # what the next stage reads is there for every process
+            multihost_utils.sync_global_devices(task.fingerprint)
         _say(f"{task.name} (seed {task.seed}): {seconds:.1f} s{_result(said)}")
 
 
@@ -183,4 +192,5 @@ def _result(said: Mapping[str, Any]) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)

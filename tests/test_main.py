@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,7 +89,7 @@ def test_killed_and_begun_again_is_as_never_killed(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
-    while not list(killed.glob(f"stages/scratch-*/checkpoints/[1-9]*/_CHECKPOINT_METADATA")):
+    while not list(killed.glob("stages/scratch-*/checkpoints/[1-9]*/_CHECKPOINT_METADATA")):
         assert process.poll() is None, "ended before a checkpoint was there"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -217,3 +218,41 @@ def test_cifar100_runlocal(tmp_path, arg):
         "student.stablehlo",
         "student.onnx",
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
+    """Each reads its share of a batch; the first one measures and writes the report."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    args = [f"--config={DIGITS}:runlocal", "--stages=scratch"]
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "kdjax.main", *args, f"--workdir={tmp_path / 'two'}"),
+                *("--distributed", f"--coordinator_address=127.0.0.1:{port}"),
+                *("--num_processes=2", f"--process_id={i}"),
+            ],
+            env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=400)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    one = kdjax(*args, f"--workdir={tmp_path / 'one'}")
+    assert one.returncode == 0, one.stderr
+
+    def losses(workdir):
+        (path,) = workdir.glob("stages/scratch-*/metrics.jsonl")
+        return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    (row,) = json.loads((tmp_path / "two" / "report.json").read_text())["rows"]
+    assert row["stage"] == "scratch"

@@ -52,8 +52,6 @@ class Artifact:
 def save_variables(folder: epath.Path, variables: Variables) -> str:
     """Keeps a model's variables in an artifact's folder; returns their fingerprint."""
     target = folder / _VARIABLES
-    if target.exists():
-        target.rmtree()  # a stage that was stopped between here and its manifest
     train.save_tree(target, variables)
     return fingerprint.of_arrays(variables)
 

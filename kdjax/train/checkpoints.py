@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from jax import ShapeDtypeStruct, tree_util
+from jax.experimental import multihost_utils
 
 from kdjax import tree
 from kdjax.train.state import TrainState
@@ -47,10 +49,23 @@ def abstract(pytree: PyTree) -> PyTree:
     )
 
 
+def _alone() -> ocp.StandardCheckpointer:
+    """A checkpointer that waits for no other process."""
+    this = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
 def save_tree(folder: epath.PathLike, pytree: PyTree) -> None:
-    """Writes a pytree of arrays; `folder` must not exist."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(folder).absolute(), pytree)
+    """Writes a pytree of host arrays, in place of what a run that was stopped may have left there.
+
+    Of several processes all call it, the first one writes, and none goes on before it has.
+    """
+    if jax.process_index() == 0:
+        with _alone() as checkpointer:
+            checkpointer.save(epath.Path(folder).absolute(), pytree, force=True)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"saved {folder}")
 
 
 def load_tree(folder: epath.PathLike, expected: PyTree) -> PyTree:
@@ -65,7 +80,7 @@ def load_tree(folder: epath.PathLike, expected: PyTree) -> PyTree:
         first few.
     """
     folder = epath.Path(folder).absolute()
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _alone() as checkpointer:
         found = checkpointer.metadata(folder).item_metadata.tree
         if lines := tree.differences(found, expected):
             more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""

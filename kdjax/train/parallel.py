@@ -117,8 +117,9 @@ def meshed() -> Parallel:
 
 
 def _mesh() -> Mesh:
-    """All devices, those of a process together, as `rows_of_process` shares a batch and as `pmap` has
-    them: the devices of a pod are not always listed so.
+    """All devices, those of a process together, which a pod does not always list so.
+
+    That is how `rows_of_process` shares a batch, and how `pmap` has them.
     """
     processes = range(jax.process_count())
     devices = [device for i in processes for device in jax.local_devices(process_index=i)]

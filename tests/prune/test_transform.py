@@ -129,12 +129,12 @@ def test_golden():
 
 def test_masks_are_constant_after_the_last_step_though_the_schedule_goes_on():
     tx = prune_by_magnitude(
-        lambda count: count / STEPS, begin_step=1, end_step=4, every_steps=1, prunable=KERNELS
+        lambda count: count / 16, begin_step=1, end_step=4, every_steps=1, prunable=KERNELS
     )
     _, masks, _ = _history(optax.chain(optax.sgd(0.05), tx))
     for mask in tree.named_leaves(masks).values():
         pruned = (~mask).reshape(STEPS, -1).sum(-1)
-        assert pruned.tolist() == [round(mask[0].size * min(i, 4) / STEPS) for i in range(STEPS)]
+        assert pruned.tolist() == [round(mask[0].size * min(i, 4) / 16) for i in range(STEPS)]
 
 
 def test_dense_leaves_are_updated_as_without_masks():

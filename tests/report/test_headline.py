@@ -43,7 +43,9 @@ def test_nothing_measured_says_nothing(make_row):
 
 
 def test_one_row(make_row):
-    assert said([make_row(accuracy=0.9)]) == [("90.0 %", "accuracy of the largest model: student", "1 seed")]
+    assert said([make_row(accuracy=0.9)]) == [
+        ("90.0 %", "accuracy of the largest model: student", "1 seed")
+    ]
     claims = said([make_row(accuracy=0.9, bytes_on_disk=2500)])
     assert claims[1] == ("2.50 kB", "on disk", "1 k parameters")
 

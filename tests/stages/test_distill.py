@@ -43,9 +43,7 @@ def test_another_view_is_another_loss(line):
 def test_same_batches_in_each_mode(line, tmp_path, mode, dispatch_steps):
     wanted = _losses(line.run()["student"])
     other = type(line)(line.workdir / f"{mode}{dispatch_steps}")
-    found = other.run(data__mode=mode, **{"stages__student__dispatch_steps": dispatch_steps})[
-        "student"
-    ]
+    found = other.run(data__mode=mode, stages__student__dispatch_steps=dispatch_steps)["student"]
     for name, values in _losses(found).items():
         np.testing.assert_allclose(values, wanted[name], atol=2e-5, rtol=2e-5)
 

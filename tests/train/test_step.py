@@ -173,6 +173,20 @@ def test_each_device_has_a_key_of_its_own():
         assert len(set(of_device)) == 8
 
 
+def test_what_the_devices_keep_is_averaged():
+    def mean_kept(params, state, batch, key):
+        return params["w"].sum(), ({"seen": batch["x"].mean()}, {})
+
+    parallel, tx = mapped(), optax.sgd(0.1)
+    step = make_train_step(mean_kept, tx, axis_name=parallel.axis_name)
+    run_steps = parallel.compile(make_run_steps(lambda resident, feed, key: feed, step))
+    x, key = np.arange(16, dtype=np.float32)[None], parallel.replicate(jax.random.key(0))
+    state = parallel.replicate(started(problem(1)[0], tx))
+    state, _ = run_steps(state, {}, parallel.feed({"x": x}), key)
+    for shard in state.model_state["seen"].addressable_shards:
+        assert float(shard.data) == x.mean()
+
+
 def test_each_part_of_a_batch_has_a_key_of_its_own():
     found, key = draws(single, accumulate=4, steps=1)
     step_key = jax.random.fold_in(key, 0)
