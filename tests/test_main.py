@@ -164,12 +164,12 @@ def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
 def test_bad_files(tmp_path):
     (tmp_path / "file").write_text("")
     digits = f"--config={DIGITS}:runlocal"
-    with pytest.raises(BadInput, match="workdir: .*file is a file; name a directory"):
+    with pytest.raises(BadInput, match=r"workdir: .*file is a file; name a directory"):
         command.main(["kdjax", digits, f"--workdir={tmp_path / 'file'}"])
     with pytest.raises(BadInput, match=r"--config: .*nowhere.py is not a file"):
         command.main(["kdjax", "--config=nowhere.py", f"--workdir={tmp_path}"])
+    (tmp_path / "empty.py").write_text("")
     with pytest.raises(BadInput, match="has no function get_config"):
-        (tmp_path / "empty.py").write_text("")
         command.main(["kdjax", f"--config={tmp_path / 'empty.py'}", f"--workdir={tmp_path}"])
     with pytest.raises(BadInput, match="--workdir is missing"):
         command.main(["kdjax", digits])

@@ -93,9 +93,12 @@ def test_a_tampered_cache_is_refused(line, tmp_path):
         ({"stages__cache__views": 0}, "views: 0 is not positive"),
         (
             {
-                "stages__student__prune": dict(
-                    sparsity=0.5, begin_step=0, end_step=30, every_steps=1
-                )
+                "stages__student__prune": {
+                    "sparsity": 0.5,
+                    "begin_step": 0,
+                    "end_step": 30,
+                    "every_steps": 1,
+                }
             },
             "end_step: 30 is not before the end of training",
         ),
