@@ -31,6 +31,13 @@ with pytest.raises(train.Diverged):  # every process looks, the first one writes
     recorder.write(2, {"loss": np.full(1, np.nan)})
 recorder.close()
 
+# The first writes and all read, each by itself.
+weights = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
+train.save_tree(folder / "weights", weights)
+if index == 1:
+    found = train.load_tree(folder / "weights", weights)
+    np.testing.assert_array_equal(found["kernel"], weights["kernel"])
+
 found = {}
 for name, way in (("simclr", "pmap"), ("distillation", "mesh")):
     kept = folder / f"{name}-{way}"

@@ -136,10 +136,12 @@ def test_numpy_arrays_can_be_saved(tmp_path):
     assert_same(load_tree(tmp_path / "t", jax.eval_shape(tree)), tree())
 
 
-def test_a_folder_that_exists_is_not_overwritten(tmp_path):
+def test_what_a_stopped_run_left_is_replaced(tmp_path):
+    save_tree(tmp_path / "t", {"old": jnp.zeros(3), "older": jnp.zeros(2)})
+    (tmp_path / "t" / "left_over").write_bytes(b"1")
     save_tree(tmp_path / "t", tree())
-    with pytest.raises(ValueError, match="already exists"):
-        save_tree(tmp_path / "t", tree())
+    assert_same(load_tree(tmp_path / "t", tree()), tree())
+    assert not (tmp_path / "t" / "left_over").exists()
 
 
 def changed(path, value):
