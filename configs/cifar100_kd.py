@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["short"]:
         teacher = dict(name="cifar_resnet", depth=20)
         student = dict(name="cifar_resnet", depth=8)
-        train, test, examples, args["epochs"] = "train[:10%]", "test[:20%]", _EXAMPLES // 10, 12
+        train, test, examples, args["epochs"] = "train[:10%]", "test[:20%]", _EXAMPLES // 10, 4
     if args["runlocal"]:
         teacher = student = dict(name="cnn", widths=[8, 8])
         train, test, examples, batch, args["epochs"] = "train[:128]", "test[:128]", 128, 64, 1
