@@ -68,7 +68,8 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     if not isinstance(cached, config.Cache):
         raise BadInput(f"{path}.cache: {c.cache} is not a stage of kind cache")
     dataset = context.splits.partly_labelled(context.seed)
-    size = cached.recipe.size or context.splits.size
+    # As the cache stage has it: a view is what the teacher saw, at the teacher's own size.
+    size = cached.recipe.size or Spec.of(context.inputs[cached.teacher]).size
     spec, variables = _start(context, c, path, size=size)
     axis_name = context.parallel.axis_name
 

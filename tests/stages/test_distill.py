@@ -111,3 +111,13 @@ def test_a_tampered_cache_is_refused(line, tmp_path):
 def test_bad_stages(line, changes, message):
     with pytest.raises(BadInput, match=message):
         line.run(**changes)
+
+
+def test_the_student_sees_the_teachers_size(line):
+    tasks = line.run(stages__teacher__views__size=10, stages__student__steps=2)
+    student = Artifact.open(tasks["student"].folder, tasks["student"].stage)
+    assert student.manifest["model"]["size"] == 10
+    live = line.run(
+        stages__teacher__views__size=10, stages__student__steps=2, stages__student__live=True
+    )["student"]
+    np.testing.assert_allclose(_losses(live)["loss"], _losses(tasks["student"])["loss"], rtol=1e-5)
