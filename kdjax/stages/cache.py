@@ -39,9 +39,7 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
     if c.views < 1:
         raise BadInput(f"config.stages.{context.name}.views: {c.views} is not positive")
     artifact = context.inputs[c.teacher]
-    if "model" not in artifact.manifest:
-        raise BadInput(f"config.stages.{context.name}.teacher: {c.teacher} is not a classifier")
-    spec, variables = load(artifact)
+    spec, variables = load(artifact, field=f"config.stages.{context.name}.teacher")
     dataset = context.splits.train
     ask = jax.jit(view_logits(spec, c, context.run.data, stream=context.name))
     variables, key = jax.device_put((variables, context.key))

@@ -69,14 +69,15 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
         raise BadInput(f"{path}.cache: {c.cache} is not a stage of kind cache")
     dataset = context.splits.partly_labelled(context.seed)
     # As the cache stage has it: a view is what the teacher saw, at the teacher's own size.
-    size = cached.recipe.size or Spec.of(context.inputs[cached.teacher]).size
+    asked = f"config.stages.{c.cache}.teacher"
+    size = cached.recipe.size or Spec.of(context.inputs[cached.teacher], field=asked).size
     spec, variables = _start(context, c, path, size=size)
     axis_name = context.parallel.axis_name
 
     signals: dict[str, Any] = {}
     live_teacher = None
     if c.live:
-        teacher_spec, teacher_variables = load(context.inputs[cached.teacher])
+        teacher_spec, teacher_variables = load(context.inputs[cached.teacher], field=asked)
         live_teacher = teacher_spec.module()
         signals["resident"] = {"teacher": teacher_variables}
     else:
@@ -125,7 +126,8 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     pruned = tree.size(masks) - tree.nonzero(masks)
     left = leave(context, spec, state.variables, sparsity=pruned / tree.size(masks))
     # Read back: what counts is what a later stage will find.
-    restored = load(Artifact(context.folder, left, c))[1]["params"]
+    kept = Artifact(context.folder, left, c)
+    restored = load(kept, field=path)[1]["params"]
     zeros = tree.size(restored) - tree.nonzero(restored)
     if zeros < pruned:
         raise RuntimeError(
@@ -138,10 +140,7 @@ def _start(context: Context, c: config.Distill, path: str, *, size: int) -> tupl
     """The student and its first parameters."""
     match c.start_from, c.encoder:
         case str(name), None:
-            artifact = context.inputs[name]
-            if "model" not in artifact.manifest:
-                raise BadInput(f"{path}.start_from: {name} is not a classifier")
-            spec, variables = load(artifact)
+            spec, variables = load(context.inputs[name], field=f"{path}.start_from")
             if spec.size != size:
                 raise BadInput(
                     f"{path}.start_from: {name} sees {spec.size} pixels, the views of {c.cache} "

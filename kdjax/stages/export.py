@@ -13,15 +13,12 @@ from kdjax.stages import measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import load
 from kdjax.stages.parity import compare
-from kdjax.types import BadInput
 
 
 def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Writes, reloads, compares and times each format."""
     artifact = context.inputs[c.model]
-    if "model" not in artifact.manifest:
-        raise BadInput(f"config.stages.{context.name}.model: {c.model} is not a classifier")
-    spec, variables = load(artifact)
+    spec, variables = load(artifact, field=f"config.stages.{context.name}.model")
     variables = jax.tree.map(jnp.asarray, variables)
     predict = spec.deployed(variables)
     live = measure.live_logits(context, spec, variables)

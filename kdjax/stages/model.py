@@ -13,7 +13,7 @@ from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
-from kdjax.types import PyTree, Variables
+from kdjax.types import BadInput, PyTree, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,14 @@ class Spec:
         )
 
     @classmethod
-    def of(cls, artifact: Artifact) -> "Spec":
-        """The classifier that a stage left."""
+    def of(cls, artifact: Artifact, *, field: str) -> "Spec":
+        """The classifier that a stage left.
+
+        Raises:
+          BadInput: it left none; the line names `field`, which asked for it.
+        """
+        if "model" not in artifact.manifest:
+            raise BadInput(f"{field}: {artifact.manifest['stage']} is not a classifier")
         return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
 
     def plain(self) -> dict[str, Any]:
@@ -109,9 +115,9 @@ def logits(
     return outputs["logits"]
 
 
-def load(artifact: Artifact) -> tuple[Spec, Variables]:
-    """The classifier that a stage left, strictly restored."""
-    spec = Spec.of(artifact)
+def load(artifact: Artifact, *, field: str) -> tuple[Spec, Variables]:
+    """The classifier that a stage left, strictly restored; `field` asked for it."""
+    spec = Spec.of(artifact, field=field)
     return spec, artifact.variables(spec.abstract())
 
 

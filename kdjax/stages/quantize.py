@@ -24,15 +24,13 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     """Calibrates on training images, and holds the int8 file against the live float model."""
     path = f"config.stages.{context.name}"
     artifact = context.inputs[c.model]
-    if "model" not in artifact.manifest:
-        raise BadInput(f"{path}.model: {c.model} is not a classifier")
     dataset = context.splits.train
     if not 0 < c.calibration_examples <= len(dataset):
         raise BadInput(
             f"{path}.calibration_examples: {c.calibration_examples} is not between 1 and the "
             f"{len(dataset)} training examples"
         )
-    spec, variables = load(artifact)
+    spec, variables = load(artifact, field=f"{path}.model")
     variables = jax.tree.map(jnp.asarray, variables)
     random = np.random.Philox(key=[context.seed, 0]).random_raw(len(dataset))
     chosen = np.argsort(random, kind="stable")[: c.calibration_examples]

@@ -24,10 +24,12 @@ def test_manifest_says_what_it_is(line):
 def test_restore_is_strict(line):
     task = line.run()["student"]
     artifact = Artifact.open(task.folder, task.stage)
-    spec, _ = load(artifact)
+    spec, _ = load(artifact, field="here")
     wider = dict(artifact.manifest["model"], encoder={"name": "cnn", "widths": [4, 9]})
     with pytest.raises(ValueError, match=r"mean: found float32\[8\], expected float32\[9\]"):
-        load(Artifact(task.folder, {**artifact.manifest, "model": wider}, task.stage))
+        load(Artifact(task.folder, {**artifact.manifest, "model": wider}, task.stage), field="here")
     with pytest.raises(ValueError, match="not what the manifest was written for"):
-        load(Artifact(task.folder, {**artifact.manifest, "variables": "0"}, task.stage))
-    assert Spec.of(artifact) == spec
+        load(
+            Artifact(task.folder, {**artifact.manifest, "variables": "0"}, task.stage), field="here"
+        )
+    assert Spec.of(artifact, field="here") == spec

@@ -62,7 +62,7 @@ def test_pruned_zeros_are_on_disk(line):
         }
     )["pruned"]
     artifact = Artifact.open(task.folder, task.stage)
-    _, variables = load(artifact)
+    _, variables = load(artifact, field="here")
     for name, leaf in tree.named_leaves(variables["params"]).items():
         if name.endswith("/kernel"):
             assert int((leaf == 0).sum()) == round(0.75 * leaf.size), name
@@ -90,6 +90,10 @@ def test_a_tampered_cache_is_refused(line, tmp_path):
         ({"stages__teacher__start_from": None}, "give one of start_from"),
         ({"stages__student__batch": 0}, r"config.stages.student.batch: 0 is not positive"),
         ({"stages__cache__teacher": "pretrain"}, "pretrain is not a classifier"),
+        (
+            {"stages__cache__teacher": "pretrain", "stages__student__live": True},
+            r"config.stages.cache.teacher: pretrain is not a classifier",
+        ),
         ({"stages__cache__views": 0}, "views: 0 is not positive"),
         (
             {
