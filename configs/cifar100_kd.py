@@ -12,7 +12,8 @@ Tian et al. 2019, https://arxiv.org/abs/1910.10699, table 1). Not measured here 
 The cache holds one view an epoch (float16: 10 MB an epoch), so that the cached and the live student
 see the same images. Interrupted at any time, the same command continues from the last checkpoint.
 `short` is a tenth of the data, ResNet20 to ResNet8, a few epochs: it shows that everything learns, and
-no number of it belongs in a table.
+no number of it belongs in a table (seed 0: teacher 9.2, student alone 9.0, KD 7.8, chance 1; nine minutes
+on two CPU cores beside other work).
 """
 
 from ml_collections import ConfigDict

@@ -24,7 +24,7 @@ def test_cached_is_live(line):
     live = line.run(stages__student__live=True)["student"]
     assert cached.folder != live.folder
     found, wanted = _losses(cached), _losses(live)
-    assert len(wanted["loss"]) == 30  # nine epochs of 288 images, so both views more than once
+    assert len(wanted["loss"]) == 30  # over three epochs of 287 images: both views, and again
     for name in wanted:
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-5, rtol=1e-5)
     assert wanted["loss/kd"].std() > 0
