@@ -96,6 +96,9 @@ def main(argv: Sequence[str]) -> None:
     run = load_config(FLAGS.config, overrides)
     if not run.seeds:
         raise BadInput("config.seeds: give at least one")
+    for field in ("latency_batch", "latency_threads"):
+        if getattr(run, field) < 1:
+            raise BadInput(f"config.{field}: {getattr(run, field)} is not positive")
     data_dir = run.data.data_dir or os.environ.get("KDJAX_DATA_DIR")
     splits = Splits(dataclasses.replace(run.data, data_dir=data_dir))
     workdir = epath.Path(FLAGS.workdir)

@@ -142,6 +142,7 @@ BAD = [
         "config.stages.student.optimizer.name: 'adam' is not one of",
     ),
     (["--config.data.train_split=val"], "split 'val' of digits"),
+    (["--config.latency_batch=0"], "config.latency_batch: 0 is not positive"),
     (["--config.seeds=[]"], "config.seeds: give at least one"),
     (["--stages=studnet"], "--stages: there is no stage 'studnet'; did you mean student?"),
     (["--nonsense=1"], "nonsense"),

@@ -23,7 +23,6 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     predict = spec.deployed(variables)
     live = measure.live_logits(context, spec, variables)
     images, threads = context.splits.test_images, context.run.latency_threads
-    some = images[: context.run.latency_batch]
     rows, parities = [], []
     for format in dict.fromkeys(c.formats):
         match format:
@@ -46,7 +45,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             variables,
             stage=path.name,
             logits=logits,
-            time=measure.timed(lambda call=reloaded: call(some)),
+            time=measure.timed(context, reloaded),
             runtime=runtime,
             threads=used,
             bytes_on_disk=measure.file_bytes(path),

@@ -42,7 +42,6 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
 
     threads, images = context.run.latency_threads, context.splits.test_images
     reloaded = load_onnx(target, threads=threads)
-    some = images[: context.run.latency_batch]
     logits, parity = compare(
         target,
         reloaded,
@@ -56,7 +55,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         spec,
         variables,
         logits=logits,
-        time=measure.timed(lambda: reloaded(some)),
+        time=measure.timed(context, reloaded),
         runtime="onnxruntime:cpu",
         threads=threads,
         bytes_on_disk=measure.file_bytes(target),
