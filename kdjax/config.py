@@ -94,6 +94,25 @@ class EvalViews:
 Views = SimCLRViews | CropFlipViews | EvalViews
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixup:
+    """See `kdjax.views.mixup`."""
+
+    name: Literal["mixup"]
+    alpha: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutMix:
+    """See `kdjax.views.cutmix`."""
+
+    name: Literal["cutmix"]
+    alpha: float = 1.0
+
+
+Mix = Mixup | CutMix
+
+
 # --- models ---------------------------------------------------------------------------------------
 
 
@@ -261,7 +280,8 @@ class Finetune(Training):
 
     Attributes:
       views: new ones each epoch.
-      start_from: a stage whose encoder to begin with; then `encoder` is not given.
+      start_from: a stage of kind `pretrain` or `distill_encoder` whose encoder to begin with; then
+        `encoder` is not given.
       encoder: what to train from scratch.
       label_smoothing: see `kdjax.losses.cross_entropy`.
     """
@@ -278,27 +298,73 @@ class Finetune(Training):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cache:
-    """The teacher's logits of `views` views of every training example, on disk.
+class FullLogits:
+    """All logits: any temperature, `classes` numbers a view."""
+
+    name: Literal["logits"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TopK:
+    """The `k` largest log-probabilities and the exact mass of all others: see `kdjax.teacher.TopK`.
 
     Attributes:
-      teacher: the stage whose model is asked.
-      recipe: how a view is made.
+      k: how many classes are kept by name.
+      temperatures: at which students may learn.
+    """
+
+    name: Literal["top_k"]
+    k: int
+    temperatures: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """The features of the teacher's encoder: no labels, no classes, for `distill_encoder`."""
+
+    name: Literal["embedding"]
+
+
+Signal = FullLogits | TopK | Embedding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cache:
+    """What a teacher says of `views` views of every training example, on disk.
+
+    Attributes:
+      teacher: the stage whose model is asked, or several of them.
+      recipe: how a view is made. Its `size` is the side that the teacher sees, its own by default;
+        `shift`, `cutout` and `blur_kernel` are pixels of a view of that side.
       views: how many of each example; a student cycles through them, one an epoch.
-      dtype: of the stored logits.
+      mix: each view with another example's, chosen by the same keys, or not at all.
+      signal: what is kept of the teacher's output.
+      together: of several teachers: `mean` keeps the mean of their probabilities, `apart` what each
+        says, for a student to weigh (`teacher_weights`).
+      weights: of the teachers in the mean, equal by default.
+      dtype: of the stored numbers.
       batch: examples in one pass of the teacher; changes no view.
     """
 
     kind: Literal["cache"]
-    teacher: str
+    teacher: str | tuple[str, ...]
     recipe: Views
     views: int
+    mix: Mix | None = None
+    signal: Signal = FullLogits(name="logits")
+    together: Literal["mean", "apart"] = "mean"
+    weights: tuple[float, ...] | None = None
     dtype: Literal["float16", "float32"] = "float16"
     batch: int = _aside(256)
 
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The stages whose models are asked."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return (self.teacher,)
+        return self.teachers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -321,37 +387,88 @@ class Prune:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distill(Training):
+class FromCache(Training):
+    """What every stage has that learns from a teacher's signals.
+
+    Attributes:
+      cache: a stage of kind `cache`: its views, and what its teachers say of them.
+      live: ask the teachers in the step instead of reading their signals; the views are the same.
+      size: side of the view that the student sees, the teacher's by default: the same crop.
+      accept: what may be otherwise than when the cache was written, where the views are the same
+        pixels all the same: `jax` (its version), `backend`.
+    """
+
+    cache: str
+    live: bool = False
+    size: int | None = None
+    accept: tuple[Literal["jax", "backend"], ...] = _aside(())
+
+    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        match stages.get(self.cache):
+            case Cache(teachers=teachers):
+                return teachers if self.live else (self.cache, *teachers)
+        return (self.cache,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """What a student of a sweep has of its own; the stage's where it is not given."""
+
+    temperature: float | None = None
+    kd_weight: float | None = None
+    ce_weight: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distill(FromCache):
     """A student that learns all training examples from the teacher, on the teacher's own views.
 
     Attributes:
-      cache: a stage of kind `cache`: its views, and its logits.
-      live: ask the teacher in the step instead of reading its logits; the views are the same.
       start_from: a stage whose whole model to begin with; then `encoder` is not given.
       encoder: what to train from scratch.
       temperature: of the softened softmaxes.
       kd_weight: of the distillation term, a mean over all rows.
       ce_weight: of the cross-entropy, a mean over the rows whose labels may be used.
+      teacher_weights: of teachers that are kept apart, equal by default.
       prune: prune while distilling.
+      sweep: several students from one pass over the data, which differ in these; the stage leaves a
+        row for each, and no model for another stage to begin with.
+      sweep_by: `vmap` trains them as one large step, `unroll` one after the other within a step;
+        `auto` is `unroll` on CPU, where XLA is slow at the convolutions that `vmap` makes.
     """
 
     kind: Literal["distill"]
-    cache: str
-    live: bool = False
     start_from: str | None = None
     encoder: Encoder | None = None
     temperature: float = 4.0
     kd_weight: float = 0.9
     ce_weight: float = 0.1
+    teacher_weights: tuple[float, ...] | None = None
     prune: Prune | None = None
+    sweep: tuple[Knobs, ...] = ()
+    sweep_by: Literal["auto", "vmap", "unroll"] = _aside("auto")
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         read = () if self.start_from is None else (self.start_from,)
-        match stages.get(self.cache):
-            case Cache(teacher=teacher):
-                return (teacher, *read) if self.live else (self.cache, teacher, *read)
-        return (self.cache, *read)
+        return (*super().needs(stages), *read)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillEncoder(FromCache):
+    """An encoder that learns the embedding of a teacher's: no labels are used.
+
+    It leaves what `pretrain` leaves: an encoder to fine-tune.
+
+    Attributes:
+      encoder: what is trained and kept.
+      projector: widths of the hidden layers between its features and the teacher's embedding.
+    """
+
+    kind: Literal["distill_encoder"]
+    encoder: Encoder
+    projector: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -396,7 +513,7 @@ class Export:
         return (self.model,)
 
 
-Stage = Pretrain | Finetune | Cache | Distill | Quantize | Export
+Stage = Pretrain | Finetune | Cache | Distill | DistillEncoder | Quantize | Export
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.
 kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
 """
 
-import dataclasses
 import importlib.util
 import os
 import shlex
@@ -99,8 +98,7 @@ def main(argv: Sequence[str]) -> None:
     for field in ("latency_batch", "latency_threads"):
         if getattr(run, field) < 1:
             raise BadInput(f"config.{field}: {getattr(run, field)} is not positive")
-    data_dir = run.data.data_dir or os.environ.get("KDJAX_DATA_DIR")
-    splits = Splits(dataclasses.replace(run.data, data_dir=data_dir))
+    splits = Splits(run.data)
     workdir = epath.Path(FLAGS.workdir)
     if workdir.exists() and not workdir.is_dir():
         raise BadInput(f"--workdir: {workdir} is a file; name a directory")

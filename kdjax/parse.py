@@ -118,6 +118,14 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     members = [member for member in members if member is not types.NoneType]
     if len(members) == 1:
         return parse(members[0], value, path)
+    if not any(dataclasses.is_dataclass(member) for member in members):
+        for member in members:
+            try:
+                return parse(member, value, path)
+            except BadInput:
+                continue
+        titles = " or ".join(map(_title, members))
+        raise BadInput(f"{path}: expected {titles}, found {_shown(value)}")
     tag, by_tag = _tags(members)
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")

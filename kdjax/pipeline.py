@@ -15,7 +15,7 @@ from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
 from kdjax.types import BadInput
 
-VERSION = 1
+VERSION = 2
 """Part of every fingerprint: raised when stages compute other things from the same config."""
 
 
@@ -132,7 +132,7 @@ def plan(
 
 def _read_config(run: config.Run, stage: config.Stage) -> Any:
     """Configs of other stages that this one reads without needing their artifacts."""
-    if isinstance(stage, config.Distill):
+    if isinstance(stage, config.FromCache):
         return parse.plain(run.stages[stage.cache], fingerprint=True)
     return None
 
@@ -140,7 +140,8 @@ def _read_config(run: config.Run, stage: config.Stage) -> Any:
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
-    Of several processes all train, and the first one does the rest: they share the work directory.
+    Of several processes all train and ask teachers, and the first one does the rest: they share the
+    work directory.
 
     Raises:
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
@@ -156,7 +157,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
         context = Context(run, task.name, task.seed, task.folder, inputs, splits, parallel)
         first = jax.process_index() == 0
         said: Mapping[str, Any] = {}
-        if first or isinstance(task.stage, config.Training):
+        if first or isinstance(task.stage, config.Training | config.Cache):
             said = stages.run(context, task.stage)
         seconds = time.monotonic() - begun
         manifest = {

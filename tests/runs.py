@@ -12,9 +12,11 @@ import optax
 from etils import epath
 from jax import monitoring
 
-from kdjax import data, models, train, views
+from kdjax import data, models, teacher, train, views
 from kdjax.models import Compute
 from kdjax.stages import distill, pretrain
+from kdjax.stages.lesson import taught_views
+from kdjax.stages.source import see
 from kdjax.train import Parallel, TrainState, optimizers
 from kdjax.types import PyTree, Variables
 
@@ -79,11 +81,19 @@ def distillation() -> Method:
     recipe = functools.partial(views.crop_flip, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
     return Method(
         variables=_init(model(None), seed=2),
-        resident={**data.resident_arrays(dataset), "teacher_logits": logits.astype(np.float16)},
+        resident={
+            **data.resident_arrays(dataset),
+            "signal": {"teacher_logits": logits.astype(np.float16)},
+        },
         objective=lambda axis_name: distill.objective(
-            model(axis_name), temperature=2.0, kd_weight=0.9, ce_weight=0.5, axis_name=axis_name
+            model(axis_name),
+            signal=teacher.Logits(classes=10),
+            temperature=2.0,
+            kd_weight=0.9,
+            ce_weight=0.5,
+            axis_name=axis_name,
         ),
-        views=distill.cached_view(recipe, "cache", count=VIEWS),
+        views=taught_views(see(recipe, "cache"), ["teacher_logits"], count=VIEWS),
         learning_rate=0.1,
     )
 

@@ -2,14 +2,16 @@
 
 from kdjax.data.dataset import Dataset, from_arrays, labelled_rows
 from kdjax.data.embedded import digits
-from kdjax.data.feed import resident_arrays, resident_feeds, stream_feeds, take
-from kdjax.data.order import rows_at
+from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stream_feeds, take
+from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared
 
 __all__ = [
     "Dataset",
+    "Partners",
     "digits",
     "from_arrays",
+    "join_partners",
     "labelled_rows",
     "prepared",
     "resident_arrays",

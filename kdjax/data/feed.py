@@ -10,15 +10,15 @@ from typing import Any, SupportsIndex, TypeAlias
 import grain
 import jax
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int, Int64, UInt32
 
 from kdjax.data.dataset import Dataset
 from kdjax.data.order import rows_at
 from kdjax.types import Batch, PyTree
 
 Feed: TypeAlias = Mapping[str, np.ndarray]
-Join: TypeAlias = Callable[[UInt32[np.ndarray, " b"], UInt32[np.ndarray, " b"]], Feed]
-"""`(ids, epochs) -> more arrays of the batch`, such as a teacher's logits."""
+Join: TypeAlias = Callable[[Int[np.ndarray, " b"], UInt32[np.ndarray, " b"]], Feed]
+"""`(rows, epochs) -> more arrays of the batch`, such as what a teacher says of these examples."""
 
 
 def chunks(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
@@ -39,7 +39,15 @@ def resident_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def resident_feeds(
-    n: int, *, seed: int, batch: int, share: slice, start: int, stop: int, dispatch_steps: int
+    n: int,
+    *,
+    seed: int,
+    batch: int,
+    share: slice,
+    start: int,
+    stop: int,
+    dispatch_steps: int,
+    join: Join = lambda rows, epochs: {},
 ) -> Iterator[tuple[int, Feed]]:
     """`(step after it, {"row": int32, "epoch": uint32})`: rows to look up on the device.
 
@@ -51,13 +59,15 @@ def resident_feeds(
       start: first step.
       stop: step to stop before.
       dispatch_steps: steps of a feed; feeds end at multiples of it.
+      join: adds arrays to each batch.
     """
+
+    def at(step: int) -> Feed:
+        rows, epochs = rows_at(_positions(step, batch, share), n=n, seed=seed)
+        return {"row": rows.astype(np.int32), "epoch": epochs, **join(rows, epochs)}
+
     for first, end in chunks(start, stop, dispatch_steps):
-        found = [
-            rows_at(_positions(step, batch, share), n=n, seed=seed) for step in range(first, end)
-        ]
-        rows, epochs = (np.stack(part) for part in zip(*found, strict=True))
-        yield end, {"row": rows.astype(np.int32), "epoch": epochs}
+        yield end, _stack([at(step) for step in range(first, end)])
 
 
 class _Steps:
@@ -79,7 +89,7 @@ class _Steps:
             "image": self._dataset.read(rows),
             "label": self._dataset.labels[rows],
             "epoch": epochs,
-            **self._join(ids, epochs),
+            **self._join(rows, epochs),
         }
 
 
@@ -92,12 +102,12 @@ def stream_feeds(
     start: int,
     stop: int,
     dispatch_steps: int,
-    join: Join = lambda ids, epochs: {},
+    join: Join = lambda rows, epochs: {},
     threads: int = 8,
 ) -> Iterator[tuple[int, Feed]]:
     """`(step after it, {"id", "image", "label", "epoch"})`, read ahead by `threads` threads.
 
-    The arguments are those of `resident_feeds`; `join` adds arrays to each batch.
+    The arguments are those of `resident_feeds`; `join` is called by the reading threads.
     """
     steps: Any = _Steps(dataset, seed=seed, batch=batch, share=share, stop=stop, join=join)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
@@ -105,13 +115,45 @@ def stream_feeds(
         grain.MapDataset.source(steps).slice(slice(start, stop)).to_iter_dataset(options)
     )
     for first, end in chunks(start, stop, dispatch_steps):
-        parts = [next(batches) for _ in range(first, end)]
-        yield end, jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+        yield end, _stack([next(batches) for _ in range(first, end)])
+
+
+def _stack(parts: list[Feed]) -> Feed:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+
+def join_partners(
+    dataset: Dataset,
+    rows_of: Callable[[Int[np.ndarray, " b"], UInt32[np.ndarray, " b"]], Int64[np.ndarray, " b"]],
+    *,
+    resident: bool,
+) -> Join:
+    """Adds to a batch the examples that its own are mixed with: `partner_id`, `_image`, `_label`.
+
+    Args:
+      dataset: of both.
+      rows_of: `(rows, epochs) -> rows` of the partners, see `Partners`.
+      resident: the dataset is on the device, where `take` looks the partners up.
+    """
+
+    def join(rows, epochs):
+        partners = rows_of(rows, epochs)
+        if resident:
+            return {"partner_row": partners.astype(np.int32)}
+        return {
+            "partner_id": dataset.ids[partners],
+            "partner_image": dataset.read(partners),
+            "partner_label": dataset.labels[partners],
+        }
+
+    return join
 
 
 def take(resident: PyTree, feed: Batch) -> dict[str, jax.Array]:
     """On the device: the batch of one step, whichever mode feeds it."""
-    if "row" not in feed:
-        return dict(feed)
-    found = {name: resident[name][feed["row"]] for name in ("id", "image", "label")}
-    return {**found, **feed}
+    found = dict(feed)
+    for prefix in ("", "partner_"):
+        if f"{prefix}row" in feed:
+            for name in ("id", "image", "label"):
+                found[prefix + name] = resident[name][feed[f"{prefix}row"]]
+    return found

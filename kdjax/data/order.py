@@ -1,4 +1,4 @@
-"""The order in which training reads a dataset: a pure function of seed and step.
+"""The order in which training reads a dataset, a pure function of seed and step; and what it mixes.
 
 Position `p` of the endless stream is place `p % n` of the order of epoch `p // n`. A batch is a run of
 positions, so it may straddle two epochs: shapes are static and each epoch sees every example once.
@@ -29,3 +29,45 @@ def rows_at(
         here = epochs == epoch
         rows[here] = _epoch(seed, int(epoch), n)[places[here]]
     return rows, epochs.astype(np.uint32)
+
+
+@functools.lru_cache(maxsize=4)
+def _paired(seed: int, stream: int, view: int, n: int) -> Int64[np.ndarray, " n"]:
+    # The second word of an epoch's key is the epoch, below 2**63: no order is also a pairing.
+    key = np.array([seed, (1 << 63) | (stream << 32) | view], np.uint64)
+    return np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable")
+
+
+class Partners:
+    """The example that each example is mixed with, in each view: see `kdjax.views.batch_mixed`.
+
+    In each view the partners are a permutation, uniform among all of them: every example is a partner
+    once, and one or so is its own. It is drawn over the ids in ascending order, so the partner of an id
+    depends on the set of ids, the seed, the stream and the view, and not on where the dataset keeps
+    them. A view of `n` examples is drawn when it is first asked for and costs a sort of `n` numbers;
+    the last four are kept, for all objects together. Threads may share one.
+    """
+
+    def __init__(self, ids: UInt32[np.ndarray, " n"], *, seed: int, stream: int):
+        """Sorts the ids, once.
+
+        Args:
+          ids: of the dataset, by row; unique.
+          seed: of the run that draws the views, below 2**64.
+          stream: from `kdjax.keys.stream_id`, of the stage that draws the views.
+        """
+        self._seed, self._stream = seed, stream
+        self._row = np.argsort(ids, kind="stable")
+        self._rank = np.empty_like(self._row)
+        self._rank[self._row] = np.arange(len(ids))
+
+    def rows(
+        self, rows: Int64[np.ndarray, " batch"], views: UInt32[np.ndarray, " batch"]
+    ) -> Int64[np.ndarray, " batch"]:
+        """The row of the partner of each of these rows, in the view of the same place of `views`."""
+        partners = np.empty_like(rows)
+        for view in np.unique(views):
+            here = views == view
+            paired = _paired(self._seed, self._stream, int(view), len(self._row))
+            partners[here] = self._row[paired[self._rank[rows[here]]]]
+        return partners

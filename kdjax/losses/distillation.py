@@ -1,17 +1,19 @@
-"""Losses between a student's and a teacher's logits."""
+"""Losses between what a student and what a teacher say of the same view of the same example."""
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Integer
+
+from kdjax.types import BadInput
 
 
 def kd_kl(
     student_logits: Float[Array, "*batch classes"],
     teacher_logits: Float[Array, "*batch classes"],
     *,
-    temperature: float = 1.0,
+    temperature: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "*batch"]:
     """Per-example `temperature^2 * KL(teacher || student)` of the softened softmaxes, in nats.
 
@@ -21,7 +23,7 @@ def kd_kl(
     Args:
       student_logits: pre-softmax scores, any float dtype (float32 inside).
       teacher_logits: the teacher's scores of the same view of the same example.
-      temperature: divisor of both logits, > 0.
+      temperature: divisor of both logits, > 0. It may be traced: a sweep can vmap over it.
 
     Reference: Hinton et al. 2015, https://arxiv.org/abs/1503.02531, sec. 2.
     """
@@ -29,3 +31,113 @@ def kd_kl(
     log_p = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
     kl = optax.losses.kl_divergence_with_log_targets(log_q, lax.stop_gradient(log_p))
     return temperature**2 * kl
+
+
+def _log_tail(
+    scores: Float[Array, "*batch classes"], indices: Int[Array, "*batch k"]
+) -> Float[Array, "*batch"]:
+    """`logsumexp` over the classes that `indices` leaves out; -inf where it leaves out none."""
+    # The scatter writes a constant mask, so the gradient is a plain select, with no scatter in it.
+    kept = jnp.put_along_axis(jnp.zeros(scores.shape, bool), indices, True, axis=-1, inplace=False)
+    return jax.nn.logsumexp(jnp.where(kept, -jnp.inf, scores), axis=-1)
+
+
+def top_k_signal(
+    teacher_logits: Float[Array, "*batch classes"], *, k: int, temperatures: tuple[float, ...]
+) -> tuple[Int[Array, "*batch k"], Float[Array, "*batch k"], Float[Array, "*batch temperatures"]]:
+    """What `kd_kl_top_k` needs of a teacher: `(indices, log_probs, log_tail)`.
+
+    `log_probs` are the `k` greatest of `log p = log_softmax(teacher_logits)`, at temperature 1 and
+    in falling order; `indices` are their classes, the lower one first where two are equal.
+    `log_tail` is, for each temperature, `logsumexp(log p / temperature)` over all other classes:
+    exact, whatever `k`, and -inf where there are no others. It cannot be had from `log_probs`
+    unless the temperature is 1, hence the list.
+
+    Args:
+      teacher_logits: pre-softmax scores, any float dtype (float32 inside).
+      k: how many classes to keep, from 1 to all.
+      temperatures: those of the losses to come, each > 0; the last axis of `log_tail`.
+
+    Raises:
+      BadInput: `k` or `temperatures` is out of range.
+    """
+    classes = teacher_logits.shape[-1]
+    if not 1 <= k <= classes:
+        raise BadInput(f"k: {k} of {classes} classes cannot be kept; give 1 to {classes}")
+    if not temperatures or not all(temperature > 0 for temperature in temperatures):
+        raise BadInput(f"temperatures: {temperatures}; give at least one, each above zero")
+
+    log_p = jax.nn.log_softmax(teacher_logits.astype(jnp.float32))
+    log_probs, indices = lax.top_k(log_p, k)
+    log_tail = [_log_tail(log_p / temperature, indices) for temperature in temperatures]
+    return indices, log_probs, jnp.stack(log_tail, axis=-1)
+
+
+def kd_kl_top_k(
+    student_logits: Float[Array, "*batch classes"],
+    indices: Integer[Array, "*batch k"],
+    log_probs: Float[Array, "*batch k"],
+    log_tail: Float[Array, "*batch"],
+    *,
+    temperature: float | Float[Array, ""],
+) -> Float[Array, "*batch"]:
+    """Per-example `temperature^2 * KL(teacher || student)` over `k + 1` outcomes, in nats.
+
+    The outcomes are the `k` kept classes and, on both sides, one bucket for all others. By the
+    chain rule of KL, `kd_kl` is this plus `temperature^2 * p_tail * KL(teacher || student)` within
+    the bucket. So this never exceeds `kd_kl`, equals it at `k = classes`, and is zero where the
+    student gives each kept class the teacher's probability. A softmax over the kept classes alone
+    is another loss, and biased: it is blind to what the student gives the others.
+
+    No gradient reaches the teacher. A class or a bucket that the teacher holds impossible costs
+    nothing: a log of -inf, as float16 makes of what it cannot hold.
+
+    Args:
+      student_logits: pre-softmax scores, any float dtype (float32 inside).
+      indices: the kept classes, distinct within a row, in any order. One that is no class makes
+        its row NaN.
+      log_probs: the teacher's log-softmax at those classes, at temperature 1.
+      log_tail: `logsumexp` of the teacher's `log p / temperature` over the other classes, at the
+        very temperature of this loss: `top_k_signal` gives it. Not looked at if `k = classes`.
+      temperature: divisor of the student's logits and of `log_probs`, > 0. It may be traced; a
+        sweep vmaps over it and over the last axis of `log_tail` together.
+
+    Reference: Hinton et al. 2015, https://arxiv.org/abs/1503.02531, sec. 2, for the loss;
+    Anshumann et al. 2025, https://arxiv.org/abs/2503.16870, for the bias of the top k alone.
+    """
+    indices = indices.astype(jnp.int32)
+    scores = student_logits.astype(jnp.float32) / temperature
+    log_q = jnp.take_along_axis(scores, indices, axis=-1)
+    log_p = log_probs.astype(jnp.float32) / temperature
+    if indices.shape[-1] < student_logits.shape[-1]:
+        log_q = jnp.concatenate([log_q, _log_tail(scores, indices)[..., None]], axis=-1)
+        log_p = jnp.concatenate([log_p, log_tail.astype(jnp.float32)[..., None]], axis=-1)
+
+    log_q = jax.nn.log_softmax(log_q)
+    log_p = lax.stop_gradient(jax.nn.log_softmax(log_p))
+    p = jnp.exp(log_p)
+    kl = jnp.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)  # 0 log 0 is 0; a NaN stays NaN
+    return temperature**2 * kl
+
+
+def embedding_cosine(
+    student_embedding: Float[Array, "*batch dim"], teacher_embedding: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch"]:
+    """Per-example `1 - cos(student, teacher)`, in [0, 2].
+
+    Half of BYOL's `2 - 2 cos`, the squared distance of the two unit rows, for one of its two
+    directions; SimSiam's `-cos` plus one. As there, no gradient reaches the target. It compares a
+    row with its own target alone; CompRess and SEED compare how the two sides see other examples.
+
+    Args:
+      student_embedding: any scale: rows are normalised here, in float32. A row of zeros stays
+        zero: its loss is 1 and its gradient finite.
+      teacher_embedding: the teacher's row for the same view of the same example. A student of
+        another width needs a projection first.
+
+    Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733, eq. 2 (BYOL); Chen & He 2020,
+    https://arxiv.org/abs/2011.10566, eq. 1 (SimSiam).
+    """
+    rows = (z.astype(jnp.float32) for z in (student_embedding, teacher_embedding))
+    student, teacher = (z * lax.rsqrt((z * z).sum(-1, keepdims=True) + 1e-12) for z in rows)
+    return 1.0 - (student * lax.stop_gradient(teacher)).sum(-1)

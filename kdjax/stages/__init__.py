@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
-from kdjax.stages import cache, distill, export, finetune, pretrain, quantize
+from kdjax.stages import cache, distill, distill_encoder, export, finetune, pretrain, quantize
 from kdjax.stages.artifact import MANIFEST, Artifact, finish, versions
 from kdjax.stages.context import Context, Splits
 
@@ -28,6 +28,8 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
             return cache.run(context, stage)
         case config.Distill():
             return distill.run(context, stage)
+        case config.DistillEncoder():
+            return distill_encoder.run(context, stage)
         case config.Quantize():
             return quantize.run(context, stage)
         case config.Export():

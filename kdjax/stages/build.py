@@ -1,6 +1,7 @@
 """From config to the things themselves. The only tables of names in kdjax are the matches here."""
 
 import functools
+import os
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -8,13 +9,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from kdjax import config, data, models, prune, views
+from kdjax import config, data, models, prune, teacher, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers
 from kdjax.types import BadInput
 
 Recipe = Callable[[Key[Array, ""], Array], Float[Array, "height width channel"]]
+Mix = Callable[..., tuple[Array, Array]]
+"""`(key, view, view of the partner) -> (mixed, weight)`."""
 
 
 def dataset(c: config.Data, split: str) -> Dataset:
@@ -26,24 +29,52 @@ def dataset(c: config.Data, split: str) -> Dataset:
             return data.prepared(
                 c.name,
                 split,
-                data_dir=c.data_dir,
+                data_dir=c.data_dir or os.environ.get("KDJAX_DATA_DIR"),
                 image_key=c.image_key,
                 label_key=c.label_key,
                 id_key=c.id_key,
             )
 
 
-def recipe(c: config.Views, d: config.Data, *, size: int) -> Recipe:
-    """`(key, raw image) -> view`, normalised; `size` where the recipe does not say."""
-    common = {"size": c.size or size, "mean": d.mean, "std": d.std}
+def recipe(c: config.Views, d: config.Data, *, size: int, pixels_at: int | None = None) -> Recipe:
+    """`(key, raw image) -> view` of this size, normalised.
+
+    `pixels_at` is the size that the recipe's pixels are meant for, where that is another one.
+    """
+    common = {"size": size, "mean": d.mean, "std": d.std}
     fields = {name: value for name, value in vars(c).items() if name not in ("recipe", "size")}
     match c:
         case config.SimCLRViews():
-            return functools.partial(views.simclr, **fields, **common)
+            return functools.partial(views.simclr, pixels_at=pixels_at, **fields, **common)
         case config.CropFlipViews():
-            return functools.partial(views.crop_flip, **fields, **common)
+            return functools.partial(views.crop_flip, pixels_at=pixels_at, **fields, **common)
         case config.EvalViews():
             return lambda key, image: views.eval_view(image, **common)
+
+
+def mix(c: config.Mix | None) -> Mix | None:
+    """What is done to a view and that of its partner, None for nothing."""
+    match c:
+        case config.Mixup(alpha=alpha):
+            return functools.partial(views.mixup, alpha=alpha)
+        case config.CutMix(alpha=alpha):
+            return functools.partial(views.cutmix, alpha=alpha)
+        case None:
+            return None
+
+
+def signal(c: config.Cache, *, outputs: int) -> teacher.Vector | teacher.Apart:
+    """What is kept of a teacher with this many outputs: classes, or the width of its features."""
+    match c.signal:
+        case config.FullLogits():
+            of = teacher.Logits(classes=outputs, dtype=c.dtype)
+        case config.TopK(k=k, temperatures=temperatures):
+            of = teacher.TopK(classes=outputs, k=k, temperatures=temperatures, dtype=c.dtype)
+        case config.Embedding():
+            of = teacher.Embedding(dim=outputs, dtype=c.dtype)
+    if c.together == "apart" and len(c.teachers) > 1:
+        return teacher.Apart(of=of, teachers=len(c.teachers))
+    return of
 
 
 def encoder(c: config.Encoder, compute: Compute) -> nn.Module:

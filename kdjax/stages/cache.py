@@ -1,75 +1,52 @@
-"""The teacher's logits of every view of every training example, on disk."""
+"""What a teacher says of every view of every training example, on disk."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from kdjax import config, keys, parse, teacher, views
-from kdjax.data import Dataset
-from kdjax.stages import build
-from kdjax.stages.artifact import Artifact
+from kdjax import config, parse, teacher
 from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, load, logits
+from kdjax.stages.source import Source
 from kdjax.types import BadInput
 
-
-def binding(
-    c: config.Cache, teacher_artifact: Artifact, dataset: Dataset, *, stream: str, seed: int
-) -> dict[str, Any]:
-    """What the logits are of, as plain data: a reader must expect exactly this."""
-    return {
-        "teacher": teacher_artifact.manifest["variables"],
-        "model": teacher_artifact.manifest["model"],
-        "recipe": parse.plain(c.recipe),
-        "recipes_version": views.RECIPES_VERSION,
-        "dataset": dataset.fingerprint,
-        "examples": len(dataset),
-        "stream": stream,
-        "seed": seed,
-        "views": c.views,
-        "dtype": c.dtype,
-        "jax": jax.__version__,
-    }
+FOLDER = "cache"
+"""Of the cache in the stage's folder."""
 
 
 def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
-    """Runs the teacher once over `c.views` views; statistics frozen, labels unused."""
-    if c.views < 1:
-        raise BadInput(f"config.stages.{context.name}.views: {c.views} is not positive")
-    artifact = context.inputs[c.teacher]
-    spec, variables = load(artifact, field=f"config.stages.{context.name}.teacher")
+    """Runs the teachers once over `c.views` views; statistics frozen, labels unused."""
+    path, devices = f"config.stages.{context.name}", context.parallel.devices
+    here = devices // jax.process_count()
+    if c.batch < 1 or c.batch % here:
+        raise BadInput(f"{path}.batch: {c.batch} is not a multiple of {here}, the devices here")
     dataset = context.splits.train
-    ask = jax.jit(view_logits(spec, c, context.run.data, stream=context.name))
-    variables, key = jax.device_put((variables, context.key))
+    source = Source.of(
+        context.run, context.name, seed=context.seed, inputs=context.inputs, dataset=dataset
+    )
 
-    def logits_of(rows: np.ndarray, view: int) -> np.ndarray:
-        padded = np.pad(rows, (0, c.batch - len(rows)), mode="edge")  # one shape, one program
-        images, ids = dataset.read(padded), dataset.ids[padded]
-        numbers = np.full(len(padded), view, np.uint32)
-        return np.asarray(ask(variables, key, images, ids, numbers))[: len(rows)]
+    def say(held, batch):
+        variables, key = held
+        return source.ask(variables, batch, key)
 
+    ask = context.parallel.spread(say, (source.variables, context.key))
     teacher.write(
-        context.folder / "cache",
+        context.folder / FOLDER,
         ids=dataset.ids,
         views=c.views,
-        classes=spec.classes,
-        dtype=c.dtype,
-        logits_of=logits_of,
+        signal=source.signal,
+        ask=lambda rows, view: ask(source.read(rows, np.full(len(rows), view, np.uint32))),
         batch=c.batch,
-        binding=binding(c, artifact, dataset, stream=context.name, seed=context.seed),
+        binding=source.binding(),
+        process=jax.process_index(),
+        processes=jax.process_count(),
+        barrier=_barrier,
     )
-    return {"views": c.views, "examples": len(dataset)}
+    return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
 
 
-def view_logits(spec: Spec, c: config.Cache, d: config.Data, *, stream: str):
-    """`(variables, key of the run, images, ids, views) -> the teacher's logits` of those views."""
-    recipe = build.recipe(c.recipe, d, size=spec.size)
-    model = spec.module()
-
-    def ask(variables, key, images, ids, numbers):
-        seen = views.batch_views(recipe, keys.stream(key, stream), numbers, ids, images)
-        return logits(model, variables, seen)
-
-    return ask
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

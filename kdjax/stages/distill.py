@@ -1,125 +1,149 @@
 """A student that learns from the teacher on exactly the views that the teacher saw."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from kdjax import config, keys, models, prune, teacher, train, tree, views
-from kdjax.losses import cross_entropy, kd_kl
-from kdjax.stages import build, cache
+from kdjax import config, models, prune, teacher, train, tree
+from kdjax.losses import cross_entropy, kd_kl, kd_kl_top_k
+from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.stages.context import Context
-from kdjax.stages.finetune import classify, leave
+from kdjax.stages.finetune import classify, leave, leave_sweep
 from kdjax.stages.fit import fit, model_key
-from kdjax.stages.model import Spec, load, logits
-from kdjax.types import BadInput, Variables
+from kdjax.stages.lesson import lesson
+from kdjax.stages.model import Spec, load
+from kdjax.stages.source import weights_of
+from kdjax.types import BadInput, Batch, Variables
+
+Scalar = float | Float[Array, ""]
+
+
+def kd_term(
+    signal: teacher.Signal,
+    *,
+    temperature: Scalar,
+    teacher_weights: Float[Array, " teachers"] | None = None,
+) -> Callable[[Mapping[str, Array], Batch], Float[Array, " batch"]]:
+    """The term of a signal: `(outputs, batch) -> KL` to what the teacher says.
+
+    Args:
+      signal: that a batch has the parts of.
+      temperature: of both softmaxes. One of its own, if the signal is a top k.
+      teacher_weights: of teachers that are kept apart: the weighted sum of their losses.
+
+    Raises:
+      BadInput: the signal has no classes.
+    """
+    match signal:
+        case teacher.Logits():
+
+            def one(logits, parts):
+                return kd_kl(logits, parts["teacher_logits"], temperature=temperature)
+
+        case teacher.TopK(temperatures=temperatures):
+
+            def one(logits, parts):
+                which = jnp.argmin(jnp.abs(jnp.asarray(temperatures) - temperature))
+                return kd_kl_top_k(
+                    logits,
+                    parts["teacher_indices"],
+                    parts["teacher_log_probs"],
+                    parts["teacher_log_tail"][..., which],
+                    temperature=temperature,
+                )
+
+        case teacher.Apart(of=of) if teacher_weights is not None:
+            term = kd_term(of, temperature=temperature)
+
+            def apart(outputs, batch):
+                parts = {name: batch[name] for name in signal.parts()}
+                each = jax.vmap(lambda mine: term(outputs, mine), in_axes=1)(parts)
+                return (teacher_weights[:, None] * each).sum(0)
+
+            return apart
+        case _:
+            raise BadInput(
+                "an embedding says nothing of classes; a stage distill_encoder learns it"
+            )
+    return lambda outputs, batch: one(outputs["logits"], batch)
 
 
 def objective(
     model: models.Classifier,
     *,
-    temperature: float,
-    kd_weight: float,
-    ce_weight: float,
+    signal: teacher.Signal,
+    temperature: Scalar,
+    kd_weight: Scalar,
+    ce_weight: Scalar,
+    teacher_weights: Float[Array, " teachers"] | None = None,
     axis_name: str | None = None,
 ) -> train.Objective:
-    """`kd_weight` x KL to `teacher_logits`, and `ce_weight` x cross-entropy of the labelled rows."""
+    """`kd_weight` x KL to the teacher, and `ce_weight` x cross-entropy of the labelled rows.
 
-    def kd(outputs, batch):
-        return kd_kl(outputs["logits"], batch["teacher_logits"], temperature=temperature)
-
-    def ce(outputs, batch):
-        return cross_entropy(outputs["logits"], batch["label"]), batch["label"] >= 0
-
-    terms = {"kd": (kd_weight, kd), "ce": (ce_weight, ce)}
-    return train.weigh(classify(model), terms, axis_name=axis_name)
-
-
-def cached_view(
-    recipe: build.Recipe, stream: str, *, count: int, live_teacher: models.Classifier | None = None
-):
-    """View `epoch % count` of each example, with the teacher's logits of it.
-
-    The logits are those that the feed brings, those that live on the device, or, with
-    `live_teacher`, what that model says of the view under `resident["teacher"]`.
+    Where a batch is mixed, the cross-entropy is that with both labels, in their shares.
     """
 
-    def draw(batch, resident, key):
-        number = batch["epoch"] % jnp.uint32(count)
-        stream_key = keys.stream(key, stream)
-        image = views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
-        if live_teacher is not None:
-            signal = logits(live_teacher, resident["teacher"], image)
-        elif "teacher_logits" in batch:
-            signal = batch["teacher_logits"]
-        else:
-            signal = resident["teacher_logits"][number, batch["row"]]
-        return {"image": image, "label": batch["label"], "teacher_logits": signal}
+    def ce(outputs, batch):
+        losses, shown = cross_entropy(outputs["logits"], batch["label"]), batch["label"] >= 0
+        if "weight" not in batch:
+            return losses, shown
+        weight, other = batch["weight"], batch["partner_label"]
+        losses = jnp.concatenate([losses, cross_entropy(outputs["logits"], other)])
+        return losses, jnp.concatenate([weight * shown, (1.0 - weight) * (other >= 0)])
 
-    return draw
+    kd = kd_term(signal, temperature=temperature, teacher_weights=teacher_weights)
+    terms = {"kd": (kd_weight, kd), "ce": (ce_weight, ce)}
+    return train.weigh(classify(model), terms, axis_name=axis_name)
 
 
 def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     """Trains the student, pruning it on the way if asked to, and measures the result."""
     path = f"config.stages.{context.name}"
-    cached = context.run.stages[c.cache]
-    if not isinstance(cached, config.Cache):
-        raise BadInput(f"{path}.cache: {c.cache} is not a stage of kind cache")
-    dataset = context.splits.partly_labelled(context.seed)
-    # As the cache stage has it: a view is what the teacher saw, at the teacher's own size.
-    asked = f"config.stages.{c.cache}.teacher"
-    size = cached.recipe.size or Spec.of(context.inputs[cached.teacher], field=asked).size
-    spec, variables = _start(context, c, path, size=size)
+    taught = lesson(context, c)
+    spec, variables = _start(context, c, path, size=taught.size)
     axis_name = context.parallel.axis_name
+    settings = _settings(c, taught.source.signal, spec, path)
+    model = spec.module(build.compute(c, axis_name))
+    teacher_weights = _teacher_weights(c, taught.source.c, path)
 
-    signals: dict[str, Any] = {}
-    live_teacher = None
-    if c.live:
-        teacher_spec, teacher_variables = load(context.inputs[cached.teacher], field=asked)
-        live_teacher = teacher_spec.module()
-        signals["resident"] = {"teacher": teacher_variables}
+    def of_one(mine: Mapping[str, Scalar]) -> train.Objective:
+        return objective(
+            model,
+            signal=taught.source.signal,
+            temperature=mine["temperature"],
+            kd_weight=mine["kd_weight"],
+            ce_weight=mine["ce_weight"],
+            teacher_weights=teacher_weights,
+            axis_name=axis_name,
+        )
+
+    if c.sweep:
+        by = c.sweep_by
+        unroll = by == "unroll" or (by == "auto" and jax.default_backend() == "cpu")
+        objectives = train.Sweep(of_one, settings, unroll)
     else:
-        # Derived from the teacher and the data at hand, never from the cache itself.
-        expected = cache.binding(
-            cached,
-            context.inputs[cached.teacher],
-            context.splits.train,
-            stream=c.cache,
-            seed=context.seed,
-        )
-        opened = teacher.TeacherCache.open(
-            context.inputs[c.cache].folder / "cache", expected=expected
-        )
-        signals["join_resident"] = lambda dataset: {
-            "teacher_logits": opened.logits[:, opened.rows(dataset.ids)]
-        }
-        signals["join_stream"] = lambda ids, epochs: {
-            "teacher_logits": opened.read(ids, epochs % np.uint32(cached.views))
-        }
-
+        objectives = of_one({name: float(values[0]) for name, values in settings.items()})
     state = fit(
         context,
         c,
         variables=variables,
-        objective=objective(
-            spec.module(build.compute(c, axis_name)),
-            temperature=c.temperature,
-            kd_weight=c.kd_weight,
-            ce_weight=c.ce_weight,
-            axis_name=axis_name,
-        ),
+        objective=objectives,
         tx=build.optimizer(c, c.prune, path=path),
-        dataset=dataset,
-        views=cached_view(
-            build.recipe(cached.recipe, context.run.data, size=size),
-            c.cache,
-            count=cached.views,
-            live_teacher=live_teacher,
-        ),
-        **signals,
+        dataset=context.splits.partly_labelled(context.seed),
+        views=taught.views,
+        resident=taught.resident,
+        join=taught.join,
+        partner_rows=taught.source.partner_rows,
     )
+    if c.sweep:
+        students = [train.student(state, i).variables for i in range(len(c.sweep))]
+        said = [{name: float(v[i]) for name, v in settings.items()} for i in range(len(c.sweep))]
+        return leave_sweep(context, spec, students, said)
     masks = prune.find_masks(state.opt_state)
     if masks is None:
         return leave(context, spec, state.variables)
@@ -136,6 +160,54 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     return {**left, "pruned": pruned, "prunable": tree.size(masks), "zeros": zeros}
 
 
+def _settings(
+    c: config.Distill, signal: teacher.Signal, spec: Spec, path: str
+) -> dict[str, Float[np.ndarray, " students"]]:
+    """Temperature and weights of each student, one where there is no sweep.
+
+    Raises:
+      BadInput: the signal does not fit these students.
+    """
+    of = signal.of if isinstance(signal, teacher.Apart) else signal
+    if not isinstance(of, teacher.Logits | teacher.TopK):
+        raise BadInput(
+            f"{path}.cache: {c.cache} keeps an embedding, which says nothing of classes; learn it in "
+            "a stage of kind distill_encoder"
+        )
+    if of.classes != spec.classes:
+        raise BadInput(
+            f"{path}.cache: the teacher of {c.cache} has {of.classes} classes, the student has "
+            f"{spec.classes}"
+        )
+    found: dict[str, list[float]] = {"temperature": [], "kd_weight": [], "ce_weight": []}
+    for i, knobs in enumerate(c.sweep or (config.Knobs(),)):
+        for name, values in found.items():
+            own = getattr(knobs, name)
+            values.append(getattr(c, name) if own is None else own)
+        where = f"{path}.sweep[{i}].temperature" if c.sweep else f"{path}.temperature"
+        temperature = found["temperature"][-1]
+        if temperature <= 0:
+            raise BadInput(f"{where}: {temperature} is not above zero")
+        if isinstance(of, teacher.TopK) and temperature not in of.temperatures:
+            known = ", ".join(map(str, of.temperatures))
+            raise BadInput(
+                f"{where}: {c.cache} keeps the tail at temperature {known}, not at {temperature}; "
+                f"add it to config.stages.{c.cache}.signal.temperatures"
+            )
+    return {name: np.asarray(values, np.float32) for name, values in found.items()}
+
+
+def _teacher_weights(
+    c: config.Distill, cached: config.Cache, path: str
+) -> Float[Array, " teachers"] | None:
+    apart = cached.together == "apart" and len(cached.teachers) > 1
+    if not apart and c.teacher_weights is not None:
+        raise BadInput(
+            f"{path}.teacher_weights: {c.cache} keeps no teachers apart; set its together=apart"
+        )
+    return weights_of(cached, c.teacher_weights, f"{path}.teacher_weights") if apart else None
+
+
 def _start(context: Context, c: config.Distill, path: str, *, size: int) -> tuple[Spec, Variables]:
     """The student and its first parameters."""
     match c.start_from, c.encoder:
@@ -143,8 +215,8 @@ def _start(context: Context, c: config.Distill, path: str, *, size: int) -> tupl
             spec, variables = load(context.inputs[name], field=f"{path}.start_from")
             if spec.size != size:
                 raise BadInput(
-                    f"{path}.start_from: {name} sees {spec.size} pixels, the views of {c.cache} "
-                    f"have {size}"
+                    f"{path}.start_from: {name} sees {spec.size} pixels, the views are of {size}; "
+                    f"set {path}.size={spec.size}"
                 )
             return spec, variables
         case None, encoder if encoder is not None:

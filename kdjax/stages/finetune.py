@@ -1,20 +1,17 @@
 """A classifier from labels: on top of a pretrained encoder, or from scratch."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from kdjax import config, keys, models, parse, train, views
+from kdjax import config, keys, models, train, views
 from kdjax.losses import cross_entropy
 from kdjax.stages import build, measure
-from kdjax.stages.artifact import Artifact, save_variables
+from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
-from kdjax.stages.model import Spec, encoder_variables, with_encoder
-from kdjax.types import BadInput, Variables
+from kdjax.stages.model import Spec, load_encoder, with_encoder
+from kdjax.types import BadInput, PyTree, Variables
 
 
 def classify(model: models.Classifier):
@@ -64,7 +61,7 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     spec = Spec.new(encoder, dataset, context.run.data, size=size)
     variables = spec.init(model_key(context))
     if pretrained is not None:
-        variables = with_encoder(variables, encoder_variables(_pretrained(pretrained, spec)))
+        variables = with_encoder(variables, pretrained)
     axis_name = context.parallel.axis_name
     state = fit(
         context,
@@ -95,29 +92,39 @@ def leave(
     }
 
 
+def leave_sweep(
+    context: Context,
+    spec: Spec,
+    students: Sequence[Variables],
+    settings: Sequence[Mapping[str, float]],
+) -> dict[str, Any]:
+    """Keeps and measures several students of one architecture, a row each."""
+    fingerprint = save_variables(context.folder, {str(i): v for i, v in enumerate(students)})
+    rows = []
+    for variables, mine in zip(students, settings, strict=True):
+        said = ", ".join(f"{name} {value:g}" for name, value in mine.items())
+        row = measure.live_row(context, spec, variables)
+        rows.append(dataclasses.asdict(dataclasses.replace(row, stage=f"{row.stage} ({said})")))
+    return {
+        "variables": fingerprint,
+        "sweep": {"model": spec.plain(), "students": list(settings)},
+        "rows": rows,
+    }
+
+
 def _start(
     context: Context, c: config.Finetune, path: str
-) -> tuple[config.Encoder, Artifact | None]:
-    """The architecture, and the artifact to take the encoder's parameters from."""
+) -> tuple[config.Encoder, Mapping[str, PyTree] | None]:
+    """The architecture, and the encoder's variables where there are some to begin with."""
     match c.start_from, c.encoder:
         case None, encoder if encoder is not None:
             return encoder, None
         case str(name), None:
             artifact = context.inputs[name]
-            if isinstance(artifact.config, config.Pretrain):
-                return artifact.config.encoder, artifact
-            raise BadInput(f"{path}.start_from: {name} is not a stage of kind pretrain")
+            if isinstance(artifact.config, config.Pretrain | config.DistillEncoder):
+                spec, variables = load_encoder(artifact, field=f"{path}.start_from")
+                return spec.encoder, variables
+            raise BadInput(
+                f"{path}.start_from: {name} is not a stage of kind pretrain or distill_encoder"
+            )
     raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
-
-
-def _pretrained(artifact: Artifact, spec: Spec) -> Variables:
-    """Everything that a pretrain stage left, strictly restored."""
-    m = artifact.manifest
-    encoder = parse.parse(config.Encoder, m["encoder"], f"{artifact.folder}: encoder")
-    model = models.Contrastive(
-        build.encoder(encoder, models.Compute()), models.Projector(tuple(m["projector"]))
-    )
-    blank = jnp.zeros((1, m["size"], m["size"], spec.image_shape[-1]))
-    return artifact.variables(
-        jax.eval_shape(lambda: model.init(jax.random.key(0), blank, train=True))
-    )

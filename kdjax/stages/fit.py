@@ -22,27 +22,29 @@ def fit(
     c: config.Training,
     *,
     variables: Variables,
-    objective: train.Objective,
+    objective: train.Objective | train.Sweep,
     tx: optax.GradientTransformation,
     dataset: Dataset,
     views: Views,
     resident: Mapping[str, PyTree] | None = None,
-    join_resident: Callable[[Dataset], Mapping[str, np.ndarray]] = lambda dataset: {},
-    join_stream: Join = lambda ids, epochs: {},
+    join: Join | None = None,
+    partner_rows: Callable[..., np.ndarray] | None = None,
 ) -> train.TrainState:
     """Trains to `c.steps`, from the newest checkpoint if there is one.
+
+    The state of a sweep holds all its students, see `kdjax.train.student`.
 
     Args:
       context: of the stage.
       c: its config.
       variables: to begin with.
-      objective: see `kdjax.train.weigh`.
+      objective: see `kdjax.train.weigh`; or a sweep of several.
       tx: the optax chain.
       dataset: that is read; every epoch sees each example once.
       views: what is done to a batch on the device, before the step.
       resident: more trees that live on the device, such as a live teacher's variables.
-      join_resident: arrays that stand beside the dataset's on the device.
-      join_stream: the same for a batch that is streamed.
+      join: more arrays that come with each batch, `(rows, epochs) -> arrays`.
+      partner_rows: the examples that those of a batch are mixed with, see `data.join_partners`.
 
     Raises:
       BadInput: a count is not positive, or the batch cannot be shared evenly.
@@ -56,17 +58,25 @@ def fit(
     train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=f"{path}.batch")
     dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)
 
-    step = train.make_train_step(
-        objective, tx, ema=c.ema, accumulate=c.accumulate, axis_name=parallel.axis_name
-    )
+    def make_step(objective: train.Objective) -> train.TrainStep:
+        return train.make_train_step(
+            objective, tx, ema=c.ema, accumulate=c.accumulate, axis_name=parallel.axis_name
+        )
+
+    ema = c.ema is not None
+    if isinstance(objective, train.Sweep):
+        step = train.make_sweep_step(objective, make_step)
+        state = train.start_sweep(variables, tx, students=objective.students, ema=ema)
+    else:
+        step = make_step(objective)
+        state = train.TrainState.start(variables, tx, ema=ema)
     run_steps = parallel.compile(
         train.make_run_steps(
             lambda resident, feed, key: views(data.take(resident, feed), resident, key), step
         )
     )
     checkpoints = train.Checkpoints(context.folder / "checkpoints")
-    state = parallel.replicate(train.TrainState.start(variables, tx, ema=c.ema is not None))
-    state = checkpoints.latest(state)
+    state = checkpoints.latest(parallel.replicate(state))
     start = int(state.step)
 
     where = {
@@ -77,12 +87,19 @@ def fit(
         "stop": c.steps,
         "dispatch_steps": dispatch_steps,
     }
-    lives = dict(resident or {})
-    if context.splits.is_resident(dataset):
-        lives |= {**data.resident_arrays(dataset), **join_resident(dataset)}
-        feeds = data.resident_feeds(len(dataset), **where)
+    lives, is_resident = dict(resident or {}), context.splits.is_resident(dataset)
+    joins = [] if join is None else [join]
+    if partner_rows is not None:
+        joins.append(data.join_partners(dataset, partner_rows, resident=is_resident))
+
+    def joined(rows: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: x for join in joins for name, x in join(rows, epochs).items()}
+
+    if is_resident:
+        lives |= data.resident_arrays(dataset)
+        feeds = data.resident_feeds(len(dataset), join=joined, **where)
     else:
-        feeds = data.stream_feeds(dataset, join=join_stream, **where)
+        feeds = data.stream_feeds(dataset, join=joined, **where)
 
     recorder = train.Recorder(
         context.folder,

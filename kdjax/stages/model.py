@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jaxtyping import Array, Float, UInt8
 
 from kdjax import config, models, parse, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.stages import build
-from kdjax.stages.artifact import Artifact
+from kdjax.stages.artifact import Artifact, save_variables
 from kdjax.types import BadInput, PyTree, Variables
 
 
@@ -54,6 +55,11 @@ class Spec:
         Raises:
           BadInput: it left none; the line names `field`, which asked for it.
         """
+        if "sweep" in artifact.manifest:
+            raise BadInput(
+                f"{field}: {artifact.manifest['stage']} is a sweep of several students; give the "
+                "values of the one that is wanted to a stage of its own"
+            )
         if "model" not in artifact.manifest:
             raise BadInput(f"{field}: {artifact.manifest['stage']} is not a classifier")
         return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
@@ -121,8 +127,66 @@ def load(artifact: Artifact, *, field: str) -> tuple[Spec, Variables]:
     return spec, artifact.variables(spec.abstract())
 
 
-def encoder_variables(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    """The encoder's part of each collection."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """An encoder and the projector that it was trained with, as data in its manifest.
+
+    Attributes:
+      encoder: the architecture.
+      projector: widths of the layers on top of it, empty where there are none.
+      image_shape: of a raw image.
+      size: side of the view that the encoder sees.
+    """
+
+    encoder: config.Encoder
+    projector: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    size: int
+
+    def module(self, compute: Compute = Compute()) -> models.Contrastive:
+        """The linen module."""
+        projector = models.Projector(self.projector, compute=compute)
+        return models.Contrastive(build.encoder(self.encoder, compute), projector)
+
+    def init(self, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        return jax.jit(lambda key: self.module().init(key, self._blank(), train=True))(key)
+
+    def abstract(self) -> PyTree:
+        """Shapes and dtypes of the variables."""
+        return jax.eval_shape(
+            lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
+        )
+
+    def _blank(self) -> Float[Array, "1 size size channel"]:
+        return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
+
+    def leave(self, folder: epath.Path, variables: Variables) -> dict[str, Any]:
+        """Keeps it, for the manifest."""
+        return {
+            "variables": save_variables(folder, variables),
+            "encoder_model": parse.plain(self),
+        }
+
+
+def load_encoder(artifact: Artifact, *, field: str) -> tuple[EncoderSpec, dict[str, PyTree]]:
+    """The encoder of any stage that left one, and its variables without those of what sits on it.
+
+    Raises:
+      BadInput: it left none; the line names `field`, which asked for it.
+    """
+    plain = artifact.manifest.get("encoder_model")
+    if plain is not None:
+        found = parse.parse(EncoderSpec, plain, f"{artifact.folder}: encoder_model")
+        return found, _encoder_part(artifact.variables(found.abstract()))
+    spec, variables = load(artifact, field=field)
+    found = EncoderSpec(
+        encoder=spec.encoder, projector=(), image_shape=spec.image_shape, size=spec.size
+    )
+    return found, _encoder_part(variables)
+
+
+def _encoder_part(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:
     return {name: tree["encoder"] for name, tree in variables.items() if "encoder" in tree}
 
 

@@ -3,17 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import config, keys, models, parse, train, views
+from kdjax import config, keys, models, train, views
 from kdjax.losses import nt_xent
-from kdjax.models import Compute
 from kdjax.stages import build
-from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
+from kdjax.stages.model import EncoderSpec
 
 
 def objective(
@@ -58,31 +56,19 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     dataset = context.splits.train.hide_labels(np.arange(0))
     axis_name = context.parallel.axis_name
 
-    def contrastive(compute: Compute) -> models.Contrastive:
-        projector = models.Projector(c.projector, compute=compute)
-        return models.Contrastive(build.encoder(c.encoder, compute), projector)
-
-    recipe = build.recipe(c.views, context.run.data, size=context.splits.size)
     size = c.views.size or context.splits.size
-    blank = jnp.zeros((1, size, size, dataset.image_shape[-1]))
-    variables = jax.jit(lambda key: contrastive(Compute()).init(key, blank, train=True))(
-        model_key(context)
+    spec = EncoderSpec(
+        encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
     )
     state = fit(
         context,
         c,
-        variables=variables,
+        variables=spec.init(model_key(context)),
         objective=objective(
-            contrastive(build.compute(c, axis_name)), temperature=c.temperature, axis_name=axis_name
+            spec.module(build.compute(c, axis_name)), temperature=c.temperature, axis_name=axis_name
         ),
         tx=build.optimizer(c, None, path=f"config.stages.{context.name}"),
         dataset=dataset,
-        views=two_views(recipe, context.name),
+        views=two_views(build.recipe(c.views, context.run.data, size=size), context.name),
     )
-    kept = state.variables
-    return {
-        "variables": save_variables(context.folder, kept),
-        "encoder": parse.plain(c.encoder),
-        "projector": list(c.projector),
-        "size": size,
-    }
+    return spec.leave(context.folder, state.variables)

@@ -1,5 +1,32 @@
-"""The teacher's signals on disk, keyed by (id, view)."""
+"""What a teacher says of every view of every example: kept once, bound to what it is of."""
 
-from kdjax.teacher.cache import TeacherCache, write
+from kdjax.teacher.cache import TeacherCache
+from kdjax.teacher.signals import (
+    Apart,
+    Embedding,
+    Logits,
+    Positions,
+    Signal,
+    TopK,
+    Vector,
+    check,
+    describe,
+)
+from kdjax.teacher.storage import Folder, Part
+from kdjax.teacher.writer import write
 
-__all__ = ["TeacherCache", "write"]
+__all__ = [
+    "Apart",
+    "Embedding",
+    "Folder",
+    "Logits",
+    "Part",
+    "Positions",
+    "Signal",
+    "TeacherCache",
+    "TopK",
+    "Vector",
+    "check",
+    "describe",
+    "write",
+]

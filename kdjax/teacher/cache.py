@@ -1,138 +1,78 @@
-"""The teacher's logits of every (id, view): written once, read by any number of students.
+"""An open cache: what a teacher said of every (id, view), for any number of students."""
 
-    FOLDER/manifest.json      what the logits are bound to, and a checksum of every file
-    FOLDER/ids/               uint32 [examples], ascending
-    FOLDER/logits/            [views, examples, classes], zarr3
-
-Nothing of a view is stored: its key is a function of (seed, stream, view, id), see `kdjax.keys`.
-"""
-
-import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+import collections
+import os
+import threading
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 from etils import epath
-from jaxtyping import Float, Int, UInt32
+from jaxtyping import Int, UInt32
 
-from kdjax.types import BadInput
+from kdjax.teacher import layout, storage
 
-FORMAT = 1
-"""Raised when older files are to be refused."""
-
-_MANIFEST = "manifest.json"
-_CHUNK_EXAMPLES = 4096
+_SLABS = 3
+"""Views in memory at once: one in use, one that ends as it begins, and the next."""
 
 
-def write(
-    folder: epath.PathLike,
-    *,
-    ids: UInt32[np.ndarray, " n"],
-    views: int,
-    classes: int,
-    dtype: str,
-    logits_of: Callable[[Int[np.ndarray, " b"], int], Float[np.ndarray, "b classes"]],
-    batch: int,
-    binding: Mapping[str, Any],
-) -> None:
-    """Asks the teacher for every view of every example and writes its logits.
-
-    Args:
-      folder: emptied first; the manifest is written last, so that a folder that has one is whole.
-      ids: of the examples, unique.
-      views: of each example.
-      classes: of the teacher.
-      dtype: stored, `float16` or `float32`.
-      logits_of: `(rows of ids, view) -> logits`; the last call may have fewer rows.
-      batch: rows of a call.
-      binding: plain data that says what the logits are of; a reader must expect the same.
-
-    Raises:
-      ValueError: a logit is not finite in the stored dtype; the line has the id and the view.
-    """
-    folder = epath.Path(folder)
-    if folder.exists():
-        folder.rmtree()
-    order = np.argsort(ids, kind="stable")
-    shape = (views, len(ids), classes)
-    chunk = (1, min(len(ids), _CHUNK_EXAMPLES), classes)
-    logits = _array(folder / "logits", dtype, shape, chunk)
-    slab = np.empty(shape[1:], dtype)
-    for view in range(views):
-        for start in range(0, len(ids), batch):
-            rows = order[start : start + batch]
-            with np.errstate(over="ignore"):  # said below, by id
-                slab[start : start + len(rows)] = logits_of(rows, view)
-        if not np.isfinite(slab).all():
-            row = int(np.argmin(np.isfinite(slab).all(axis=-1)))
-            raise ValueError(
-                f"the teacher's logits of id {ids[order[row]]}, view {view} are not finite in "
-                f"{dtype}; store them as float32, or look at the teacher"
-            )
-        logits[view] = slab
-    _array(folder / "ids", "uint32", (len(ids),), (len(ids),))[...] = ids[order]
-    manifest = {"format": FORMAT, **binding, "checksums": _checksums(folder)}
-    beside = folder / (_MANIFEST + ".tmp")
-    beside.write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    beside.replace(folder / _MANIFEST)
-
-
-@dataclasses.dataclass(frozen=True)
 class TeacherCache:
-    """An open cache, whole in memory, read-only.
+    """A finished cache, read-only, one view's slab at a time.
 
     Attributes:
-      ids: ascending and unique.
-      logits: as stored.
+      ids: of the examples, ascending and unique, uint32.
+      views: how many of each.
+      parts: dtype and shape of what is kept of one of them, by name.
     """
 
-    ids: UInt32[np.ndarray, " n"]
-    logits: Float[np.ndarray, "views n classes"]
+    def __init__(self, files: storage.Folder, names: Collection[str]):
+        self._files = files
+        self._arrays = {name: files.open(name) for name in names}
+        self.ids: np.ndarray = files.open("ids").read().result()
+        self.parts = {
+            name: storage.Part(array.dtype.name, tuple(array.shape[2:]))
+            for name, array in self._arrays.items()
+        }
+        self.views = int(next(iter(self._arrays.values())).shape[0])
+        self._slabs: collections.OrderedDict[int, dict[str, ts.Future]] = collections.OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, folder: epath.PathLike, *, expected: Mapping[str, Any]) -> "TeacherCache":
-        """Reads a cache that is bound to exactly what is `expected`.
+    def open(
+        cls,
+        folder: epath.PathLike,
+        *,
+        expected: Mapping[str, Any],
+        accept: Collection[str] = (),
+    ) -> "TeacherCache":
+        """Opens a cache that is bound to exactly what is `expected`, every byte of which is there.
+
+        Args:
+          folder: local or `gs://`.
+          expected: the binding, derived from the teacher and the data at hand.
+          accept: top-level fields of the manifest that may differ, such as `jax`.
 
         Raises:
           BadInput: there is none, a field of its manifest differs, or a file does. The line has the
             field, what was found, what was expected and the mend.
         """
-        folder = epath.Path(folder)
-        mend = f"delete {folder} and run the cache stage again"
-        if not (folder / _MANIFEST).exists():
-            raise BadInput(f"teacher cache {folder}: no {_MANIFEST}; {mend}")
-        try:
-            manifest = dict(json.loads((folder / _MANIFEST).read_text()))
-            checksums = dict(manifest.pop("checksums", {}))
-        except (ValueError, TypeError):
-            raise BadInput(f"teacher cache {folder}: {_MANIFEST} cannot be read; {mend}") from None
-        expected = json.loads(json.dumps({"format": FORMAT, **expected}))  # as it was written
-        for field in sorted(manifest.keys() | expected.keys()):
-            found, wanted = manifest.get(field), expected.get(field)
-            if found != wanted:
-                raise BadInput(
-                    f"teacher cache {folder}: {field} is {found!r}, expected {wanted!r}; {mend}"
-                )
-        present = _checksums(folder)
-        for file in sorted(checksums.keys() | present.keys()):
-            if checksums.get(file) != present.get(file):
-                fault = "missing" if file not in present else "not what was written"
-                raise BadInput(f"teacher cache {folder}: {file} is {fault}; {mend}")
-        return cls(ids=_open(folder / "ids"), logits=_open(folder / "logits"))
+        files = storage.Folder(os.fspath(folder))
+        manifest = layout.read_manifest(files)
+        layout.check_binding(files, manifest, expected, accept=accept)
+        layout.check_files(files, manifest)
+        return cls(files, sorted({name.split("/")[0] for name in manifest["checksums"]} - {"ids"}))
 
     @property
-    def views(self) -> int:
-        """How many views of each example."""
-        return len(self.logits)
+    def bytes(self) -> int:
+        """Of all views in memory."""
+        return self.views * len(self.ids) * sum(part.bytes for part in self.parts.values())
 
     def rows(self, ids: UInt32[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
         """Where these ids stand.
 
         Raises:
-          KeyError: an id has no logits here.
+          KeyError: an id has no signal here.
         """
         rows = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         missing = ids[self.ids[rows] != ids]
@@ -140,47 +80,57 @@ class TeacherCache:
             raise KeyError(f"{missing.size} ids are not in the teacher cache, {missing[0]} first")
         return rows
 
+    def slab(self, view: int) -> dict[str, np.ndarray]:
+        """All examples of one view, [examples, ...] each; the next view is read meanwhile.
+
+        Raises:
+          BadInput: a chunk is missing, or not what was written.
+        """
+        with self._lock:
+            for wanted in (view, (view + 1) % self.views):
+                if wanted not in self._slabs:
+                    self._slabs[wanted] = {
+                        name: array[wanted].read() for name, array in self._arrays.items()
+                    }
+            self._slabs.move_to_end(view)
+            self._slabs.move_to_end((view + 1) % self.views)
+            while len(self._slabs) > _SLABS:
+                self._slabs.popitem(last=False)
+            futures = self._slabs[view]
+        return {name: self._result(future, name, view) for name, future in futures.items()}
+
     def read(
         self, ids: UInt32[np.ndarray, " b"], views: UInt32[np.ndarray, " b"]
-    ) -> Float[np.ndarray, "b classes"]:
-        """The logits of view `views[i]` of the example `ids[i]`."""
-        return self.logits[views, self.rows(ids)]
+    ) -> dict[str, np.ndarray]:
+        """What the teacher said of view `views[i]` of the example `ids[i]`, [b, ...] each.
 
+        Safe to call from several threads. Cheap where the views of a batch are one or two, and
+        those of the batches that follow are the same or the next.
+        """
+        rows = self.rows(ids)
+        found = {
+            name: np.empty((len(ids), *part.shape), part.dtype) for name, part in self.parts.items()
+        }
+        for view in np.unique(views):
+            here = views == view
+            for name, values in self.slab(int(view)).items():
+                found[name][here] = values[rows[here]]
+        return found
 
-def _array(folder: epath.Path, dtype: str, shape, chunk) -> ts.TensorStore:
-    return ts.open(
-        {
-            "driver": "zarr3",
-            "kvstore": _kvstore(folder),
-            "metadata": {
-                "shape": list(shape),
-                "data_type": dtype,
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-            },
-        },
-        create=True,
-        delete_existing=True,
-    ).result()
+    def resident(self, ids: UInt32[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+        """All views of these examples, [views, n, ...] each, to be held on the device."""
+        rows = self.rows(ids)
+        found = {}
+        for name, array in self._arrays.items():
+            values = self._result(array.read(), name, None)
+            in_order = len(rows) == len(self.ids) and bool((rows == np.arange(len(rows))).all())
+            found[name] = values if in_order else values[:, rows]
+        return found
 
-
-def _open(folder: epath.Path) -> np.ndarray:
-    return ts.open({"driver": "zarr3", "kvstore": _kvstore(folder)}).result().read().result()
-
-
-def _kvstore(folder: epath.Path) -> str:
-    path = str(folder)
-    return path if "://" in path else f"file://{folder.absolute()}/"
-
-
-def _checksums(folder: epath.Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, by its path in the folder."""
-    found = {}
-    pending = [folder]
-    while pending:
-        for path in pending.pop().iterdir():
-            if path.is_dir():
-                pending.append(path)
-            elif path.parent != folder:
-                name = str(path.relative_to(folder))
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+    def _result(self, future: ts.Future, name: str, view: int | None) -> np.ndarray:
+        try:
+            return future.result()
+        except ValueError as error:
+            where = name if view is None else f"view {view} of {name}"
+            reason = str(error).splitlines()[0]
+            raise layout.refuse(self._files, f"{where} cannot be read ({reason})") from None

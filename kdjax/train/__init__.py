@@ -6,7 +6,8 @@ from kdjax.train.objective import Objective, Outputs, Term, weigh
 from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
 from kdjax.train.recorder import Diverged, Recorder
 from kdjax.train.state import TrainState
-from kdjax.train.step import make_run_steps, make_train_step
+from kdjax.train.step import TrainStep, make_run_steps, make_train_step
+from kdjax.train.sweep import Sweep, make_sweep_step, start_sweep, student
 
 __all__ = [
     "Checkpoints",
@@ -15,15 +16,20 @@ __all__ = [
     "Outputs",
     "Parallel",
     "Recorder",
+    "Sweep",
     "Term",
     "TrainState",
+    "TrainStep",
     "check_batch",
     "choose",
     "load_tree",
     "make_run_steps",
+    "make_sweep_step",
     "make_train_step",
     "rows_of_process",
     "save_tree",
+    "start_sweep",
+    "student",
     "train",
     "weigh",
 ]

@@ -14,8 +14,11 @@ from kdjax.types import Batch, PyTree
 Outputs: TypeAlias = Mapping[str, Array]
 """Named outputs of the forward pass: `logits`, `features`, `za`, `zb`, [batch, ...] each."""
 
-Losses: TypeAlias = Float[Array, " batch"] | tuple[Float[Array, " batch"], Bool[Array, " batch"]]
-"""Per-example losses, alone or with the rows that they concern."""
+Weights: TypeAlias = Bool[Array, " batch"] | Float[Array, " batch"]
+"""Which rows a loss concerns, or how much."""
+
+Losses: TypeAlias = Float[Array, " batch"] | tuple[Float[Array, " batch"], Weights]
+"""Per-example losses, alone or with the weights of the rows."""
 
 Term: TypeAlias = Callable[[Outputs, Batch], Losses | Float[Array, ""]]
 """Gives per-example losses, or the scalar of a loss that has no per-example value."""
@@ -43,8 +46,9 @@ def weigh(
     Args:
       forward: the forward pass.
       terms: `{"kd": (0.9, term)}`; a weight may be a schedule over the step. A term that concerns
-        some rows only (those with a label, say) returns `(losses, rows)`: its mean is over the
-        chosen rows of the whole batch, on all devices, and zero where none is chosen.
+        some rows only (those with a label, say), or some more than others, returns `(losses, rows)`:
+        its mean is that of the chosen rows of the whole batch, or weighted, on all devices, and zero
+        where none is chosen.
       axis_name: mapped axis of the batch, None where the batch is already global.
     """
 
@@ -52,11 +56,12 @@ def weigh(
         if not isinstance(losses, tuple):
             return losses.mean()
         losses, rows = losses
-        chosen = rows.sum(dtype=jnp.float32)
+        rows = rows.astype(jnp.float32)
+        chosen = rows.sum()
         if axis_name is not None:
             # The step averages over devices: each must divide by its share of the global count.
             chosen = lax.pmean(chosen, axis_name)
-        return jnp.where(rows, losses, 0.0).sum() / jnp.maximum(chosen, 1e-6)
+        return jnp.where(rows > 0, rows * losses, 0.0).sum() / jnp.maximum(chosen, 1e-6)
 
     def objective(params, state, batch, key):
         outputs, model_state = forward(params, state, batch, key)

@@ -4,7 +4,7 @@ Only this module knows. The other parts build their models and losses with `Para
 call what `compile` returns; all three give the same numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,8 @@ class Parallel(NamedTuple):
       compile: `run_steps -> compiled`, see `make_run_steps`; the state is donated.
       feed: host arrays [steps, rows of this process, ...] -> what the compiled function takes.
       replicate: a tree that every device holds whole.
+      spread: `(f, tree) -> (rows -> f(tree, rows))`, compiled, for an `f` that treats each row of its
+        arrays by itself: the devices of this process share the rows evenly.
     """
 
     axis_name: str | None
@@ -33,6 +35,7 @@ class Parallel(NamedTuple):
     compile: Callable[[Callable[..., Any]], Callable[..., Any]]
     feed: Callable[[PyTree], PyTree]
     replicate: Callable[[PyTree], PyTree]
+    spread: Callable[[Callable[..., PyTree], PyTree], Callable[[PyTree], PyTree]]
 
 
 def single() -> Parallel:
@@ -44,6 +47,7 @@ def single() -> Parallel:
         compile=lambda run_steps: jax.jit(run_steps, donate_argnums=0),
         feed=lambda tree: jax.device_put(tree, device),
         replicate=lambda tree: jax.device_put(tree, device),
+        spread=lambda f, tree: _spread(f, tree, [device]),
     )
 
 
@@ -88,6 +92,7 @@ def mapped() -> Parallel:
         compile=compile,
         feed=lambda tree: jax.tree.map(split, tree),
         replicate=lambda tree: _replicate(tree, replicated),
+        spread=lambda f, tree: _spread(f, tree, jax.local_devices()),
     )
 
 
@@ -113,6 +118,7 @@ def meshed() -> Parallel:
             lambda x: jax.make_array_from_process_local_data(rows, x), tree
         ),
         replicate=lambda tree: _replicate(tree, replicated),
+        spread=lambda f, tree: _spread(f, tree, jax.local_devices()),
     )
 
 
@@ -140,6 +146,17 @@ def _replicate(tree: PyTree, sharding: NamedSharding) -> PyTree:
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
     return jax.tree.map(put, tree)
+
+
+def _spread(f: Callable[..., PyTree], tree: PyTree, devices: Sequence[Any]):
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    replicated, rows = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec(AXIS)),
+    )
+    compiled = jax.jit(f, in_shardings=(replicated, rows), out_shardings=rows)
+    tree = jax.device_put(tree, replicated)
+    return lambda rows: compiled(tree, rows)
 
 
 def choose(name: str) -> Parallel:

@@ -1,7 +1,8 @@
-"""Views: pure augmentations of one image, and recipes of them."""
+"""Views: pure augmentations of one image, recipes of them, and mixtures of two."""
 
 from kdjax.views.color import blur, grayscale, jitter
 from kdjax.views.geometry import crop_resize, cutout, flip, resize, shift
+from kdjax.views.mixing import batch_mixed, cutmix, mixup
 from kdjax.views.recipes import (
     RECIPES_VERSION,
     batch_views,
@@ -13,15 +14,18 @@ from kdjax.views.recipes import (
 
 __all__ = [
     "RECIPES_VERSION",
+    "batch_mixed",
     "batch_views",
     "blur",
     "crop_flip",
     "crop_resize",
+    "cutmix",
     "cutout",
     "eval_view",
     "flip",
     "grayscale",
     "jitter",
+    "mixup",
     "normalize",
     "resize",
     "shift",

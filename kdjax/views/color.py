@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from kdjax.types import BadInput
 from kdjax.views import fixed
-from kdjax.views.geometry import Image, check_probability
+from kdjax.views.geometry import Image, check_pixels_at, check_probability, scaled
 
 # ITU-R BT.601 (0.299, 0.587, 0.114) in 12 bits: whole numbers, so that the sum is exact.
 _LUMA = (1225.0, 2404.0, 467.0)
@@ -203,6 +203,7 @@ def blur(
     kernel_size: int,
     sigma: tuple[float, float] = (0.1, 2.0),
     probability: float = 0.5,
+    pixels_at: int | None = None,
 ) -> Image:
     """Gaussian blur with this probability, each channel by itself, the border pixels repeated.
 
@@ -215,27 +216,33 @@ def blur(
       kernel_size: odd number of taps, in pixels.
       sigma: range of the uniform standard deviation, in pixels.
       probability: of blurring at all.
+      pixels_at: side of the image that `kernel_size` and `sigma` are given for, `None` for this one.
+        Both are scaled, the kernel to an odd number of taps again.
 
     Raises:
-      BadInput: `kernel_size` is not odd or above 223, `sigma` is not `0 < low <= high`, or
-        `probability` is outside [0, 1].
+      BadInput: `kernel_size` is not odd or, once scaled, above 223, `sigma` is not
+        `0 < low <= high`, `probability` is outside [0, 1] or `pixels_at` is not positive.
 
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A.
     """
-    if kernel_size % 2 != 1 or not 1 <= kernel_size <= 223:
-        raise BadInput(f"kernel_size: {kernel_size} is not an odd number from 1 to 223")
+    check_probability(probability)
+    check_pixels_at(pixels_at)
     if not 0.0 < sigma[0] <= sigma[1]:
         raise BadInput(f"sigma: {sigma} is not 0 < low <= high")
-    check_probability(probability)
-    if kernel_size == 1 or probability == 0.0:
-        return image
     height, width, _ = image.shape
-    radius = kernel_size // 2
+    up, left = (scaled(kernel_size // 2, size=s, pixels_at=pixels_at) for s in (height, width))
+    if kernel_size % 2 != 1 or kernel_size < 1 or max(up, left) > 111:
+        at = "" if pixels_at is None else f" at {height} x {width} pixels for {pixels_at}"
+        raise BadInput(f"kernel_size: {kernel_size} is not an odd number from 1 to 223{at}")
+    if up == left == 0 or probability == 0.0:
+        return image
     unit = jax.random.uniform(key, (2,))
-    spread = fixed.between(unit[0], *sigma)
-    padding = ((radius, radius), (radius, radius), (0, 0))
-    padded = jnp.pad(fixed.levels(image), padding, mode="edge")
-    rows = _gaussian(spread, radius=radius, size=height)
-    columns = _gaussian(spread, radius=radius, size=width)
-    blurred = fixed.pixels(fixed.separable(padded, rows, columns))
+
+    def taps(side, radius):
+        scale = 1.0 if pixels_at is None else side / pixels_at
+        spread = fixed.between(unit[0], sigma[0] * scale, sigma[1] * scale)
+        return _gaussian(spread, radius=radius, size=side)
+
+    padded = jnp.pad(fixed.levels(image), ((up, up), (left, left), (0, 0)), mode="edge")
+    blurred = fixed.pixels(fixed.separable(padded, taps(height, up), taps(width, left)))
     return jnp.where(unit[1] < probability, blurred, image)

@@ -5,7 +5,7 @@ Each is `f(key, image, *, hyper-parameters)` on one float32 image in [0, 1], any
 """
 
 import math
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,29 @@ from kdjax.types import BadInput
 from kdjax.views import fixed
 
 Image: TypeAlias = Float[Array, "height width channel"]
+_Pixels = TypeVar("_Pixels", int, Array)
 
 
 def check_probability(probability: float):
     """Raises BadInput unless `probability` is in [0, 1]."""
     if not 0.0 <= probability <= 1.0:
         raise BadInput(f"probability: {probability} is outside [0, 1]")
+
+
+def check_pixels_at(pixels_at: int | None):
+    """Raises BadInput unless `pixels_at` is `None` or positive."""
+    if pixels_at is not None and pixels_at < 1:
+        raise BadInput(f"pixels_at: {pixels_at} is not a positive number of pixels")
+
+
+def scaled(pixels: _Pixels, *, size: int, pixels_at: int | None) -> _Pixels:
+    """What `pixels` of an axis of `pixels_at` are on one of `size`: whole, halves rounded up.
+
+    `pixels_at=None` stands for `size` itself.
+    """
+    if pixels_at is None:
+        return pixels
+    return (2 * size * pixels + pixels_at) // (2 * pixels_at)
 
 
 def _triangle(
@@ -144,44 +161,81 @@ def flip(key: Key[Array, ""], image: Image, *, probability: float = 0.5) -> Imag
     return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
 
 
-def shift(key: Key[Array, ""], image: Image, *, pixels: int) -> Image:
+def shift(key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: int | None = None) -> Image:
     """Moves the image by up to `pixels` each way, zeros coming in ("pad 4, crop 32").
 
     Both offsets are uniform in `-pixels .. pixels`.
 
+    Args:
+      key: key of this view.
+      image: float32 in [0, 1].
+      pixels: largest shift.
+      pixels_at: side of the image that `pixels` is given for, `None` for this one. Offsets are drawn
+        there, then scaled and rounded, so that the same part of the image shows at any size.
+
     Raises:
-      BadInput: `pixels` is negative.
+      BadInput: `pixels` is negative or `pixels_at` is not positive.
 
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
     """
     if pixels < 0:
         raise BadInput(f"pixels: {pixels} is negative")
+    check_pixels_at(pixels_at)
     if pixels == 0:
         return image
-    top, left = fixed.below(jax.random.uniform(key, (2,)), 2 * pixels + 1)
-    padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
-    return lax.dynamic_slice(padded, (top, left, 0), image.shape)
+    height, width, _ = image.shape
+    up, left = (scaled(pixels, size=side, pixels_at=pixels_at) for side in (height, width))
+    offset = fixed.below(jax.random.uniform(key, (2,)), 2 * pixels + 1) - pixels
+    # Scaled without its sign, as rounding must not favour one direction.
+    distance, sign = jnp.abs(offset), jnp.sign(offset)
+    top = up + sign[0] * scaled(distance[0], size=height, pixels_at=pixels_at)
+    start = left + sign[1] * scaled(distance[1], size=width, pixels_at=pixels_at)
+    padded = jnp.pad(image, ((up, up), (left, left), (0, 0)))
+    return lax.dynamic_slice(padded, (top, start, 0), image.shape)
 
 
-def cutout(key: Key[Array, ""], image: Image, *, length: int, probability: float = 1.0) -> Image:
+def cutout(
+    key: Key[Array, ""],
+    image: Image,
+    *,
+    length: int,
+    probability: float = 1.0,
+    pixels_at: int | None = None,
+) -> Image:
     """Zeroes a square of side `length` around a uniform pixel, clipped at the border.
 
     The square spans `[centre - length // 2, centre - length // 2 + length)`, so an odd `length`
     is kept, where the authors' code rounds it down to even.
 
+    Args:
+      key: key of this view.
+      image: float32 in [0, 1].
+      length: side of the square.
+      probability: of zeroing at all.
+      pixels_at: side of the image that `length` is given for, `None` for this one. The square is
+        drawn there, then its edges are scaled and rounded, so that it hides the same part of the
+        image at any size.
+
     Raises:
-      BadInput: `length` is negative or `probability` is outside [0, 1].
+      BadInput: `length` is negative, `probability` is outside [0, 1] or `pixels_at` is not positive.
 
     Reference: DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552, section 3.2.
     """
     if length < 0:
         raise BadInput(f"length: {length} is negative")
     check_probability(probability)
+    check_pixels_at(pixels_at)
     if length == 0 or probability == 0.0:
         return image
     height, width, _ = image.shape
     unit = jax.random.uniform(key, (3,))
-    row = jnp.arange(height) - fixed.below(unit[0], height) + length // 2
-    column = jnp.arange(width) - fixed.below(unit[1], width) + length // 2
-    inside = ((row >= 0) & (row < length))[:, None] & ((column >= 0) & (column < length))[None, :]
+
+    def hidden(unit, side):
+        start = fixed.below(unit, side if pixels_at is None else pixels_at) - length // 2
+        low = scaled(start, size=side, pixels_at=pixels_at)
+        high = scaled(start + length, size=side, pixels_at=pixels_at)
+        pixel = jnp.arange(side)
+        return (pixel >= low) & (pixel < high)
+
+    inside = hidden(unit[0], height)[:, None] & hidden(unit[1], width)[None, :]
     return jnp.where(inside[..., None] & (unit[2] < probability), 0.0, image)

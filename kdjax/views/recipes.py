@@ -16,8 +16,8 @@ from kdjax import keys
 from kdjax.types import BadInput
 from kdjax.views import color, fixed, geometry
 
-# Raise it whenever a recipe draws other pixels from the same key: it is part of a cache's manifest,
-# and a cache of other pixels must be refused.
+# Raise it whenever a recipe, or what mixes its views, draws other pixels from the same key: it is part
+# of a cache's manifest, and a cache of other pixels must be refused.
 RECIPES_VERSION = 1
 
 RawImage: TypeAlias = UInt8[Array, "height width channel"] | Float[Array, "height width channel"]
@@ -56,6 +56,7 @@ def simclr(
     image: RawImage,
     *,
     size: int,
+    pixels_at: int | None = None,
     crop_scale: tuple[float, float] = (0.08, 1.0),
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     shift: int = 0,
@@ -82,6 +83,8 @@ def simclr(
       key: key of this view.
       image: uint8, or float in [0, 1].
       size: side of the view, in pixels.
+      pixels_at: the size that what is in pixels of the view is given for, `size` by default. At
+        another size it is scaled: the same part of the image shows, shifted, hidden and blurred alike.
       crop_scale: range of the crop's area, as a fraction of the image's.
       crop_ratio: range of the crop's width / height.
       shift: largest shift after the crop, in pixels.
@@ -93,7 +96,7 @@ def simclr(
       jitter: probability of the colour jitter.
       grayscale: probability.
       blur: probability.
-      blur_kernel: odd number of taps. `None`: a tenth of `size`, which below 20 is no blur.
+      blur_kernel: odd number of taps. `None`: a tenth of `pixels_at`, which below 20 is no blur.
       blur_sigma: range of the blur's standard deviation, in pixels.
       cutout: side of the zeroed square, in pixels. It is zero before normalisation.
       mean: subtracted, in [0, 1]: one number or one a channel.
@@ -105,11 +108,12 @@ def simclr(
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A.
     """
     part = jax.random.split(key, 7)
-    kernel_size = 2 * (size // 20) + 1 if blur_kernel is None else blur_kernel
+    tenth = (size if pixels_at is None else pixels_at) // 20
+    kernel_size = 2 * tenth + 1 if blur_kernel is None else blur_kernel
     view = geometry.crop_resize(
         part[0], _unit(image), size=size, scale=crop_scale, ratio=crop_ratio
     )
-    view = geometry.shift(part[1], view, pixels=shift)
+    view = geometry.shift(part[1], view, pixels=shift, pixels_at=pixels_at)
     view = geometry.flip(part[2], view, probability=flip)
     view = color.jitter(
         part[3],
@@ -121,8 +125,15 @@ def simclr(
         probability=jitter,
     )
     view = color.grayscale(part[4], view, probability=grayscale)
-    view = color.blur(part[5], view, kernel_size=kernel_size, sigma=blur_sigma, probability=blur)
-    view = geometry.cutout(part[6], view, length=cutout)
+    view = color.blur(
+        part[5],
+        view,
+        kernel_size=kernel_size,
+        sigma=blur_sigma,
+        probability=blur,
+        pixels_at=pixels_at,
+    )
+    view = geometry.cutout(part[6], view, length=cutout, pixels_at=pixels_at)
     return normalize(view, mean=mean, std=std)
 
 
@@ -131,6 +142,7 @@ def crop_flip(
     image: RawImage,
     *,
     size: int,
+    pixels_at: int | None = None,
     crop_scale: tuple[float, float] | None = None,
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     shift: int = 4,
@@ -145,6 +157,8 @@ def crop_flip(
       key: key of this view.
       image: uint8, or float in [0, 1].
       size: side of the view, in pixels.
+      pixels_at: the size that what is in pixels of the view is given for, `size` by default. At
+        another size it is scaled: the same part of the image shows, shifted and hidden alike.
       crop_scale: range of a random resized crop's area, which then stands in for resizing and
         shifting. `None`: the image is resized where it has another size, then shifted.
       crop_ratio: range of the crop's width / height.
@@ -162,11 +176,13 @@ def crop_flip(
     part = jax.random.split(key, 3)
     view = _unit(image)
     if crop_scale is None:
-        view = geometry.shift(part[0], geometry.resize(view, size=size), pixels=shift)
+        view = geometry.shift(
+            part[0], geometry.resize(view, size=size), pixels=shift, pixels_at=pixels_at
+        )
     else:
         view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
     view = geometry.flip(part[1], view, probability=flip)
-    view = geometry.cutout(part[2], view, length=cutout)
+    view = geometry.cutout(part[2], view, length=cutout, pixels_at=pixels_at)
     return normalize(view, mean=mean, std=std)
 
 

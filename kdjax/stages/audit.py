@@ -1,0 +1,129 @@
+"""A finished cache against its own teachers, asked again."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from kdjax import config, parse, teacher
+from kdjax.stages.artifact import MANIFEST, Artifact
+from kdjax.stages.cache import FOLDER
+from kdjax.stages.context import Splits
+from kdjax.stages.source import Source
+from kdjax.types import BadInput
+
+
+class Audit(NamedTuple):
+    """How far what is stored is from what the teachers say now.
+
+    Attributes:
+      samples: pairs of (id, view) that were asked for again.
+      difference: largest absolute one, of a logit, log-probability or feature.
+      id, view: where it is.
+      largest: absolute value that is stored, to see a difference against.
+      tolerance: of the difference. By default two steps of the stored dtype at the largest value, of
+        which rounding explains a half; for float32 the arithmetic's own 1e-5.
+    """
+
+    samples: int
+    difference: float
+    id: int
+    view: int
+    largest: float
+    tolerance: float
+
+
+def audit(
+    folder: epath.PathLike,
+    *,
+    samples: int,
+    seed: int,
+    data_dir: str | None = None,
+    tolerance: float | None = None,
+) -> Audit:
+    """Opens a cache as a student would, and asks its teachers for random entries again.
+
+    Args:
+      folder: of the cache stage, or the cache in it.
+      samples: how many entries, at most all.
+      seed: of their choice.
+      data_dir: where TFDS datasets are prepared.
+      tolerance: of the largest difference, None for what rounding explains.
+
+    Raises:
+      BadInput: it is no cache of this work directory, or it is refused.
+    """
+    folder = epath.Path(folder)
+    if samples < 1:
+        raise BadInput(f"--samples: {samples} is not positive")
+    stage = folder if (folder / FOLDER).exists() else folder.parent
+    try:
+        manifest = json.loads((stage / MANIFEST).read_text())
+        run = parse.parse(config.Run, manifest["run"], f"{stage / MANIFEST}: run")
+        name, run_seed, upstream = (manifest[field] for field in ("stage", "seed", "upstream"))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{folder}: not a finished cache stage of a work directory; name "
+            "WORKDIR/stages/NAME-seedN-FINGERPRINT"
+        ) from None
+    data = run.data if data_dir is None else dataclasses.replace(run.data, data_dir=data_dir)
+    dataset = Splits(data).train
+    inputs = _inputs(stage, run, run_seed, upstream)
+    source = Source.of(run, name, seed=run_seed, inputs=inputs, dataset=dataset)
+    opened = teacher.TeacherCache.open(
+        stage / FOLDER, expected=source.binding(), accept=("backend", "jax")
+    )
+    total = len(dataset) * source.c.views
+    chosen = np.random.default_rng(seed).choice(total, min(samples, total), replace=False)
+    rows, numbers = chosen % len(dataset), (chosen // len(dataset)).astype(np.uint32)
+
+    @jax.jit
+    def again(variables, key, batch, stored):
+        return source.signal.difference(stored, source.say(variables, batch, key))
+
+    batch = min(source.c.batch, len(chosen))
+    key = jax.random.key(run_seed)
+    differences, largest = np.empty(len(chosen), np.float32), 0.0
+    for first in range(0, len(chosen), batch):
+        here = slice(first, first + batch)
+        padding = (0, batch - len(rows[here]))
+        row, number = (np.pad(x[here], padding, mode="edge") for x in (rows, numbers))
+        stored = opened.read(dataset.ids[row], number)
+        found = again(source.variables, key, source.read(row, number), stored)
+        differences[here] = np.asarray(found)[: len(rows[here])]
+        largest = max(largest, *(_largest(values) for values in stored.values()))
+    worst = int(np.argmax(np.nan_to_num(differences, nan=np.inf)))
+    if tolerance is None:
+        step = float(np.finfo(source.c.dtype).eps)
+        tolerance = 2.0 * max(step, 1e-5) * largest
+    return Audit(
+        samples=len(chosen),
+        difference=float(differences[worst]),
+        id=int(dataset.ids[rows[worst]]),
+        view=int(numbers[worst]),
+        largest=largest,
+        tolerance=tolerance,
+    )
+
+
+def _largest(values: np.ndarray) -> float:
+    if not np.issubdtype(values.dtype, np.floating):
+        return 0.0
+    return float(np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max())
+
+
+def _inputs(
+    stage: epath.Path, run: config.Run, seed: int, upstream: Mapping[str, Any]
+) -> dict[str, Artifact]:
+    """The artifacts of the teachers, which stand beside that of the cache."""
+    found = {}
+    for name, fingerprint in upstream.items():
+        folder = stage.parent / f"{name}-seed{seed}-{fingerprint[:8]}"
+        if not (folder / MANIFEST).exists():
+            raise BadInput(f"{stage}: its teacher {folder} is gone; it cannot be asked again")
+        found[name] = Artifact.open(folder, run.stages[name])
+    return found

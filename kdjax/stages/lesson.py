@@ -1,0 +1,110 @@
+"""What a student is taught with: the views of a cache, and what its teachers say of them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Key
+
+from kdjax import config, teacher
+from kdjax.data.feed import Join
+from kdjax.stages.cache import FOLDER
+from kdjax.stages.context import Context
+from kdjax.stages.source import See, Source
+from kdjax.types import BadInput, Batch, PyTree
+
+
+class Lesson(NamedTuple):
+    """How a stage learns from a cache; most of it is what `fit` wants.
+
+    Attributes:
+      source: what the cache is made of.
+      size: side of the view that the student sees.
+      views: see `fit`: `image`, `label`, the parts of the signal, and where views are mixed,
+        `weight` and `partner_label`.
+      resident: trees on the device.
+      join: arrays that come with each batch, None for none.
+    """
+
+    source: Source
+    size: int
+    views: Callable[[Batch, PyTree, Key[Array, ""]], Batch]
+    resident: Mapping[str, PyTree]
+    join: Join | None
+
+
+def lesson(context: Context, c: config.FromCache) -> Lesson:
+    """Opens the cache, or takes its teachers where they are to be asked live.
+
+    Raises:
+      BadInput: there is no such cache, or it is not of these teachers, views and examples.
+    """
+    path = f"config.stages.{context.name}"
+    cached = context.run.stages[c.cache]
+    if not isinstance(cached, config.Cache):
+        raise BadInput(f"{path}.cache: {c.cache} is not a stage of kind cache")
+    dataset = context.splits.train
+    source = Source.of(
+        context.run, c.cache, seed=context.seed, inputs=context.inputs, dataset=dataset
+    )
+    size = c.size or source.size
+    if c.live:
+        resident, join = {"teachers": source.variables}, None
+    else:
+        # The binding is derived from the teachers and the data at hand, never from the cache.
+        opened = teacher.TeacherCache.open(
+            context.inputs[c.cache].folder / FOLDER, expected=source.binding(), accept=c.accept
+        )
+        budget = context.run.data.resident_bytes
+        if context.splits.is_resident(dataset) and opened.bytes <= budget:
+            resident, join = {"signal": opened.resident(dataset.ids)}, None
+        else:
+            resident, join = {}, _reader(opened, dataset.ids, cached.views)
+    views = taught_views(
+        source.view(size),
+        source.signal.parts(),
+        count=cached.views,
+        ask=source.ask if c.live else None,
+    )
+    return Lesson(source, size, views, resident, join)
+
+
+def taught_views(
+    see: See,
+    parts: Iterable[str],
+    *,
+    count: int,
+    ask: Callable[..., Mapping[str, Array]] | None = None,
+):
+    """View `epoch % count` of each example, with what its teachers say of it.
+
+    That is what the feed brings, or what lives on the device under `resident["signal"]`,
+    [count, examples, ...] each, or what the teachers are asked.
+
+    Args:
+      see: draws the view, see `kdjax.stages.source.see`.
+      parts: names of the arrays of the signal.
+      count: views of each example.
+      ask: `(resident["teachers"], batch, key) -> parts`, to ask in the step.
+    """
+    names = tuple(parts)
+
+    def draw(batch: Batch, resident: PyTree, key: Key[Array, ""]) -> Batch:
+        batch = {**batch, "view": batch["epoch"] % np.uint32(count)}
+        image, weight = see(batch, key)
+        if ask is not None:
+            signal = ask(resident["teachers"], batch, key)
+        elif "signal" in resident:
+            signal = {name: resident["signal"][name][batch["view"], batch["row"]] for name in names}
+        else:
+            signal = {name: batch[name] for name in names}
+        taught = {"image": image, "label": batch["label"], **signal}
+        if weight is not None:
+            taught |= {"weight": weight, "partner_label": batch["partner_label"]}
+        return taught
+
+    return draw
+
+
+def _reader(opened: teacher.TeacherCache, ids: np.ndarray, views: int) -> Join:
+    return lambda rows, epochs: opened.read(ids[rows], epochs % np.uint32(views))

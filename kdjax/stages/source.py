@@ -1,0 +1,283 @@
+"""What a cache is made of: teachers, views, examples. The same for whoever writes it and reads it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+from kdjax import config, fingerprint, keys, parse, teacher, views
+from kdjax.data import Dataset, Partners
+from kdjax.models import Compute
+from kdjax.stages import build
+from kdjax.stages.artifact import Artifact
+from kdjax.stages.model import load, load_encoder, logits
+from kdjax.types import BadInput, Batch, Variables
+
+_SAMPLES = 32
+"""Examples whose images and whose views are part of what a cache is bound to."""
+
+
+See = Callable[[Batch, Key[Array, ""]], tuple[Array, Array | None]]
+"""`(batch, key of the run) -> (views, own weight of each where it is mixed)`: a batch has `image`,
+`id` and `view`, and with mixing `partner_image` and `partner_id`."""
+
+
+def see(recipe: build.Recipe, stream: str, *, mix: build.Mix | None = None) -> See:
+    """Draws view `batch["view"]` of each example, mixed with that of its partner if asked to.
+
+    Args:
+      recipe: `(key, raw image) -> view`.
+      stream: of the views: the name of the cache.
+      mix: see `kdjax.views.batch_mixed`.
+    """
+
+    def draw(batch: Batch, key: Key[Array, ""]):
+        stream_key, number = keys.stream(key, stream), batch["view"]
+        image = views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
+        if mix is None:
+            return image, None
+        id, raw = batch["partner_id"], batch["partner_image"]
+        partner = views.batch_views(recipe, stream_key, number, id, raw)
+        return views.batch_mixed(mix, stream_key, number, batch["id"], image, partner)
+
+    return draw
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """One model that is asked.
+
+    Attributes:
+      described: as data, for the manifest.
+      size: side of the view that it sees.
+      outputs: how many numbers it says: its classes, or the width of its features.
+      say: `(variables, images) -> outputs`, with frozen statistics.
+      variables: of the model.
+    """
+
+    described: Mapping[str, Any]
+    size: int
+    outputs: int
+    say: Callable[[Variables, Array], Float[Array, "batch outputs"]]
+    variables: Variables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Everything that a cache is made of.
+
+    Attributes:
+      c: the cache's config.
+      name: of its stage, which is the stream of its views.
+      seed: of the run.
+      data: what its views are normalised with.
+      dataset: all training examples.
+      teachers: that are asked, in the order of the config.
+    """
+
+    c: config.Cache
+    name: str
+    seed: int
+    data: config.Data
+    dataset: Dataset
+    teachers: tuple[Teacher, ...]
+
+    @classmethod
+    def of(
+        cls,
+        run: config.Run,
+        name: str,
+        *,
+        seed: int,
+        inputs: Mapping[str, Artifact],
+        dataset: Dataset,
+    ) -> "Source":
+        """What the cache stage `name` of a run is made of, `inputs` being its teachers at least.
+
+        Raises:
+          BadInput: a teacher cannot be asked, or they cannot be asked together.
+        """
+        c, path = run.stages[name], f"config.stages.{name}"
+        assert isinstance(c, config.Cache)
+        if c.views < 1:
+            raise BadInput(f"{path}.views: {c.views} is not positive")
+        if not c.teachers or len(set(c.teachers)) < len(c.teachers):
+            raise BadInput(f"{path}.teacher: name one stage, or several that are not the same")
+        found = tuple(_teacher(c, inputs[t], field=f"{path}.teacher") for t in c.teachers)
+        if len({t.outputs for t in found}) > 1:
+            shown = ", ".join(f"{n} {t.outputs}" for n, t in zip(c.teachers, found, strict=True))
+            raise BadInput(f"{path}.teacher: they say different numbers of things: {shown}")
+        if c.weights is not None:
+            if c.together == "apart":
+                raise BadInput(f"{path}.weights: are of a mean; give a student teacher_weights")
+            weights_of(c, c.weights, f"{path}.weights")
+        if isinstance(c.signal, config.Embedding) and len(found) > 1 and c.together == "mean":
+            raise BadInput(f"{path}.together: embeddings have no mean; keep them apart")
+        source = cls(c=c, name=name, seed=seed, data=run.data, dataset=dataset, teachers=found)
+        try:
+            teacher.check(source.signal)
+        except BadInput as error:
+            raise BadInput(f"{path}.signal.{error}") from None
+        return source
+
+    @property
+    def size(self) -> int:
+        """Side of the view that the recipe's pixels are meant for: the first teacher's."""
+        return self.teachers[0].size
+
+    @functools.cached_property
+    def signal(self) -> teacher.Vector | teacher.Apart:
+        """What is kept."""
+        return build.signal(self.c, outputs=self.teachers[0].outputs)
+
+    @property
+    def variables(self) -> tuple[Variables, ...]:
+        """Of all teachers."""
+        return tuple(t.variables for t in self.teachers)
+
+    @functools.cached_property
+    def _partners(self) -> Partners:
+        return Partners(self.dataset.ids, seed=self.seed, stream=keys.stream_id(self.name))
+
+    @property
+    def partner_rows(self) -> Callable[..., Int[np.ndarray, " b"]] | None:
+        """`(rows, epochs) -> rows` of the examples that these are mixed with, None without mixing."""
+        if self.c.mix is None:
+            return None
+        return lambda rows, epochs: self._partners.rows(rows, epochs % np.uint32(self.c.views))
+
+    def read(
+        self, rows: Int[np.ndarray, " b"], numbers: UInt32[np.ndarray, " b"]
+    ) -> dict[str, np.ndarray]:
+        """Raw images and ids on the host, with their partners': what a view is drawn from."""
+        batch = {
+            "id": self.dataset.ids[rows],
+            "image": self.dataset.read(rows),
+            "view": numbers,
+        }
+        if self.partner_rows is None:
+            return batch
+        partners = self.partner_rows(rows, numbers)
+        return {
+            **batch,
+            "partner_id": self.dataset.ids[partners],
+            "partner_image": self.dataset.read(partners),
+        }
+
+    def view(self, size: int) -> "See":
+        """How a view is drawn for someone who sees it at this size."""
+        return see(
+            build.recipe(self.c.recipe, self.data, size=size, pixels_at=self.size),
+            self.name,
+            mix=build.mix(self.c.mix),
+        )
+
+    def say(
+        self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
+    ) -> Float[Array, "batch ..."]:
+        """What the teachers say of the views: [batch, outputs], or [batch, teachers, outputs].
+
+        The mean of several is the logarithm of the mean of their probabilities.
+        """
+        seen = {size: self.view(size)(batch, key)[0] for size in {t.size for t in self.teachers}}
+        said = [t.say(v, seen[t.size]) for t, v in zip(self.teachers, variables, strict=True)]
+        if len(said) == 1:
+            return said[0]
+        each = jnp.stack(said, axis=1)
+        if self.c.together == "apart":
+            return each
+        weights = weights_of(self.c, self.c.weights, f"config.stages.{self.name}.weights")
+        log_probs = jax.nn.log_softmax(each, axis=-1)
+        return jax.nn.logsumexp(log_probs + jnp.log(weights)[None, :, None], axis=1)
+
+    def ask(
+        self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
+    ) -> dict[str, Array]:
+        """What is kept of what the teachers say, by part of the signal."""
+        return self.signal.encode(self.say(variables, batch, key))
+
+    def binding(self) -> dict[str, Any]:
+        """All of it as plain data: a cache is bound to this, and a reader expects exactly this."""
+        n = len(self.dataset)
+        draws = np.random.Philox(key=[self.seed, keys.stream_id(self.name) << 32]).random_raw(n)
+        rows = np.sort(np.argsort(draws, kind="stable")[:_SAMPLES])
+        numbers = (np.arange(len(rows)) % self.c.views).astype(np.uint32)
+        batch = self.read(rows, numbers)
+        pixels = jax.jit(self.view(self.size))(batch, jax.random.key(self.seed))
+        return {
+            "teachers": [dict(t.described) for t in self.teachers],
+            "together": self.c.together,
+            "weights": parse.plain(self.c.weights),
+            "signal": teacher.describe(self.signal),
+            "recipe": parse.plain(self.c.recipe),
+            "recipes_version": views.RECIPES_VERSION,
+            "mix": parse.plain(self.c.mix),
+            "preprocessing": {
+                "mean": list(self.data.mean),
+                "std": list(self.data.std),
+                "sizes": [t.size for t in self.teachers],
+            },
+            "pixels": fingerprint.of_arrays(pixels),
+            "dataset": {
+                "name": self.dataset.name,
+                "examples": n,
+                "ids": fingerprint.of_arrays({"id": self.dataset.ids}),
+                "samples": fingerprint.of_arrays({"image": batch["image"]}),
+            },
+            "stream": self.name,
+            "seed": self.seed,
+            "views": self.c.views,
+            "backend": jax.default_backend(),
+            "jax": jax.__version__,
+        }
+
+
+def weights_of(
+    c: config.Cache, weights: tuple[float, ...] | None, field: str
+) -> Float[Array, " teachers"]:
+    """The teachers' weights, which add up to one; equal by default.
+
+    Raises:
+      BadInput: there is not one positive weight a teacher.
+    """
+    n = len(c.teachers)
+    if weights is None:
+        weights = (1.0,) * n
+    if len(weights) != n or min(weights) <= 0:
+        raise BadInput(f"{field}: give one positive weight for each of the {n} teachers")
+    total = sum(weights)
+    return jnp.asarray([weight / total for weight in weights], jnp.float32)
+
+
+def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
+    described = {
+        "stage": artifact.manifest["stage"],
+        "variables": artifact.manifest.get("variables"),
+    }
+    if isinstance(c.signal, config.Embedding):
+        spec, variables = load_encoder(artifact, field=field)
+        module = build.encoder(spec.encoder, Compute())
+
+        def features(variables: Variables, images: Array) -> Array:
+            found: Any = module.apply(variables, images, train=False)
+            return found
+
+        size = c.recipe.size or spec.size
+        blank = jax.ShapeDtypeStruct((1, size, size, spec.image_shape[-1]), jnp.float32)
+        outputs = jax.eval_shape(features, variables, blank).shape[-1]
+        described["encoder"] = parse.plain(spec.encoder)
+        return Teacher(described, size, outputs, features, variables)
+    spec, variables = load(artifact, field=field)
+    described["model"] = spec.plain()
+    return Teacher(
+        described,
+        c.recipe.size or spec.size,
+        spec.classes,
+        functools.partial(logits, spec.module()),
+        variables,
+    )
