@@ -24,7 +24,7 @@ _EXAMPLES = 50_000
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    args = parse_arg(arg, epochs=240, seeds=1, live=False, short=False, runlocal=False)
+    args = parse_arg(arg, epochs=240, seeds=1, k=0, live=False, short=False, runlocal=False)
     teacher = dict(name="cifar_resnet", depth=32, multiplier=4)
     student = dict(name="cifar_resnet", depth=8, multiplier=4)
     train, test, examples, batch = "train", "test", _EXAMPLES, 64
@@ -54,6 +54,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         log_every_steps=at(1) if examples == _EXAMPLES else 10,
     )
     views = dict(recipe="crop_flip", shift=4, flip=0.5)
+    signal = dict(name="logits")
+    if args["k"]:
+        signal = dict(name="top_k", k=args["k"], temperatures=[4.0])
 
     c = ConfigDict()
     c.name = "cifar100_kd"
@@ -67,7 +70,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     stages = dict(
         teacher=dict(kind="finetune", encoder=teacher, views=views, **training),
-        cache=dict(kind="cache", teacher="teacher", recipe=views, views=args["epochs"]),
+        cache=dict(
+            kind="cache", teacher="teacher", recipe=views, views=args["epochs"], signal=signal
+        ),
         scratch=dict(kind="finetune", encoder=student, views=views, **training),
         student=dict(
             kind="distill",

@@ -1,5 +1,6 @@
 """Plain values into frozen dataclasses, and every fault named by the path of its field."""
 
+import argparse
 import ast
 import dataclasses
 import difflib
@@ -7,9 +8,17 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from kdjax.types import BadInput
+
+
+class Arguments(argparse.ArgumentParser):
+    """Flags of a small command: bad ones end as other bad input does, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `BadInput`."""
+        raise BadInput(f"{message}; see --help")
 
 
 def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str, Any]:

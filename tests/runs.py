@@ -68,25 +68,26 @@ def simclr() -> Method:
     )
 
 
+def distillation_model(axis_name: str | None) -> models.Classifier:
+    """The student of `distillation`."""
+    return models.Classifier(models.CNN(WIDTHS, compute=Compute(axis_name=axis_name)), 10)
+
+
 @functools.cache
 def distillation() -> Method:
     """KL to cached logits on all rows, cross-entropy on the few with a label."""
-
-    def model(axis_name: str | None) -> models.Classifier:
-        return models.Classifier(models.CNN(WIDTHS, compute=Compute(axis_name=axis_name)), 10)
-
     dataset = data.digits("train")
     dataset = dataset.hide_labels(np.arange(0, len(dataset), 5))
     logits = np.random.default_rng(0).normal(size=(VIEWS, len(dataset), 10), scale=3.0)
     recipe = functools.partial(views.crop_flip, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
     return Method(
-        variables=_init(model(None), seed=2),
+        variables=_init(distillation_model(None), seed=2),
         resident={
             **data.resident_arrays(dataset),
             "signal": {"teacher_logits": logits.astype(np.float16)},
         },
         objective=lambda axis_name: distill.objective(
-            model(axis_name),
+            distillation_model(axis_name),
             signal=teacher.Logits(classes=10),
             temperature=2.0,
             kd_weight=0.9,

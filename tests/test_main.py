@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kdjax import main as command
+from kdjax import teacher
 from kdjax.report import Row
 from kdjax.types import BadInput
 
@@ -228,11 +230,14 @@ def test_cifar100_runlocal(tmp_path, arg):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
-    """Each reads its share of a batch; the first one measures and writes the report."""
+    """Each reads its share of a batch and asks the teacher for its share of the views.
+
+    The first one measures and writes the report.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    args = [f"--config={DIGITS}:runlocal", "--stages=scratch"]
+    args = [f"--config={DIGITS}:runlocal", "--stages=student"]
     processes = [
         subprocess.Popen(
             [
@@ -256,9 +261,15 @@ def test_two_processes_train_one_model(tmp_path):
     assert one.returncode == 0, one.stderr
 
     def losses(workdir):
-        (path,) = workdir.glob("stages/scratch-*/metrics.jsonl")
+        (path,) = workdir.glob("stages/student-*/metrics.jsonl")
         return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
 
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    (row,) = json.loads((tmp_path / "two" / "report.json").read_text())["rows"]
-    assert row["stage"] == "scratch"
+    rows = json.loads((tmp_path / "two" / "report.json").read_text())["rows"]
+    assert [row["stage"] for row in rows] == ["teacher", "student"]
+
+    def stored(workdir):
+        (folder,) = workdir.glob("stages/cache-*")
+        return teacher.Folder(folder / "cache").open("teacher_logits").read().result()
+
+    np.testing.assert_allclose(stored(tmp_path / "two"), stored(tmp_path / "one"), atol=0.02)

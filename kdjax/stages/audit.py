@@ -60,7 +60,7 @@ def audit(
     folder = epath.Path(folder)
     if samples < 1:
         raise BadInput(f"--samples: {samples} is not positive")
-    stage = folder if (folder / FOLDER).exists() else folder.parent
+    stage = folder.parent if folder.name == FOLDER else folder
     try:
         manifest = json.loads((stage / MANIFEST).read_text())
         run = parse.parse(config.Run, manifest["run"], f"{stage / MANIFEST}: run")

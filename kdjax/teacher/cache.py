@@ -85,7 +85,10 @@ class TeacherCache:
 
         Raises:
           BadInput: a chunk is missing, or not what was written.
+          IndexError: there is no such view.
         """
+        if not 0 <= view < self.views:
+            raise IndexError(f"view {view} is not in 0 .. {self.views - 1}")
         with self._lock:
             for wanted in (view, (view + 1) % self.views):
                 if wanted not in self._slabs:

@@ -8,25 +8,28 @@ where there is no such cache, or it is not of these teachers, views and examples
 
 import argparse
 import sys
+from collections.abc import Sequence
 
+from kdjax.parse import Arguments
 from kdjax.stages.audit import audit
 from kdjax.types import BadInput
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m kdjax.teacher.verify",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("cache", help="folder of a finished cache stage")
     parser.add_argument("--samples", type=int, default=256, help="pairs of id and view")
     parser.add_argument("--seed", type=int, default=0, help="of their choice")
     parser.add_argument("--data_dir", help="of TFDS datasets; KDJAX_DATA_DIR by default")
     parser.add_argument("--tolerance", type=float, help="what rounding explains by default")
-    args = parser.parse_args(arguments)
     try:
+        args = parser.parse_args(arguments)
         found = audit(
             args.cache,
             samples=args.samples,

@@ -82,6 +82,12 @@ def write(
             for view, start in mine
             if not _is_whole(files, arrays, there, view, start, chunk)
         ]
+        broken = {
+            layout.chunk_name(name, array.rank, view, start // chunk)
+            for name, array in arrays.items()
+            for view, start in lacking
+        }
+        files.delete(*broken & there)  # the last chunk of a view is read before it is written
         _fill(arrays, lacking, order, ids, ask=ask, batch=batch, chunk=chunk)
     barrier("teacher cache: filled")
     if process == 0 and files.read(layout.MANIFEST) is None:

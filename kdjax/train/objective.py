@@ -35,7 +35,7 @@ Objective: TypeAlias = Callable[
 
 def weigh(
     forward: Forward,
-    terms: Mapping[str, tuple[float | optax.Schedule, Term]],
+    terms: Mapping[str, tuple[float | Float[Array, ""] | optax.Schedule, Term]],
     *,
     axis_name: str | None = None,
 ) -> Objective:

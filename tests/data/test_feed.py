@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from kdjax.data import from_arrays, resident_arrays, resident_feeds, rows_at, stream_feeds, take
+from kdjax.data import (
+    from_arrays,
+    join_partners,
+    resident_arrays,
+    resident_feeds,
+    rows_at,
+    stream_feeds,
+    take,
+)
 from kdjax.data.feed import chunks
 
 N, BATCH = 10, 6
@@ -96,16 +104,36 @@ def test_the_shares_of_two_processes_are_the_global_batch(feeds):
         jax.tree.map(np.testing.assert_array_equal, whole, joined)
 
 
-def test_joins_are_by_id_and_epoch():
-    def join(ids, epochs):
-        return {"twice": np.stack([ids, epochs], axis=-1), "half": ids.astype(np.float16) / 2}
+@pytest.mark.parametrize("feeds", [_resident, _stream])
+def test_joins_are_by_row_and_epoch(feeds):
+    def join(rows, epochs):
+        return {"twice": np.stack([rows, epochs], axis=-1), "half": rows.astype(np.float16) / 2}
 
-    batches = _steps(_stream(join=join))
-    for batch in batches:
-        np.testing.assert_array_equal(batch["twice"][:, 0], batch["id"])
+    batches = _steps(feeds(join=join))
+    for batch, other in zip(batches, _steps(_resident()), strict=True):
+        np.testing.assert_array_equal(batch["twice"][:, 0], other["row"])
         np.testing.assert_array_equal(batch["twice"][:, 1], batch["epoch"])
         assert batch["half"].dtype == np.float16
     assert {int(epoch) for batch in batches for epoch in batch["epoch"]} == {0, 1, 2, 3, 4}
+
+
+def test_partners_are_the_same_in_each_mode():
+    def rows_of(rows, epochs):
+        return (3 * rows + epochs) % N
+
+    resident = jax.device_put(resident_arrays(DATASET))
+    look_up = jax.jit(take)
+    rows_of_resident = _resident(join=join_partners(DATASET, rows_of, resident=True))
+    streamed = _stream(join=join_partners(DATASET, rows_of, resident=False))
+    for row, batch in zip(_steps(rows_of_resident), _steps(streamed), strict=True):
+        found = look_up(resident, row)
+        partners = rows_of(row["row"], row["epoch"])
+        np.testing.assert_array_equal(found["partner_id"], 100 + partners)
+        np.testing.assert_array_equal(found["partner_image"], IMAGES[partners])
+        np.testing.assert_array_equal(found["partner_label"], partners % 3)
+        for name, value in batch.items():
+            np.testing.assert_array_equal(found[name], value)
+            assert found[name].dtype == value.dtype
 
 
 def test_what_goes_wrong_in_a_reader_is_raised_in_the_loop():

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 
 import pytest
 from etils import epath
@@ -82,6 +83,13 @@ class Line:
         run, tasks, splits = self.plan(only, **changes)
         pipeline.execute(run, tasks, splits)
         return {task.name: task for task in tasks}
+
+    def copy(self, name: str, *, without: str = "student") -> "Line":
+        """Another work directory with the same artifacts, but for those of one stage."""
+        workdir = self.workdir.parent / f"{self.workdir.name}_{name}"
+        left_out = shutil.ignore_patterns(f"{without}-seed*")
+        shutil.copytree(self.workdir / "stages", workdir / "stages", ignore=left_out)
+        return Line(workdir)
 
 
 @pytest.fixture(scope="session")

@@ -209,6 +209,116 @@ def test_bad_input_names_the_field(values, field):
         views.eval_view(raw(8, 8, 3), **{"size": 8, **values})
 
 
+@pytest.mark.parametrize(("name", "recipe"), [("simclr", SIMCLR), ("crop_flip", CROP_FLIP)])
+def test_pixels_at_the_size_itself_change_nothing(reference, name, recipe):
+    data, _, expected = reference
+    same = jax.jit(functools.partial(views.batch_views, functools.partial(recipe, pixels_at=16)))
+    np.testing.assert_array_equal(same(STREAM, *data), expected[name])
+
+
+def halved(view):
+    """The 2 x 2 means of a batch of views."""
+    count, height, width, channels = view.shape
+    return view.reshape(count, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def seen(recipe, image, count=200):
+    """One image under many keys."""
+    return np.asarray(
+        jax.jit(jax.vmap(lambda key: recipe(key, image)))(jax.random.split(KEY, count))
+    )
+
+
+@pytest.mark.parametrize("recipe", [views.simclr, views.crop_flip])
+@pytest.mark.parametrize(
+    "part", [{"crop_scale": (0.1, 0.5)}, {"flip": 0.5}, {"shift": 9}, {"cutout": 11}]
+)
+def test_another_size_shows_the_same_part_of_the_image(recipe, part):
+    off = OFF if recipe is views.simclr else {"shift": 0, "flip": 0.0}
+    recipe = functools.partial(recipe, pixels_at=32, **{**off, **part})
+    image = raw(64, 64, 3)
+    small, large = (seen(functools.partial(recipe, size=size), image) for size in (16, 32))
+    same = np.abs(small - halved(large)).mean((1, 2, 3))
+    other = np.abs(small - np.roll(halved(large), 1, axis=0)).mean((1, 2, 3))
+    # A border is off by half a pixel of 16 at most, that is by a 32nd of the view for each axis.
+    assert same.max() < 0.08
+    assert same.mean() < other.mean() / 5
+
+
+@pytest.mark.parametrize("size", [8, 16, 20, 64])
+def test_shift_is_scaled_to_the_nearest_pixel(size):
+    """The offsets of a view of 32, scaled: halves away from zero, so that no direction is favoured."""
+    ramp = jnp.broadcast_to(jnp.arange(1.0, size + 1)[:, None, None], (size, size, 1))
+    ramp = jnp.concatenate([ramp, ramp.swapaxes(0, 1)], axis=-1)
+    shift = functools.partial(views.shift, pixels=5, pixels_at=32)
+    middle = seen(shift, ramp, 600)[:, size // 2, size // 2]
+    draw = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(jax.random.split(KEY, 600))
+    offset = np.floor(np.float64(draw) * 11) - 5
+    expected = np.sign(offset) * np.floor(np.abs(offset) * size / 32 + 0.5)
+    np.testing.assert_array_equal(middle - (size // 2 + 1), expected)
+
+
+@pytest.mark.parametrize("size", [8, 16, 20, 64])
+def test_cutout_is_scaled_to_the_nearest_pixel(size):
+    """The edges of the square in a view of 32, clipped, scaled and rounded."""
+    cut = functools.partial(views.cutout, length=7, pixels_at=32)
+    at_32 = seen(functools.partial(views.cutout, length=7), jnp.ones((32, 32, 1)))[..., 0] == 0
+    found = seen(cut, jnp.ones((size, size, 1)))[..., 0] == 0
+    for axis in (1, 2):
+        inside, scaled = at_32.any(axis), found.any(axis)
+        low, high = inside.argmax(-1), 32 - inside[:, ::-1].argmax(-1)
+        low, high = (np.floor(edge * size / 32 + 0.5)[:, None] for edge in (low, high))
+        np.testing.assert_array_equal(scaled, (np.arange(size) >= low) & (np.arange(size) < high))
+
+
+def test_blur_is_scaled():
+    image = raw(64, 64, 3)
+    scaled = functools.partial(views.blur, kernel_size=9, sigma=(1.0, 2.0), pixels_at=32)
+    direct = functools.partial(views.blur, kernel_size=17, sigma=(2.0, 4.0))
+    as_float = image.astype(jnp.float32) / 255
+    np.testing.assert_array_equal(seen(scaled, as_float, 20), seen(direct, as_float, 20))
+    # A kernel below a tap is none; the default one is a tenth of the size it is given for.
+    small = as_float[:8, :8]
+    assert views.blur(KEY, small, kernel_size=3, pixels_at=32) is small
+    plain = views.simclr(KEY, image, size=16, **OFF)
+    for pixels_at, is_blurred in ((None, False), (16, False), (40, True)):
+        blurred = views.simclr(KEY, image, size=16, pixels_at=pixels_at, **{**OFF, "blur": 1.0})
+        assert bool((blurred != plain).any()) == is_blurred
+
+
+def test_same_bytes_in_any_program_at_another_size(reference):
+    data, _, _ = reference
+    recipe = functools.partial(SIMCLR, pixels_at=24, shift=3, cutout=7, blur_kernel=5, jitter=0.0)
+    many = functools.partial(views.batch_views, recipe)
+    expected = np.asarray(jax.jit(many)(STREAM, *data))
+    rows = np.random.default_rng(0).permutation(256)[:7]
+    few = tuple(x[rows] for x in data)
+    np.testing.assert_array_equal(jax.jit(many)(STREAM, *few), expected[rows])
+
+    @jax.jit
+    def program(few):
+        view = many(STREAM, *few)
+        return (view * 1.7 + 0.3).sum(), view
+
+    np.testing.assert_array_equal(program(few)[1], expected[rows])
+    np.testing.assert_array_equal(many(STREAM, *few), expected[rows])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "values", "field"),
+    [
+        (views.simclr, {"pixels_at": 0}, "pixels_at"),
+        (views.crop_flip, {"pixels_at": -32}, "pixels_at"),
+        (views.crop_flip, {"pixels_at": 0, "crop_scale": (0.5, 1.0)}, "pixels_at"),
+        (views.simclr, {"pixels_at": 32, "blur_kernel": 4}, "kernel_size"),
+        (views.simclr, {"pixels_at": 1, "blur_kernel": 223}, "kernel_size"),
+    ],
+)
+def test_bad_pixels_at_names_the_field(recipe, values, field):
+    with pytest.raises(BadInput, match=f"^{field}: "):
+        recipe(KEY, raw(8, 8, 3), size=8, **values)
+
+
 def test_a_version_has_its_pixels(reference):
     """Other pixels from the same keys need another RECIPES_VERSION, as caches rest on it."""
     _, _, expected = reference

@@ -6,23 +6,16 @@ It is a `__main__` of its own, so that `kdjax.evaluate` can re-export what it ru
 both imported by its package and run with `-m` would be loaded twice, with a warning.
 """
 
-import argparse
 import dataclasses
 import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from kdjax.evaluate.latency.onnx_file import onnx_call
 from kdjax.evaluate.latency.timing import latency
+from kdjax.parse import Arguments
 from kdjax.types import BadInput
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Bad flags end as other bad input does: one line, without the usage."""
-        raise BadInput(f"{message}; see --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
     `batch` and `file_bytes` (of the file itself, not of weights it keeps in files beside it).
     """
-    parser = _Parser(
+    parser = Arguments(
         prog="python -m kdjax.evaluate.latency",
         description="Times an ONNX file in onnxruntime on the CPU; prints one line of JSON.",
         allow_abbrev=False,
