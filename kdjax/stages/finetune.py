@@ -10,7 +10,7 @@ from kdjax.stages import build, measure
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
-from kdjax.stages.model import Spec, load_encoder, with_encoder
+from kdjax.stages.model import Spec, encoder_of, with_encoder
 from kdjax.types import BadInput, PyTree, Variables
 
 
@@ -122,8 +122,8 @@ def _start(
         case str(name), None:
             artifact = context.inputs[name]
             if isinstance(artifact.config, config.Pretrain | config.DistillEncoder):
-                spec, variables = load_encoder(artifact, field=f"{path}.start_from")
-                return spec.encoder, variables
+                spec, read = encoder_of(artifact, field=f"{path}.start_from")
+                return spec.encoder, read()
             raise BadInput(
                 f"{path}.start_from: {name} is not a stage of kind pretrain or distill_encoder"
             )

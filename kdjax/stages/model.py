@@ -1,7 +1,7 @@
 """A classifier as its artifact describes it: built, restored, run on raw images."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -158,6 +158,15 @@ class EncoderSpec:
             lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
         )
 
+    @property
+    def features(self) -> int:
+        """Width of what the encoder gives."""
+        encoder = build.encoder(self.encoder, Compute())
+        found: Any = jax.eval_shape(
+            lambda: encoder.init_with_output(jax.random.key(0), self._blank(), train=False)[0]
+        )
+        return found.shape[-1]
+
     def _blank(self) -> Float[Array, "1 size size channel"]:
         return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
 
@@ -169,8 +178,10 @@ class EncoderSpec:
         }
 
 
-def load_encoder(artifact: Artifact, *, field: str) -> tuple[EncoderSpec, dict[str, PyTree]]:
-    """The encoder of any stage that left one, and its variables without those of what sits on it.
+def encoder_of(
+    artifact: Artifact, *, field: str
+) -> tuple[EncoderSpec, Callable[[], dict[str, PyTree]]]:
+    """The encoder of any stage that left one, and what reads its variables, those on top left out.
 
     Raises:
       BadInput: it left none; the line names `field`, which asked for it.
@@ -178,12 +189,12 @@ def load_encoder(artifact: Artifact, *, field: str) -> tuple[EncoderSpec, dict[s
     plain = artifact.manifest.get("encoder_model")
     if plain is not None:
         found = parse.parse(EncoderSpec, plain, f"{artifact.folder}: encoder_model")
-        return found, _encoder_part(artifact.variables(found.abstract()))
-    spec, variables = load(artifact, field=field)
+        return found, lambda: _encoder_part(artifact.variables(found.abstract()))
+    spec = Spec.of(artifact, field=field)
     found = EncoderSpec(
         encoder=spec.encoder, projector=(), image_shape=spec.image_shape, size=spec.size
     )
-    return found, _encoder_part(variables)
+    return found, lambda: _encoder_part(artifact.variables(spec.abstract()))
 
 
 def _encoder_part(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:

@@ -15,7 +15,7 @@ from kdjax.data import Dataset, Partners
 from kdjax.models import Compute
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
-from kdjax.stages.model import load, load_encoder, logits
+from kdjax.stages.model import Spec, encoder_of, logits
 from kdjax.types import BadInput, Batch, Variables
 
 _SAMPLES = 32
@@ -57,14 +57,14 @@ class Teacher:
       size: side of the view that it sees.
       outputs: how many numbers it says: its classes, or the width of its features.
       say: `(variables, images) -> outputs`, with frozen statistics.
-      variables: of the model.
+      read: gives the variables of the model: a student of a cache never needs them.
     """
 
     described: Mapping[str, Any]
     size: int
     outputs: int
     say: Callable[[Variables, Array], Float[Array, "batch outputs"]]
-    variables: Variables
+    read: Callable[[], Variables]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,10 +135,10 @@ class Source:
         """What is kept."""
         return build.signal(self.c, outputs=self.teachers[0].outputs)
 
-    @property
+    @functools.cached_property
     def variables(self) -> tuple[Variables, ...]:
-        """Of all teachers."""
-        return tuple(t.variables for t in self.teachers)
+        """Of all teachers, read when they are first asked for."""
+        return tuple(t.read() for t in self.teachers)
 
     @functools.cached_property
     def _partners(self) -> Partners:
@@ -260,7 +260,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
         "variables": artifact.manifest.get("variables"),
     }
     if isinstance(c.signal, config.Embedding):
-        spec, variables = load_encoder(artifact, field=field)
+        spec, read = encoder_of(artifact, field=field)
         module = build.encoder(spec.encoder, Compute())
 
         def features(variables: Variables, images: Array) -> Array:
@@ -268,16 +268,14 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
             return found
 
         size = c.recipe.size or spec.size
-        blank = jax.ShapeDtypeStruct((1, size, size, spec.image_shape[-1]), jnp.float32)
-        outputs = jax.eval_shape(features, variables, blank).shape[-1]
-        described["encoder"] = parse.plain(spec.encoder)
-        return Teacher(described, size, outputs, features, variables)
-    spec, variables = load(artifact, field=field)
-    described["model"] = spec.plain()
+        return Teacher(
+            {**described, "encoder": parse.plain(spec.encoder)}, size, spec.features, features, read
+        )
+    spec = Spec.of(artifact, field=field)
     return Teacher(
-        described,
+        {**described, "model": spec.plain()},
         c.recipe.size or spec.size,
         spec.classes,
         functools.partial(logits, spec.module()),
-        variables,
+        lambda: artifact.variables(spec.abstract()),
     )

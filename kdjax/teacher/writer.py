@@ -99,8 +99,7 @@ def _finished(files: storage.Folder, bound: Mapping[str, Any]) -> bool:
     """Whether this very cache is there, with all its files."""
     if files.read(layout.MANIFEST) is None:
         return False
-    files.delete(layout.BEGUN)  # it was stopped between its last two moves
-    files.delete_leftovers()
+    files.delete(layout.BEGUN)  # it was stopped between its last two moves, or in the last
     try:
         manifest = layout.read_manifest(files)
         layout.check_binding(files, manifest, bound)

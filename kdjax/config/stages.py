@@ -1,255 +1,13 @@
-"""What a run is: frozen dataclasses, built from the ConfigDict of a config file.
-
-A config file gives a ConfigDict; `kdjax.parse` turns it into a `Run` and names every field that is
-unknown, missing or of the wrong type by its path. Defaults live here, nowhere else. Fields made by
-`_aside` say where and how a run is done and not what it computes: they are no part of a stage's
-fingerprint.
-"""
+"""The kinds of stages."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
-
-
-def _aside(default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"fingerprint": False})
-
-
-# --- data and views -------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """What is learned from, and what is tested on.
-
-    Attributes:
-      name: `digits` (embedded), or a prepared TFDS dataset: `cifar100`, `cifar100:3.0.2`.
-      train_split: as TFDS writes it; `train[:90%]` to keep a part for choosing hyper-parameters.
-      test_split: what the rows of the report are measured on.
-      labels_per_class: how many training labels of each class may be used, None for all.
-      mean: of each channel, of pixels in [0, 1]; part of the model's preprocessing.
-      std: likewise, the standard deviation.
-      data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default.
-      image_key, label_key, id_key: the features of a TFDS dataset.
-      mode: `resident` keeps all examples on the device, `stream` reads them batch by batch; `auto`
-        is resident up to `resident_bytes` of images.
-    """
-
-    name: str
-    train_split: str = "train"
-    test_split: str = "test"
-    labels_per_class: int | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    data_dir: str | None = _aside(None)
-    image_key: str = "image"
-    label_key: str = "label"
-    id_key: str = "id"
-    mode: Literal["auto", "resident", "stream"] = _aside("auto")
-    resident_bytes: int = _aside(2 * 2**30)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SimCLRViews:
-    """See `kdjax.views.simclr`; `size` is the side of a view, the image's own by default."""
-
-    recipe: Literal["simclr"]
-    size: int | None = None
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    shift: int = 0
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
-    jitter: float = 0.8
-    grayscale: float = 0.2
-    blur: float = 0.5
-    blur_kernel: int | None = None
-    cutout: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CropFlipViews:
-    """See `kdjax.views.crop_flip`; `size` is the side of a view, the image's own by default."""
-
-    recipe: Literal["crop_flip"]
-    size: int | None = None
-    crop_scale: tuple[float, float] | None = None
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    shift: int = 4
-    flip: float = 0.5
-    cutout: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalViews:
-    """No augmentation: see `kdjax.views.eval_view`."""
-
-    recipe: Literal["eval"]
-    size: int | None = None
-
-
-Views = SimCLRViews | CropFlipViews | EvalViews
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixup:
-    """See `kdjax.views.mixup`."""
-
-    name: Literal["mixup"]
-    alpha: float = 0.2
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CutMix:
-    """See `kdjax.views.cutmix`."""
-
-    name: Literal["cutmix"]
-    alpha: float = 1.0
-
-
-Mix = Mixup | CutMix
-
-
-# --- models ---------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CNN:
-    """A plain stack of 3x3 convolutions of these widths."""
-
-    name: Literal["cnn"]
-    widths: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CifarResNet:
-    """`resnet{depth}x{multiplier}` of the CIFAR distillation tables."""
-
-    name: Literal["cifar_resnet"]
-    depth: int
-    multiplier: int = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet18:
-    """ResNet-18 with a CIFAR stem."""
-
-    name: Literal["resnet18"]
-    width: int = 64
-
-
-Encoder = CNN | CifarResNet | ResNet18
-
-
-# --- training -------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """Linear warm-up, then a half cosine to zero at the stage's last step."""
-
-    name: Literal["cosine"]
-    warmup_steps: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stairs:
-    """Constant, multiplied by `factor` at each of `at_steps`."""
-
-    name: Literal["stairs"]
-    at_steps: tuple[int, ...]
-    factor: float = 0.1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Constant:
-    """The peak, always."""
-
-    name: Literal["constant"]
-
-
-Schedule = Cosine | Stairs | Constant
-
-_KERNELS = ".*/kernel"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SGD:
-    """See `kdjax.train.optimizers.sgd`. All parameters decay by default, as in PyTorch."""
-
-    name: Literal["sgd"]
-    learning_rate: float
-    schedule: Schedule = Cosine(name="cosine")
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    decayed: str = ".*"
-    clip_norm: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamW:
-    """See `kdjax.train.optimizers.adamw`. Kernels alone decay by default."""
-
-    name: Literal["adamw"]
-    learning_rate: float
-    schedule: Schedule = Cosine(name="cosine")
-    b1: float = 0.9
-    b2: float = 0.999
-    weight_decay: float = 0.0
-    decayed: str = _KERNELS
-    clip_norm: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LARS:
-    """See `kdjax.train.optimizers.lars`. Kernels alone decay and are scaled by default."""
-
-    name: Literal["lars"]
-    learning_rate: float
-    schedule: Schedule = Cosine(name="cosine")
-    momentum: float = 0.9
-    trust: float = 0.001
-    weight_decay: float = 0.0
-    decayed: str = _KERNELS
-    clip_norm: float | None = None
-
-
-Optimizer = SGD | AdamW | LARS
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
-    """What every stage that trains has.
-
-    Attributes:
-      steps: updates of the parameters.
-      batch: examples of a step, over all devices.
-      optimizer: the optimizer and its schedule.
-      ema: decay of an average of the parameters, which the stage then leaves; None for none.
-      accumulate: parts of a batch that go through the model one after the other.
-      dtype: of the activations.
-      checkpoint_every_steps: distance between checkpoints.
-      log_every_steps: distance between lines of metrics.jsonl, each a mean over the steps between.
-      dispatch_steps: steps that the device runs without the host, 0 to choose: 1 on CPU, where XLA
-        runs convolutions inside a loop on one thread, 25 elsewhere.
-    """
-
-    steps: int
-    batch: int
-    optimizer: Optimizer
-    ema: float | None = None
-    accumulate: int = 1
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    checkpoint_every_steps: int = _aside(1000)
-    log_every_steps: int = _aside(50)
-    dispatch_steps: int = _aside(0)
-
-
-# --- stages ---------------------------------------------------------------------------------------
+from typing import Literal
+
+from kdjax.config.data import Mix, Views
+from kdjax.config.fields import KERNELS, aside
+from kdjax.config.models import Encoder
+from kdjax.config.training import Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -355,7 +113,7 @@ class Cache:
     together: Literal["mean", "apart"] = "mean"
     weights: tuple[float, ...] | None = None
     dtype: Literal["float16", "float32"] = "float16"
-    batch: int = _aside(256)
+    batch: int = aside(256)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -383,7 +141,7 @@ class Prune:
     begin_step: int
     end_step: int
     every_steps: int
-    prunable: str = _KERNELS
+    prunable: str = KERNELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -401,7 +159,7 @@ class FromCache(Training):
     cache: str
     live: bool = False
     size: int | None = None
-    accept: tuple[Literal["jax", "backend"], ...] = _aside(())
+    accept: tuple[Literal["jax", "backend"], ...] = aside(())
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -447,7 +205,7 @@ class Distill(FromCache):
     teacher_weights: tuple[float, ...] | None = None
     prune: Prune | None = None
     sweep: tuple[Knobs, ...] = ()
-    sweep_by: Literal["auto", "vmap", "unroll"] = _aside("auto")
+    sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -514,26 +272,3 @@ class Export:
 
 
 Stage = Pretrain | Finetune | Cache | Distill | DistillEncoder | Quantize | Export
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """One result: data, and the stages that lead to it.
-
-    Attributes:
-      name: of the result.
-      data: what is learned from.
-      stages: by name. A stage's name is also that of its stream of random views.
-      seeds: every stage is run for each; the report has means and intervals over them.
-      parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
-      latency_batch: examples in one timed call.
-      latency_threads: of the runtimes that can be told.
-    """
-
-    name: str
-    data: Data
-    stages: Mapping[str, Stage]
-    seeds: tuple[int, ...] = (0,)
-    parallel: Literal["auto", "single", "pmap", "mesh"] = _aside("auto")
-    latency_batch: int = _aside(1)
-    latency_threads: int = _aside(1)

@@ -1,0 +1,32 @@
+"""One result: its data and its stages."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from kdjax.config.data import Data
+from kdjax.config.fields import aside
+from kdjax.config.stages import Stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One result: data, and the stages that lead to it.
+
+    Attributes:
+      name: of the result.
+      data: what is learned from.
+      stages: by name. A stage's name is also that of its stream of random views.
+      seeds: every stage is run for each; the report has means and intervals over them.
+      parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
+      latency_batch: examples in one timed call.
+      latency_threads: of the runtimes that can be told.
+    """
+
+    name: str
+    data: Data
+    stages: Mapping[str, Stage]
+    seeds: tuple[int, ...] = (0,)
+    parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
+    latency_batch: int = aside(1)
+    latency_threads: int = aside(1)
