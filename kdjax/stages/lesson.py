@@ -59,7 +59,7 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
         if context.splits.is_resident(dataset) and opened.bytes <= budget:
             resident, join = {"signal": opened.resident(dataset.ids)}, None
         else:
-            resident, join = {}, _reader(opened, dataset.ids, cached.views)
+            resident, join = {}, _join(opened, dataset.ids)
     views = taught_views(
         source.view(size),
         source.signal.parts(),
@@ -106,5 +106,6 @@ def taught_views(
     return draw
 
 
-def _reader(opened: teacher.TeacherCache, ids: np.ndarray, views: int) -> Join:
-    return lambda rows, epochs: opened.read(ids[rows], epochs % np.uint32(views))
+def _join(opened: teacher.TeacherCache, ids: np.ndarray) -> Join:
+    at = opened.reader(ids)
+    return lambda rows, epochs: at(rows, epochs % np.uint32(opened.views))

@@ -3,7 +3,7 @@
 import collections
 import os
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,14 +110,32 @@ class TeacherCache:
         Safe to call from several threads. Cheap where the views of a batch are one or two, and
         those of the batches that follow are the same or the next.
         """
-        rows = self.rows(ids)
+        return self._at(self.rows(ids), views)
+
+    def reader(
+        self, ids: UInt32[np.ndarray, " n"]
+    ) -> Callable[[Int[np.ndarray, " b"], UInt32[np.ndarray, " b"]], dict[str, np.ndarray]]:
+        """`read` by the rows of these ids, which are looked up once.
+
+        Raises:
+          KeyError: an id has no signal here.
+        """
+        where = self.rows(ids)
+        return lambda rows, views: self._at(where[rows], views)
+
+    def _at(
+        self, rows: Int[np.ndarray, " b"], views: UInt32[np.ndarray, " b"]
+    ) -> dict[str, np.ndarray]:
+        if len(views) and (views == views[0]).all():
+            return {name: slab[rows] for name, slab in self.slab(int(views[0])).items()}
         found = {
-            name: np.empty((len(ids), *part.shape), part.dtype) for name, part in self.parts.items()
+            name: np.empty((len(rows), *part.shape), part.dtype)
+            for name, part in self.parts.items()
         }
         for view in np.unique(views):
             here = views == view
-            for name, values in self.slab(int(view)).items():
-                found[name][here] = values[rows[here]]
+            for name, slab in self.slab(int(view)).items():
+                found[name][here] = slab[rows[here]]
         return found
 
     def resident(self, ids: UInt32[np.ndarray, " n"]) -> dict[str, np.ndarray]:

@@ -168,8 +168,10 @@ def streaming(student: Spec, dataset: Dataset, batch: int, folder: str):
     )
     cache = teacher.TeacherCache.open(folder, expected={})
 
+    at = cache.reader(dataset.ids)
+
     def join(rows, epochs):
-        return cache.read(dataset.ids[rows], epochs % np.uint32(cache.views))
+        return at(rows, epochs % np.uint32(cache.views))
 
     drawn = see(recipe, "cache")
     return {
