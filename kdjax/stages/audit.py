@@ -79,6 +79,7 @@ def audit(
     )
     total = len(dataset) * source.c.views
     chosen = np.random.default_rng(seed).choice(total, min(samples, total), replace=False)
+    chosen.sort()  # view by view, as the cache is read
     rows, numbers = chosen % len(dataset), (chosen // len(dataset)).astype(np.uint32)
 
     @jax.jit

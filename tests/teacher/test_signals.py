@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax.losses import kd_kl_top_k
 from kdjax.teacher import (
     Apart,
     Embedding,
@@ -306,6 +307,38 @@ def test_sequences_of_all_lengths_come_back(tmp_path, of):
             assert not found[name][0].any()
     live = {name: jnp.asarray(values) for name, values in found.items()}
     assert (difference(signal, live, outputs) <= 2**-9).all()
+
+
+def test_a_student_of_frames_learns_from_a_cache_what_it_would_from_its_teacher(tmp_path):
+    """Value and gradient of a KL at every frame of every sequence, the padding left out."""
+    signal = Positions(of=TopK(classes=8, k=3, temperatures=(2.0,), dtype="float32"), most=20)
+    cache = heard(tmp_path / "cache", signal)
+    outputs, lengths = speech(20)
+    student = jnp.asarray(np.random.default_rng(3).normal(size=(40, 20, 8)), jnp.float32)
+    rows, view = np.arange(40), np.ones(40, np.uint32)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(student, parts):
+        at_each = kd_kl_top_k(
+            student,
+            parts["teacher_indices"],
+            parts["teacher_log_probs"],
+            parts["teacher_log_tail"][..., 0],
+            temperature=2.0,
+        )
+        kept = signal.mask(parts["teacher_length"])
+        return jnp.where(kept, at_each, 0.0).sum() / kept.sum()
+
+    found, grads = loss(student, cache.read(FRAMES[rows], view))
+    live = encoded(signal, jnp.asarray(outputs[1, rows]), jnp.asarray(lengths[1, rows]))
+    wanted, wanted_grads = loss(student, live)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(grads, wanted_grads, rtol=1e-6, atol=1e-9)
+    assert found > 0.1
+    behind = np.asarray(np.arange(20)[None, :] >= lengths[1, rows][:, None])
+    assert behind.any()
+    assert (np.asarray(grads)[behind] == 0).all()
 
 
 def test_padding_costs_next_to_nothing_on_disk(tmp_path):
