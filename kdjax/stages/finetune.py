@@ -84,7 +84,7 @@ def leave(
 ) -> dict[str, Any]:
     """Keeps a classifier and measures it, for the manifest."""
     fingerprint = save_variables(context.folder, variables)
-    row = measure.live_row(context, spec, variables, sparsity=sparsity)
+    row = measure.live_row(context, spec, variables, folder=context.folder, sparsity=sparsity)
     return {
         "variables": fingerprint,
         "model": spec.plain(),
@@ -98,18 +98,17 @@ def leave_sweep(
     students: Sequence[Variables],
     settings: Sequence[Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Keeps and measures several students of one architecture, a row each."""
-    fingerprint = save_variables(context.folder, {str(i): v for i, v in enumerate(students)})
-    rows = []
-    for variables, mine in zip(students, settings, strict=True):
-        said = ", ".join(f"{name} {value:g}" for name, value in mine.items())
-        row = measure.live_row(context, spec, variables)
-        rows.append(dataclasses.asdict(dataclasses.replace(row, stage=f"{row.stage} ({said})")))
-    return {
-        "variables": fingerprint,
-        "sweep": {"model": spec.plain(), "students": list(settings)},
-        "rows": rows,
-    }
+    """Keeps and measures several students of one architecture: a folder and a row each."""
+    differ = [name for name in settings[0] if len({mine[name] for mine in settings}) > 1]
+    kept, rows = [], []
+    for i, (variables, mine) in enumerate(zip(students, settings, strict=True)):
+        folder = context.folder / f"student{i}"
+        kept.append({**mine, "variables": save_variables(folder, variables)})
+        row = measure.live_row(context, spec, variables, folder=folder)
+        said = "".join(f", {name} {mine[name]:g}" for name in differ)
+        row = dataclasses.replace(row, stage=f"{row.stage}[{i}]", model=row.model + said)
+        rows.append(dataclasses.asdict(row))
+    return {"sweep": {"model": spec.plain(), "students": kept}, "rows": rows}
 
 
 def _start(

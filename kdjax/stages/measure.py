@@ -26,9 +26,14 @@ def live_logits(context: Context, spec: Spec, variables: Variables) -> np.ndarra
 
 
 def live_row(
-    context: Context, spec: Spec, variables: Variables, *, sparsity: float | None = None
+    context: Context,
+    spec: Spec,
+    variables: Variables,
+    *,
+    folder: epath.Path,
+    sparsity: float | None = None,
 ) -> report.Row:
-    """The row of a model that XLA runs on this machine."""
+    """The row of a model that XLA runs on this machine; its variables are kept in `folder`."""
     predict = jax.jit(spec.predict)
     variables = jax.device_put(variables)
     return row(
@@ -39,7 +44,7 @@ def live_row(
         time=timed(context, lambda images: predict(variables, images)),
         runtime=f"xla:{jax.default_backend()}",
         threads=cpu_threads(),
-        bytes_on_disk=variables_bytes(context.folder),
+        bytes_on_disk=variables_bytes(folder),
         sparsity=sparsity,
     )
 

@@ -141,14 +141,22 @@ def test_a_sweep_is_its_students_one_by_one(line, by):
     task = swept.run(stages__student__sweep=knobs, stages__student__sweep_by=by, **steps)["student"]
     artifact = Artifact.open(task.folder, task.stage)
     assert len(artifact.manifest["rows"]) == 2
+    sizes = []
     for i, mine in enumerate(knobs):
         changes = {f"stages__student__{name}": value for name, value in mine.items()}
-        alone = losses(line.run(**changes, **steps)["student"])
+        one = line.run(**changes, **steps)["student"]
+        sizes.append(Artifact.open(one.folder, one.stage).manifest["rows"][0]["bytes_on_disk"])
+        alone = losses(one)
         names = [f"{name}[{i}]" for name in alone]
         found = losses(task, names)
         for name, wanted in alone.items():
             np.testing.assert_allclose(found[f"{name}[{i}]"], wanted, atol=2e-4, rtol=2e-4)
-    assert "temperature 1, kd_weight 1, ce_weight 0" in artifact.manifest["rows"][0]["stage"]
+    rows = artifact.manifest["rows"]
+    assert [row["stage"] for row in rows] == ["student[0]", "student[1]"]
+    assert rows[0]["model"] == "cnn-4-8, temperature 1, kd_weight 1, ce_weight 0"
+    assert rows[0]["bytes_on_disk"] == pytest.approx(
+        sizes[0], rel=0.1
+    )  # of one student, not of all
     with pytest.raises(BadInput, match="student is a sweep of several students"):
         swept.run(
             stages__student__sweep=knobs,
