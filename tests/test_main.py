@@ -214,7 +214,7 @@ def test_divergence_stops_with_step_and_term(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-100")
-@pytest.mark.parametrize("arg", ["runlocal", "runlocal,live"])
+@pytest.mark.parametrize("arg", ["runlocal", "runlocal,live", "runlocal,k=10"])
 def test_cifar100_runlocal(tmp_path, arg):
     """Every config runs: `digits` above, this one on two batches of the real images."""
     ended = kdjax(f"--config={ROOT / 'configs' / 'cifar100_kd.py'}:{arg}", f"--workdir={tmp_path}")
@@ -273,3 +273,12 @@ def test_two_processes_train_one_model(tmp_path):
         return teacher.Folder(folder / "cache").open("teacher_logits").read().result()
 
     np.testing.assert_allclose(stored(tmp_path / "two"), stored(tmp_path / "one"), atol=0.02)
+
+
+@pytest.mark.slow
+def test_label_free_runlocal(tmp_path):
+    ended = kdjax(f"--config={DIGITS}:runlocal,label_free", f"--workdir={tmp_path}")
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [row["stage"] for row in rows] == ["teacher", "student", "scratch"]
+    assert rows[1]["params"] == rows[2]["params"] < rows[0]["params"]
