@@ -1,9 +1,10 @@
-"""A classifier as its artifact describes it: built, restored, run on raw images."""
+"""A classifier or an encoder as its artifact describes it: built, restored, run on raw images."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from etils import epath
@@ -18,21 +19,47 @@ from kdjax.types import BadInput, PyTree, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
-    """All that is needed to rebuild a classifier, as data in its manifest.
+class _OnEncoder:
+    """An encoder with something on top of it.
 
     Attributes:
       encoder: the architecture.
-      classes: of the classifier.
       image_shape: of a raw image.
       size: side of the view that the model sees.
-      mean, std: of the preprocessing.
     """
 
     encoder: config.Encoder
-    classes: int
     image_shape: tuple[int, int, int]
     size: int
+
+    def module(self, compute: Compute = Compute()) -> nn.Module:
+        """The linen module."""
+        raise NotImplementedError
+
+    def init(self, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        return jax.jit(lambda key: self.module().init(key, self._blank(), train=True))(key)
+
+    def abstract(self) -> PyTree:
+        """Shapes and dtypes of the variables."""
+        return jax.eval_shape(
+            lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
+        )
+
+    def _blank(self) -> Float[Array, "1 size size channel"]:
+        return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec(_OnEncoder):
+    """All that is needed to rebuild a classifier, as data in its manifest.
+
+    Attributes:
+      classes: of the classifier.
+      mean, std: of the preprocessing.
+    """
+
+    classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -77,19 +104,6 @@ class Spec:
         """The linen module."""
         return models.Classifier(build.encoder(self.encoder, compute), self.classes)
 
-    def init(self, key: jax.Array) -> Variables:
-        """Fresh variables."""
-        return jax.jit(lambda key: self.module().init(key, self._blank(), train=True))(key)
-
-    def abstract(self) -> PyTree:
-        """Shapes and dtypes of the variables."""
-        return jax.eval_shape(
-            lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
-        )
-
-    def _blank(self) -> Float[Array, "1 size size channel"]:
-        return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
-
     def preprocess(
         self, images: UInt8[Array, "batch height width channel"]
     ) -> Float[Array, "batch size size channel"]:
@@ -128,35 +142,19 @@ def load(artifact: Artifact, *, field: str) -> tuple[Spec, Variables]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderSpec:
+class EncoderSpec(_OnEncoder):
     """An encoder and the projector that it was trained with, as data in its manifest.
 
     Attributes:
-      encoder: the architecture.
       projector: widths of the layers on top of it, empty where there are none.
-      image_shape: of a raw image.
-      size: side of the view that the encoder sees.
     """
 
-    encoder: config.Encoder
     projector: tuple[int, ...]
-    image_shape: tuple[int, int, int]
-    size: int
 
     def module(self, compute: Compute = Compute()) -> models.Contrastive:
         """The linen module."""
         projector = models.Projector(self.projector, compute=compute)
         return models.Contrastive(build.encoder(self.encoder, compute), projector)
-
-    def init(self, key: jax.Array) -> Variables:
-        """Fresh variables."""
-        return jax.jit(lambda key: self.module().init(key, self._blank(), train=True))(key)
-
-    def abstract(self) -> PyTree:
-        """Shapes and dtypes of the variables."""
-        return jax.eval_shape(
-            lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
-        )
 
     @property
     def features(self) -> int:
@@ -166,9 +164,6 @@ class EncoderSpec:
             lambda: encoder.init_with_output(jax.random.key(0), self._blank(), train=False)[0]
         )
         return found.shape[-1]
-
-    def _blank(self) -> Float[Array, "1 size size channel"]:
-        return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
 
     def leave(self, folder: epath.Path, variables: Variables) -> dict[str, Any]:
         """Keeps it, for the manifest."""

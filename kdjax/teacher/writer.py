@@ -56,6 +56,7 @@ def write(
         before the others begin, and finishes it after they are done.
 
     Raises:
+      BadInput: the processes do not see each other's files.
       ValueError: a value is not finite in the stored dtype; the line has the id and the view.
     """
     files = storage.Folder(folder)
@@ -67,6 +68,8 @@ def write(
         _set_up(files, bound, ids=ids, views=views, parts=parts, chunk=chunk)
     barrier("teacher cache: begun")
     if files.read(layout.MANIFEST) is None:
+        if files.read(layout.BEGUN) is None:
+            raise _not_shared(files, layout.BEGUN)
         order = np.argsort(ids, kind="stable")
         there = set(files.names())
         mine = [
@@ -241,5 +244,15 @@ def _finish(
     wanted = layout.files_of(parts, views=views, examples=examples, chunk=chunk)
     files.delete(*(set(files.names()) - set(wanted) - {layout.BEGUN}))
     checksums = files.checksums(wanted)
+    for name, found in checksums.items():
+        if not found:
+            raise _not_shared(files, name)
     files.write(layout.MANIFEST, storage.spell({**bound, "checksums": checksums}))
     files.delete(layout.BEGUN)
+
+
+def _not_shared(files: storage.Folder, name: str) -> BadInput:
+    return BadInput(
+        f"teacher cache {files}: {name}, of another process, is not there; all processes must share "
+        "one --workdir"
+    )

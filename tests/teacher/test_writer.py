@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from kdjax.teacher import Logits, TeacherCache, TopK, describe, write
+from kdjax.types import BadInput
 from tests.teacher import killed
 from tests.teacher.caches import (
     BINDING,
@@ -496,3 +497,13 @@ def test_what_is_there_when_the_processes_wait_for_each_other(tmp_path):
         {"begun.json", "chunks", *described},
         {"manifest.json", "chunks", *described},
     ]
+
+
+@pytest.mark.parametrize(("process", "missing"), [(0, "/c/"), (1, "begun.json")])
+def test_processes_that_do_not_share_a_folder_are_told(tmp_path, process, missing):
+    """Each writes to a disk of its own, where it never sees the files of the other."""
+    folder = tmp_path / "cache"
+    with pytest.raises(BadInput, match=r"all processes must share one --workdir") as error:
+        written(folder, process=process, processes=2)
+    assert missing in str(error.value)
+    assert "manifest.json" not in files_of(folder)
