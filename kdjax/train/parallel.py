@@ -156,7 +156,8 @@ def _spread(f: Callable[..., PyTree], tree: PyTree, devices: Sequence[Any]):
     )
     compiled = jax.jit(f, in_shardings=(replicated, rows), out_shardings=rows)
     tree = jax.device_put(tree, replicated)
-    return lambda rows: compiled(tree, rows)
+    # Placed by hand: of several processes none may give NumPy arrays to be shared out.
+    return lambda arrays: compiled(tree, jax.device_put(arrays, rows))
 
 
 def choose(name: str) -> Parallel:
