@@ -154,9 +154,7 @@ def test_a_sweep_is_its_students_one_by_one(line, by):
     rows = artifact.manifest["rows"]
     assert [row["stage"] for row in rows] == ["student[0]", "student[1]"]
     assert rows[0]["model"] == "cnn-4-8, temperature 1, kd_weight 1, ce_weight 0"
-    assert rows[0]["bytes_on_disk"] == pytest.approx(
-        sizes[0], rel=0.1
-    )  # of one student, not of all
+    assert rows[0]["bytes_on_disk"] < 1.5 * sizes[0]  # of one student, not of both
     with pytest.raises(BadInput, match="student is a sweep of several students"):
         swept.run(
             stages__student__sweep=knobs,
