@@ -9,6 +9,7 @@ from kdjax import config, models, teacher, train
 from kdjax.losses import embedding_cosine
 from kdjax.stages import build
 from kdjax.stages.context import Context
+from kdjax.stages.finetune import classify
 from kdjax.stages.fit import fit, model_key
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import EncoderSpec
@@ -18,18 +19,10 @@ from kdjax.types import BadInput
 def objective(model: models.Contrastive, *, axis_name: str | None = None) -> train.Objective:
     """`1 - cos` between the projections and `teacher_embedding`."""
 
-    def forward(params, state, batch, key):
-        return model.apply(
-            {"params": params, **state.model_state},
-            batch["image"],
-            train=True,
-            mutable=["batch_stats"],
-        )
-
     def cosine(outputs, batch):
         return embedding_cosine(outputs["projections"], batch["teacher_embedding"])
 
-    return train.weigh(forward, {"cosine": (1.0, cosine)}, axis_name=axis_name)
+    return train.weigh(classify(model), {"cosine": (1.0, cosine)}, axis_name=axis_name)
 
 
 def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
+
 from kdjax import config, keys, models, train, views
 from kdjax.losses import cross_entropy
 from kdjax.stages import build, measure
@@ -14,8 +16,8 @@ from kdjax.stages.model import Spec, encoder_of, with_encoder
 from kdjax.types import BadInput, PyTree, Variables
 
 
-def classify(model: models.Classifier):
-    """The forward pass of a classifier that is trained on `image`."""
+def classify(model: nn.Module):
+    """The forward pass of a model that is trained on `image`: a classifier, or an encoder."""
 
     def forward(params, state, batch, key):
         return model.apply(

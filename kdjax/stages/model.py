@@ -1,5 +1,6 @@
 """A classifier or an encoder as its artifact describes it: built, restored, run on raw images."""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from kdjax.types import BadInput, PyTree, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _OnEncoder:
+class _OnEncoder(abc.ABC):
     """An encoder with something on top of it.
 
     Attributes:
@@ -32,9 +33,9 @@ class _OnEncoder:
     image_shape: tuple[int, int, int]
     size: int
 
+    @abc.abstractmethod
     def module(self, compute: Compute = Compute()) -> nn.Module:
         """The linen module."""
-        raise NotImplementedError
 
     def init(self, key: jax.Array) -> Variables:
         """Fresh variables."""
