@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from kdjax import main as command
 from kdjax import teacher
 from kdjax.report import Row
 from kdjax.types import BadInput
+from tests.together import run_together
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
@@ -234,29 +234,16 @@ def test_two_processes_train_one_model(tmp_path):
 
     The first one measures and writes the report.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     args = [f"--config={DIGITS}:runlocal", "--stages=student"]
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "kdjax.main", *args, f"--workdir={tmp_path / 'two'}"),
-                *("--distributed", f"--coordinator_address=127.0.0.1:{port}"),
-                *("--num_processes=2", f"--process_id={i}"),
-            ],
-            env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "2"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=400)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
+    run_together(
+        lambda port, index: [
+            *(sys.executable, "-m", "kdjax.main", *args, f"--workdir={tmp_path / 'two'}"),
+            *("--distributed", f"--coordinator_address=127.0.0.1:{port}"),
+            *("--num_processes=2", f"--process_id={index}"),
+        ],
+        processes=2,
+        environment={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "2"},
+    )
     one = kdjax(*args, f"--workdir={tmp_path / 'one'}")
     assert one.returncode == 0, one.stderr
 

@@ -1,6 +1,3 @@
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +6,7 @@ import numpy as np
 
 from kdjax import tree
 from tests import runs
+from tests.together import run_together
 
 PROCESSES = 2
 SCRIPT = Path(__file__).with_name("one_process.py")
@@ -16,28 +14,12 @@ SCRIPT = Path(__file__).with_name("one_process.py")
 
 def test_two_processes_of_four_devices_are_one_of_eight(tmp_path):
     """Three steps, saved and restored after the second."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    # Two compilers at once are most of this test: they need not try hard.
-    environment = {"PYTHONPATH": str(SCRIPT.parents[2]), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    begun = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(port), str(PROCESSES), str(index), tmp_path],
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(PROCESSES)
-    ]
-    try:
-        said = [process.communicate(timeout=240)[0] for process in begun]
-    finally:
-        for process in begun:
-            process.kill()
-    for process, text in zip(begun, said, strict=True):
-        assert process.returncode == 0, text[-4000:]
+    run_together(
+        lambda port, index: [sys.executable, SCRIPT, port, PROCESSES, index, tmp_path],
+        processes=PROCESSES,
+        # Two compilers at once are most of this test: they need not try hard.
+        environment={"PYTHONPATH": str(SCRIPT.parents[2]), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    )
 
     expected = {}
     for name, way in (("simclr", "pmap"), ("distillation", "mesh")):
