@@ -1,0 +1,209 @@
+"""The channels of a function that can only be taken away together, found in its jaxpr."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+
+from kdjax import tree
+from kdjax.shrink.trace import Contraction, Shift, Trace
+from kdjax.types import BadInput, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """What a group has on one axis of one variable.
+
+    Attributes:
+      name: of the variable, such as `params/encoder/stem/conv/kernel`.
+      axis: of it.
+      positions: indices on that axis that fall with each unit, [size, each].
+      roles: `out` where the axis is the channels that a product makes, `in` where a product sums
+        over it, both for a recurrent kernel; none for what goes along, such as a bias or a norm.
+    """
+
+    name: str
+    axis: int
+    positions: Int[np.ndarray, "size each"]
+    roles: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Units, such as channels or heads, each of which is taken away everywhere or nowhere.
+
+    Attributes:
+      name: of the layer that makes the units first.
+      size: how many there are.
+      members: where they are; first those that make them, in the order of the forward pass.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """All groups of one function.
+
+    Attributes:
+      groups: in the order of the forward pass.
+      frozen: why an axis of a variable cannot lose anything, by `(name, axis)`.
+      contractions: products of activations with parameters, in the order of the forward pass.
+      shifts: what is added to the result of a contraction, by its number.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: Mapping[tuple[str, int], str]
+    contractions: tuple[Contraction, ...]
+    shifts: Mapping[int, Shift]
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, name: str) -> Group:
+        return next(group for group in self.groups if group.name == name)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Units of each group."""
+        return {group.name: group.size for group in self.groups}
+
+    def without(self, names: Mapping[str, str]) -> "Groups":
+        """The same without some groups, whose axes are frozen for the reason that stands with them."""
+        frozen = dict(self.frozen)
+        for group in self.groups:
+            if group.name in names:
+                for member in group.members:
+                    frozen[member.name, member.axis] = names[group.name]
+        left = tuple(group for group in self.groups if group.name not in names)
+        return dataclasses.replace(self, groups=left, frozen=frozen)
+
+
+Kept = Mapping[str, Bool[np.ndarray, " size"]]
+"""Which units of each group stay; a group that is not named stays whole."""
+
+
+def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -> Groups:
+    """The groups of `function(variables, *inputs)`.
+
+    Every axis of every operation is followed: an addition, a BatchNorm, a depthwise convolution or an
+    elementwise product ties the channels of its operands; a product with a parameter ends a group and
+    begins the next; a concatenation keeps its parts apart; a flattening ties each channel to a run of
+    the following layer's inputs; a reshape into heads makes each head one unit. The axes of inputs and
+    outputs are frozen, and so is what a norm, a softmax or a product of two activations reduces, and
+    what an operation without a rule touches.
+
+    Args:
+      function: as it is deployed: with frozen statistics, and giving nothing but what is needed
+        (features beside the logits would be frozen as an output).
+      variables: its parameters and statistics, arrays or shapes.
+      *inputs: arrays or shapes.
+
+    Reference: the groups are those of Fang et al. 2023, https://arxiv.org/abs/2301.12900, found in the
+      jaxpr instead of in the graph of autograd.
+    """
+    leaves = tree.named_leaves(variables)
+    jaxpr = jax.make_jaxpr(function)(variables, *inputs)
+    trace = Trace()
+    operands = {name: trace.weight(name, leaf.shape) for name, leaf in leaves.items()}
+    given = [
+        trace.fixed(np.shape(leaf), "an input of the model") for leaf in jax.tree.leaves(inputs)
+    ]
+    for output in trace.run(jaxpr, [*operands.values(), *given]):
+        trace.freeze(output, "an output of the model")
+    trace.finish()
+
+    units: dict[int, dict[tuple[str, int], list[int]]] = {}
+    frozen = {}
+    for name, operand in operands.items():
+        for axis, vectors in enumerate(operand.axes):
+            for vector in vectors:
+                if (why := trace.labels.why(vector)) is not None:
+                    frozen[name, axis] = why
+                for position, tied in enumerate(trace.labels.units(vector)):
+                    for unit in tied:
+                        units.setdefault(unit, {}).setdefault((name, axis), []).append(position)
+    alike: dict[tuple, list[dict[tuple[str, int], list[int]]]] = {}
+    for places in units.values():
+        key = tuple((place, len(positions)) for place, positions in places.items())
+        alike.setdefault(key, []).append(places)
+
+    order = {place: number for number, place in enumerate(trace.roles)}
+    found: list[Group] = []
+    for several in alike.values():
+        members = [
+            Member(
+                name=place[0],
+                axis=place[1],
+                positions=np.array([places[place] for places in several]),
+                roles=tuple(sorted(trace.roles.get(place, ()))),
+            )
+            for place in several[0]
+        ]
+        members.sort(
+            key=lambda m: ("out" not in m.roles, order.get((m.name, m.axis), len(order)), m.name)
+        )
+        if not all(any(role in m.roles for m in members) for role in ("in", "out")):
+            for member in members:
+                frozen.setdefault(
+                    (member.name, member.axis), "nothing makes it, or nothing reads it"
+                )
+            continue
+        found.append(Group(_layer(members[0].name), len(several), tuple(members)))
+    found.sort(key=lambda g: order[g.members[0].name, g.members[0].axis])
+    return Groups(tuple(_distinct(found)), frozen, tuple(trace.contractions), trace.shifts)
+
+
+def _layer(name: str) -> str:
+    """`params/encoder/stem/conv/kernel` -> `encoder/stem/conv`."""
+    parts = name.split("/")
+    return "/".join(parts[1:-1]) or parts[-1]
+
+
+def _distinct(groups: list[Group]) -> Iterator[Group]:
+    """Several groups of one layer, such as heads and the width of a head, get a number each."""
+    seen: dict[str, int] = {}
+    for group in groups:
+        seen[group.name] = seen.get(group.name, 0) + 1
+        number = seen[group.name]
+        yield group if number == 1 else dataclasses.replace(group, name=f"{group.name}#{number}")
+
+
+def check_kept(groups: Groups, kept: Kept) -> None:
+    """Raises `BadInput` where `kept` names no group, has another size, or keeps nothing of one."""
+    sizes = groups.sizes
+    for name, keep in kept.items():
+        if name not in sizes:
+            raise BadInput(
+                f"kept: there is no group {name!r}; the first is {next(iter(sizes), None)!r}"
+            )
+        if keep.shape != (sizes[name],):
+            raise BadInput(f"kept.{name}: {keep.shape[0]} values for {sizes[name]} units")
+        if not keep.any():
+            raise BadInput(
+                f"kept.{name}: nothing is left of {sizes[name]} units; keep at least one"
+            )
+
+
+def kept_positions(
+    groups: Groups, kept: Kept, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[tuple[str, int], Int[np.ndarray, " left"]]:
+    """The indices that stay on each axis that loses any, by `(name, axis)`."""
+    masks: dict[tuple[str, int], np.ndarray] = {}
+    for group in groups:
+        keep = kept.get(group.name)
+        if keep is None or keep.all():
+            continue
+        for member in group.members:
+            place = member.name, member.axis
+            mask = masks.setdefault(place, np.ones(shapes[member.name][member.axis], bool))
+            mask[member.positions[~keep]] = False
+    return {place: np.flatnonzero(mask) for place, mask in masks.items()}

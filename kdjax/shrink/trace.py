@@ -1,0 +1,488 @@
+"""What the operations of a jaxpr tie: one rule for each kind of primitive.
+
+A rule may tie axes only where taking an index away from all of them leaves the other values of the
+function as they are. What a rule does not know, it freezes: a missing rule costs a chance to prune,
+never a wrong result.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+
+from kdjax.shrink.labels import Axis, Labels
+
+# fmt: off
+_ELEMENTWISE = frozenset([
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
+    "cbrt", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma",
+    "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt",
+    "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min",
+    "mul", "ne", "neg", "nextafter", "not", "optimization_barrier", "or", "pow", "reduce_precision",
+    "rem", "round", "rsqrt", "select_n", "sharding_constraint", "sign", "sin", "sinh", "sqrt",
+    "square", "stop_gradient", "sub", "tan", "tanh", "xor",
+])
+# fmt: on
+_MADE = frozenset(["iota", "random_bits", "random_seed", "empty", "rng_bit_generator"])
+_WINDOWS = ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum")
+_LENGTH_KEPT = ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "rev", "sort")
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """What is known of one value of the jaxpr.
+
+    Attributes:
+      axes: one for each of its dimensions.
+      weight: it depends on the parameters alone, not on the input.
+      product: number of the contraction that it is the result of, if nothing was done to it since.
+    """
+
+    axes: tuple[Axis, ...]
+    weight: bool = False
+    product: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Contraction:
+    """A product of an activation with a parameter.
+
+    Attributes:
+      number: its place among all products outside of loops, in the order of the walk.
+      name: of the parameter.
+      operand: which operand is the activation, 0 or 1.
+      activation_axes: of the activation, summed over.
+      weight_axes: of the parameter, summed over, in the same order.
+      uniform: every output sees every input through the same weights: a dense layer, or a
+        convolution without padding.
+    """
+
+    number: int
+    name: str
+    operand: int
+    activation_axes: tuple[int, ...]
+    weight_axes: tuple[int, ...]
+    uniform: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """What is added to the result of a contraction next: a bias, or a mean that is subtracted.
+
+    Attributes:
+      name: of the variable, which has the shape of the contraction's own outputs.
+      sign: 1.0 where it is added, -1.0 where it is subtracted.
+    """
+
+    name: str
+    sign: float
+
+
+class Trace:
+    """A walk through a jaxpr that ties what its operations tie.
+
+    Attributes:
+      labels: of all axes met.
+      unknown: names of the primitives without a rule, with how often they were met.
+      contractions: products of activations with parameters, outside of loops.
+      shifts: of the contractions that have one, by their number.
+      roles: of the axes of the parameters: `in` where they are summed over, `out` where they become
+        the channels of a product.
+    """
+
+    def __init__(self):
+        self.labels = Labels()
+        self.unknown: dict[str, int] = {}
+        self.contractions: list[Contraction] = []
+        self.roles: dict[tuple[str, int], set[str]] = {}
+        self._owners: dict[int, tuple[str, int]] = {}
+        self.shifts: dict[int, Shift] = {}
+        self._halves: list[tuple[tuple[Axis, ...], str]] = []
+        self._products, self._loops = 0, 0
+
+    def weight(self, name: str, shape: Sequence[int]) -> Operand:
+        """A parameter: the axes whose groups are asked for."""
+        axes = tuple(self.labels.axis(length) for length in shape)
+        for number, axis in enumerate(axes):
+            for vector in axis:
+                self._owners[int(vector[0])] = (name, number)
+        return Operand(axes, weight=True)
+
+    def fixed(self, shape: Sequence[int], why: str, *, weight: bool = False) -> Operand:
+        """A value whose shape is not the model's to change."""
+        operand = self.fresh(shape, weight=weight)
+        self.freeze(operand, why)
+        return operand
+
+    def fresh(self, shape: Sequence[int], *, weight: bool = False) -> Operand:
+        """A value of which nothing is known yet."""
+        return Operand(tuple(self.labels.axis(length) for length in shape), weight)
+
+    def freeze(self, operand: Operand, why: str) -> None:
+        """No axis of it may change."""
+        for axis in operand.axes:
+            self.labels.freeze(axis, why)
+
+    def run(self, jaxpr: Any, operands: Sequence[Operand]) -> list[Operand]:
+        """The outputs of an open or closed jaxpr."""
+        known: dict[Any, Operand] = {}
+        if hasattr(jaxpr, "consts"):
+            jaxpr, consts = jaxpr.jaxpr, jaxpr.consts
+            for variable, value in zip(jaxpr.constvars, consts, strict=True):
+                known[variable] = self.fixed(
+                    np.shape(value), "a constant of the model", weight=True
+                )
+        for variable, operand in zip(jaxpr.invars, operands, strict=True):
+            known[variable] = operand
+
+        def read(variable) -> Operand:
+            if isinstance(variable, core.Literal):
+                return self.fixed(np.shape(variable.val), "a constant of the model", weight=True)
+            return known[variable]
+
+        for equation in jaxpr.eqns:
+            found = self._equation(equation, [read(v) for v in equation.invars])
+            weight = all(read(v).weight for v in equation.invars)
+            for variable, operand in zip(equation.outvars, found, strict=True):
+                known[variable] = dataclasses.replace(operand, weight=weight)
+        return [read(v) for v in jaxpr.outvars]
+
+    def finish(self) -> None:
+        """Pieces that are cut at fixed places may lose only what all of them lose."""
+        for pieces, why in self._halves:
+            roots = [np.concatenate([self.labels.roots(v) for v in axis]) for axis in pieces]
+            if any(not np.array_equal(found, roots[0]) for found in roots[1:]):
+                for axis in pieces:
+                    self.labels.freeze(axis, why)
+
+    def _equation(self, equation: Any, operands: list[Operand]) -> list[Operand]:
+        name, params = equation.primitive.name, equation.params
+        shapes = [variable.aval.shape for variable in equation.outvars]
+        if name in _ELEMENTWISE:
+            if name in ("add", "sub"):
+                self._shift(name, operands)
+            found = [self._elementwise(operands, shape) for shape in shapes]
+            if name == "convert_element_type":
+                found = [dataclasses.replace(f, product=operands[0].product) for f in found]
+            return found
+        if name in _MADE:
+            return [self.fresh(shape) for shape in shapes]
+        if name in _WINDOWS or name in _LENGTH_KEPT or name in ("pad", "slice", "dynamic_slice"):
+            return [self._changed(name, params, operands[0], shape) for shape in shapes]
+        if (name.startswith("reduce_") and "axes" in params) or name in ("argmax", "argmin"):
+            return [self._reduced(operand, params["axes"]) for operand in operands[: len(shapes)]]
+        match name:
+            case "scan":
+                return self._scan(params, operands)
+            case "cond":
+                return self._cond(params, operands)
+            case "broadcast_in_dim":
+                return [self._broadcast(operands[0], params)]
+            case "transpose":
+                return [Operand(tuple(operands[0].axes[i] for i in params["permutation"]))]
+            case "squeeze":
+                kept = enumerate(operands[0].axes)
+                return [Operand(tuple(a for i, a in kept if i not in params["dimensions"]))]
+            case "expand_dims":
+                axes = list(operands[0].axes)
+                for dimension in sorted(params["dimensions"]):
+                    axes.insert(dimension, ())
+                return [Operand(tuple(axes))]
+            case "reshape":
+                return [self._reshape(operands[0], shapes[0])]
+            case "concatenate":
+                return [self._concatenate(operands, params["dimension"], shapes[0])]
+            case "split":
+                return self._split(operands[0], params["axis"], params["sizes"])
+            case "dot_general":
+                return [self._dot(operands, params)]
+            case "conv_general_dilated":
+                return [self._conv(equation, operands, params)]
+            case "gather":
+                return [self._gather(equation, operands[0], params)]
+        if (inside := inlined(equation)) is not None:
+            return self.run(inside, operands)
+        self.unknown[name] = self.unknown.get(name, 0) + 1
+        why = f"no rule for the operation {name!r}"
+        for operand in operands:
+            self.freeze(operand, why)
+        return [self.fixed(shape, why) for shape in shapes]
+
+    def _elementwise(self, operands: list[Operand], shape: tuple[int, ...]) -> Operand:
+        full = [operand for operand in operands if len(operand.axes) == len(shape)]
+        if not full:
+            return self.fresh(shape)
+        axes = list(full[0].axes)
+        for other in full[1:]:
+            for i, axis in enumerate(other.axes):
+                if _length(axes[i]) == _length(axis):
+                    self.labels.tie(axes[i], axis)
+                elif _length(axes[i]) == 1:
+                    axes[i] = axis
+        return Operand(tuple(axes))
+
+    def _changed(
+        self, name: str, params: Mapping[str, Any], operand: Operand, shape: tuple[int, ...]
+    ) -> Operand:
+        """Axes that keep their length are kept, all others are frozen on both sides."""
+        found = []
+        for i, (axis, length) in enumerate(zip(operand.axes, shape, strict=True)):
+            order = i in (
+                params.get("axis"),
+                params.get("dimension"),
+                *params.get("dimensions", ()),
+            )
+            window = params.get("window_dimensions", (1,) * len(shape))[i]
+            if length == _length(axis) and window == 1 and not (name in _LENGTH_KEPT and order):
+                found.append(axis)
+                continue
+            self.labels.freeze(axis, f"its length is changed, or its order used, by {name!r}")
+            found.append(self.fixed((length,), f"made by {name!r}").axes[0])
+        return Operand(tuple(found))
+
+    def _reduced(self, operand: Operand, axes: Sequence[int]) -> Operand:
+        for i in axes:
+            self.labels.freeze(operand.axes[i], "reduced: a norm, a mean or a softmax over it")
+        return Operand(tuple(axis for i, axis in enumerate(operand.axes) if i not in axes))
+
+    def _broadcast(self, operand: Operand, params: Mapping[str, Any]) -> Operand:
+        axes = list(self.fresh(params["shape"]).axes)
+        for axis, to in zip(operand.axes, params["broadcast_dimensions"], strict=True):
+            if _length(axis) == params["shape"][to]:
+                axes[to] = axis
+        return Operand(tuple(axes))
+
+    def _reshape(self, operand: Operand, shape: tuple[int, ...]) -> Operand:
+        """Axes keep their factors; a vector that is cut is split."""
+        found, pending = [], list(self.labels.factors(sum(operand.axes, ())))[::-1]
+        for length in shape:
+            factors, have = [], 1
+            while have < length and pending:
+                vector = pending.pop()
+                want = length // have
+                if len(vector) > want:
+                    if len(vector) % want or self.labels.factors((vector,)) != (vector,):
+                        return self._cut(operand, shape)
+                    vector, rest = self.labels.split(vector, want)
+                    pending.append(rest)
+                elif want % len(vector):
+                    return self._cut(operand, shape)
+                factors.append(vector)
+                have *= len(vector)
+            found.append(tuple(factors))
+        return Operand(tuple(found))
+
+    def _cut(self, operand: Operand, shape: tuple[int, ...]) -> Operand:
+        why = "a reshape cuts it in no regular way"
+        self.freeze(operand, why)
+        return self.fixed(shape, why)
+
+    def _concatenate(
+        self, operands: list[Operand], dimension: int, shape: tuple[int, ...]
+    ) -> Operand:
+        axes = list(operands[0].axes)
+        for other in operands[1:]:
+            for i, (mine, its) in enumerate(zip(axes, other.axes, strict=True)):
+                if i != dimension:
+                    self.labels.tie(mine, its)
+        joined = []
+        for operand in operands:
+            axis = self.labels.factors(operand.axes[dimension])
+            if len(axis) > 1:
+                why = "joined with others though it has parts"
+                for o in operands:
+                    self.labels.freeze(o.axes[dimension], why)
+                axes[dimension] = self.fixed((shape[dimension],), why).axes[0]
+                return Operand(tuple(axes))
+            joined.append(axis[0] if axis else self.labels.new(1))
+        axes[dimension] = (np.concatenate(joined),)
+        return Operand(tuple(axes))
+
+    def _split(self, operand: Operand, at: int, sizes: Sequence[int]) -> list[Operand]:
+        axis = self.labels.factors(operand.axes[at])
+        why = "split at fixed places"
+        if len(axis) != 1 or len(set(sizes)) != 1:
+            self.labels.freeze(axis, why)
+            pieces = [self.fixed((size,), why).axes[0] for size in sizes]
+        else:
+            pieces = [(part,) for part in np.split(axis[0], len(sizes))]
+            self._halves.append((tuple(pieces), why))
+        return [Operand((*operand.axes[:at], piece, *operand.axes[at + 1 :])) for piece in pieces]
+
+    def _scan(self, params: Mapping[str, Any], operands: list[Operand]) -> list[Operand]:
+        consts, carry = _loop_state(params)
+        carried = slice(consts, consts + carry)
+        inside = [
+            operand if i < carried.stop else dataclasses.replace(operand, axes=operand.axes[1:])
+            for i, operand in enumerate(operands)
+        ]
+        for operand in operands[carried.stop :]:
+            self.labels.freeze(operand.axes[0], "the steps of a loop")
+        self._loops += 1
+        found = self.run(params["jaxpr"], inside)
+        self._loops -= 1
+        after, stacked = found[:carry], found[carry:]
+        for before, now in zip(operands[carried], after, strict=True):
+            for mine, its in zip(before.axes, now.axes, strict=True):
+                self.labels.tie(mine, its)
+        steps = self.fixed((params["length"],), "the steps of a loop").axes
+        return [*after, *(Operand((*steps, *operand.axes)) for operand in stacked)]
+
+    def _cond(self, params: Mapping[str, Any], operands: list[Operand]) -> list[Operand]:
+        self._loops += 1
+        first, *others = (self.run(branch, operands[1:]) for branch in params["branches"])
+        self._loops -= 1
+        for found in others:
+            for mine, its in zip(first, found, strict=True):
+                for a, b in zip(mine.axes, its.axes, strict=True):
+                    self.labels.tie(a, b)
+        return first
+
+    def _dot(self, operands: list[Operand], params: Mapping[str, Any]) -> Operand:
+        (left_sum, right_sum), (left_batch, right_batch) = params["dimension_numbers"]
+        left, right = operands
+        for a, b in (
+            *zip(left_sum, right_sum, strict=True),
+            *zip(left_batch, right_batch, strict=True),
+        ):
+            self.labels.tie(left.axes[a], right.axes[b])
+        number = self._product(operands, [tuple(left_sum), tuple(right_sum)], uniform=True)
+        free = [
+            [i for i in range(len(o.axes)) if i not in (*summed, *batch)]
+            for o, summed, batch in ((left, left_sum, left_batch), (right, right_sum, right_batch))
+        ]
+        for operand, mine in zip(operands, free, strict=True):
+            self._role(operand, mine, "out")
+        axes = [left.axes[i] for i in (*left_batch, *free[0])] + [right.axes[i] for i in free[1]]
+        return Operand(tuple(axes), product=number)
+
+    def _product(
+        self, operands: list[Operand], summed: list[tuple[int, ...]], *, uniform: bool
+    ) -> int | None:
+        """Notes who sums over what, and returns its number; between activations nothing may fall."""
+        if not self._loops:
+            self._products += 1
+        weights = [i for i, operand in enumerate(operands) if operand.weight]
+        if len(weights) != 1:
+            if not weights:
+                for operand, axes in zip(operands, summed, strict=True):
+                    for i in axes:
+                        self.labels.freeze(operand.axes[i], "summed over between two activations")
+            return None
+        (weight,) = weights
+        self._role(operands[weight], summed[weight], "in")
+        owners = [self._owner(operands[weight].axes[i]) for i in summed[weight]]
+        owners = [owner for owner in owners if owner is not None]
+        whole = len(owners) == len(summed[weight]) and len({name for name, _ in owners}) == 1
+        if not whole or self._loops:
+            return None
+        self.contractions.append(
+            Contraction(
+                number=self._products - 1,
+                name=owners[0][0],
+                operand=1 - weight,
+                activation_axes=summed[1 - weight],
+                weight_axes=tuple(axis for _, axis in owners),
+                uniform=uniform,
+            )
+        )
+        return self._products - 1
+
+    def _shift(self, name: str, operands: list[Operand]) -> None:
+        """Notes a bias that is added to a product, or a mean that is subtracted from it."""
+        for i, (product, other) in enumerate(zip(operands, reversed(operands), strict=True)):
+            if product.product is None or not other.weight or (name == "sub" and i == 1):
+                continue
+            owners = [self._owner(axis) for axis in other.axes]
+            owners = [owner for owner in owners if owner is not None]
+            if len({of for of, _ in owners}) == 1:
+                self.shifts[product.product] = Shift(owners[0][0], 1.0 if name == "add" else -1.0)
+
+    def _owner(self, axis: Axis) -> tuple[str, int] | None:
+        return self._owners.get(int(axis[0][0])) if axis else None
+
+    def _role(self, operand: Operand, axes: Sequence[int], role: str) -> None:
+        if operand.weight:
+            for i in axes:
+                if (owner := self._owner(operand.axes[i])) is not None:
+                    self.roles.setdefault(owner, set()).add(role)
+
+    def _conv(self, equation: Any, operands: list[Operand], params: Mapping[str, Any]) -> Operand:
+        left, kernel = operands
+        numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+        (batch, channel, *_), (out, into, *_) = numbers.lhs_spec, numbers.rhs_spec
+        axes = list(self.fixed(equation.outvars[0].aval.shape, "the image's side").axes)
+        axes[numbers.out_spec[0]] = left.axes[batch]
+        axes[numbers.out_spec[1]] = kernel.axes[out]
+        for i in numbers.lhs_spec[2:]:
+            self.labels.freeze(left.axes[i], "the image's side")
+        for i in numbers.rhs_spec[2:]:
+            self.labels.freeze(kernel.axes[i], "a kernel's side")
+        self._role(kernel, [out], "out")
+        if params["batch_group_count"] != 1:
+            why = "a convolution in groups of the batch"
+            for axis in (left.axes[channel], kernel.axes[out], kernel.axes[into]):
+                self.labels.freeze(axis, why)
+        elif groups == 1:
+            self.labels.tie(left.axes[channel], kernel.axes[into])
+            padded = any(p != (0, 0) for p in params["padding"])
+            number = self._product(operands, [(channel,), (into,)], uniform=not padded)
+            return Operand(tuple(axes), product=number)
+        else:
+            # Groups of channels: the inputs are (group, channel of it), and so are the outputs.
+            group = self.labels.axis(groups)
+            outs = self.labels.axis(_length(kernel.axes[out]) // groups)
+            self.labels.tie(left.axes[channel], (*group, *kernel.axes[into]))
+            self.labels.tie(kernel.axes[out], (*group, *outs))
+            self._role(kernel, [into], "in")
+        return Operand(tuple(axes))
+
+    def _gather(self, equation: Any, operand: Operand, params: Mapping[str, Any]) -> Operand:
+        numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+        axes = list(self.fixed(equation.outvars[0].aval.shape, "looked up").axes)
+        gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+        offsets = iter(numbers.offset_dims)
+        for i, size in enumerate(sizes):
+            if i in gone:
+                self.labels.freeze(operand.axes[i], "looked up by index")
+                continue
+            to = next(offsets)
+            if size == _length(operand.axes[i]):
+                axes[to] = operand.axes[i]
+            else:
+                self.labels.freeze(operand.axes[i], "looked up by index")
+        return Operand(tuple(axes))
+
+
+def _length(axis: Axis) -> int:
+    return math.prod(len(vector) for vector in axis)
+
+
+def _loop_state(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many values of a loop are constant, and how many are carried from step to step."""
+    if "ft_in" in params:  # jax 0.12
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return params["num_consts"], params["num_carry"]
+
+
+def inlined(equation: Any) -> Any:
+    """The jaxpr that an operation does nothing but call, such as that of a `jit`; None for others."""
+    if equation.primitive.name in ("scan", "cond", "while"):
+        return None
+    inside = list(core.jaxprs_in_params(equation.params))
+    if len(inside) != 1 or len(inside[0].invars) != len(equation.invars):
+        return None
+    closed = (p for p in equation.params.values() if isinstance(p, core.ClosedJaxpr))
+    return next(closed, inside[0])
+
+
+def is_product(equation: Any) -> bool:
+    """Whether an operation has a number among the contractions."""
+    name, params = equation.primitive.name, equation.params
+    if name == "conv_general_dilated":
+        return params["feature_group_count"] == params["batch_group_count"] == 1
+    return name == "dot_general"
