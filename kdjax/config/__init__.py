@@ -5,7 +5,18 @@ unknown, missing or of the wrong type by its path. Defaults live here, nowhere e
 """
 
 from kdjax.config.data import CropFlipViews, CutMix, Data, EvalViews, Mix, Mixup, SimCLRViews, Views
-from kdjax.config.models import CNN, CifarResNet, Encoder, ResNet18
+from kdjax.config.models import (
+    CNN,
+    VGG,
+    CifarResNet,
+    EfficientNetB0,
+    Encoder,
+    MobileNetV2,
+    MobileNetV3,
+    ResNet18,
+    ResNet50,
+    ViT,
+)
 from kdjax.config.run import Run
 from kdjax.config.stages import (
     Cache,
@@ -40,6 +51,7 @@ __all__ = [
     "CNN",
     "LARS",
     "SGD",
+    "VGG",
     "AdamW",
     "Cache",
     "CifarResNet",
@@ -50,6 +62,7 @@ __all__ = [
     "Data",
     "Distill",
     "DistillEncoder",
+    "EfficientNetB0",
     "Embedding",
     "Encoder",
     "EvalViews",
@@ -60,11 +73,14 @@ __all__ = [
     "Knobs",
     "Mix",
     "Mixup",
+    "MobileNetV2",
+    "MobileNetV3",
     "Optimizer",
     "Pretrain",
     "Prune",
     "Quantize",
     "ResNet18",
+    "ResNet50",
     "Run",
     "Schedule",
     "Signal",
@@ -73,5 +89,6 @@ __all__ = [
     "Stairs",
     "TopK",
     "Training",
+    "ViT",
     "Views",
 ]

@@ -2,18 +2,38 @@
 
 from kdjax.models.blocks import Compute, ConvNorm, fold
 from kdjax.models.cnn import CNN
+from kdjax.models.efficientnet import efficientnet_b0
 from kdjax.models.heads import Classifier, Contrastive, Projector
-from kdjax.models.resnet import ResNet, cifar_resnet, resnet18
+from kdjax.models.mobilenet import (
+    MobileNet,
+    mobilenet_v2,
+    mobilenet_v3_large,
+    mobilenet_v3_small,
+)
+from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
+from kdjax.models.vgg import VGG, vgg
+from kdjax.models.vit import ViT, vit
 
 __all__ = [
     "CNN",
+    "VGG",
+    "Bottleneck",
     "Classifier",
     "Compute",
     "Contrastive",
     "ConvNorm",
+    "MobileNet",
     "Projector",
     "ResNet",
+    "ViT",
     "cifar_resnet",
+    "efficientnet_b0",
     "fold",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
     "resnet18",
+    "resnet50",
+    "vgg",
+    "vit",
 ]

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax.types import PyTree, Variables
+from kdjax.types import BadInput, PyTree, Variables
 
 _EPSILON = 1e-5
 
@@ -28,19 +28,36 @@ class Compute:
     folded: bool = False
 
 
+def require_positive(field: str, *values: float | int) -> None:
+    """Refuses a width, a multiplier or a depth that is not above 0.
+
+    Raises:
+      BadInput: one of the values is 0 or less; the line names `field`.
+    """
+    for value in values:
+        if value <= 0:
+            raise BadInput(f"{field}: {value} is not positive; give a value above 0")
+
+
 class ConvNorm(nn.Module):
     """A convolution without bias and its BatchNorm; one convolution with bias once folded.
+
+    BatchNorm has an epsilon of 1e-5 and keeps 0.9 of its running statistics at each step, in every
+    model. Kernels are drawn with He's fan-out variance, `2 / (kernel_size^2 * features)`, which for
+    a depthwise convolution counts all of its output channels, as PyTorch does.
 
     Attributes:
       features: output channels.
       kernel_size: side of the square kernel; padded with half of it, as PyTorch's models are.
       stride: of both spatial axes.
+      groups: into which the channels are split; as many as `features` for a depthwise convolution.
       compute: see `Compute`.
     """
 
     features: int
     kernel_size: int = 3
     stride: int = 1
+    groups: int = 1
     compute: Compute = Compute()
 
     @nn.compact
@@ -53,6 +70,7 @@ class ConvNorm(nn.Module):
             (self.kernel_size, self.kernel_size),
             strides=self.stride,
             padding=self.kernel_size // 2,
+            feature_group_count=self.groups,
             use_bias=self.compute.folded,
             dtype=self.compute.dtype,
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
@@ -74,8 +92,9 @@ def fold(variables: Variables) -> dict[str, PyTree]:
     """Folds the BatchNorm of every `ConvNorm` into its convolution.
 
     `conv(x) * s + (bias - mean * s)` with `s = scale / sqrt(var + epsilon)` is one convolution
-    whose kernel is scaled per output channel, so zeros of a pruned kernel stay zeros. The result is
-    what the same model with `Compute(folded=True)` takes, and has no `batch_stats`.
+    whose kernel is scaled per output channel, so zeros of a pruned kernel stay zeros; a depthwise
+    kernel [height, width, 1, channel] has its output channels last too. The result is what the same
+    model with `Compute(folded=True)` takes, and has no `batch_stats`.
 
     Args:
       variables: `{"params": ..., "batch_stats": ...}` of a model made of `ConvNorm`.

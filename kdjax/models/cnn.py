@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax.models.blocks import Compute, ConvNorm
+from kdjax.models.blocks import Compute, ConvNorm, require_positive
+from kdjax.types import BadInput
 
 
 class CNN(nn.Module):
@@ -15,10 +16,19 @@ class CNN(nn.Module):
     Attributes:
       widths: channels of each convolution; each after the first halves the height and the width.
       compute: see `Compute`.
+
+    Raises:
+      BadInput: there are no widths, or one of them is not positive.
     """
 
     widths: Sequence[int]
     compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        if not self.widths:
+            raise BadInput("encoder.widths: empty; give the channels of at least one convolution")
+        require_positive("encoder.widths", *self.widths)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

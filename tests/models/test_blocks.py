@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,15 +7,21 @@ import pytest
 from kdjax import tree
 from kdjax.models import (
     CNN,
+    VGG,
+    Bottleneck,
     Classifier,
     Compute,
     Contrastive,
     ConvNorm,
+    MobileNet,
     Projector,
+    ResNet,
     cifar_resnet,
     fold,
     resnet18,
+    vit,
 )
+from kdjax.models.mobilenet import Row, Squeeze
 
 KEY = jax.random.key(0)
 FOLDED = Compute(folded=True)
@@ -42,20 +49,65 @@ def _image(channels=3, seed=1):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(4, 8, 8, channels)), jnp.float32)
 
 
+def _mobile(compute):
+    squeeze = Squeeze(width=3, activation=nn.swish, gate=nn.sigmoid)
+    return MobileNet(
+        stem_width=4,
+        stem_stride=1,
+        rows=(
+            Row(
+                kernel_size=5,
+                expanded=6,
+                features=4,
+                stride=1,
+                activation=nn.hard_swish,
+                residual=True,
+                squeeze=squeeze,
+            ),
+            Row(
+                kernel_size=3,
+                expanded=None,
+                features=5,
+                stride=2,
+                activation=nn.relu6,
+                residual=False,
+            ),
+        ),
+        last_width=6,
+        hidden_width=5,
+        activation=nn.hard_swish,
+        compute=compute,
+    )
+
+
+def _bottlenecks(compute):
+    return ResNet(
+        blocks=(1, 1),
+        widths=(4, 3, 4),
+        project_first=True,
+        block=Bottleneck,
+        imagenet_stem=True,
+        compute=compute,
+    )
+
+
 @pytest.mark.parametrize(
-    "encoder",
+    ("encoder", "first"),
     [
-        lambda compute: CNN((4, 8, 8), compute),
-        lambda compute: cifar_resnet(8, multiplier=4, compute=compute),
-        lambda compute: resnet18(width=8, compute=compute),
+        (lambda compute: CNN((4, 8, 8), compute), "block0"),
+        (lambda compute: cifar_resnet(8, multiplier=4, compute=compute), "stem"),
+        (lambda compute: resnet18(width=8, compute=compute), "stem"),
+        (_bottlenecks, "stem"),
+        (lambda compute: VGG(stages=((4,), (6, 6)), pools=1, compute=compute), "stage0_conv0"),
+        (_mobile, "block0/depthwise"),
     ],
-    ids=["cnn", "resnet8x4", "resnet18"],
+    ids=["cnn", "resnet8x4", "resnet18", "bottlenecks", "vgg", "mobilenet"],
 )
-def test_a_folded_model_is_the_model_in_evaluation(encoder):
+def test_a_folded_model_is_the_model_in_evaluation(encoder, first):
     image = _image()
     model, folded = Classifier(encoder(Compute()), 5), Classifier(encoder(FOLDED), 5)
     variables = _trained(model, image)
-    assert min(tree.named_leaves(variables)["params/encoder/" + _first(encoder)]) < 0
+    assert min(tree.named_leaves(variables)[f"params/encoder/{first}/norm/scale"]) < 0
     expected = jax.jit(lambda v: model.apply(v, image, train=False))(variables)
     found = jax.jit(lambda v: folded.apply(v, image, train=False))(fold(variables))
     for name in ("features", "logits"):
@@ -67,8 +119,13 @@ def test_a_folded_model_is_the_model_in_evaluation(encoder):
     assert tree.differences(fold(variables), shapes) == []
 
 
-def _first(encoder):
-    return ("block0" if isinstance(encoder(FOLDED), CNN) else "stem") + "/norm/scale"
+def test_fold_leaves_a_transformer_as_it_is():
+    sizes = {"width": 6, "depth": 1, "heads": 2, "mlp": 5, "patch": 4}
+    variables = _trained(Classifier(vit(**sizes), 3), _image())
+    jax.tree.map(np.testing.assert_array_equal, fold(variables), variables)
+    folded = Classifier(vit(**sizes, compute=FOLDED), 3)
+    shapes = jax.eval_shape(lambda: folded.init(KEY, _image(), train=False))
+    assert tree.differences(fold(variables), shapes) == []
 
 
 def test_fold_by_hand():
@@ -156,3 +213,22 @@ def test_evaluation_writes_no_statistics():
     variables = _trained(model, image)
     _, state = model.apply(variables, image, train=False, mutable=["batch_stats"])
     jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], variables["batch_stats"])
+
+
+def test_a_depthwise_convolution_keeps_its_channels_apart():
+    model = ConvNorm(3, groups=3, compute=FOLDED)
+    rng = np.random.default_rng(3)
+    kernel, image = rng.normal(size=(3, 3, 1, 3)), rng.normal(size=(2, 5, 4, 3))
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = sum(
+        padded[:, i : i + 5, j : j + 4] * kernel[i, j, 0] for i in range(3) for j in range(3)
+    )
+    variables = {"params": {"conv": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(3)}}}
+    found = model.apply(variables, jnp.asarray(image, jnp.float32), train=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_depthwise_kernel_is_drawn_as_if_it_saw_all_channels():
+    model, image = ConvNorm(512, groups=512), jnp.zeros((1, 1, 1, 512))
+    draw = jax.jit(lambda: model.init(KEY, image, train=False)["params"]["conv"]["kernel"])
+    assert float(draw().std()) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.05)

@@ -1,0 +1,220 @@
+"""What holds for every encoder, built as a config asks for it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import config, parse, tree
+from kdjax.models import (
+    VGG,
+    Bottleneck,
+    Classifier,
+    Compute,
+    MobileNet,
+    ResNet,
+    vit,
+)
+from kdjax.models.mobilenet import Row, Squeeze
+from kdjax.stages import build
+from kdjax.types import BadInput
+
+KEY = jax.random.key(0)
+
+
+def _config(fields):
+    return parse.parse(config.Encoder, fields, "config.encoder")
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "dim"),
+    [
+        ({"name": "cnn", "widths": [4, 8]}, "cnn-4-8", 8),
+        ({"name": "cifar_resnet", "depth": 8, "multiplier": 4}, "resnet8x4", 256),
+        ({"name": "cifar_resnet", "depth": 20}, "resnet20", 64),
+        ({"name": "resnet18"}, "resnet18", 512),
+        ({"name": "resnet18", "width": 16}, "resnet18-w16", 128),
+        ({"name": "resnet18", "imagenet_stem": True}, "resnet18-imagenet", 512),
+        ({"name": "resnet50"}, "resnet50", 2048),
+        (
+            {"name": "resnet50", "width": 8, "imagenet_stem": True},
+            "resnet50-w8-imagenet",
+            256,
+        ),
+        ({"name": "vgg", "depth": 8}, "vgg8", 512),
+        ({"name": "vgg", "depth": 13, "width": 8, "pools": 4}, "vgg13-w8-p4", 64),
+        ({"name": "mobilenet_v2"}, "mobilenet-v2", 1280),
+        ({"name": "mobilenet_v2", "multiplier": 0.5}, "mobilenet-v2-x0.5", 1280),
+        ({"name": "mobilenet_v2", "multiplier": 2}, "mobilenet-v2-x2", 2560),
+        ({"name": "mobilenet_v3", "size": "small"}, "mobilenet-v3-small", 1024),
+        (
+            {"name": "mobilenet_v3", "size": "large", "multiplier": 0.75, "imagenet_stem": True},
+            "mobilenet-v3-large-x0.75-imagenet",
+            960,
+        ),
+        ({"name": "efficientnet_b0"}, "efficientnet-b0", 1280),
+        ({"name": "efficientnet_b0", "multiplier": 0.5}, "efficientnet-b0-x0.5", 640),
+        ({"name": "vit"}, "vit-w192-d12-h3-m768-p4", 192),
+        ({"name": "vit", "width": 8, "heads": 2, "depth": 1}, "vit-w8-d1-h2-m768-p4", 8),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_config_is_built_and_named(fields, name, dim):
+    found = _config(fields)
+    assert build.encoder_name(found) == name
+    encoder = build.encoder(found, Compute())
+    image = jnp.zeros((2, 32, 32, 3))
+    features, _ = jax.eval_shape(lambda: encoder.init_with_output(KEY, image, train=True))
+    assert (features.shape, features.dtype) == ((2, dim), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"name": "cnn", "widths": []}, "encoder.widths: empty"),
+        ({"name": "cnn", "widths": [4, 0]}, "encoder.widths: 0 is not positive"),
+        (
+            {"name": "cifar_resnet", "depth": 8, "multiplier": 0},
+            "encoder.multiplier: 0 is not positive",
+        ),
+        ({"name": "cifar_resnet", "depth": 9}, "encoder.depth: 9 is not 6n + 2"),
+        ({"name": "resnet18", "width": -1}, "encoder.width: -1 is not positive"),
+        ({"name": "resnet50", "width": 0}, "encoder.width: 0 is not positive"),
+        ({"name": "vgg", "depth": 9}, "encoder.depth: 9 is not that of a VGG; take 8, 11"),
+        ({"name": "vgg", "depth": 8, "width": 0}, "encoder.width: 0 is not positive"),
+        ({"name": "vgg", "depth": 8, "pools": 5}, "encoder.pools: 5 is not in 0 to 4"),
+        ({"name": "vgg", "depth": 8, "pools": -1}, "encoder.pools: -1 is not in 0 to 4"),
+        (
+            {"name": "mobilenet_v2", "multiplier": 0.0},
+            "encoder.multiplier: 0.0 is not positive",
+        ),
+        (
+            {"name": "mobilenet_v3", "size": "small", "multiplier": -0.5},
+            "encoder.multiplier: -0.5 is not positive",
+        ),
+        (
+            {"name": "mobilenet_v3", "size": "large", "multiplier": 0},
+            "encoder.multiplier: 0.0 is not positive",
+        ),
+        (
+            {"name": "efficientnet_b0", "multiplier": -1},
+            "encoder.multiplier: -1.0 is not positive",
+        ),
+        ({"name": "vit", "width": 0}, "encoder.width: 0 is not positive"),
+        ({"name": "vit", "depth": 0}, "encoder.depth: 0 is not positive"),
+        ({"name": "vit", "heads": -3}, "encoder.heads: -3 is not positive"),
+        ({"name": "vit", "mlp": 0}, "encoder.mlp: 0 is not positive"),
+        ({"name": "vit", "patch": 0}, "encoder.patch: 0 is not positive"),
+        ({"name": "vit", "heads": 5}, "encoder.heads: 5 do not divide the width of 192"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(fields, line):
+    with pytest.raises(BadInput) as caught:
+        build.encoder(_config(fields), Compute())
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def _bottlenecks(compute):
+    return ResNet(blocks=(2,), widths=(4, 3), project_first=True, block=Bottleneck, compute=compute)
+
+
+def _vgg(compute):
+    return VGG(stages=((4,), (6,)), pools=1, compute=compute)
+
+
+def _mobilenet(compute):
+    squeeze = Squeeze(width=3, activation=nn.relu, gate=nn.hard_sigmoid)
+    common = {"kernel_size": 3, "features": 4, "activation": nn.hard_swish}
+    return MobileNet(
+        stem_width=4,
+        stem_stride=2,
+        rows=(
+            Row(expanded=None, stride=1, residual=True, squeeze=squeeze, **common),
+            Row(expanded=8, stride=2, residual=False, **common),
+        ),
+        last_width=6,
+        hidden_width=5,
+        activation=nn.hard_swish,
+        compute=compute,
+    )
+
+
+def _vit(compute):
+    return vit(width=6, depth=1, heads=2, mlp=5, patch=8, compute=compute)
+
+
+TINY = pytest.mark.parametrize("encoder", [_bottlenecks, _vgg, _mobilenet, _vit])
+
+
+@TINY
+def test_gradients_are_finite_and_reach_every_parameter(encoder):
+    rng = np.random.default_rng(0)
+    model = encoder(Compute())
+    image, weights = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((4, 16, 16, 3), (4, 1))
+    )
+    shapes = jax.eval_shape(lambda: model.init(KEY, image, train=False))
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            jnp.ones(leaf.shape)
+            if path[-1].key in ("scale", "var")
+            else jnp.asarray(rng.normal(0, 0.3, leaf.shape), leaf.dtype)
+        ),
+        shapes,
+    )
+
+    @jax.jit
+    def run(variables):
+        state = {name: value for name, value in variables.items() if name != "params"}
+
+        def objective(params):
+            features, state_after = model.apply(
+                {"params": params, **state}, image, train=True, mutable=["batch_stats"]
+            )
+            return (weights * features**2).sum(), (features, state_after)
+
+        grads, (trained, state_after) = jax.grad(objective, has_aux=True)(variables["params"])
+        return grads, trained, state_after, model.apply(variables, image, train=False)
+
+    grads, trained, state, evaluated = run(variables)
+    for name, grad in tree.named_leaves(grads).items():
+        assert np.isfinite(grad).all(), name
+        # A key's bias adds the same to every score of a query, which no softmax sees.
+        if not name.endswith("attention/key/bias"):
+            assert np.abs(grad).max() > 0, name
+    assert np.isfinite(trained).all()
+    assert np.isfinite(evaluated).all()
+    # Training normalises with the batch, evaluation with what has been seen; a ViT does neither.
+    differ = not np.allclose(trained, evaluated, rtol=1e-3, atol=1e-4)
+    moved = [
+        not np.array_equal(new, old)
+        for new, old in zip(
+            jax.tree.leaves(state), jax.tree.leaves(variables.get("batch_stats", {})), strict=True
+        )
+    ]
+    assert differ == bool(moved) == (encoder is not _vit)
+    assert all(moved)
+
+
+@TINY
+def test_bfloat16_is_for_activations_alone(encoder):
+    model = Classifier(encoder(Compute(dtype=jnp.bfloat16)), 3)
+    image = jnp.zeros((2, 16, 16, 3))
+    variables = jax.eval_shape(lambda: model.init(KEY, image, train=True))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+    def run(variables):
+        return model.apply(
+            variables, image, train=True, mutable=["batch_stats"], capture_intermediates=True
+        )
+
+    out, state = jax.eval_shape(run, variables)
+    assert out["features"].dtype == out["logits"].dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(state.get("batch_stats", {}))} <= {
+        jnp.dtype(jnp.float32)
+    }
+    inside = tree.named_leaves(state["intermediates"]["encoder"])
+    inside.pop("__call__/0")  # the features themselves
+    assert {x.dtype for x in inside.values()} == {jnp.dtype(jnp.bfloat16)}
