@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from kdjax import tree
+from kdjax.shrink.plan import Plan, plan
 from kdjax.shrink.trace import Contraction, Shift, Trace
 from kdjax.types import BadInput, PyTree
 
@@ -55,12 +56,16 @@ class Groups:
       frozen: why an axis of a variable cannot lose anything, by `(name, axis)`.
       contractions: products of activations with parameters, in the order of the forward pass.
       shifts: what is added to the result of a contraction, by its number.
+      order: names of the variables, as the forward pass uses them first.
+      plan: what the function does, to be compared with what it does at other widths.
     """
 
     groups: tuple[Group, ...]
     frozen: Mapping[tuple[str, int], str]
     contractions: tuple[Contraction, ...]
     shifts: Mapping[int, Shift]
+    order: tuple[str, ...]
+    plan: Plan
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
@@ -69,7 +74,10 @@ class Groups:
         return len(self.groups)
 
     def __getitem__(self, name: str) -> Group:
-        return next(group for group in self.groups if group.name == name)
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise BadInput(f"groups: there is no group {name!r}; they are {list(self.sizes)}")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -78,12 +86,13 @@ class Groups:
 
     def without(self, names: Mapping[str, str]) -> "Groups":
         """The same without some groups, whose axes are frozen for the reason that stands with them."""
+        left = tuple(group for group in self.groups if group.name not in names)
+        free = {(member.name, member.axis) for group in left for member in group.members}
         frozen = dict(self.frozen)
         for group in self.groups:
-            if group.name in names:
-                for member in group.members:
-                    frozen[member.name, member.axis] = names[group.name]
-        left = tuple(group for group in self.groups if group.name not in names)
+            for place in ((member.name, member.axis) for member in group.members):
+                if group.name in names and place not in free:
+                    frozen[place] = names[group.name]
         return dataclasses.replace(self, groups=left, frozen=frozen)
 
 
@@ -117,9 +126,7 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
     given = [
         trace.fixed(np.shape(leaf), "an input of the model") for leaf in jax.tree.leaves(inputs)
     ]
-    for output in trace.run(jaxpr, [*operands.values(), *given]):
-        trace.freeze(output, "an output of the model")
-    trace.finish()
+    trace.finish(trace.run(jaxpr, [*operands.values(), *given]))
 
     units: dict[int, dict[tuple[str, int], list[int]]] = {}
     frozen = {}
@@ -131,22 +138,22 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
                 for position, tied in enumerate(trace.labels.units(vector)):
                     for unit in tied:
                         units.setdefault(unit, {}).setdefault((name, axis), []).append(position)
-    alike: dict[tuple, list[dict[tuple[str, int], list[int]]]] = {}
-    for places in units.values():
+    alike: dict[tuple, list[int]] = {}
+    for unit, places in units.items():
         key = tuple((place, len(positions)) for place, positions in places.items())
-        alike.setdefault(key, []).append(places)
+        alike.setdefault(key, []).append(unit)
 
     order = {place: number for number, place in enumerate(trace.roles)}
-    found: list[Group] = []
+    found: list[tuple[Group, list[int]]] = []
     for several in alike.values():
         members = [
             Member(
                 name=place[0],
                 axis=place[1],
-                positions=np.array([places[place] for places in several]),
+                positions=np.array([units[unit][place] for unit in several]),
                 roles=tuple(sorted(trace.roles.get(place, ()))),
             )
-            for place in several[0]
+            for place in units[several[0]]
         ]
         members.sort(
             key=lambda m: ("out" not in m.roles, order.get((m.name, m.axis), len(order)), m.name)
@@ -157,9 +164,23 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
                     (member.name, member.axis), "nothing makes it, or nothing reads it"
                 )
             continue
-        found.append(Group(_layer(members[0].name), len(several), tuple(members)))
-    found.sort(key=lambda g: order[g.members[0].name, g.members[0].axis])
-    return Groups(tuple(_distinct(found)), frozen, tuple(trace.contractions), trace.shifts)
+        found.append((Group(_layer(members[0].name), len(several), tuple(members)), several))
+    found.sort(key=lambda pair: order[pair[0].members[0].name, pair[0].members[0].axis])
+    groups = tuple(_distinct([group for group, _ in found]))
+    fallen = {
+        unit: (group.name, number)
+        for group, (_, several) in zip(groups, found, strict=True)
+        for number, unit in enumerate(several)
+    }
+    free = {(member.name, member.axis) for group in groups for member in group.members}
+    return Groups(
+        groups=groups,
+        frozen={place: why for place, why in frozen.items() if place not in free},
+        contractions=tuple(trace.contractions),
+        shifts=trace.shifts,
+        order=tuple(name for name in trace.uses if isinstance(name, str)),
+        plan=plan(jaxpr, trace.results, fallen, trace),
+    )
 
 
 def _layer(name: str) -> str:

@@ -11,21 +11,23 @@ from collections import deque
 import numpy as np
 from jaxtyping import Int
 
-Vector = Int[np.ndarray, " n"]
+Vector = Int[np.ndarray, "_"]
 Axis = tuple[Vector, ...]
 """The factors of an axis, slowest first; none for an axis of length 1."""
+
+_UNFIT = "two splits of it do not fit together"
 
 
 class Labels:
     """The labels of one traced function."""
 
     def __init__(self):
-        self._parent = np.zeros(0, np.int64)
-        self._row, self._column = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self._columns = np.zeros(
-            0, np.int64
-        )  # of the split that made a label composite, 0 for none
-        self._why: dict[int, str] = {}
+        self._count = 0
+        self._parent, self._row, self._column = (np.zeros(1024, np.int64) for _ in range(3))
+        # The columns of the split that made a label composite, 0 for none.
+        self._columns = np.zeros(1024, np.int64)
+        self._why = np.zeros(1024, np.int64)  # into the reasons, 0 for none
+        self._reasons: dict[str, int] = {"": 0}
 
     def axis(self, length: int) -> Axis:
         """An axis that nothing is known of."""
@@ -33,28 +35,31 @@ class Labels:
 
     def new(self, length: int) -> Vector:
         """Labels that nothing is known of."""
-        begin = len(self._parent)
-        found = np.arange(begin, begin + length)
-        self._parent = np.concatenate([self._parent, found])
-        zeros = np.zeros(length, np.int64)
-        self._row, self._column, self._columns = (
-            np.concatenate([x, zeros]) for x in (self._row, self._column, self._columns)
-        )
+        found = np.arange(self._count, self._count + length)
+        self._count += length
+        if self._count > len(self._parent):
+            more = np.zeros(max(self._count, len(self._parent)), np.int64)
+            for name in ("_parent", "_row", "_column", "_columns", "_why"):
+                setattr(self, name, np.concatenate([getattr(self, name), more]))
+        self._parent[found] = found
         return found
 
-    def roots(self, vector: Vector) -> Vector:
+    def roots(self, labels: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
         """One representative for each label; equal ones stand and fall together."""
-        found = self._parent[vector]
+        found = self._parent[labels]
         while not np.array_equal(above := self._parent[found], found):
             found = above
-        self._parent[vector] = found
+        self._parent[labels] = found
         return found
 
     def freeze(self, axis: Axis, why: str) -> None:
         """No index of this axis may fall."""
         for vector in axis:
-            for root in np.unique(self.roots(vector)).tolist():
-                self._why.setdefault(root, why)
+            self._freeze(self.roots(vector), why)
+
+    def _freeze(self, roots: Vector, why: str) -> None:
+        reason = self._reasons.setdefault(why, len(self._reasons))
+        self._why[roots] = np.where(self._why[roots] == 0, reason, self._why[roots])
 
     def tie(self, first: Axis, second: Axis) -> None:
         """The two axes, of one length, stand and fall together, index by index."""
@@ -71,7 +76,7 @@ class Labels:
                 left.appendleft(a)
             else:
                 for axis in (first, second):
-                    self.freeze(axis, "two splits of it do not fit together")
+                    self.freeze(axis, _UNFIT)
                 return
 
     def split(self, vector: Vector, rows: int) -> tuple[Vector, Vector]:
@@ -130,51 +135,55 @@ class Labels:
                 low, high = low[once], high[once]
                 _, once = np.unique(low, return_index=True)
                 low, high = low[once], high[once]
-                for of_low, of_high in zip(low.tolist(), high.tolist(), strict=True):
-                    if of_high in self._why:
-                        self._why.setdefault(of_low, self._why[of_high])
+                self._why[low] = np.where(self._why[low] == 0, self._why[high], self._why[low])
                 both = (self._columns[low] > 0) & (self._columns[high] > 0)
                 only = (self._columns[low] == 0) & (self._columns[high] > 0)
                 for values in (self._row, self._column, self._columns):
                     values[low[only]] = values[high[only]]
                 self._parent[high] = low
-                if both.any():
-                    low, high = low[both], high[both]
-                    if (self._columns[low] != self._columns[high]).any():
-                        for root in low.tolist():
-                            self._why.setdefault(root, "two splits of it do not fit together")
-                    else:
-                        pending.append((self._row[low], self._row[high]))
-                        pending.append((self._column[low], self._column[high]))
+                low, high = low[both], high[both]
+                unfit = self._columns[low] != self._columns[high]
+                if unfit.any():
+                    # Neither split is lost: what falls with either is frozen.
+                    for parts in (self._parts(low[unfit]), self._parts(high[unfit])):
+                        self._freeze(self.roots(parts.ravel()), _UNFIT)
+                low, high = low[~unfit], high[~unfit]
+                if len(low):
+                    pending.append((self._row[low], self._row[high]))
+                    pending.append((self._column[low], self._column[high]))
 
-    def units(self, vector: Vector) -> list[tuple[int, ...]]:
+    def settle(self) -> None:
+        """To be called when all is tied: what is frozen freezes its row and its column, too."""
+        labels = np.flatnonzero(self._why[: self._count])
+        reasons, parts = self._why[labels], self._parts(labels)
+        self._why[: self._count] = 0
+        for column in parts.T:
+            fresh = self._why[column] == 0
+            # Written backwards, so that the first reason of several stays.
+            self._why[column[fresh][::-1]] = reasons[fresh][::-1]
+
+    def units(self, vector: Vector) -> list[list[int]]:
         """For each index the labels of which any one takes it away; what is frozen is left out."""
-        self._settle()
-        found = []
-        for root in self.roots(vector).tolist():
-            parts = self._parts(root)
-            found.append(tuple(part for part in parts if part not in self._why))
-        return found
+        parts = self._parts(vector)
+        free = self._why[parts] == 0
+        if parts.shape[1] == 1:
+            return [
+                [part] if f else []
+                for part, f in zip(parts[:, 0].tolist(), free[:, 0], strict=True)
+            ]
+        return [np.unique(row[f]).tolist() for row, f in zip(parts, free, strict=True)]
 
     def why(self, vector: Vector) -> str | None:
         """Why no index of it may fall, None where some may."""
-        self._settle()
-        for root in self.roots(vector).tolist():
-            parts = self._parts(root)
-            if any(part not in self._why for part in parts):
-                return None
-        return self._why[self._parts(int(self.roots(vector)[0]))[0]]
+        reasons = self._why[self._parts(vector)]
+        return None if (reasons == 0).any() else list(self._reasons)[reasons[0, 0]]
 
-    def _parts(self, root: int) -> tuple[int, ...]:
-        if not self._columns[root]:
-            return (root,)
-        row, column = self.roots(np.array([self._row[root], self._column[root]])).tolist()
-        return (*self._parts(row), *self._parts(column))
-
-    def _settle(self) -> None:
-        """What is frozen, by its representative; a frozen composite freezes its row and its column."""
-        pending = list(self._why.items())
-        self._why = {}
-        for label, why in pending:
-            for part in self._parts(int(self.roots(np.array([label]))[0])):
-                self._why.setdefault(part, why)
+    def _parts(self, labels: Vector) -> Int[np.ndarray, "n parts"]:
+        """The labels that are not composite which each index stands for; one may come twice."""
+        found = self.roots(labels)[:, None]
+        while (composite := self._columns[found] > 0).any():
+            row, column = self.roots(self._row[found]), self.roots(self._column[found])
+            found = np.concatenate(
+                [np.where(composite, row, found), np.where(composite, column, found)], axis=1
+            )
+        return found

@@ -40,15 +40,17 @@ class Narrowed(nn.Module):
 
         # Not a method: linen would intercept it, too.
         def narrow(method, args, kwargs, context):
-            path = context.module.path[above:]
-            # The path of what was given to the wrapped model goes through this attribute.
-            path = path[1:] if path[:1] == ("wrapped",) else path
-            mine = widths.get("/".join(path), {})
-            with _attributes(context.module, mine):
+            with _attributes(context.module, widths.get(_path(context.module, above), {})):
                 return method(*args, **kwargs)
 
         with nn.intercept_methods(narrow):
             return self.wrapped(*args, **kwargs)
+
+
+def _path(layer: nn.Module, above: int = 0) -> str:
+    """Of the variables of a bound layer; below a module that was given to a `Narrowed` model."""
+    path = layer.path[above:]
+    return "/".join(path[1:] if path[:1] == ("wrapped",) else path)
 
 
 @contextmanager
@@ -65,11 +67,11 @@ def _attributes(layer: nn.Module, values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def layers_of(module: nn.Module, variables: PyTree, *inputs: Any, **kwargs: Any) -> dict[str, Any]:
-    """The bound layers that a forward pass goes through, by path; nothing is computed."""
+    """The layers that a forward pass goes through as they are then, by path; nothing is computed."""
     found: dict[str, Any] = {}
 
     def note(method, args, kwargs, context):
-        found.setdefault("/".join(context.module.path), context.module)
+        found.setdefault(_path(context.module), context.module.clone(parent=None))
         return method(*args, **kwargs)
 
     def forward(variables, *inputs):

@@ -178,7 +178,12 @@ def keep_each(
 
 
 def keep_best(
-    groups: Groups, scores: Scores, sparsity: Float[Array, ""] | float, *, at_least: float = 0.1
+    groups: Groups,
+    scores: Scores,
+    sparsity: Float[Array, ""] | float,
+    *,
+    at_least: float = 0.1,
+    multiple: int = 1,
 ) -> dict[str, Array]:
     """Keeps the best units of all groups in one ranking, but a share of each.
 
@@ -187,6 +192,7 @@ def keep_best(
       scores: of their units, on one scale.
       sparsity: share of all scored units to take away, in [0, 1).
       at_least: share of each group that stays, rounded up.
+      multiple: of each group so many more stay that its width is one, as in `keep_each`.
 
     Raises:
       BadInput: the sparsity is outside [0, 1).
@@ -205,7 +211,8 @@ def keep_best(
     found, begin = {}, 0
     for name in names:
         n = len(scores[name])
-        found[name] = keep[begin : begin + n]
+        left = keep[begin : begin + n].sum()
+        found[name] = _best(scores[name], jnp.minimum(-(-left // multiple) * multiple, n))
         begin += n
     return found
 

@@ -14,6 +14,7 @@ from kdjax import tree
 from kdjax.shrink.cut import cut, cut_following
 from kdjax.shrink.groups import Group, Groups, Kept, Member, check_kept, find_groups, kept_positions
 from kdjax.shrink.narrow import Left, Narrowed, Widths, layers_of, widths_of
+from kdjax.shrink.plan import Plan
 from kdjax.shrink.taps import Seen, activations
 from kdjax.types import BadInput, PyTree, Variables
 
@@ -39,8 +40,16 @@ class Model:
         return self.output(self.module.apply(variables, *inputs, **self.kwargs))
 
     def with_widths(self, widths: Widths) -> "Model":
-        """The same model with other widths."""
-        return dataclasses.replace(self, module=Narrowed(self.module, widths))
+        """The same model with other widths, on top of those that it has already."""
+        module = self.module
+        if isinstance(module, Narrowed):
+            before = {path: dict(values) for path, values in module.widths.items()}
+            widths = {
+                path: {**before.get(path, {}), **widths.get(path, {})}
+                for path in {**before, **widths}
+            }
+            module = module.wrapped
+        return dataclasses.replace(self, module=Narrowed(module, widths))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +88,10 @@ def groups_of(model: Model, variables: PyTree, *inputs: Any) -> Groups:
     layers = layers_of(model.module, shapes, *inputs, **model.kwargs)
 
     def fault(groups: list[Group]) -> str | None:
-        left = _left(found, {g.name: np.arange(g.size) > 0 for g in groups if g.size > 1}, shapes)
-        return _fault(model.with_widths(widths_of(layers, shapes, left)), cut(shapes, left), inputs)
+        kept = {g.name: np.arange(g.size) > 0 for g in groups if g.size > 1}
+        left = _left(found, kept, shapes)
+        smaller = model.with_widths(widths_of(layers, shapes, left))
+        return _fault(smaller, cut(shapes, left), inputs, found.plan, kept)
 
     if fault(list(found)) is None:
         return found
@@ -93,16 +104,19 @@ def groups_of(model: Model, variables: PyTree, *inputs: Any) -> Groups:
     )
 
 
-def _fault(model: Model, variables: PyTree, inputs: tuple[Any, ...]) -> str | None:
-    """Why a model does not run with variables of these shapes, None where it does."""
+def _fault(
+    model: Model, variables: PyTree, inputs: tuple[Any, ...], plan: Plan, kept: Kept
+) -> str | None:
+    """Why a model is not the first one without some units, None where it is."""
     try:
         made = jax.eval_shape(
             lambda: model.module.init(jax.random.key(0), *_zeros(inputs), **model.kwargs)
         )
-        jax.eval_shape(model, variables, *inputs)
+        jaxpr = jax.make_jaxpr(model)(variables, *inputs)
     except Exception as error:  # whatever the code of a model says of widths it was not written for
         return str(error).splitlines()[0]
-    return next(iter(tree.differences(made, jax.eval_shape(lambda: variables))), None)
+    different = next(iter(tree.differences(made, jax.eval_shape(lambda: variables))), None)
+    return different or plan.fault(jaxpr, kept)
 
 
 def _zeros(inputs: PyTree) -> PyTree:
@@ -142,13 +156,13 @@ def take_away(
     widths = widths_of(layers, variables, left)
     smaller = model.with_widths(widths)
     cut_variables = cut(variables, left)
-    if (why := _fault(smaller, cut_variables, inputs)) is not None:
+    if (why := _fault(smaller, cut_variables, inputs, groups.plan, kept)) is not None:
         raise BadInput(f"the model cannot be run at these widths: {why}")
     return Shrunk(
         module=smaller.module,
         variables=cut_variables,
         opt_state=cut_following(opt_state, variables["params"], left),
-        widths=widths,
+        widths={path: dict(values) for path, values in smaller.module.widths.items()},
         kept=kept,
     )
 

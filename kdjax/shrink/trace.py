@@ -7,7 +7,7 @@ never a wrong result.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,15 @@ _ELEMENTWISE = frozenset([
     "rem", "round", "rsqrt", "select_n", "sharding_constraint", "sign", "sin", "sinh", "sqrt",
     "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 ])
+_MOVED = frozenset([
+    "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "expand_dims", "reshape",
+    "squeeze", "stop_gradient", "transpose",
+])
+_CALLS = frozenset([
+    "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit",
+    "remat", "remat2",
+])
 # fmt: on
-_MADE = frozenset(["iota", "random_bits", "random_seed", "empty", "rng_bit_generator"])
 _WINDOWS = ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum")
 _LENGTH_KEPT = ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "rev", "sort")
 
@@ -39,11 +46,13 @@ class Operand:
       axes: one for each of its dimensions.
       weight: it depends on the parameters alone, not on the input.
       product: number of the contraction that it is the result of, if nothing was done to it since.
+      of: name of the parameter that it is, with its entries moved about at most.
     """
 
     axes: tuple[Axis, ...]
     weight: bool = False
     product: int | None = None
+    of: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Contraction:
       operand: which operand is the activation, 0 or 1.
       activation_axes: of the activation, summed over.
       weight_axes: of the parameter, summed over, in the same order.
+      out_axes: of the parameter, longer than 1, that the result has; neither summed over nor the
+        sides of a window.
       uniform: every output sees every input through the same weights: a dense layer, or a
         convolution without padding.
     """
@@ -65,6 +76,7 @@ class Contraction:
     operand: int
     activation_axes: tuple[int, ...]
     weight_axes: tuple[int, ...]
+    out_axes: tuple[int, ...]
     uniform: bool
 
 
@@ -72,13 +84,18 @@ class Contraction:
 class Shift:
     """What is added to the result of a contraction next: a bias, or a mean that is subtracted.
 
+    Neither the result, nor the contraction's parameter, nor this variable is used anywhere else.
+
     Attributes:
-      name: of the variable, which has the shape of the contraction's own outputs.
+      name: of the variable.
       sign: 1.0 where it is added, -1.0 where it is subtracted.
+      axes: of the contraction's parameter, that the variable's axes longer than 1 run along; all of
+        its `out_axes`.
     """
 
     name: str
     sign: float
+    axes: tuple[int, ...]
 
 
 class Trace:
@@ -89,6 +106,9 @@ class Trace:
       unknown: names of the primitives without a rule, with how often they were met.
       contractions: products of activations with parameters, outside of loops.
       shifts: of the contractions that have one, by their number.
+      results: the axes of what each operation gives, in the order of `operations`.
+      uses: how often a parameter, by name, or the result of a contraction, by number, is used; in
+        the order of the first use.
       roles: of the axes of the parameters: `in` where they are summed over, `out` where they become
         the channels of a product.
     """
@@ -98,8 +118,10 @@ class Trace:
         self.unknown: dict[str, int] = {}
         self.contractions: list[Contraction] = []
         self.roles: dict[tuple[str, int], set[str]] = {}
-        self._owners: dict[int, tuple[str, int]] = {}
         self.shifts: dict[int, Shift] = {}
+        self.results: list[tuple[tuple[Axis, ...], ...]] = []
+        self._owners: dict[int, tuple[str, int]] = {}
+        self.uses: dict[str | int, int] = {}
         self._halves: list[tuple[tuple[Axis, ...], str]] = []
         self._products, self._loops = 0, 0
 
@@ -109,7 +131,7 @@ class Trace:
         for number, axis in enumerate(axes):
             for vector in axis:
                 self._owners[int(vector[0])] = (name, number)
-        return Operand(axes, weight=True)
+        return Operand(axes, weight=True, of=name)
 
     def fixed(self, shape: Sequence[int], why: str, *, weight: bool = False) -> Operand:
         """A value whose shape is not the model's to change."""
@@ -144,19 +166,46 @@ class Trace:
             return known[variable]
 
         for equation in jaxpr.eqns:
-            found = self._equation(equation, [read(v) for v in equation.invars])
-            weight = all(read(v).weight for v in equation.invars)
+            operands = [read(v) for v in equation.invars]
+            if (inside := inlined(equation)) is not None:
+                found = self.run(inside, operands)
+            else:
+                self._count(equation, operands)
+                found = self._equation(equation, operands)
+                self.results.append(tuple(operand.axes for operand in found))
+            weight = all(operand.weight for operand in operands)
+            of = operands[0].of if equation.primitive.name in _MOVED else None
             for variable, operand in zip(equation.outvars, found, strict=True):
-                known[variable] = dataclasses.replace(operand, weight=weight)
+                known[variable] = dataclasses.replace(operand, weight=weight, of=operand.of or of)
         return [read(v) for v in jaxpr.outvars]
 
-    def finish(self) -> None:
-        """Pieces that are cut at fixed places may lose only what all of them lose."""
+    def _count(self, equation: Any, operands: list[Operand]) -> None:
+        moved = equation.primitive.name in _MOVED
+        for operand in operands:
+            if operand.of is not None and not moved:
+                self.uses[operand.of] = self.uses.get(operand.of, 0) + 1
+            if operand.product is not None and equation.primitive.name != "convert_element_type":
+                self.uses[operand.product] = self.uses.get(operand.product, 0) + 1
+
+    def finish(self, outputs: Sequence[Operand]) -> None:
+        """Freezes the outputs; pieces cut at fixed places may lose only what all of them lose."""
+        for output in outputs:
+            self.freeze(output, "an output of the model")
+            for used in (output.of, output.product):
+                if used is not None:
+                    self.uses[used] = self.uses.get(used, 0) + 1
         for pieces, why in self._halves:
             roots = [np.concatenate([self.labels.roots(v) for v in axis]) for axis in pieces]
             if any(not np.array_equal(found, roots[0]) for found in roots[1:]):
                 for axis in pieces:
                     self.labels.freeze(axis, why)
+        self.labels.settle()
+        names = {contraction.number: contraction.name for contraction in self.contractions}
+        self.shifts = {
+            number: shift
+            for number, shift in self.shifts.items()
+            if all(self.uses[used] == 1 for used in (number, names[number], shift.name))
+        }
 
     def _equation(self, equation: Any, operands: list[Operand]) -> list[Operand]:
         name, params = equation.primitive.name, equation.params
@@ -166,12 +215,20 @@ class Trace:
                 self._shift(name, operands)
             found = [self._elementwise(operands, shape) for shape in shapes]
             if name == "convert_element_type":
-                found = [dataclasses.replace(f, product=operands[0].product) for f in found]
+                (whole,) = operands
+                found = [dataclasses.replace(f, product=whole.product) for f in found]
             return found
-        if name in _MADE:
+        if name == "empty":
             return [self.fresh(shape) for shape in shapes]
+        if name == "iota":
+            axes = list(self.fresh(shapes[0]).axes)
+            axes[params["dimension"]] = self.fixed(
+                (shapes[0][params["dimension"]],), "counted, or compared with what is counted"
+            ).axes[0]
+            return [Operand(tuple(axes))]
         if name in _WINDOWS or name in _LENGTH_KEPT or name in ("pad", "slice", "dynamic_slice"):
-            return [self._changed(name, params, operands[0], shape) for shape in shapes]
+            whole = self._elementwise(operands[: len(shapes)], equation.invars[0].aval.shape)
+            return [self._changed(name, params, whole, shape) for shape in shapes]
         if (name.startswith("reduce_") and "axes" in params) or name in ("argmax", "argmin"):
             return [self._reduced(operand, params["axes"]) for operand in operands[: len(shapes)]]
         match name:
@@ -202,9 +259,7 @@ class Trace:
             case "conv_general_dilated":
                 return [self._conv(equation, operands, params)]
             case "gather":
-                return [self._gather(equation, operands[0], params)]
-        if (inside := inlined(equation)) is not None:
-            return self.run(inside, operands)
+                return [self._gather(equation, operands, params)]
         self.unknown[name] = self.unknown.get(name, 0) + 1
         why = f"no rule for the operation {name!r}"
         for operand in operands:
@@ -227,16 +282,17 @@ class Trace:
     def _changed(
         self, name: str, params: Mapping[str, Any], operand: Operand, shape: tuple[int, ...]
     ) -> Operand:
-        """Axes that keep their length are kept, all others are frozen on both sides."""
+        """Axes that nothing happens to are kept, all others are frozen on both sides."""
         found = []
         for i, (axis, length) in enumerate(zip(operand.axes, shape, strict=True)):
-            order = i in (
-                params.get("axis"),
-                params.get("dimension"),
-                *params.get("dimensions", ()),
+            places = (params.get("axis"), params.get("dimension"), *params.get("dimensions", ()))
+            moved = (
+                (name in _LENGTH_KEPT and i in places)
+                or params.get("window_dimensions", (1,) * len(shape))[i] != 1
+                or any(params.get("padding", ((0, 0),) * len(shape))[i])
+                or any(params.get("padding_config", ((0, 0, 0),) * len(shape))[i])
             )
-            window = params.get("window_dimensions", (1,) * len(shape))[i]
-            if length == _length(axis) and window == 1 and not (name in _LENGTH_KEPT and order):
+            if length == _length(axis) and not moved:
                 found.append(axis)
                 continue
             self.labels.freeze(axis, f"its length is changed, or its order used, by {name!r}")
@@ -316,9 +372,11 @@ class Trace:
         consts, carry = _loop_state(params)
         carried = slice(consts, consts + carry)
         inside = [
-            operand if i < carried.stop else dataclasses.replace(operand, axes=operand.axes[1:])
+            operand if i < carried.stop else Operand(operand.axes[1:], operand.weight)
             for i, operand in enumerate(operands)
         ]
+        # What begins as a constant is none any more after the first step.
+        inside[carried] = [Operand(operand.axes) for operand in inside[carried]]
         for operand in operands[carried.stop :]:
             self.labels.freeze(operand.axes[0], "the steps of a loop")
         self._loops += 1
@@ -349,18 +407,28 @@ class Trace:
             *zip(left_batch, right_batch, strict=True),
         ):
             self.labels.tie(left.axes[a], right.axes[b])
-        number = self._product(operands, [tuple(left_sum), tuple(right_sum)], uniform=True)
         free = [
             [i for i in range(len(o.axes)) if i not in (*summed, *batch)]
             for o, summed, batch in ((left, left_sum, left_batch), (right, right_sum, right_batch))
         ]
+        number = self._product(
+            operands,
+            [tuple(left_sum), tuple(right_sum)],
+            [(*left_batch, *free[0]), (*right_batch, *free[1])],
+            uniform=True,
+        )
         for operand, mine in zip(operands, free, strict=True):
             self._role(operand, mine, "out")
         axes = [left.axes[i] for i in (*left_batch, *free[0])] + [right.axes[i] for i in free[1]]
         return Operand(tuple(axes), product=number)
 
     def _product(
-        self, operands: list[Operand], summed: list[tuple[int, ...]], *, uniform: bool
+        self,
+        operands: list[Operand],
+        summed: list[tuple[int, ...]],
+        outputs: list[tuple[int, ...]],
+        *,
+        uniform: bool,
     ) -> int | None:
         """Notes who sums over what, and returns its number; between activations nothing may fall."""
         if not self._loops:
@@ -373,19 +441,21 @@ class Trace:
                         self.labels.freeze(operand.axes[i], "summed over between two activations")
             return None
         (weight,) = weights
-        self._role(operands[weight], summed[weight], "in")
-        owners = [self._owner(operands[weight].axes[i]) for i in summed[weight]]
-        owners = [owner for owner in owners if owner is not None]
-        whole = len(owners) == len(summed[weight]) and len({name for name, _ in owners}) == 1
-        if not whole or self._loops:
+        kernel = operands[weight]
+        self._role(kernel, summed[weight], "in")
+        owners = [self._owner(kernel.axes[i]) for i in summed[weight]]
+        places = [o for o in owners if o is not None and o[0] == kernel.of]
+        if kernel.of is None or not places or len(places) < len(owners) or self._loops:
             return None
+        out = [self._owner(kernel.axes[i]) for i in outputs[weight]]
         self.contractions.append(
             Contraction(
                 number=self._products - 1,
-                name=owners[0][0],
+                name=kernel.of,
                 operand=1 - weight,
                 activation_axes=summed[1 - weight],
-                weight_axes=tuple(axis for _, axis in owners),
+                weight_axes=tuple(axis for _, axis in places),
+                out_axes=tuple(sorted(owner[1] for owner in out if owner is not None)),
                 uniform=uniform,
             )
         )
@@ -394,20 +464,29 @@ class Trace:
     def _shift(self, name: str, operands: list[Operand]) -> None:
         """Notes a bias that is added to a product, or a mean that is subtracted from it."""
         for i, (product, other) in enumerate(zip(operands, reversed(operands), strict=True)):
-            if product.product is None or not other.weight or (name == "sub" and i == 1):
+            if product.product is None or other.of is None or (name == "sub" and i == 1):
                 continue
-            owners = [self._owner(axis) for axis in other.axes]
-            owners = [owner for owner in owners if owner is not None]
-            if len({of for of, _ in owners}) == 1:
-                self.shifts[product.product] = Shift(owners[0][0], 1.0 if name == "add" else -1.0)
+            along = {}
+            for mine, its in zip(product.axes, other.axes, strict=True):
+                if (owner := self._owner(its)) is not None:
+                    along[owner[1]] = self._owner(mine)
+            ordered = [along[axis] for axis in sorted(along)]
+            axes = tuple(owner[1] for owner in ordered if owner is not None)
+            (contraction,) = (c for c in self.contractions if c.number == product.product)
+            whole = all(owner is not None and owner[0] == contraction.name for owner in ordered)
+            if whole and tuple(sorted(axes)) == contraction.out_axes:
+                sign = 1.0 if name == "add" else -1.0
+                self.shifts[product.product] = Shift(other.of, sign, axes)
 
     def _owner(self, axis: Axis) -> tuple[str, int] | None:
-        return self._owners.get(int(axis[0][0])) if axis else None
+        """The parameter's axis that this one is as it stands."""
+        return self._owners.get(int(axis[0][0])) if len(axis) == 1 else None
 
     def _role(self, operand: Operand, axes: Sequence[int], role: str) -> None:
         if operand.weight:
             for i in axes:
-                if (owner := self._owner(operand.axes[i])) is not None:
+                owner = self._owner(operand.axes[i])
+                if owner is not None and operand.of in (None, owner[0]):
                     self.roles.setdefault(owner, set()).add(role)
 
     def _conv(self, equation: Any, operands: list[Operand], params: Mapping[str, Any]) -> Operand:
@@ -429,7 +508,10 @@ class Trace:
         elif groups == 1:
             self.labels.tie(left.axes[channel], kernel.axes[into])
             padded = any(p != (0, 0) for p in params["padding"])
-            number = self._product(operands, [(channel,), (into,)], uniform=not padded)
+            holes = any(d != 1 for d in params["lhs_dilation"])
+            number = self._product(
+                operands, [(channel,), (into,)], [(), (out,)], uniform=not (padded or holes)
+            )
             return Operand(tuple(axes), product=number)
         else:
             # Groups of channels: the inputs are (group, channel of it), and so are the outputs.
@@ -440,7 +522,9 @@ class Trace:
             self._role(kernel, [into], "in")
         return Operand(tuple(axes))
 
-    def _gather(self, equation: Any, operand: Operand, params: Mapping[str, Any]) -> Operand:
+    def _gather(self, equation: Any, operands: list[Operand], params: Mapping[str, Any]) -> Operand:
+        operand, indices = operands
+        self.freeze(indices, "indices to look up")
         numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
         axes = list(self.fixed(equation.outvars[0].aval.shape, "looked up").axes)
         gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
@@ -452,6 +536,7 @@ class Trace:
             to = next(offsets)
             if size == _length(operand.axes[i]):
                 axes[to] = operand.axes[i]
+                self._role(operand, [i], "out")
             else:
                 self.labels.freeze(operand.axes[i], "looked up by index")
         return Operand(tuple(axes))
@@ -471,13 +556,22 @@ def _loop_state(params: Mapping[str, Any]) -> tuple[int, int]:
 
 def inlined(equation: Any) -> Any:
     """The jaxpr that an operation does nothing but call, such as that of a `jit`; None for others."""
-    if equation.primitive.name in ("scan", "cond", "while"):
+    if equation.primitive.name not in _CALLS:
         return None
-    inside = list(core.jaxprs_in_params(equation.params))
-    if len(inside) != 1 or len(inside[0].invars) != len(equation.invars):
-        return None
-    closed = (p for p in equation.params.values() if isinstance(p, core.ClosedJaxpr))
-    return next(closed, inside[0])
+    closed = [p for p in equation.params.values() if isinstance(p, core.ClosedJaxpr)]
+    return [*closed, *core.jaxprs_in_params(equation.params)][0]
+
+
+def operations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a jaxpr and of what it calls, in the order in which `Trace` follows them."""
+    for equation in jaxpr.eqns:
+        if (inside := inlined(equation)) is not None:
+            yield from operations(inside)
+            continue
+        if equation.primitive.name in ("scan", "cond"):
+            for inside in core.jaxprs_in_params(equation.params):
+                yield from operations(inside)
+        yield equation
 
 
 def is_product(equation: Any) -> bool:

@@ -1,0 +1,174 @@
+"""What a model does, operation by operation, and which shapes it must have at other widths.
+
+A model's code may take widths that it was not written for without complaint and mean something else:
+`x.reshape(batch, 4, -1)` finds four heads in what is left of three. So the narrowed model's own jaxpr
+is compared with the first one: the same operations with the same numbers in the same order, and each
+result of just the shape that the labels leave of it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+from jax.extend import core
+from jaxtyping import Bool
+
+from kdjax.shrink.labels import Axis, Vector
+from kdjax.shrink.trace import Trace, operations
+
+# Settings of operations that follow the shapes of their operands.
+_FOLLOWING = ("feature_group_count", "limit_indices", "new_sizes", "shape", "sizes", "slice_sizes")
+
+
+class Factor(NamedTuple):
+    """A factor of an axis.
+
+    Attributes:
+      length: of it.
+      falls: by group, positions and which unit of the group each falls with.
+    """
+
+    length: int
+    falls: Mapping[str, tuple[Vector, Vector]]
+
+    def left(self, kept: Mapping[str, Bool[np.ndarray, "_"]]) -> int:
+        """How much of it is left."""
+        mask = np.ones(self.length, bool)
+        for name, (positions, units) in self.falls.items():
+            if name in kept:
+                mask[positions[~kept[name][units]]] = False
+        return int(mask.sum())
+
+
+class Step(NamedTuple):
+    """An operation.
+
+    Attributes:
+      name: of the primitive.
+      numbers: its settings and the numbers in it, but for shapes.
+      shapes: of its results, each axis as the numbers of its factors.
+    """
+
+    name: str
+    numbers: tuple
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a model does.
+
+    Attributes:
+      steps: its operations in order, but for broadcasts, which come and go with axes of length 1.
+      factors: of the axes of all results.
+      constants: that are written into the model.
+    """
+
+    steps: tuple[Step, ...]
+    factors: tuple[Factor, ...]
+    constants: tuple[bytes, ...]
+
+    def fault(self, jaxpr: Any, kept: Mapping[str, Bool[np.ndarray, "_"]]) -> str | None:
+        """How a narrowed model does something else, None where it does the same."""
+        found = [equation for equation in operations(jaxpr) if _counts(equation)]
+        if len(found) != len(self.steps):
+            return f"it has {len(found)} operations instead of {len(self.steps)}"
+        left = [factor.left(kept) for factor in self.factors]
+        for step, equation in zip(self.steps, found, strict=True):
+            name = equation.primitive.name
+            if name != step.name:
+                return f"it has {name!r} where {step.name!r} was"
+            shapes = [
+                tuple(math.prod(left[factor] for factor in axis) for axis in shape)
+                for shape in step.shapes
+            ]
+            given = [variable.aval.shape for variable in equation.outvars]
+            if given != shapes:
+                return f"its {name!r} gives {given} where {shapes} is left"
+            if _numbers(equation) != step.numbers:
+                return f"its {name!r} has other numbers in it"
+        if tuple(_constants(jaxpr)) != self.constants:
+            return "other constants are written into it"
+        return None
+
+
+def plan(
+    jaxpr: Any,
+    results: Sequence[tuple[tuple[Axis, ...], ...]],
+    units: Mapping[int, tuple[str, int]],
+    trace: Trace,
+) -> Plan:
+    """The plan of a model that `trace` has followed and settled.
+
+    Args:
+      jaxpr: of the model.
+      results: the axes of its operations' results.
+      units: the group and the number in it of each label that may fall.
+      trace: whose labels they are.
+    """
+    numbers: dict[bytes, int] = {}
+    factors: list[Factor] = []
+
+    def number(vector) -> int:
+        roots = trace.labels.roots(vector)
+        if (key := roots.tobytes()) not in numbers:
+            numbers[key] = len(factors)
+            falls: dict[str, list[tuple[int, int]]] = {}
+            for position, tied in enumerate(trace.labels.units(roots)):
+                for label in tied:
+                    if label in units:
+                        name, unit = units[label]
+                        falls.setdefault(name, []).append((position, unit))
+            arrays = {name: np.array(pairs).T for name, pairs in falls.items()}
+            factors.append(Factor(len(vector), {n: (a[0], a[1]) for n, a in arrays.items()}))
+        return numbers[key]
+
+    steps = [
+        Step(
+            equation.primitive.name,
+            _numbers(equation),
+            tuple(tuple(tuple(map(number, axis)) for axis in axes) for axes in of_results),
+        )
+        for equation, of_results in zip(operations(jaxpr), results, strict=True)
+        if _counts(equation)
+    ]
+    return Plan(tuple(steps), tuple(factors), tuple(_constants(jaxpr)))
+
+
+def _counts(equation: Any) -> bool:
+    return equation.primitive.name != "broadcast_in_dim"
+
+
+def _numbers(equation: Any) -> tuple:
+    literals = [
+        np.asarray(variable.val).tobytes()
+        for variable in equation.invars
+        if isinstance(variable, core.Literal)
+    ]
+    settings = [
+        (name, value)
+        for name, value in sorted(equation.params.items())
+        if name not in _FOLLOWING and _is_plain(value)
+    ]
+    return (*literals, *settings)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, int | float | str | np.number)
+
+
+def _constants(jaxpr: Any) -> Iterator[bytes]:
+    for value in getattr(jaxpr, "consts", ()):
+        if not jnp.issubdtype(value.dtype, dtypes.extended):
+            yield np.asarray(value).tobytes()
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            for inside in value if isinstance(value, tuple) else (value,):
+                if hasattr(inside, "eqns"):
+                    yield from _constants(inside)
