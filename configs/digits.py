@@ -114,6 +114,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             batch=256,
             optimizer=dict(adamw, learning_rate=4e-3),
             prune=dict(
+                name="gradual",
                 sparsity=args["sparsity"],
                 begin_step=0,
                 end_step=steps["pruned"] // 2,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kdjax.config.data import Mix, Views
-from kdjax.config.fields import KERNELS, aside
+from kdjax.config.fields import aside
 from kdjax.config.models import Encoder
 from kdjax.config.training import Training
 
@@ -126,25 +126,6 @@ class Cache:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prune:
-    """Magnitude pruning on the cubic schedule: see `kdjax.prune`.
-
-    Attributes:
-      sparsity: of each prunable tensor at the end, in [0, 1).
-      begin_step: last step that is dense.
-      end_step: step at which the sparsity is reached.
-      every_steps: distance between the updates of the masks.
-      prunable: pattern of the names of the parameters to prune.
-    """
-
-    sparsity: float
-    begin_step: int
-    end_step: int
-    every_steps: int
-    prunable: str = KERNELS
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class FromCache(Training):
     """What every stage has that learns from a teacher's signals.
 
@@ -189,7 +170,6 @@ class Distill(FromCache):
       kd_weight: of the distillation term, a mean over all rows.
       ce_weight: of the cross-entropy, a mean over the rows whose labels may be used.
       teacher_weights: of teachers that are kept apart, equal by default.
-      prune: prune while distilling.
       sweep: several students from one pass over the data, which differ in these; the stage leaves a
         row for each, and no model for another stage to begin with.
       sweep_by: `vmap` trains them as one large step, `unroll` one after the other within a step;
@@ -203,7 +183,6 @@ class Distill(FromCache):
     kd_weight: float = 0.9
     ce_weight: float = 0.1
     teacher_weights: tuple[float, ...] | None = None
-    prune: Prune | None = None
     sweep: tuple[Knobs, ...] = ()
     sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
 
@@ -227,6 +206,87 @@ class DistillEncoder(FromCache):
     kind: Literal["distill_encoder"]
     encoder: Encoder
     projector: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a shrunk model may cost; one of these.
+
+    Attributes:
+      params: parameters.
+      flops: operations of one example, see `kdjax.evaluate.flops`.
+      bytes: of the parameters, as float32.
+      latency_ms: median of one batch of `latency_batch` in ONNX Runtime, measured.
+    """
+
+    params: int | None = None
+    flops: int | None = None
+    bytes: int | None = None
+    latency_ms: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shrink:
+    """A model with fewer channels, heads and hidden units: smaller shapes, not masks.
+
+    What is masked already goes; so do the units that are worth least, until the sparsity or the
+    budget is reached. The result is a model like any other, to train on, to quantize, to export.
+
+    Attributes:
+      model: the stage whose model is shrunk.
+      sparsity: share of the units to take away, in [0, 1); 0 takes what is masked alone.
+      budget: the least pruning that meets it, instead of a sparsity.
+      sensitivity: a stage of kind `sensitivity` of the same model: groups that can bear it lose more.
+      score: see `Units`; or `activity`: what a unit gives on training images; or drawn.
+      ranking: each group by itself, or all units together.
+      multiple: widths are rounded up to a multiple of it; 8 or 16 runs faster.
+      frozen: pattern of the names of groups that stay whole.
+      examples: training images that the statistics of BatchNorm are found anew on, and that
+        `activity` sees; 0 leaves the statistics.
+      tolerance: largest difference of a logit between masked and shrunk, relative to the largest.
+    """
+
+    kind: Literal["shrink"]
+    model: str
+    sparsity: float = 0.0
+    budget: Budget | None = None
+    sensitivity: str | None = None
+    score: Literal["group_l1", "group_l2", "producer_l1", "scale", "activity", "random"] = (
+        "group_l1"
+    )
+    ranking: Literal["each", "global"] = "each"
+    multiple: int = 1
+    frozen: str | None = None
+    examples: int = 1024
+    tolerance: float = 1e-5
+
+    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """How much each group of units matters: KL to the whole model, or the loss, as it loses some.
+
+    Attributes:
+      model: the stage whose model is looked at.
+      sparsities: of one group at a time.
+      score: see `Units`.
+      against: the model's own predictions on unlabelled training images, or the labels.
+      examples: how many training images.
+    """
+
+    kind: Literal["sensitivity"]
+    model: str
+    sparsities: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 0.9)
+    score: Literal["group_l1", "group_l2", "producer_l1", "scale"] = "group_l1"
+    against: Literal["predictions", "labels"] = "predictions"
+    examples: int = 512
+
+    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        return (self.model,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,4 +331,14 @@ class Export:
         return (self.model,)
 
 
-Stage = Pretrain | Finetune | Cache | Distill | DistillEncoder | Quantize | Export
+Stage = (
+    Pretrain
+    | Finetune
+    | Cache
+    | Distill
+    | DistillEncoder
+    | Sensitivity
+    | Shrink
+    | Quantize
+    | Export
+)

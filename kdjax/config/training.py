@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from kdjax.config.fields import KERNELS, aside
+from kdjax.config.pruning import Prune
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,9 @@ class Training:
       optimizer: the optimizer and its schedule.
       ema: decay of an average of the parameters, which the stage then leaves; None for none.
       accumulate: parts of a batch that go through the model one after the other.
+      prune: prune while training. A stage that begins from a pruned model keeps its zeros without.
+      scale_l1: weight of the absolute scales of all norms in the loss: network slimming.
+      rewind_step: keep the parameters of this step for a lottery ticket.
       dtype: of the activations.
       checkpoint_every_steps: distance between checkpoints.
       log_every_steps: distance between lines of metrics.jsonl, each a mean over the steps between.
@@ -100,6 +104,9 @@ class Training:
     optimizer: Optimizer
     ema: float | None = None
     accumulate: int = 1
+    prune: Prune | None = None
+    scale_l1: float = 0.0
+    rewind_step: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     checkpoint_every_steps: int = aside(1000)
     log_every_steps: int = aside(50)

@@ -13,7 +13,7 @@ class Projector(nn.Module):
     """MLP with BatchNorm and ReLU between its layers, none after the last.
 
     Attributes:
-      widths: output sizes of the layers.
+      widths: output sizes of the layers; none leaves the features as they are.
       compute: see `Compute`.
 
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, sec. 4.2.
@@ -27,6 +27,8 @@ class Projector(nn.Module):
         self, features: Float[Array, "batch dim"], *, train: bool
     ) -> Float[Array, "batch out"]:
         """The projections, float32."""
+        if not self.widths:
+            return features.astype(jnp.float32)
         x = features.astype(self.compute.dtype)
         for i, width in enumerate(self.widths[:-1]):
             x = nn.Dense(width, use_bias=False, dtype=self.compute.dtype, name=f"dense{i}")(x)

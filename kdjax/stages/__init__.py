@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
-from kdjax.stages import cache, distill, distill_encoder, export, finetune, pretrain, quantize
+from kdjax.stages import (
+    cache,
+    distill,
+    distill_encoder,
+    export,
+    finetune,
+    pretrain,
+    quantize,
+    sensitivity,
+    shrink,
+)
 from kdjax.stages.artifact import MANIFEST, Artifact, finish, versions
 from kdjax.stages.context import Context, Splits
 
@@ -30,6 +40,10 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
             return distill.run(context, stage)
         case config.DistillEncoder():
             return distill_encoder.run(context, stage)
+        case config.Sensitivity():
+            return sensitivity.run(context, stage)
+        case config.Shrink():
+            return shrink.run(context, stage)
         case config.Quantize():
             return quantize.run(context, stage)
         case config.Export():

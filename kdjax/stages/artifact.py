@@ -15,7 +15,8 @@ from kdjax.config import Stage
 from kdjax.types import PyTree, Variables
 
 MANIFEST = "manifest.json"
-_VARIABLES = "variables"
+VARIABLES = "variables"
+EARLY = "early"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,28 +38,31 @@ class Artifact:
         """Reads the manifest; a folder without one is not finished."""
         return cls(folder, json.loads((folder / MANIFEST).read_text()), stage)
 
-    def variables(self, expected: PyTree) -> Variables:
+    def variables(self, expected: PyTree, *, name: str = VARIABLES) -> Variables:
         """The model's variables, strictly in the structure, shapes and dtypes of `expected`.
+
+        Args:
+          expected: arrays or shapes.
+          name: `VARIABLES`, or `EARLY` for those that a lottery ticket goes back to.
 
         Raises:
           ValueError: they do not fit, or are not the ones the manifest was written for.
         """
-        found = train.load_tree(self.folder / _VARIABLES, expected)
-        if fingerprint.of_arrays(found) != self.manifest["variables"]:
-            raise ValueError(f"{self.folder / _VARIABLES} is not what the manifest was written for")
+        found = train.load_tree(self.folder / name, expected)
+        if fingerprint.of_arrays(found) != self.manifest[name]:
+            raise ValueError(f"{self.folder / name} is not what the manifest was written for")
         return found
 
 
-def save_variables(folder: epath.Path, variables: Variables) -> str:
+def save_variables(folder: epath.Path, variables: Variables, *, name: str = VARIABLES) -> str:
     """Keeps a model's variables in an artifact's folder; returns their fingerprint."""
-    target = folder / _VARIABLES
-    train.save_tree(target, variables)
+    train.save_tree(folder / name, variables)
     return fingerprint.of_arrays(variables)
 
 
 def variables_bytes(folder: epath.Path) -> int:
     """Bytes on disk of what `save_variables` wrote."""
-    pending, total = [folder / _VARIABLES], 0
+    pending, total = [folder / VARIABLES], 0
     while pending:
         for path in pending.pop().iterdir():
             if path.is_dir():

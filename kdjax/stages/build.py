@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from kdjax import config, data, models, prune, teacher, views
+from kdjax import config, data, models, teacher, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers
@@ -78,25 +78,58 @@ def signal(c: config.Cache, *, outputs: int) -> teacher.Vector | teacher.Apart:
 
 
 def encoder(c: config.Encoder, compute: Compute) -> nn.Module:
-    """The module; its features are [batch, dim]."""
+    """The module; its features are [batch, dim].
+
+    Raises:
+      BadInput: there is no such network; the line names the field of the encoder.
+    """
+    given = {name: value for name, value in vars(c).items() if name not in ("name", "size")}
+    given["compute"] = compute
     match c:
         case config.CNN():
-            return models.CNN(c.widths, compute=compute)
+            return models.CNN(**given)
         case config.CifarResNet():
-            return models.cifar_resnet(c.depth, multiplier=c.multiplier, compute=compute)
+            return models.cifar_resnet(**given)
         case config.ResNet18():
-            return models.resnet18(width=c.width, compute=compute)
+            return models.resnet18(**given)
+        case config.ResNet50():
+            return models.resnet50(**given)
+        case config.VGG():
+            return models.vgg(**given)
+        case config.MobileNetV2():
+            return models.mobilenet_v2(**given)
+        case config.MobileNetV3(size="small"):
+            return models.mobilenet_v3_small(**given)
+        case config.MobileNetV3():
+            return models.mobilenet_v3_large(**given)
+        case config.EfficientNetB0():
+            return models.efficientnet_b0(**given)
+        case config.ViT():
+            return models.vit(**given)
 
 
 def encoder_name(c: config.Encoder) -> str:
-    """What the report calls it."""
+    """What the report calls it: what is not as usual is said."""
+
+    def but(mark: str, value: float | int, usual: float | int) -> str:
+        return "" if value == usual else f"{mark}{value:g}"
+
     match c:
         case config.CNN():
             return "cnn-" + "-".join(map(str, c.widths))
         case config.CifarResNet():
-            return f"resnet{c.depth}" + (f"x{c.multiplier}" if c.multiplier > 1 else "")
-        case config.ResNet18():
-            return "resnet18" + (f"-w{c.width}" if c.width != 64 else "")
+            return f"resnet{c.depth}" + but("x", c.multiplier, 1)
+        case config.VGG():
+            return f"vgg{c.depth}" + but("-w", c.width, 64) + but("-p", c.pools, 3)
+        case config.ViT():
+            return f"vit-w{c.width}-d{c.depth}-h{c.heads}-m{c.mlp}-p{c.patch}"
+        case config.ResNet18() | config.ResNet50():
+            name = c.name + but("-w", c.width, 64)
+        case config.MobileNetV3():
+            name = f"mobilenet-v3-{c.size}" + but("-x", c.multiplier, 1)
+        case config.MobileNetV2() | config.EfficientNetB0():
+            name = c.name.replace("_", "-") + but("-x", c.multiplier, 1)
+    return name + ("-imagenet" if c.imagenet_stem else "")
 
 
 def compute(c: config.Training, axis_name: str | None) -> Compute:
@@ -104,13 +137,11 @@ def compute(c: config.Training, axis_name: str | None) -> Compute:
     return Compute(dtype=jnp.dtype(c.dtype), axis_name=axis_name)
 
 
-def optimizer(
-    c: config.Training, pruning: config.Prune | None, *, path: str
-) -> optax.GradientTransformation:
-    """Clipping, the optimizer, and the masks last.
+def optimizer(c: config.Training, *, path: str) -> optax.GradientTransformation:
+    """The penalty of the scales, clipping and the optimizer.
 
     Raises:
-      BadInput: the schedule of the pruning does not fit into the training.
+      BadInput: the schedule does not fit into the training.
     """
     o = c.optimizer
     match o.schedule:
@@ -133,20 +164,6 @@ def optimizer(
             tx = optimizers.adamw(schedule, b1=o.b1, b2=o.b2, **decay)
         case config.LARS():
             tx = optimizers.lars(schedule, momentum=o.momentum, trust=o.trust, **decay)
-    chain = [tx] if o.clip_norm is None else [optax.clip_by_global_norm(o.clip_norm), tx]
-    if pruning is not None:
-        if pruning.end_step >= c.steps:
-            raise BadInput(
-                f"{path}.prune.end_step: {pruning.end_step} is not before the end of training at "
-                f"step {c.steps}"
-            )
-        steps = {"begin_step": pruning.begin_step, "end_step": pruning.end_step}
-        chain.append(
-            prune.prune_by_magnitude(
-                prune.cubic(pruning.sparsity, **steps),
-                every_steps=pruning.every_steps,
-                prunable=pruning.prunable,
-                **steps,
-            )
-        )
-    return optax.chain(*chain)
+    chain = [optimizers.l1(c.scale_l1, penalized=".*/scale")] if c.scale_l1 else []
+    chain += [optax.clip_by_global_norm(o.clip_norm)] if o.clip_norm is not None else []
+    return optax.chain(*chain, tx)

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key, UInt8
 
 from kdjax import config, data
 from kdjax.data import Dataset
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.train import Parallel
+from kdjax.types import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,24 @@ class Context:
     inputs: Mapping[str, Artifact]
     splits: Splits
     parallel: Parallel
+
+    def sample_rows(self, examples: int, *, field: str) -> Int[np.ndarray, " examples"]:
+        """Rows of training examples, drawn by the seed alone; of a larger sample the first ones.
+
+        Raises:
+          BadInput: there are not as many; the line names `field`, which asked for them.
+        """
+        n = len(self.splits.train)
+        if not 0 < examples <= n:
+            raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
+        random = np.random.Philox(key=[self.seed, 0]).random_raw(n)
+        return np.argsort(random, kind="stable")[:examples]
+
+    def sample(
+        self, examples: int, *, field: str
+    ) -> UInt8[np.ndarray, "examples height width channel"]:
+        """Their raw images."""
+        return self.splits.train.read(self.sample_rows(examples, field=field))
 
     @property
     def key(self) -> Key[Array, ""]:

@@ -3,22 +3,23 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdjax import config, models, prune, teacher, train, tree
+from kdjax import config, teacher, train
 from kdjax.losses import cross_entropy, kd_kl, kd_kl_top_k
 from kdjax.stages import build
-from kdjax.stages.artifact import Artifact
+from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
-from kdjax.stages.finetune import classify, leave, leave_sweep
-from kdjax.stages.fit import fit, model_key
+from kdjax.stages.finetune import classify, leave, leave_sweep, ready
+from kdjax.stages.fit import fit
 from kdjax.stages.lesson import lesson
-from kdjax.stages.model import Spec, load
+from kdjax.stages.model import Spec
 from kdjax.stages.source import weights_of
-from kdjax.types import BadInput, Batch, Variables
+from kdjax.types import BadInput, Batch
 
 Scalar = float | Float[Array, ""]
 
@@ -74,7 +75,7 @@ def kd_term(
 
 
 def objective(
-    model: models.Classifier,
+    model: nn.Module,
     *,
     signal: teacher.Signal,
     temperature: Scalar,
@@ -105,7 +106,8 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     """Trains the student, pruning it on the way if asked to, and measures the result."""
     path = f"config.stages.{context.name}"
     taught = lesson(context, c)
-    spec, variables = _start(context, c, path, size=taught.size)
+    start = begin(context, start_from=c.start_from, encoder=c.encoder, size=taught.size, path=path)
+    spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
     settings = _settings(c, taught.source.signal, spec, path)
     model = spec.module(build.compute(c, axis_name))
@@ -133,7 +135,7 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
         c,
         variables=variables,
         objective=objectives,
-        tx=build.optimizer(c, c.prune, path=path),
+        tx=tx,
         dataset=context.splits.partly_labelled(context.seed),
         views=taught.views,
         resident=taught.resident,
@@ -144,20 +146,7 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
         students = [train.student(state, i).variables for i in range(len(c.sweep))]
         said = [{name: float(v[i]) for name, v in settings.items()} for i in range(len(c.sweep))]
         return leave_sweep(context, spec, students, said)
-    masks = prune.find_masks(state.opt_state)
-    if masks is None:
-        return leave(context, spec, state.variables)
-    pruned = tree.size(masks) - tree.nonzero(masks)
-    left = leave(context, spec, state.variables, sparsity=pruned / tree.size(masks))
-    # Read back: what counts is what a later stage will find.
-    kept = Artifact(context.folder, left, c)
-    restored = load(kept, field=path)[1]["params"]
-    zeros = tree.size(restored) - tree.nonzero(restored)
-    if zeros < pruned:
-        raise RuntimeError(
-            f"{context.name}: {pruned} weights were pruned, {zeros} are zero on disk"
-        )
-    return {**left, "pruned": pruned, "prunable": tree.size(masks), "zeros": zeros}
+    return leave(context, spec, state)
 
 
 def _settings(
@@ -206,20 +195,3 @@ def _teacher_weights(
             f"{path}.teacher_weights: {c.cache} keeps no teachers apart; set its together=apart"
         )
     return weights_of(cached, c.teacher_weights, f"{path}.teacher_weights") if apart else None
-
-
-def _start(context: Context, c: config.Distill, path: str, *, size: int) -> tuple[Spec, Variables]:
-    """The student and its first parameters."""
-    match c.start_from, c.encoder:
-        case str(name), None:
-            spec, variables = load(context.inputs[name], field=f"{path}.start_from")
-            if spec.size != size:
-                raise BadInput(
-                    f"{path}.start_from: {name} sees {spec.size} pixels, the views are of {size}; "
-                    f"set {path}.size={spec.size}"
-                )
-            return spec, variables
-        case None, encoder if encoder is not None:
-            spec = Spec.new(encoder, context.splits.train, context.run.data, size=size)
-            return spec, spec.init(model_key(context))
-    raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")

@@ -3,20 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
-from kdjax import config, models, teacher, train
+from kdjax import config, teacher, train
 from kdjax.losses import embedding_cosine
 from kdjax.stages import build
+from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
 from kdjax.stages.finetune import classify
-from kdjax.stages.fit import fit, model_key
+from kdjax.stages.fit import fit
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import EncoderSpec
 from kdjax.types import BadInput
 
 
-def objective(model: models.Contrastive, *, axis_name: str | None = None) -> train.Objective:
+def objective(model: nn.Module, *, axis_name: str | None = None) -> train.Objective:
     """`1 - cos` between the projections and `teacher_embedding`."""
 
     def cosine(outputs, batch):
@@ -42,16 +44,17 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
         size=taught.size,
     )
     axis_name = context.parallel.axis_name
+    variables, tx = ready_encoder(context, c, spec)
     state = fit(
         context,
         c,
-        variables=spec.init(model_key(context)),
+        variables=variables,
         objective=objective(spec.module(build.compute(c, axis_name)), axis_name=axis_name),
-        tx=build.optimizer(c, None, path=path),
+        tx=tx,
         dataset=dataset,
         views=taught.views,
         resident=taught.resident,
         join=taught.join,
         partner_rows=taught.source.partner_rows,
     )
-    return spec.leave(context.folder, state.variables)
+    return leave_encoder(context, spec, state)

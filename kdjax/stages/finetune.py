@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import optax
 
-from kdjax import config, keys, models, train, views
+from kdjax import config, fingerprint, keys, train, views
 from kdjax.losses import cross_entropy
-from kdjax.stages import build, measure
-from kdjax.stages.artifact import save_variables
+from kdjax.stages import build, measure, pruning
+from kdjax.stages.artifact import EARLY, VARIABLES, save_variables
+from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
-from kdjax.stages.model import Spec, encoder_of, with_encoder
-from kdjax.types import BadInput, PyTree, Variables
+from kdjax.stages.model import Spec
+from kdjax.types import BadInput, Variables
 
 
 def classify(model: nn.Module):
@@ -31,7 +33,7 @@ def classify(model: nn.Module):
 
 
 def objective(
-    model: models.Classifier, *, label_smoothing: float = 0.0, axis_name: str | None = None
+    model: nn.Module, *, label_smoothing: float = 0.0, axis_name: str | None = None
 ) -> train.Objective:
     """Cross-entropy with the label."""
 
@@ -58,12 +60,9 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     dataset = context.splits.labelled(context.seed)
     if not len(dataset):
         raise BadInput(f"{path}: no training example has a label that may be used")
-    encoder, pretrained = _start(context, c, path)
     size = c.views.size or context.splits.size
-    spec = Spec.new(encoder, dataset, context.run.data, size=size)
-    variables = spec.init(model_key(context))
-    if pretrained is not None:
-        variables = with_encoder(variables, pretrained)
+    start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
+    spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
     state = fit(
         context,
@@ -74,24 +73,46 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
             label_smoothing=c.label_smoothing,
             axis_name=axis_name,
         ),
-        tx=build.optimizer(c, None, path=path),
+        tx=tx,
         dataset=dataset,
         views=fresh_view(build.recipe(c.views, context.run.data, size=size), context.name),
     )
-    return leave(context, spec, state.variables)
+    return leave(context, spec, state)
 
 
-def leave(
-    context: Context, spec: Spec, variables: Variables, *, sparsity: float | None = None
-) -> dict[str, Any]:
+def ready(
+    context: Context, c: config.Finetune | config.Distill, start: Begin
+) -> tuple[Spec, Variables, optax.GradientTransformation]:
+    """A classifier, its first variables and its optimizer, with what is pruned."""
+    path, spec = f"config.stages.{context.name}", start.spec
+    variables, tx = pruning.prepare(
+        context,
+        c,
+        variables=start.variables,
+        tx=build.optimizer(c, path=path),
+        groups=start.groups,
+        begun=start.artifact,
+        early=start.early,
+        fresh=lambda: spec.init(model_key(context)),
+    )
+    if isinstance(c.prune, config.Ticket):
+        save_variables(context.folder, start.early(), name=EARLY)  # for the ticket after this one
+    return spec, variables, tx
+
+
+def leave(context: Context, spec: Spec, state: train.TrainState) -> dict[str, Any]:
     """Keeps a classifier and measures it, for the manifest."""
-    fingerprint = save_variables(context.folder, variables)
-    row = measure.live_row(context, spec, variables, folder=context.folder, sparsity=sparsity)
-    return {
-        "variables": fingerprint,
-        "model": spec.plain(),
-        "rows": [dataclasses.asdict(row)],
-    }
+    variables = state.variables
+    said = {"variables": save_variables(context.folder, variables), "model": spec.plain()}
+    if (context.folder / EARLY).exists():
+        early = train.load_tree(context.folder / EARLY, spec.abstract())
+        said["early"] = fingerprint.of_arrays(early)
+    restored = train.load_tree(context.folder / VARIABLES, spec.abstract())
+    pruned = pruning.account(state, restored["params"])
+    row = measure.live_row(
+        context, spec, variables, folder=context.folder, sparsity=pruning.share(pruned)
+    )
+    return {**said, **pruned, "rows": [dataclasses.asdict(row)]}
 
 
 def leave_sweep(
@@ -111,21 +132,3 @@ def leave_sweep(
         row = dataclasses.replace(row, stage=f"{row.stage}[{i}]", model=row.model + said)
         rows.append(dataclasses.asdict(row))
     return {"sweep": {"model": spec.plain(), "students": kept}, "rows": rows}
-
-
-def _start(
-    context: Context, c: config.Finetune, path: str
-) -> tuple[config.Encoder, Mapping[str, PyTree] | None]:
-    """The architecture, and the encoder's variables where there are some to begin with."""
-    match c.start_from, c.encoder:
-        case None, encoder if encoder is not None:
-            return encoder, None
-        case str(name), None:
-            artifact = context.inputs[name]
-            if isinstance(artifact.config, config.Pretrain | config.DistillEncoder):
-                spec, read = encoder_of(artifact, field=f"{path}.start_from")
-                return spec.encoder, read()
-            raise BadInput(
-                f"{path}.start_from: {name} is not a stage of kind pretrain or distill_encoder"
-            )
-    raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")

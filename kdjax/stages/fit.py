@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 from kdjax import config, data, keys, train
 from kdjax.data import Dataset
 from kdjax.data.feed import Join
+from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context
 from kdjax.types import BadInput, Batch, PyTree, Variables
 
@@ -36,7 +37,7 @@ def fit(
 
     Args:
       context: of the stage.
-      c: its config.
+      c: its config; the parameters of its `rewind_step` are kept in the stage's folder.
       variables: to begin with.
       objective: see `kdjax.train.weigh`; or a sweep of several.
       tx: the optax chain.
@@ -51,6 +52,10 @@ def fit(
       Diverged: a loss is not finite.
     """
     path = f"config.stages.{context.name}"
+    if c.rewind_step is not None and not 0 <= c.rewind_step < c.steps:
+        raise BadInput(
+            f"{path}.rewind_step: {c.rewind_step} is not in [0, steps), and steps is {c.steps}"
+        )
     for field in ("steps", "batch", "accumulate", "checkpoint_every_steps", "log_every_steps"):
         if getattr(c, field) < 1:
             raise BadInput(f"{path}.{field}: {getattr(c, field)} is not positive")
@@ -83,8 +88,6 @@ def fit(
         "seed": context.seed,
         "batch": c.batch,
         "share": train.rows_of_process(c.batch),
-        "start": start,
-        "stop": c.steps,
         "dispatch_steps": dispatch_steps,
     }
     lives, is_resident = dict(resident or {}), context.splits.is_resident(dataset)
@@ -97,9 +100,12 @@ def fit(
 
     if is_resident:
         lives |= data.resident_arrays(dataset)
-        feeds = data.resident_feeds(len(dataset), join=joined, **where)
-    else:
-        feeds = data.stream_feeds(dataset, join=joined, **where)
+    lives = parallel.replicate(lives)
+
+    def feeds(start: int, stop: int):
+        if is_resident:
+            return data.resident_feeds(len(dataset), join=joined, start=start, stop=stop, **where)
+        return data.stream_feeds(dataset, join=joined, start=start, stop=stop, **where)
 
     recorder = train.Recorder(
         context.folder,
@@ -109,18 +115,23 @@ def fit(
         log_every_steps=c.log_every_steps,
     )
     try:
-        state = train.train(
-            state,
-            run_steps=run_steps,
-            resident=parallel.replicate(lives),
-            feeds=feeds,
-            key=parallel.replicate(context.key),
-            parallel=parallel,
-            recorder=recorder,
-            checkpoints=checkpoints,
-            checkpoint_every_steps=c.checkpoint_every_steps,
-            stop=c.steps,
-        )
+        for stop in sorted({c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}):
+            if stop < start:
+                continue  # kept before the checkpoint was written
+            state = train.train(
+                state,
+                run_steps=run_steps,
+                resident=lives,
+                feeds=feeds(int(state.step), stop),
+                key=parallel.replicate(context.key),
+                parallel=parallel,
+                recorder=recorder,
+                checkpoints=checkpoints,
+                checkpoint_every_steps=c.checkpoint_every_steps,
+                stop=c.steps,
+            )
+            if stop == c.rewind_step:
+                save_variables(context.folder, jax.device_get(state.variables), name=EARLY)
     finally:
         recorder.close()
         checkpoints.close()

@@ -8,14 +8,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from etils import epath
 from jaxtyping import Array, Float, UInt8
 
-from kdjax import config, models, parse, views
+from kdjax import config, models, parse, shrink, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.stages import build
-from kdjax.stages.artifact import Artifact, save_variables
+from kdjax.stages.artifact import Artifact
 from kdjax.types import BadInput, PyTree, Variables
 
 
@@ -27,27 +26,50 @@ class _OnEncoder(abc.ABC):
       encoder: the architecture.
       image_shape: of a raw image.
       size: side of the view that the model sees.
+      widths: of the layers that have been shrunk, see `kdjax.shrink`; empty where none has.
     """
 
     encoder: config.Encoder
     image_shape: tuple[int, int, int]
     size: int
+    widths: Mapping[str, Mapping[str, int | tuple[int, ...]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @abc.abstractmethod
+    def written(self, compute: Compute = Compute()) -> nn.Module:
+        """The linen module at the widths of its architecture."""
+
     def module(self, compute: Compute = Compute()) -> nn.Module:
         """The linen module."""
+        module = self.written(compute)
+        return shrink.Narrowed(module, self.widths) if self.widths else module
+
+    @abc.abstractmethod
+    def output(self) -> str:
+        """What it gives that a later stage needs, by name."""
+
+    def analysed(self) -> shrink.Model:
+        """The model as `kdjax.shrink` looks at it: in evaluation, its one output."""
+        name = self.output()
+        return shrink.Model(self.module(), lambda outputs: outputs[name], {"train": False})
+
+    def plain(self) -> dict[str, Any]:
+        """For the manifest."""
+        return parse.plain(self)
 
     def init(self, key: jax.Array) -> Variables:
         """Fresh variables."""
-        return jax.jit(lambda key: self.module().init(key, self._blank(), train=True))(key)
+        return jax.jit(lambda key: self.module().init(key, self.blank(), train=True))(key)
 
     def abstract(self) -> PyTree:
         """Shapes and dtypes of the variables."""
         return jax.eval_shape(
-            lambda: self.module().init(jax.random.key(0), self._blank(), train=True)
+            lambda: self.module().init(jax.random.key(0), self.blank(), train=True)
         )
 
-    def _blank(self) -> Float[Array, "1 size size channel"]:
+    def blank(self) -> Float[Array, "1 size size channel"]:
+        """An image as the model sees one."""
         return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
 
 
@@ -65,9 +87,18 @@ class Spec(_OnEncoder):
     std: tuple[float, ...]
 
     @classmethod
-    def new(cls, encoder: config.Encoder, dataset: Dataset, d: config.Data, *, size: int) -> "Spec":
+    def new(
+        cls,
+        encoder: config.Encoder,
+        dataset: Dataset,
+        d: config.Data,
+        *,
+        size: int,
+        widths: shrink.Widths | None = None,
+    ) -> "Spec":
         """A classifier of the classes of `dataset`, on views of `size` pixels."""
         return cls(
+            widths=widths or {},
             encoder=encoder,
             classes=dataset.classes,
             image_shape=dataset.image_shape,
@@ -92,18 +123,18 @@ class Spec(_OnEncoder):
             raise BadInput(f"{field}: {artifact.manifest['stage']} is not a classifier")
         return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
 
-    def plain(self) -> dict[str, Any]:
-        """For the manifest."""
-        return parse.plain(self)
-
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return build.encoder_name(self.encoder)
+        return build.encoder_name(self.encoder) + (" shrunk" if self.widths else "")
 
-    def module(self, compute: Compute = Compute()) -> models.Classifier:
-        """The linen module."""
+    def written(self, compute: Compute = Compute()) -> models.Classifier:
+        """The linen module at the widths of its architecture."""
         return models.Classifier(build.encoder(self.encoder, compute), self.classes)
+
+    def output(self) -> str:
+        """The logits."""
+        return "logits"
 
     def preprocess(
         self, images: UInt8[Array, "batch height width channel"]
@@ -127,7 +158,7 @@ class Spec(_OnEncoder):
 
 
 def logits(
-    module: models.Classifier,
+    module: nn.Module,
     variables: Variables,
     images: Float[Array, "batch size size channel"],
 ) -> Float[Array, "batch classes"]:
@@ -152,26 +183,22 @@ class EncoderSpec(_OnEncoder):
 
     projector: tuple[int, ...]
 
-    def module(self, compute: Compute = Compute()) -> models.Contrastive:
-        """The linen module."""
+    def written(self, compute: Compute = Compute()) -> models.Contrastive:
+        """The linen module at the widths of its architecture."""
         projector = models.Projector(self.projector, compute=compute)
         return models.Contrastive(build.encoder(self.encoder, compute), projector)
+
+    def output(self) -> str:
+        """The projections, which are the features where there is no projector."""
+        return "projections"
 
     @property
     def features(self) -> int:
         """Width of what the encoder gives."""
-        encoder = build.encoder(self.encoder, Compute())
         found: Any = jax.eval_shape(
-            lambda: encoder.init_with_output(jax.random.key(0), self._blank(), train=False)[0]
+            lambda: self.module().init_with_output(jax.random.key(0), self.blank(), train=False)[0]
         )
-        return found.shape[-1]
-
-    def leave(self, folder: epath.Path, variables: Variables) -> dict[str, Any]:
-        """Keeps it, for the manifest."""
-        return {
-            "variables": save_variables(folder, variables),
-            "encoder_model": parse.plain(self),
-        }
+        return found["features"].shape[-1]
 
 
 def encoder_of(
@@ -188,7 +215,11 @@ def encoder_of(
         return found, lambda: _encoder_part(artifact.variables(found.abstract()))
     spec = Spec.of(artifact, field=field)
     found = EncoderSpec(
-        encoder=spec.encoder, projector=(), image_shape=spec.image_shape, size=spec.size
+        encoder=spec.encoder,
+        projector=(),
+        image_shape=spec.image_shape,
+        size=spec.size,
+        widths={path: w for path, w in spec.widths.items() if path.startswith("encoder/")},
     )
     return found, lambda: _encoder_part(artifact.variables(spec.abstract()))
 

@@ -3,19 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import config, keys, models, train, views
+from kdjax import config, keys, train, views
 from kdjax.losses import nt_xent
 from kdjax.stages import build
+from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
-from kdjax.stages.fit import fit, model_key
+from kdjax.stages.fit import fit
 from kdjax.stages.model import EncoderSpec
 
 
 def objective(
-    model: models.Contrastive, *, temperature: float, axis_name: str | None = None
+    model: nn.Module, *, temperature: float, axis_name: str | None = None
 ) -> train.Objective:
     """NT-Xent between the projections of `view_a` and `view_b`.
 
@@ -60,15 +62,16 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
     )
+    variables, tx = ready_encoder(context, c, spec)
     state = fit(
         context,
         c,
-        variables=spec.init(model_key(context)),
+        variables=variables,
         objective=objective(
             spec.module(build.compute(c, axis_name)), temperature=c.temperature, axis_name=axis_name
         ),
-        tx=build.optimizer(c, None, path=f"config.stages.{context.name}"),
+        tx=tx,
         dataset=dataset,
         views=two_views(build.recipe(c.views, context.run.data, size=size), context.name),
     )
-    return spec.leave(context.folder, state.variables)
+    return leave_encoder(context, spec, state)

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kdjax import config
 from kdjax.export import load_onnx, write_onnx
@@ -17,28 +16,20 @@ from kdjax.stages import measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import load
 from kdjax.stages.parity import compare
-from kdjax.types import BadInput
 
 
 def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     """Calibrates on training images, and holds the int8 file against the live float model."""
     path = f"config.stages.{context.name}"
     artifact = context.inputs[c.model]
-    dataset = context.splits.train
-    if not 0 < c.calibration_examples <= len(dataset):
-        raise BadInput(
-            f"{path}.calibration_examples: {c.calibration_examples} is not between 1 and the "
-            f"{len(dataset)} training examples"
-        )
+    calibration = context.sample(c.calibration_examples, field=f"{path}.calibration_examples")
     spec, variables = load(artifact, field=f"{path}.model")
     variables = jax.tree.map(jnp.asarray, variables)
-    random = np.random.Philox(key=[context.seed, 0]).random_raw(len(dataset))
-    chosen = np.argsort(random, kind="stable")[: c.calibration_examples]
     target = context.folder / f"{c.model}.int8.onnx"
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "float.onnx"
         write_onnx(spec.deployed(variables), source, image_shape=spec.image_shape)
-        quantize_onnx(source, target, calibration=dataset.read(chosen))
+        quantize_onnx(source, target, calibration=calibration)
 
     threads, images = context.run.latency_threads, context.splits.test_images
     reloaded = load_onnx(target, threads=threads)

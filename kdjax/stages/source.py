@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, fingerprint, keys, parse, teacher, views
 from kdjax.data import Dataset, Partners
-from kdjax.models import Compute
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.stages.model import Spec, encoder_of, logits
@@ -261,16 +260,21 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
     }
     if isinstance(c.signal, config.Embedding):
         spec, read = encoder_of(artifact, field=field)
-        module = build.encoder(spec.encoder, Compute())
+        bare = dataclasses.replace(spec, projector=())
+        module = bare.module()
 
         def features(variables: Variables, images: Array) -> Array:
-            found: Any = module.apply(variables, images, train=False)
-            return found
+            wrapped = {name: {"encoder": part} for name, part in variables.items()}
+            found: Any = module.apply(wrapped, images, train=False)
+            return found["features"]
 
         size = c.recipe.size or spec.size
-        return Teacher(
-            {**described, "encoder": parse.plain(spec.encoder)}, size, spec.features, features, read
-        )
+        said = {
+            **described,
+            "encoder": parse.plain(spec.encoder),
+            "widths": parse.plain(spec.widths),
+        }
+        return Teacher(said, size, spec.features, features, read)
     spec = Spec.of(artifact, field=field)
     return Teacher(
         {**described, "model": spec.plain()},

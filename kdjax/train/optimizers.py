@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from kdjax import tree
+from kdjax.types import BadInput
 
 
 def warmup_cosine(peak: float, *, steps: int, warmup_steps: int = 0) -> optax.Schedule:
@@ -88,3 +91,27 @@ def lars(
         trust_ratio_mask=chosen,
         momentum=momentum,
     )
+
+
+def l1(weight: float, *, penalized: str) -> optax.GradientTransformation:
+    """Adds the subgradient of `weight * |param|`, `weight * sign(param)`, to the gradient.
+
+    Args:
+      weight: of the penalty.
+      penalized: pattern of the names of the parameters; the scales of norms in network slimming.
+
+    Raises:
+      BadInput: at `update`, when `penalized` matches no parameter.
+
+    Reference: Liu et al. 2017, https://arxiv.org/abs/1708.06519, eq. 1.
+    """
+
+    def update(updates, state, params=None):
+        chosen = tree.match(params, penalized)
+        if not any(jax.tree.leaves(chosen)):
+            raise BadInput(f"scale_l1: {penalized!r} matches no parameter of this model")
+        return jax.tree.map(
+            lambda yes, u, p: u + weight * jnp.sign(p) if yes else u, chosen, updates, params
+        ), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)

@@ -34,7 +34,7 @@ def make_train_step(
 
     Args:
       objective: `(params, state, batch, key) -> (loss, (model_state, metrics))`.
-      tx: the optax chain; a mask transform is its last.
+      tx: the optimizer; where weights are pruned, `kdjax.prune.hold` around it.
       ema: decay of the average of the parameters. Zeros of a mask are zeros of the average too.
       accumulate: parts that the batch is dealt into, row by row, which go one after the other for
         one update of their mean gradient. Batch statistics follow each part, and a loss that

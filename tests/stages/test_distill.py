@@ -58,7 +58,13 @@ def test_pruned_zeros_are_on_disk(line):
             "batch": 32,
             "ema": 0.9,
             "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
-            "prune": {"sparsity": 0.75, "begin_step": 0, "end_step": 6, "every_steps": 2},
+            "prune": {
+                "name": "gradual",
+                "sparsity": 0.75,
+                "begin_step": 0,
+                "end_step": 6,
+                "every_steps": 2,
+            },
         }
     )["pruned"]
     artifact = Artifact.open(task.folder, task.stage)
@@ -98,6 +104,7 @@ def test_a_tampered_cache_is_refused(line, tmp_path):
         (
             {
                 "stages__student__prune": {
+                    "name": "gradual",
                     "sparsity": 0.5,
                     "begin_step": 0,
                     "end_step": 30,

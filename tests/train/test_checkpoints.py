@@ -48,10 +48,10 @@ def test_a_run_may_go_on_with_another_number_of_devices(tmp_path, before, after)
 def state(value=1.0, *, tx=None):
     """A small state with a bit of everything: an average, statistics, masks and their absence."""
     params = {"dense": {"kernel": jnp.full((2, 3), value, jnp.float32), "bias": jnp.zeros(3)}}
-    pruned = prune.prune_by_magnitude(
-        optax.constant_schedule(0.5), begin_step=0, end_step=1, every_steps=1, prunable=".*/kernel"
+    half = prune.gradual(optax.constant_schedule(0.5))
+    tx = prune.hold(
+        optax.adam(0.1), half, begin_step=0, end_step=1, every_steps=1, prunable=".*/kernel"
     )
-    tx = optax.chain(optax.adam(0.1), pruned)
     return TrainState.start({"params": params, "batch_stats": {"m": jnp.ones(3)}}, tx, ema=True)
 
 

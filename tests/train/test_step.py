@@ -126,15 +126,37 @@ def test_accumulated_parts_are_the_whole_batch(accumulate):
 
 def test_zeros_of_a_mask_are_zeros_of_the_average():
     params, feed = problem(4)
-    pruned = prune.prune_by_magnitude(
-        optax.constant_schedule(2 / 3), begin_step=1, end_step=2, every_steps=1, prunable="w"
+    tx = prune.hold(
+        optax.sgd(LEARNING_RATE, momentum=MOMENTUM),
+        prune.gradual(optax.constant_schedule(2 / 3)),
+        begin_step=1,
+        end_step=2,
+        every_steps=1,
+        prunable="w",
     )
-    tx = optax.chain(optax.sgd(LEARNING_RATE, momentum=MOMENTUM), pruned)
     step, state = make_train_step(mean_squares, tx, ema=0.9), started(params, tx, ema=True)
     for i in range(4):
         state, _ = step(state, narrow(rows(feed, i)), jax.random.key(0))
         zeros = 0 if i == 0 else 2
         assert (state.params["w"] == 0).sum() == (state.ema_params["w"] == 0).sum() == zeros
+
+
+def test_the_average_of_a_weight_that_comes_back_begins_at_zero():
+    params, feed = problem(4)
+
+    def turns(count, *, weights, grads, masks):
+        return {"w": jnp.arange(3) != count, "b": None}
+
+    inner = optax.sgd(LEARNING_RATE)
+    tx = prune.hold(inner, turns, begin_step=1, end_step=2, every_steps=1, prunable="w")
+    step, state = make_train_step(mean_squares, tx, ema=0.9), started(params, tx, ema=True)
+    averages, weights = [], []
+    for i in range(4):
+        state, _ = step(state, narrow(rows(feed, i)), jax.random.key(0))
+        averages.append(np.asarray(state.ema_params["w"]))
+        weights.append(np.asarray(state.params["w"]))
+    assert [np.flatnonzero(average == 0).tolist() for average in averages] == [[], [1], [1, 2], [2]]
+    np.testing.assert_allclose(averages[3][1], 0.1 * weights[3][1], rtol=1e-6)
 
 
 def drawing(params, state, batch, key):

@@ -1,0 +1,103 @@
+"""Where a classifier begins: from nothing, on a pretrained encoder, or from a whole model."""
+
+from typing import Any, NamedTuple
+
+import optax
+
+from kdjax import config, shrink, train
+from kdjax.stages import build, pruning
+from kdjax.stages.artifact import EARLY, VARIABLES, Artifact, save_variables
+from kdjax.stages.context import Context
+from kdjax.stages.fit import model_key
+from kdjax.stages.model import EncoderSpec, Spec, encoder_of, load, with_encoder
+from kdjax.types import BadInput, Variables
+
+
+class Begin(NamedTuple):
+    """A classifier before it is trained.
+
+    Attributes:
+      spec: what it is.
+      variables: to begin with.
+      artifact: that they are from, None where they are random.
+    """
+
+    spec: Spec
+    variables: Variables
+    artifact: Artifact | None
+
+    def early(self) -> Variables:
+        """What the artifact keeps for a lottery ticket."""
+        assert self.artifact is not None
+        return self.artifact.variables(self.spec.abstract(), name=EARLY)
+
+    def groups(self) -> shrink.Groups:
+        """Of its units."""
+        return shrink.groups_of(self.spec.analysed(), self.variables, self.spec.blank())
+
+
+def begin(
+    context: Context,
+    *,
+    start_from: str | None,
+    encoder: config.Encoder | None,
+    size: int,
+    path: str,
+) -> Begin:
+    """The classifier that a stage trains.
+
+    Args:
+      context: of the stage.
+      start_from: a stage that left an encoder or a whole classifier.
+      encoder: an architecture, if it begins from nothing.
+      size: side of the views that it will see.
+      path: of the stage's config, for messages.
+
+    Raises:
+      BadInput: not one of the two is given, or the stage has no model that sees such views.
+    """
+    dataset, d = context.splits.train, context.run.data
+    match start_from, encoder:
+        case None, encoder if encoder is not None:
+            spec = Spec.new(encoder, dataset, d, size=size)
+            return Begin(spec, spec.init(model_key(context)), None)
+        case str(name), None:
+            artifact = context.inputs[name]
+            if "encoder_model" in artifact.manifest:
+                found, read = encoder_of(artifact, field=f"{path}.start_from")
+                spec = Spec.new(found.encoder, dataset, d, size=size, widths=found.widths)
+                variables = with_encoder(spec.init(model_key(context)), read())
+                return Begin(spec, variables, artifact)
+            spec, variables = load(artifact, field=f"{path}.start_from")
+            if spec.size != size:
+                raise BadInput(
+                    f"{path}.start_from: {name} sees {spec.size} pixels, the views are of {size}; "
+                    f"set {path}.size={spec.size}"
+                )
+            return Begin(spec, variables, artifact)
+    raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
+
+
+def ready_encoder(
+    context: Context, c: config.Pretrain | config.DistillEncoder, spec: EncoderSpec
+) -> tuple[Variables, optax.GradientTransformation]:
+    """The first variables of an encoder and its optimizer, with what is pruned."""
+    variables = spec.init(model_key(context))
+    return pruning.prepare(
+        context,
+        c,
+        variables=variables,
+        tx=build.optimizer(c, path=f"config.stages.{context.name}"),
+        groups=lambda: shrink.groups_of(spec.analysed(), variables, spec.blank()),
+    )
+
+
+def leave_encoder(context: Context, spec: EncoderSpec, state: train.TrainState) -> dict[str, Any]:
+    """Keeps an encoder and its projector, for the manifest."""
+    kept = save_variables(context.folder, state.variables)
+    restored = train.load_tree(context.folder / VARIABLES, spec.abstract())
+    return {
+        "variables": kept,
+        "encoder_model": spec.plain(),
+        **pruning.account(state, restored["params"]),
+    }

@@ -1,0 +1,306 @@
+"""What a stage prunes while it trains, and what of it is on disk in the end."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kdjax import config, keys, prune, shrink, tree
+from kdjax.prune import allocation, masks, schedules, scores
+from kdjax.shrink import Groups
+from kdjax.stages.artifact import Artifact
+from kdjax.stages.context import Context
+from kdjax.train import TrainState
+from kdjax.types import BadInput, PyTree, Variables
+
+UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
+    "group_l1": shrink.group_l1,
+    "group_l2": shrink.group_l2,
+    "producer_l1": shrink.producer_l1,
+    "scale": shrink.scale_l1,
+}
+
+
+def prepare(
+    context: Context,
+    c: config.Training,
+    *,
+    variables: Variables,
+    tx: optax.GradientTransformation,
+    groups: Callable[[], Groups],
+    begun: Artifact | None = None,
+    early: Callable[[], Variables] | None = None,
+    fresh: Callable[[], Variables] | None = None,
+) -> tuple[Variables, optax.GradientTransformation]:
+    """The first parameters and the optimizer of a stage that prunes, or that begins from zeros.
+
+    Args:
+      context: of the stage.
+      c: its config.
+      variables: to begin with.
+      tx: the optimizer.
+      groups: of the units of the model, found when asked for.
+      begun: the artifact that `variables` are from, if any: what is pruned in it stays so.
+      early: its variables at its `rewind_step`.
+      fresh: new random variables.
+
+    Raises:
+      BadInput: the pruning does not fit the training or the model.
+    """
+    path = f"config.stages.{context.name}"
+    try:
+        masks_before = _zeros_of(begun, variables["params"])
+        match c.prune:
+            case None:
+                held = tx if masks_before is None else prune.hold_fixed(tx, masks_before)
+            case config.Ticket():
+                variables, held = _ticket(
+                    c.prune, variables, tx, early=early, fresh=fresh, begun=begun
+                )
+            case config.Gradual():
+                _check_end(c.prune.end_step, c.steps)
+                held = _gradual(context, c.prune, variables, tx, groups, before=masks_before)
+            case config.SparseTraining():
+                _check_end(c.prune.end_step, c.steps)
+                if masks_before is not None:
+                    raise BadInput(
+                        "start_from: it is pruned already; train sparse from a dense model, or "
+                        "from none"
+                    )
+                variables, held = _sparse(context, c.prune, variables, tx)
+        _try_out(held, variables["params"])
+    except BadInput as error:
+        raise BadInput(f"{path}.{error}") from None
+    return variables, held
+
+
+def _check_end(end_step: int, steps: int) -> None:
+    if end_step >= steps:
+        raise BadInput(
+            f"prune.end_step: {end_step} is not before the end of training at step {steps}"
+        )
+
+
+def _try_out(tx: optax.GradientTransformation, params: PyTree) -> None:
+    """One update without arrays: what a rule refuses is refused before anything is trained."""
+    state = jax.eval_shape(tx.init, params)
+    jax.eval_shape(tx.update, params, state, params)
+
+
+def _zeros_of(begun: Artifact | None, params: PyTree) -> PyTree | None:
+    """The masks of a pruned model: its zeros, in the parameters that were pruned."""
+    names = set(begun.manifest.get("masked", ())) if begun is not None else set()
+    leaves = tree.named_leaves(params)
+    if not names & set(leaves):
+        return None
+    found = [jnp.asarray(leaf) != 0 if name in names else None for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), found)
+
+
+def _within(before: PyTree | None, prunable: str, params: PyTree) -> PyTree | None:
+    """Masks to begin with for just the parameters that `prunable` matches."""
+    if before is None:
+        return None
+    given, chosen = tree.named_leaves(before), tree.named_leaves(tree.match(params, prunable))
+    if odd := [name for name in given if not chosen[name]]:
+        raise BadInput(
+            f"prune.prunable: {odd[0]} is pruned already; match it, too, to keep its zeros"
+        )
+    leaves = tree.named_leaves(params)
+    found = [
+        given.get(name, jnp.ones(leaf.shape, bool)) if chosen[name] else None
+        for name, leaf in leaves.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), found)
+
+
+def _schedule(c: config.Gradual, target: float) -> optax.Schedule:
+    between = {"begin_step": c.begin_step, "end_step": c.end_step}
+    match c.schedule:
+        case "cubic":
+            return schedules.cubic(target, **between)
+        case "linear":
+            return schedules.linear(target, **between)
+        case "one_shot":
+            return schedules.one_shot(target, at_step=c.begin_step)
+        case "periodic":
+            return schedules.periodic(target, rounds=c.rounds, **between)
+
+
+def _gradual(
+    context: Context,
+    c: config.Gradual,
+    variables: Variables,
+    tx: optax.GradientTransformation,
+    groups: Callable[[], Groups],
+    *,
+    before: PyTree | None,
+) -> optax.GradientTransformation:
+    if (c.sparsity is None) != isinstance(c.pattern, config.NM):
+        raise BadInput(
+            "prune.sparsity: a pattern of N of M has none; leave it out"
+            if c.sparsity is not None
+            else "prune.sparsity: missing; it takes a number in [0, 1)"
+        )
+    params = variables["params"]
+    steps = {
+        "begin_step": c.begin_step,
+        "end_step": c.begin_step if c.schedule == "one_shot" else c.end_step,
+        "every_steps": c.every_steps,
+    }
+    if isinstance(c.pattern, config.Units):
+        found, score = groups(), UNIT_SCORES[c.pattern.score]
+        names = shrink.unit_parameters(found)
+        prunable = "|".join(map(re.escape, names))
+        rule = shrink.gradual_units(
+            found,
+            _schedule(c, c.sparsity or 0.0),
+            score=score,
+            together=c.pattern.ranking == "global",
+        )
+        return prune.hold(
+            tx, rule, prunable=prunable, masks=_within(before, prunable, params), **steps
+        )
+    given: dict[str, Any] = {"score": _weight_score(c.score)}
+    if c.score == "random":
+        given["key"] = keys.stream(context.key, f"{context.name}/prune")
+    schedule = _schedule(c, c.sparsity or 0.0)
+    match c.allocation:
+        case "global":
+            if not isinstance(c.pattern, config.Weights):
+                raise BadInput("prune.allocation: one ranking is over single weights; take uniform")
+            rule = prune.gradual_global(schedule, mask=masks.global_topk_masks, **given)
+        case "uniform":
+            rule = prune.gradual(schedule, mask=_mask(c.pattern), **given)
+        case shares:
+            by_name = (
+                allocation.erdos_renyi_kernel(params, c.sparsity or 0.0, prunable=c.prunable)
+                if shares == "erk"
+                else allocation.by_hand(params, shares)
+            )
+            if odd := [n for n in by_name if not re.fullmatch(c.prunable, n)]:
+                raise BadInput(f"prune.allocation: prunable does not match {odd[0]}")
+            chosen = [
+                n for n, yes in tree.named_leaves(tree.match(params, c.prunable)).items() if yes
+            ]
+            plan = {name: _schedule(c, by_name.get(name, 0.0)) for name in chosen}
+            rule = prune.gradual(plan, mask=_mask(c.pattern), **given)
+    return prune.hold(
+        tx, rule, prunable=c.prunable, masks=_within(before, c.prunable, params), **steps
+    )
+
+
+def _weight_score(name: str):
+    match name:
+        case "saliency":
+            return lambda weight, grad, key: scores.saliency(weight, grad)
+        case "random":
+            return lambda weight, grad, key: scores.random(key, weight)
+    return lambda weight, grad, key: scores.magnitude(weight)
+
+
+def _mask(pattern: config.Pattern):
+    match pattern:
+        case config.NM(n=n, m=m):
+            return lambda score, sparsity: masks.nm_mask(score, n=n, m=m)
+        case config.Blocks(shape=shape):
+            return lambda score, sparsity: masks.block_mask(score, sparsity, block=shape)
+        case config.Filters():
+            return lambda score, sparsity: masks.channel_mask(score, sparsity)
+    return masks.topk_mask
+
+
+def _sparse(
+    context: Context,
+    c: config.SparseTraining,
+    variables: Variables,
+    tx: optax.GradientTransformation,
+) -> tuple[Variables, optax.GradientTransformation]:
+    params = variables["params"]
+    share = allocation.uniform if c.allocation == "uniform" else allocation.erdos_renyi_kernel
+    drawn = prune.random_masks(
+        keys.stream(context.key, f"{context.name}/masks"),
+        params,
+        share(params, c.sparsity, prunable=c.prunable),
+    )
+    fraction = schedules.cosine_fraction(c.fraction, end_step=c.end_step)
+    rule = (
+        prune.rigl(fraction=fraction)
+        if c.method == "rigl"
+        else prune.sparse_evolution(
+            keys.stream(context.key, f"{context.name}/grow"), fraction=fraction
+        )
+    )
+    held = prune.hold(
+        tx,
+        rule,
+        prunable=c.prunable,
+        begin_step=c.begin_step,
+        end_step=c.end_step,
+        every_steps=c.every_steps,
+        masks=drawn,
+    )
+    return {**variables, "params": prune.apply_masks(drawn, params)}, held
+
+
+def _ticket(
+    c: config.Ticket,
+    variables: Variables,
+    tx: optax.GradientTransformation,
+    *,
+    early: Callable[[], Variables] | None,
+    fresh: Callable[[], Variables] | None,
+    begun: Artifact | None,
+) -> tuple[Variables, optax.GradientTransformation]:
+    if begun is None or early is None or "early" not in begun.manifest:
+        raise BadInput(
+            "prune: a ticket begins from a stage that keeps its early parameters; give start_from "
+            "a stage with a rewind_step, or another ticket"
+        )
+    params = variables["params"]
+    chosen = tree.match(params, c.prunable)
+    if not any(jax.tree.leaves(chosen)):
+        raise BadInput(f"prune.prunable: {c.prunable!r} matches no parameter")
+    magnitudes = jax.tree.map(lambda yes, w: jnp.abs(w) if yes else None, chosen, params)
+    if c.allocation == "global":
+        found = masks.global_topk_masks(magnitudes, c.sparsity)
+    else:
+        found = jax.tree.map(lambda score: prune.topk_mask(score, c.sparsity), magnitudes)
+    start = early() if not c.fresh or fresh is None else fresh()
+    start = {**start, "params": prune.apply_masks(found, start["params"])}
+    return start, prune.hold_fixed(tx, found)
+
+
+def account(state: TrainState, restored: PyTree) -> dict[str, Any]:
+    """What was pruned, for the manifest; counted in the parameters as they are on disk.
+
+    Args:
+      state: after training.
+      restored: its parameters, read back.
+
+    Raises:
+      RuntimeError: a pruned weight is not zero on disk.
+    """
+    held = prune.find_masks(state.opt_state)
+    if held is None:
+        return {}
+    leaves = tree.named_leaves(restored)
+    for name, mask in tree.named_leaves(held).items():
+        if np.any(np.asarray(leaves[name])[~np.asarray(mask)]):
+            raise RuntimeError(f"{name}: a pruned weight is not zero on disk")
+    prunable = tree.size(held)
+    return {
+        "masked": [*tree.named_leaves(held)],
+        "pruned": prunable - tree.nonzero(held),
+        "prunable": prunable,
+        "zeros": tree.size(restored) - tree.nonzero(restored),
+    }
+
+
+def share(account: Mapping[str, Any]) -> float | None:
+    """The sparsity that an account comes to."""
+    return account["pruned"] / account["prunable"] if account else None

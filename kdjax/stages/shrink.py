@@ -1,0 +1,204 @@
+"""A model with fewer units: scored, taken away, its statistics found anew, and measured."""
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt8
+
+from kdjax import config, evaluate, keys, shrink, train, tree
+from kdjax.export import load_onnx, write_onnx
+from kdjax.prune import allocation, apply_masks
+from kdjax.shrink import Groups
+from kdjax.stages import measure
+from kdjax.stages.artifact import save_variables
+from kdjax.stages.context import Context
+from kdjax.stages.model import Spec, load, logits
+from kdjax.stages.parity import StageFailed
+from kdjax.stages.pruning import UNIT_SCORES
+from kdjax.types import BadInput, Variables
+
+_BATCH = 128
+_EXAMPLE = 8  # images that the model is traced with, and that show what is constant
+_MOST = 0.95  # of the units, where a budget is to be met
+
+
+def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
+    """Takes units away, holds the result against the masked model, and leaves it."""
+    path = f"config.stages.{context.name}"
+    artifact = context.inputs[c.model]
+    spec, variables = load(artifact, field=f"{path}.model")
+    variables = jax.tree.map(jnp.asarray, variables)
+    if not 0 <= c.sparsity < 1:
+        raise BadInput(f"{path}.sparsity: {c.sparsity} is not in [0, 1)")
+    if c.multiple < 1:
+        raise BadInput(f"{path}.multiple: {c.multiple} is not positive")
+    images = context.sample(max(c.examples, _BATCH), field=f"{path}.examples")
+    model, example = spec.analysed(), spec.preprocess(jnp.asarray(images[:_EXAMPLE]))
+    groups = shrink.groups_of(model, variables, example)
+    movable = groups.without(_frozen(groups, c.frozen, path))
+    if not len(movable):
+        raise BadInput(f"{path}: {c.model} has no group of units that can lose any")
+    keep = _choice(context, c, movable, _scores(context, c, movable, spec, variables, images), path)
+
+    def smaller(kept: Mapping[str, Array]) -> tuple[Spec, Variables]:
+        found = shrink.take_away(model, groups, kept, variables, example)
+        return dataclasses.replace(spec, widths=found.widths), found.variables
+
+    if c.budget is None:
+        kept = keep(c.sparsity)
+    else:
+        if c.sparsity:
+            raise BadInput(f"{path}.budget: give one of sparsity and budget")
+        cost, limit = _cost(context, c.budget, path)
+        try:
+            kept = allocation.meet(
+                keep, lambda kept: cost(*smaller(kept)), limit, most=_MOST, tolerance=0.002
+            )
+        except BadInput as error:
+            raise BadInput(f"{path}.budget: {error}") from None
+    masks = shrink.unit_masks(movable, kept, variables["params"])
+    found = shrink.shrink(model, masks, variables, example, groups=groups)
+    small = dataclasses.replace(spec, widths=found.widths)
+    difference = _difference(
+        spec,
+        {**variables, "params": apply_masks(masks, variables["params"])},
+        small,
+        found.variables,
+        images,
+    )
+    if not difference <= c.tolerance:
+        raise StageFailed(
+            f"{context.name}: the shrunk model differs from the masked one by {difference:.3g} of "
+            f"the largest logit, more than {c.tolerance:g}"
+        )
+    left = found.variables
+    if c.examples:
+        left = recalibrated(small, left, images[: c.examples])
+    fingerprint = save_variables(context.folder, left)
+    row = measure.live_row(context, small, left, folder=context.folder)
+    return {
+        "variables": fingerprint,
+        "model": small.plain(),
+        "rows": [dataclasses.asdict(row)],
+        "shrunk": {
+            "model": c.model,
+            "difference": difference,
+            "groups": shrink.described(groups, found.kept),
+            "frozen": {f"{name}[{axis}]": why for (name, axis), why in groups.frozen.items()},
+        },
+    }
+
+
+def _frozen(groups: Groups, pattern: str | None, path: str) -> dict[str, str]:
+    if pattern is None:
+        return {}
+    found = {g.name: "the config says so" for g in groups if re.fullmatch(pattern, g.name)}
+    if not found:
+        raise BadInput(
+            f"{path}.frozen: {pattern!r} matches no group; the first is {next(iter(groups.sizes))!r}"
+        )
+    return found
+
+
+def _scores(
+    context: Context,
+    c: config.Shrink,
+    groups: Groups,
+    spec: Spec,
+    variables: Variables,
+    images: UInt8[np.ndarray, "examples height width channel"],
+) -> shrink.Scores:
+    match c.score:
+        case "activity":
+            look = jax.jit(
+                lambda variables, images: shrink.activations(
+                    spec.analysed(), groups.contractions, variables, spec.preprocess(images)
+                )
+            )
+            return shrink.activity(groups, look(variables, images[:_BATCH]))
+        case "random":
+            return shrink.random(groups, keys.stream(context.key, f"{context.name}/scores"))
+        case name:
+            return UNIT_SCORES[name](groups, variables["params"])
+
+
+def _choice(
+    context: Context, c: config.Shrink, groups: Groups, scores: shrink.Scores, path: str
+) -> Callable[[float], dict[str, Array]]:
+    """`sparsity -> units that stay`."""
+    if c.sensitivity is not None:
+        said = context.inputs[c.sensitivity].manifest
+        if said.get("sensitivity", {}).get("model") != c.model:
+            raise BadInput(
+                f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model}"
+            )
+        curves = {
+            name: {float(sparsity): increase for sparsity, increase in curve.items()}
+            for name, curve in said["sensitivity"]["curves"].items()
+            if name in groups.sizes
+        }
+        return lambda sparsity: shrink.keep_each(
+            groups,
+            scores,
+            allocation.by_sensitivity(curves, groups.sizes, sparsity),
+            multiple=c.multiple,
+        )
+    keep = shrink.keep_best if c.ranking == "global" else shrink.keep_each
+    return lambda sparsity: keep(groups, scores, sparsity, multiple=c.multiple)
+
+
+def _cost(
+    context: Context, budget: config.Budget, path: str
+) -> tuple[Callable[[Spec, Variables], float], float]:
+    """What a model costs, and what it may."""
+    given = {name: value for name, value in vars(budget).items() if value is not None}
+    if len(given) != 1:
+        raise BadInput(f"{path}.budget: give one of {', '.join(vars(budget))}")
+    ((name, limit),) = given.items()
+
+    def latency(spec: Spec, variables: Variables) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            write_onnx(spec.deployed(variables), file, image_shape=spec.image_shape)
+            run = load_onnx(file, threads=context.run.latency_threads)
+            return measure.timed(context, run).ms_p50
+
+    costs: dict[str, Callable[[Spec, Variables], float]] = {
+        "params": lambda spec, variables: tree.size(variables["params"]),
+        "flops": lambda spec, variables: evaluate.flops(
+            spec.predict, spec.abstract(), jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
+        ),
+        "bytes": lambda spec, variables: 4 * tree.size(variables["params"]),
+        "latency_ms": latency,
+    }
+    return costs[name], float(limit)
+
+
+def _difference(spec: Spec, masked: Variables, small: Spec, left: Variables, images) -> float:
+    """Largest difference of a logit, relative to the largest logit."""
+    want, have = (
+        jax.jit(lambda v, x, s=s: logits(s.module(), v, s.preprocess(x)))(v, images[:_BATCH])
+        for s, v in ((spec, masked), (small, left))
+    )
+    return float(jnp.abs(want - have).max() / jnp.maximum(jnp.abs(want).max(), 1e-30))
+
+
+def recalibrated(
+    spec: Spec, variables: Variables, images: UInt8[np.ndarray, "examples height width channel"]
+) -> Variables:
+    """The variables with the statistics of BatchNorm found anew, in batches of one size."""
+    module: Any = spec.module()
+    batch = min(_BATCH, len(images))
+    whole = images[: len(images) // batch * batch]
+    return train.recalibrate(
+        lambda v, batch: module.apply(v, batch["image"], train=True, mutable=["batch_stats"])[1],
+        variables,
+        ({"image": spec.preprocess(jnp.asarray(x))} for x in np.split(whole, len(whole) // batch)),
+    )
