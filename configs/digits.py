@@ -8,9 +8,13 @@ as the yardstick, pruned, quantized to int8 and exported; everything over five s
   kdjax --config=configs/digits.py:labels=10,seeds=1 --workdir=DIR
   kdjax --config=configs/digits.py:tune --workdir=DIR      (tested on a fifth of train, never on test)
   kdjax --config=configs/digits.py:label_free --workdir=DIR
+  kdjax --config=configs/digits.py:pruning,labels=100 --workdir=DIR
 
 `label_free` is another line: the student's encoder learns the embedding of the pretrained one from all
 images without a label, and is then fine-tuned on the 50, as the teacher is.
+
+`pruning` is a comparison: ways to prune the student at 50, 80, 90 and 95 percent, each with the same
+number of training steps, half of them before the cut where there is one; see `_pruning`.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +24,14 @@ from kdjax.parse import parse_arg
 
 def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(
-        arg, labels=5, sparsity=0.85, seeds=5, label_free=False, tune=False, runlocal=False
+        arg,
+        labels=5,
+        sparsity=0.85,
+        seeds=5,
+        label_free=False,
+        pruning=False,
+        tune=False,
+        runlocal=False,
     )
     steps = dict(pretrain=350, teacher=150, student=400, pruned=400)
     if args["runlocal"]:
@@ -144,5 +155,71 @@ def get_config(arg: str | None = None) -> ConfigDict:
             student=dict(stages["teacher"], start_from="student_encoder"),
             scratch=stages["scratch"],
         )
+    elif args["pruning"]:
+        before = ("pretrain", "teacher", "cache")
+        stages = {n: stages[n] for n in before} | _pruning(stages["student"], args["runlocal"])
     c.stages = ConfigDict(stages, sort_keys=False)  # the report's rows stand in this order
     return c
+
+
+def _pruning(student: dict, runlocal: bool) -> dict:
+    """Ways to prune, each 600 steps long but for `tickets`, which takes 300 a round.
+
+    * `dense`: nothing is pruned.
+    * `one_shot`, `gradual`, `random`: 300 dense steps, then 300 with the smallest weights, or any,
+      pruned at once or by the cubic schedule.
+    * `ticket`: 300 dense steps, then what they had become after 30, masked where it ended smallest,
+      for 300; `fresh` begins with new random weights instead. `tickets` prunes in rounds, from one
+      sparsity to the next.
+    * `rigl`: 600 sparse steps from the first on, with ERK.
+    * `channels`, `slimming`: 300 steps, the second with a penalty on the scales of BatchNorm, then
+      real smaller shapes with that share of the parameters gone, and 300 steps more.
+    """
+    half, every, early = (4, 1, 1) if runlocal else (300, 10, 30)
+    shares = (50,) if runlocal else (50, 80, 90, 95)
+    params = 79_866  # of the dense student
+    fresh = dict(student, steps=half)
+    more = {name: value for name, value in fresh.items() if name != "encoder"}
+    units = dict(kind="shrink")
+
+    stages = dict(
+        half=dict(fresh, rewind_step=early),
+        half_slim=dict(fresh, scale_l1=1e-3),
+        dense=dict(more, start_from="half"),
+    )
+    last = "half"
+    for share in shares:
+        sparsity = share / 100
+        gradual = dict(
+            name="gradual",
+            sparsity=sparsity,
+            begin_step=0,
+            end_step=half * 3 // 4,
+            every_steps=every,
+        )
+        once = dict(gradual, schedule="one_shot")
+        ticket = dict(name="ticket", sparsity=sparsity)
+        moving = dict(
+            name="sparse_training",
+            sparsity=sparsity,
+            end_step=half * 3 // 2,
+            every_steps=2 * every,
+        )
+        budget = dict(params=round((1 - sparsity) * params))
+        stages |= {
+            f"one_shot_{share}": dict(more, start_from="half", prune=once),
+            f"random_{share}": dict(more, start_from="half", prune=dict(once, score="random")),
+            f"gradual_{share}": dict(more, start_from="half", prune=gradual),
+            f"ticket_{share}": dict(more, start_from="half", prune=ticket),
+            f"fresh_{share}": dict(more, start_from="half", prune=dict(ticket, fresh=True)),
+            f"tickets_{share}": dict(more, start_from=last, prune=ticket),
+            f"rigl_{share}": dict(fresh, steps=2 * half, prune=moving),
+            f"cut_{share}": dict(units, model="half", budget=budget),
+            f"channels_{share}": dict(more, start_from=f"cut_{share}"),
+            f"slim_{share}": dict(
+                units, model="half_slim", budget=budget, score="scale", ranking="global"
+            ),
+            f"slimming_{share}": dict(more, start_from=f"slim_{share}"),
+        }
+        last = f"tickets_{share}"
+    return stages
