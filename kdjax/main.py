@@ -158,6 +158,8 @@ def write_report(
         rows=[report.aggregate(seeds) for seeds in rows.values()],
         curves={name: lines for name, lines in curves.items() if lines},
         parity=parity,
+        shrunk=pipeline.first_said(tasks, "shrunk"),
+        sensitivity=pipeline.first_said(tasks, "sensitivity"),
     )
 
 

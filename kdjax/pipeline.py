@@ -15,7 +15,7 @@ from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
 from kdjax.types import BadInput
 
-VERSION = 2
+VERSION = 3
 """Part of every fingerprint: raised when stages compute other things from the same config."""
 
 
@@ -182,6 +182,22 @@ def manifests(tasks: Sequence[Task]) -> Iterator[tuple[Task, Mapping[str, Any]]]
     for task in tasks:
         if task.done:
             yield task, Artifact.open(task.folder, task.stage).manifest
+
+
+def first_said(tasks: Sequence[Task], key: str) -> dict[str, dict[str, Any]]:
+    """`{stage: {"seed": seed, **manifest[key]}}` for the first seed of each that is done.
+
+    What describes one model and has no mean over seeds, as `kdjax.report.write` takes it.
+
+    Args:
+      tasks: of the run.
+      key: of a mapping in the manifests of some stages, such as `shrunk`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for task, manifest in manifests(tasks):
+        if key in manifest:
+            found.setdefault(task.name, {"seed": task.seed, **manifest[key]})
+    return found
 
 
 def _result(said: Mapping[str, Any]) -> str:

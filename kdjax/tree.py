@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax.types import PyTree
@@ -25,6 +26,16 @@ def match(tree: PyTree, pattern: str) -> PyTree:
     compiled = re.compile(pattern)
     return jax.tree_util.tree_map_with_path(
         lambda path, _: compiled.fullmatch(_name(path)) is not None, tree
+    )
+
+
+def apply_masks(masks: PyTree, tree: PyTree) -> PyTree:
+    """`tree` with exact zeros where a mask is False; leaves whose mask is None stay as they are."""
+    return jax.tree.map(
+        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
+        masks,
+        tree,
+        is_leaf=lambda node: node is None,
     )
 
 

@@ -1,6 +1,13 @@
-"""Masks: what they keep, how sparsity grows, and what holds an optimizer to them."""
+"""Weights held at zero while an optimizer runs. What makes a model smaller is `kdjax.shrink`.
 
-from kdjax.prune.masks import apply_masks, topk_mask
+A rule is put together from a schedule (how much), an allocation (where), a score (which) and a mask
+(in what pattern), each a module of pure functions:
+
+    rule = prune.gradual(schedules.cubic(0.9, begin_step=0, end_step=1000), mask=masks.topk_mask)
+    tx = prune.hold(tx, rule, prunable=".*/kernel", begin_step=0, end_step=1000, every_steps=100)
+"""
+
+from kdjax.prune import allocation, masks, schedules, scores
 from kdjax.prune.rules import (
     gradual,
     gradual_global,
@@ -9,22 +16,22 @@ from kdjax.prune.rules import (
     sparse_evolution,
     straight_through,
 )
-from kdjax.prune.schedules import cubic
 from kdjax.prune.transform import MaskState, Rule, find_masks, hold, hold_fixed
 
 __all__ = [
     "MaskState",
     "Rule",
-    "apply_masks",
-    "cubic",
+    "allocation",
     "find_masks",
     "gradual",
     "gradual_global",
     "hold",
     "hold_fixed",
+    "masks",
     "random_masks",
     "rigl",
+    "schedules",
+    "scores",
     "sparse_evolution",
     "straight_through",
-    "topk_mask",
 ]

@@ -274,13 +274,3 @@ def channel_mask(
     shape = [1] * score.ndim
     shape[axis] = length
     return jnp.broadcast_to(kept.reshape(shape), score.shape)
-
-
-def apply_masks(masks: PyTree, tree: PyTree) -> PyTree:
-    """`tree` with exact zeros where a mask is False; leaves whose mask is None stay as they are."""
-    return jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
-        masks,
-        tree,
-        is_leaf=lambda node: node is None,
-    )

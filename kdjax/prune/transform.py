@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from kdjax import tree
-from kdjax.prune.masks import apply_masks
 from kdjax.types import BadInput, PyTree
 
 Rule: TypeAlias = Callable[..., PyTree]
@@ -149,17 +148,19 @@ def _held(
         masks = jax.tree.unflatten(
             jax.tree.structure(params), [by_name.get(name) for name in tree.named_leaves(params)]
         )
-        return MaskState(jnp.zeros([], jnp.int32), masks, inner.init(apply_masks(masks, params)))
+        return MaskState(
+            jnp.zeros([], jnp.int32), masks, inner.init(tree.apply_masks(masks, params))
+        )
 
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("hold needs params: tx.update(grads, state, params)")
         count, old, inner_state = state
-        grads, held = updates, apply_masks(old, params)
-        updates, inner_state = inner.update(apply_masks(old, grads), inner_state, held)
+        grads, held = updates, tree.apply_masks(old, params)
+        updates, inner_state = inner.update(tree.apply_masks(old, grads), inner_state, held)
 
         def trees():
-            proposed = apply_masks(old, optax.apply_updates(held, updates))
+            proposed = tree.apply_masks(old, optax.apply_updates(held, updates))
             return {"weights": _prunable(old, proposed), "grads": _prunable(old, grads)}
 
         masks = renewed(count, old, trees)

@@ -10,9 +10,11 @@ from kdjax.report.curves import loss_curve
 from kdjax.report.headline import headline, within_tolerance
 from kdjax.report.pictures import Picture, accuracy_versus_latency, accuracy_versus_size
 from kdjax.report.rows import Row
+from kdjax.report.shrinking import frozen_list, group_matrix, sensitivity_map, sensitivity_table
 from kdjax.report.units import Number
 
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
+_WIDE_STYLE = (resources.files("kdjax.report") / "wide.css").read_text(encoding="utf-8")
 _NO_NETWORK = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _SHOWN_APART = ("name", "config", "command", "wall_seconds")
 
@@ -23,14 +25,19 @@ def page(
     rows: Sequence[Row],
     curves: Mapping[str, Sequence[Mapping[str, Number]]],
     parity: Sequence[Mapping[str, Any]],
+    shrunk: Mapping[str, Mapping[str, Any]],
+    sensitivity: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The whole of `report.html`; the arguments are those of `kdjax.report.write`."""
     name = _text(run.get("name") or "kdjax")
+    groups = _groups(run, shrunk, sensitivity)
+    style = _STYLE + (_WIDE_STYLE if groups else "")
     sections = [
         _headline(rows, parity),
         _models(rows),
         _tradeoffs(rows),
         _training(curves),
+        groups,
         _exports(parity),
         _run(run),
         _config(run),
@@ -40,7 +47,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_NO_NETWORK}">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{name}: kdjax report</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{name}: kdjax report</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<header><p class='kicker'>kdjax report</p><h1>{name}</h1>{_subtitle(run)}</header>\n"
         + "\n".join(filter(None, sections))
         + f"\n<footer>{_footer(run)}</footer>\n</main>\n</body>\n</html>\n"
@@ -122,12 +129,12 @@ def _models(rows: Sequence[Row]) -> str:
     )
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: Picture, below: str = "") -> str:
     legend = "".join(f"<span>{_text(item)}</span>" for item in picture.legend)
     legend = f"<p class='keys'>{legend}</p>" if legend else ""
     return (
         f"<figure><h3>{_text(picture.title)}</h3>{legend}{picture.svg}"
-        f"<figcaption>{_text(picture.caption)}</figcaption></figure>"
+        f"<figcaption>{_text(picture.caption)}</figcaption>{below}</figure>"
     )
 
 
@@ -148,6 +155,70 @@ def _training(curves: Mapping[str, Sequence[Mapping[str, Number]]]) -> str:
     note = "Training loss by step, log scale where it is positive. A shaded band is the range of"
     note += " the logged values where there are more of them than pixels."
     return _section("Training", f"<div class='small'>{figures}</div>", note)
+
+
+def _groups(
+    run: Mapping[str, Any],
+    shrunk: Mapping[str, Mapping[str, Any]],
+    sensitivity: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """What `shrink` took away and what `sensitivity` measured, one figure a stage."""
+    figures = []
+    for i, (stage, found) in enumerate(sensitivity.items()):
+        picture = sensitivity_map(found["curves"], name=f"sensitivity{i}")
+        if picture is not None:
+            picture = _of_stage(picture, run, stage, found, f" {_measured_on(found)}")
+            increases = _scrolling("scroll", "Increases", sensitivity_table(found["curves"]))
+            figures.append(_wide_figure(picture, _folded("The increases as a table", increases)))
+    for i, (stage, found) in enumerate(shrunk.items()):
+        picture = group_matrix(found["groups"], name=f"groups{i}")
+        if picture is not None:
+            differs = f" Largest difference from the masked model: {found['difference']:.2g} of the"
+            picture = _of_stage(picture, run, stage, found, f"{differs} largest logit.")
+            frozen = found["frozen"]
+            title = f"{units.count(len(frozen), 'axis', 'axes')} that cannot lose any, and why"
+            figures.append(_wide_figure(picture, _folded(title, frozen_list(frozen))))
+    if not figures:
+        return ""
+    note = (
+        "A unit is a channel, a head or a hidden one; taken away, it leaves every layer it is in."
+    )
+    note += " <span class='narrow'>The pictures scroll sideways.</span>"
+    return _section("Groups of units", f"<div class='wide'>{''.join(figures)}</div>", note)
+
+
+def _of_stage(
+    picture: Picture, run: Mapping[str, Any], stage: str, found: Mapping[str, Any], said: str
+) -> Picture:
+    """The picture with the stage in its title, and whose it is in its caption."""
+    seeds = run.get("seeds") or ()
+    which = f" Of seed {found['seed']} alone, of {len(seeds)} seeds." if len(seeds) > 1 else ""
+    model = f" The model is that of the stage {found['model']}."
+    caption = f"{picture.caption}{said}{model}{which}"
+    return picture._replace(title=f"{stage}: {picture.title}", caption=caption)
+
+
+def _measured_on(found: Mapping[str, Any]) -> str:
+    losses = {
+        "labels": "the cross-entropy with the labels",
+        "predictions": "the KL divergence from what the whole model says",
+    }
+    loss = losses.get(found["against"], found["against"])
+    return f"The loss is {loss}, in nats, over {found['examples']:,} training images."
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>{body}</details>" if body else ""
+
+
+def _wide_figure(picture: Picture, below: str) -> str:
+    """A figure that scrolls sideways rather than become too small to read."""
+    return _figure(picture._replace(svg=_scrolling("sideways", picture.title, picture.svg)), below)
+
+
+def _scrolling(name: str, label: str, body: str) -> str:
+    label = _text(label)
+    return f"<div class='{name}' tabindex='0' role='region' aria-label='{label}'>{body}</div>"
 
 
 _EXPORT_COLUMNS = {

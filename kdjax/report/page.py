@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from kdjax.report.html import page
 from kdjax.report.rows import Row
 from kdjax.report.units import Number
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
 
 def write(
     workdir: epath.PathLike,
@@ -22,6 +25,8 @@ def write(
     rows: Sequence[Row],
     curves: Mapping[str, Sequence[Mapping[str, Number]]],
     parity: Sequence[Mapping[str, Any]],
+    shrunk: Mapping[str, Mapping[str, Any]] = _NONE,
+    sensitivity: Mapping[str, Mapping[str, Any]] = _NONE,
 ) -> None:
     """Writes `workdir/report.json`, then `workdir/report.html`, each in one atomic move.
 
@@ -38,9 +43,13 @@ def write(
         logging; several seeds one after the other. Only in the page, not in the json.
       parity: one mapping an export: `artifact`, `runtime`, `max_logit_difference`, `tolerance`,
         `label_agreement` (a fraction), and whatever else is worth a column.
+      shrunk: `{stage: {"seed": 0, **manifest["shrunk"]}}` of one seed, usually the first: `model`,
+        `difference`, `groups` (see `kdjax.shrink.described`) and `frozen` (`{"name[axis]": why}`).
+      sensitivity: `{stage: {"seed": 0, **manifest["sensitivity"]}}`: `model`, `against`,
+        `examples`, `curves` (see `kdjax.shrink.sensitivity`) and `groups`.
 
     Raises:
-      ValueError: NaN or infinity anywhere in `run`, `rows` or `parity`; names the place.
+      ValueError: NaN or infinity anywhere but in `curves`; names the place.
       TypeError: a value that is not plain data; names the place.
     """
     data = {
@@ -48,11 +57,21 @@ def write(
         "rows": [_plain(dataclasses.asdict(r), f"rows[{i}]") for i, r in enumerate(rows)],
         "parity": _plain(parity, "parity"),
     }
+    for key, found in (("shrunk", shrunk), ("sensitivity", sensitivity)):
+        if found:
+            data[key] = _plain(found, key)
     workdir = epath.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     _replace(workdir / "report.json", text + "\n")
-    text = page(run=data["run"], rows=rows, curves=curves, parity=data["parity"])
+    text = page(
+        run=data["run"],
+        rows=rows,
+        curves=curves,
+        parity=data["parity"],
+        shrunk=data.get("shrunk", _NONE),
+        sensitivity=data.get("sensitivity", _NONE),
+    )
     _replace(workdir / "report.html", text)
 
 

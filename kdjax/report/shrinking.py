@@ -1,14 +1,17 @@
 """Which layers share their units, how many are left of them, and how much each group matters."""
 
 import html
+import itertools
 import math
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from kdjax.report import svg, table, units
 from kdjax.report.pictures import Picture
@@ -17,8 +20,11 @@ from kdjax.report.units import Number
 Curves = Mapping[str, Mapping[Any, Number | None]]
 """`{group: {sparsity: increase of the loss}}`; a sparsity is a number, or text as JSON has it."""
 
-_WIDTH, _LINE, _HEAD, _BAR, _FONT = 880, 17, 26, 90, 10  # pixels
+_WIDTH, _LINE, _HEAD, _BAR, _FONT = 880, 18, 26, 90, 11  # pixels
+_GAP = 7  # pixels between a text and what it is of
+_MOST_BESIDE = 2  # groups of one line that are named one by one
 _LONGEST = 34  # letters of a name
+_LONGEST_REASON = 60
 _DECADES = 3  # that the shades of increases span
 
 
@@ -49,19 +55,23 @@ def group_matrix(groups: Sequence[Mapping[str, Any]], *, name: str = "groups") -
     lines = _lines(groups)
     figure, axes = _sheet(_HEAD + _LINE * len(lines) + 6)
     left = _write_names(axes, [line.name for line in lines])
-    step = min((_WIDTH - 194.0 - left) / len(groups), 44.0)
+    begins: dict[int, list[int]] = {}
+    for number in range(len(groups)):
+        first = next(i for i, line in enumerate(lines) if number in line.roles)
+        begins.setdefault(first, []).append(number)
+    bars = _Bars.of(axes, groups, begins)
+    step = min((_WIDTH - left - bars.width) / len(groups), 44.0)
     right = left + step * len(groups)
     for i in range(len(lines)):
         axes.plot([left, right], [_y(i)] * 2, color=svg.INK, alpha=0.1, lw=0.8, zorder=1)
 
-    begins: dict[int, list[int]] = {}
     titles, marks = {}, {"with": [], "in": [], "out": []}
+    every = next(n for n in (1, 2, 5, 10, len(groups)) if n * step >= 18 or n >= len(groups))
     for number, group in enumerate(groups):
         x = left + step * (number + 0.5)
-        size = min(_FONT, step * 0.62)
-        _write(axes, x, _HEAD - 11, f"{number + 1}", ha="center", alpha=0.75, fontsize=size)
+        if (number + 1) % every == 0:
+            _write(axes, x, _HEAD - 11, f"{number + 1}", ha="center", alpha=0.75)
         at = [i for i, line in enumerate(lines) if number in line.roles]
-        begins.setdefault(at[0], []).append(number)
         ends = [_y(at[0]), _y(at[-1])]
         axes.plot([x, x], ends, color=svg.ACCENT, alpha=0.45, lw=1.4, gid=f"tie{number}")
         for i in at:
@@ -70,10 +80,10 @@ def group_matrix(groups: Sequence[Mapping[str, Any]], *, name: str = "groups") -
         titles[f"tie{number}"] = titles[f"bar{number}"] = _said(number, group)
     _draw_marks(axes, marks, size=min(8.0, step * 0.62))
 
-    _draw_bars(axes, right + 26, groups, begins)
+    bars.draw(axes, right, groups)
 
     size, kept = (sum(group[key] for group in groups) for key in ("size", "kept"))
-    title = f"Groups of units: {kept:,} of {size:,} kept"
+    title = f"{kept:,} of {size:,} units kept"
     label = f"{title}. {'; '.join(titles[f'tie{number}'] for number in range(len(groups)))}"
     return Picture(
         title,
@@ -114,9 +124,12 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _prefix(names: Sequence[str]) -> str:
-    """What all names begin with, up to a slash."""
-    shared = posixpath.commonpath([posixpath.dirname(name) for name in names])
-    return f"{shared}/" if shared else ""
+    """What all names begin with, up to a slash; nothing where there is one name."""
+    if len(names) < 2:
+        return ""
+    folders = zip(*(name.split("/")[:-1] for name in names), strict=False)
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, folders)
+    return "".join(f"{parts[0]}/" for parts in shared)
 
 
 def _said(number: int, group: Mapping[str, Any]) -> str:
@@ -146,23 +159,53 @@ def _draw_marks(
         _draw_points(axes, sorted(both), {**looks["out"], "markersize": size / 2})
 
 
-def _draw_bars(
-    axes: Axes, left: float, groups: Sequence[Mapping[str, Any]], begins: Mapping[int, list[int]]
-) -> None:
+class _Bars(NamedTuple):
     """What is kept of the groups that begin on each line, those of one line one under the other."""
-    _write(axes, left, _HEAD - 11, "units kept", alpha=0.75)
-    for i, numbers in begins.items():
-        pitch = 8 / len(numbers)
-        height = pitch if len(numbers) == 1 else 0.8 * pitch
-        for j, number in enumerate(numbers):
-            corner = left, _y(i) - 4 + j * pitch
-            share = groups[number]["kept"] / groups[number]["size"]
-            axes.add_patch(Rectangle(corner, _BAR, height, color=svg.INK, alpha=0.14, lw=0))
-            bar = Rectangle(corner, _BAR * share, height, color=svg.ACCENT, alpha=0.9, lw=0)
-            axes.add_patch(bar).set_gid(f"bar{number}")
-        named = ", ".join(f"{number + 1}" for number in numbers)
-        _write(axes, left - 6, _y(i), named, ha="right", alpha=0.75)
-        _write(axes, left + _BAR + 7, _y(i), "; ".join(_kept(groups[n]) for n in numbers))
+
+    begins: Mapping[int, list[int]]
+    numbers: Mapping[int, Text]
+    kept: Mapping[int, Text]
+
+    @classmethod
+    def of(
+        cls, axes: Axes, groups: Sequence[Mapping[str, Any]], begins: Mapping[int, list[int]]
+    ) -> "_Bars":
+        """Their texts, still without a place: how wide they are decides how wide the groups are."""
+        numbers, kept = {}, {}
+        for i, here in begins.items():
+            if len(here) <= _MOST_BESIDE:
+                named = ", ".join(f"{number + 1}" for number in here)
+                said = "; ".join(_kept(groups[number]) for number in here)
+            else:
+                named = f"{here[0] + 1} …"
+                said = _kept({k: sum(groups[n][k] for n in here) for k in ("size", "kept")})
+            numbers[i] = _write(axes, 0, _y(i), named, ha="right", alpha=0.75)
+            kept[i] = _write(axes, 0, _y(i), said)
+        return cls(begins, numbers, kept)
+
+    @property
+    def width(self) -> float:
+        return 4 * _GAP + _wide(self.numbers) + _BAR + _wide(self.kept)
+
+    def draw(self, axes: Axes, right: float, groups: Sequence[Mapping[str, Any]]) -> None:
+        """To the right of what ends at `right`."""
+        left = right + 3 * _GAP + _wide(self.numbers)
+        _write(axes, left, _HEAD - 11, "units kept", alpha=0.75)
+        for i, numbers in self.begins.items():
+            pitch = 8 / len(numbers)
+            height = pitch if len(numbers) == 1 else 0.8 * pitch
+            for j, number in enumerate(numbers):
+                corner = left, _y(i) - 4 + j * pitch
+                share = groups[number]["kept"] / groups[number]["size"]
+                axes.add_patch(Rectangle(corner, _BAR, height, color=svg.INK, alpha=0.14, lw=0))
+                bar = Rectangle(corner, _BAR * share, height, color=svg.ACCENT, alpha=0.9, lw=0)
+                axes.add_patch(bar).set_gid(f"bar{number}")
+            self.numbers[i].set_x(left - _GAP)
+            self.kept[i].set_x(left + _BAR + _GAP)
+
+
+def _wide(texts: Mapping[int, Text]) -> float:
+    return max(text.get_window_extent().width for text in texts.values())
 
 
 def _draw_points(axes: Axes, points: Sequence[tuple[float, float]], look) -> None:
@@ -170,7 +213,7 @@ def _draw_points(axes: Axes, points: Sequence[tuple[float, float]], look) -> Non
     axes.plot(xs, ys, linestyle="none", markeredgecolor=svg.ACCENT, zorder=4, **look)
 
 
-def _sheet(height: float) -> tuple[Figure, Axes]:
+def _sheet(height: Number) -> tuple[Figure, Axes]:
     """A canvas in pixels, from the top left."""
     figure, axes = svg.canvas(_WIDTH, round(height))
     figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
@@ -184,7 +227,7 @@ def _y(line: int) -> float:
     return _HEAD + _LINE * (line + 0.5)
 
 
-def _write(axes: Axes, x: float, y: float, text: str, **kwargs: Any):
+def _write(axes: Axes, x: Number, y: Number, text: str, **kwargs: Any) -> Text:
     look = {"color": svg.INK, "fontsize": _FONT, "va": "center", "zorder": 5, **kwargs}
     return axes.text(x, y, text, **look)
 
@@ -217,18 +260,19 @@ def sensitivity_map(curves: Curves, *, name: str = "sensitivity") -> Picture | N
     figure, axes = _sheet(_HEAD + _LINE * len(found) + 2)
     left = _write_names(axes, [group.removeprefix(_prefix([*found])) for group in found])
     step = min((_WIDTH - left) / len(columns), 90.0)
+    look = {"ha": "center", "fontsize": min(_FONT, step / 4)}  # six digits and a point fit
     for j, sparsity in enumerate(columns):
         middle = left + step * (j + 0.5)
-        _write(axes, middle, _HEAD - 11, _percent(sparsity), ha="center", alpha=0.75)
+        _write(axes, middle, _HEAD - 11, _percent(sparsity), alpha=0.75, **look)
     for i, curve in enumerate(found.values()):
         for j, sparsity in enumerate(columns):
             middle, value = left + step * (j + 0.5), curve.get(sparsity)
             if shade := _shade(value, most):
                 corner, size = (middle - step / 2 + 1, _y(i) - _LINE / 2 + 1), (step - 2, _LINE - 2)
                 axes.add_patch(Rectangle(corner, *size, color=svg.SECOND, alpha=shade, lw=0))
-            _write(axes, middle, _y(i), _increase(value), ha="center", fontsize=_FONT - 0.5)
+            _write(axes, middle, _y(i), _increase(value), **look)
     return Picture(
-        "Sensitivity: the loss when one group alone is pruned",
+        "loss when one group alone is pruned",
         svg.inline(
             figure,
             name=name,
@@ -262,6 +306,34 @@ def sensitivity_table(curves: Curves) -> str:
     )
 
 
+def frozen_list(frozen: Mapping[str, str]) -> str:
+    """The axes that cannot lose anything as a `<dl>` by reason; empty text where there is none.
+
+    Names that differ in their numbers alone are one, with a `*` for each number.
+
+    Args:
+      frozen: `{"params/stem/conv/kernel[2]": why}`.
+    """
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for variable, why in frozen.items():
+        place = variable.removeprefix("params/")
+        name, bracket, axis = place.rpartition("[")
+        alike = reasons.setdefault(svg.clean(why, _LONGEST_REASON), {})
+        alike.setdefault(re.sub(r"\d+", "*", name) + bracket + axis, []).append(place)
+    items = "".join(
+        f"<div><dt>{html.escape(why)}</dt>"
+        f"<dd>{', '.join(_alike(*names) for names in alike.items())}</dd></div>"
+        for why, alike in reasons.items()
+    )
+    return f'<dl class="legend">{items}</dl>' if items else ""
+
+
+def _alike(pattern: str, places: Sequence[str]) -> str:
+    if len(places) == 1:
+        return table.breakable(places[0])
+    return f"{table.breakable(pattern)} ({len(places)})"
+
+
 def _measured(curves: Curves) -> tuple[dict[str, dict[float, float]], list[float]]:
     """The finite increases by numbers, and all sparsities, ascending."""
     found = {
@@ -279,7 +351,7 @@ def _shade(value: float | None, most: float) -> float:
     """Opacity: 0 for none, a fall, or less than the decades show; light enough for ink on it."""
     if value is None or value <= 0:
         return 0.0
-    return 0.65 * max(0.0, 1 + math.log10(value / most) / _DECADES)
+    return 0.65 * max(0.0, 1 + (math.log10(value) - math.log10(most)) / _DECADES)
 
 
 def _percent(sparsity: float) -> str:
@@ -287,9 +359,11 @@ def _percent(sparsity: float) -> str:
 
 
 def _increase(value: float | None) -> str:
-    """Two digits, no more than four decimals."""
+    """Two digits, no more than four decimals; from a million on with an exponent."""
     if value is None:
         return units.DASH
+    if abs(value) >= 1e6:
+        return f"{value:.1e}".replace("-", "−")
     places = 0 if abs(value) >= 10 else min(4, 1 - math.floor(math.log10(max(abs(value), 1e-9))))
     text = f"{value:,.{places}f}"
     return "0" if not float(text.replace(",", "")) else text.replace("-", "−")

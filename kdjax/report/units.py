@@ -96,6 +96,6 @@ def duration(seconds: Number | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min".replace(" ", _JOIN)
 
 
-def count(n: int, noun: str) -> str:
+def count(n: int, noun: str, plural: str | None = None) -> str:
     """`1 seed`, `3 seeds`."""
-    return _with_unit(f"{n:,}", noun if n == 1 else f"{noun}s")
+    return _with_unit(f"{n:,}", noun if n == 1 else plural or f"{noun}s")

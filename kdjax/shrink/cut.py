@@ -64,12 +64,14 @@ def _cut(whole: PyTree, cuts: dict[str, dict[int, np.ndarray]]) -> PyTree:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             shape = [len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape)]
             return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+        if isinstance(leaf, jax.core.Tracer):
+            for axis, positions in axes.items():
+                leaf = jnp.take(leaf, positions, axis=axis)
+            return leaf
+        # On the host: each shape would be compiled for by itself.
+        found = np.asarray(leaf) if axes else leaf
         for axis, positions in axes.items():
-            leaf = (
-                jnp.take(leaf, positions, axis=axis)
-                if isinstance(leaf, jax.Array)
-                else np.take(leaf, positions, axis=axis)
-            )
-        return leaf
+            found = np.take(found, positions, axis=axis)
+        return jnp.asarray(found) if isinstance(leaf, jax.Array) else found
 
     return jax.tree.map(one, whole)

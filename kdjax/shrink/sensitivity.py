@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdjax import tree
 from kdjax.shrink.groups import Groups
 from kdjax.shrink.scores import Scores, keep_each, unit_masks
 from kdjax.types import BadInput, PyTree
@@ -75,7 +75,7 @@ def sensitivity(
 
     @jax.jit
     def masked_loss(params: PyTree, keep: Mapping[str, Array], batch: Any) -> Float[Array, ""]:
-        return loss(_masked(params, unit_masks(groups, keep, params)), batch)
+        return loss(tree.apply_masks(unit_masks(groups, keep, params), params), batch)
 
     by_batch = []
     for batch in batches:
@@ -94,15 +94,6 @@ def sensitivity(
         return dict(itertools.takewhile(lambda point: math.isfinite(point[1]), points))
 
     return {group.name: curve(group.name) for group in groups if group.name in scores}
-
-
-def _masked(params: PyTree, masks: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, 0).astype(leaf.dtype),
-        masks,
-        params,
-        is_leaf=lambda node: node is None,
-    )
 
 
 def reach(curves: Curves, sizes: Mapping[str, int]) -> float:

@@ -16,6 +16,7 @@ from kdjax.shrink.groups import Group, Groups, Kept, Member, check_kept, find_gr
 from kdjax.shrink.narrow import Left, Narrowed, Widths, layers_of, widths_of
 from kdjax.shrink.plan import Plan
 from kdjax.shrink.taps import Seen, activations
+from kdjax.shrink.trace import Contraction
 from kdjax.types import BadInput, PyTree, Variables
 
 _CONSTANT = 1e-6  # of the largest activation: what is as constant as float32 can tell
@@ -195,15 +196,11 @@ def shrink(
     """
     if groups is None:
         groups = groups_of(model, variables, *inputs)
-    params = jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, 0).astype(leaf.dtype),
-        masks,
-        variables["params"],
-        is_leaf=lambda node: node is None,
-    )
-    variables = {**variables, "params": params}
+    variables = {**variables, "params": _masked(masks, variables["params"])}
     leaves = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
-    readers = {c.name: c for c in groups.contractions}
+    readers: dict[str, list[Contraction]] = {}
+    for contraction in groups.contractions:
+        readers.setdefault(contraction.name, []).append(contraction)
     of_groups = {m.name for group in groups for m in group.members if "in" in m.roles}
     seen = jax.jit(
         lambda variables, *inputs: activations(
@@ -221,7 +218,8 @@ def shrink(
             alive = _any(leaves[member.name], member)
             if "in" in member.roles:
                 read |= alive
-                settled &= ~alive | _settles(member, readers.get(member.name), seen, groups)
+                settles = [_settles(member, c, seen, groups) for c in readers.get(member.name, ())]
+                settled &= ~alive | (np.logical_and.reduce(settles) if settles else False)
             if "out" in member.roles:
                 made |= alive
         keep = read & (made | ~settled)
@@ -230,11 +228,23 @@ def shrink(
         kept[group.name] = keep
     shifts = _shifts(groups, kept, leaves, readers, seen)
     moved = [
-        leaf + shifts.get(name, 0) if name in shifts else leaf
+        jnp.asarray(leaves[name] + shifts[name]) if name in shifts else leaf
         for name, leaf in zip(leaves, jax.tree.leaves(variables), strict=True)
     ]
     variables = jax.tree.unflatten(jax.tree.structure(variables), moved)
     return take_away(model, groups, kept, variables, *inputs, opt_state=opt_state)
+
+
+def _masked(masks: PyTree, params: PyTree) -> PyTree:
+    """The parameters with zeros; on the host, since each shape would be compiled for by itself."""
+
+    def one(mask, leaf):
+        if mask is None:
+            return leaf
+        leaf = np.asarray(leaf)
+        return jnp.asarray(np.where(mask, leaf, np.zeros([], leaf.dtype)))
+
+    return jax.tree.map(one, masks, params, is_leaf=lambda node: node is None)
 
 
 def _any(leaf: np.ndarray, member: Member) -> Bool[np.ndarray, " size"]:
@@ -243,9 +253,11 @@ def _any(leaf: np.ndarray, member: Member) -> Bool[np.ndarray, " size"]:
     return (leaf != 0).any(others)[member.positions].any(-1)
 
 
-def _settles(member: Member, contraction, seen: Mapping[int, Seen], groups: Groups):
+def _settles(
+    member: Member, contraction: Contraction, seen: Mapping[int, Seen], groups: Groups
+) -> Bool[np.ndarray, " size"]:
     """Units that this reader could do without: constants that are zero, or that can be moved on."""
-    if contraction is None or member.axis not in contraction.weight_axes:
+    if member.axis not in contraction.weight_axes:
         return np.zeros(len(member.positions), bool)
     low, high = seen[contraction.number].low, seen[contraction.number].high
     others = tuple(i for i, axis in enumerate(contraction.weight_axes) if axis != member.axis)
@@ -269,7 +281,8 @@ def _shifts(groups: Groups, kept: Kept, leaves, readers, seen: Mapping[int, Seen
                 mask[member.positions[~kept[group.name]]] = True
     found: dict[str, np.ndarray] = {}
     for name, axes in gone.items():
-        contraction, kernel = readers[name], leaves[name].astype(np.float64)
+        # A parameter with a shift is read once; of one that is read more often all is zero.
+        contraction, kernel = readers[name][0], leaves[name].astype(np.float64)
         if contraction.number not in groups.shifts or not any(m.any() for m in axes.values()):
             continue
         shift = groups.shifts[contraction.number]

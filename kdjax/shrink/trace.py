@@ -5,9 +5,10 @@ function as they are. What a rule does not know, it freezes: a missing rule cost
 never a wrong result.
 """
 
+import collections
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ _CALLS = frozenset([
     "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit",
     "remat", "remat2",
 ])
+# Zero where their only, or their first, operand is.
+_ZERO_KEPT = frozenset([
+    *_MOVED, "abs", "asin", "asinh", "atan", "cbrt", "ceil", "div", "erf", "expm1", "floor",
+    "log1p", "neg", "reduce_precision", "rev", "round", "sign", "sin", "sinh", "sqrt", "square",
+    "tan", "tanh",
+])
 # fmt: on
 _WINDOWS = ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum")
 _LENGTH_KEPT = ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "rev", "sort")
@@ -47,12 +54,17 @@ class Operand:
       weight: it depends on the parameters alone, not on the input.
       product: number of the contraction that it is the result of, if nothing was done to it since.
       of: name of the parameter that it is, with its entries moved about at most.
+      zeros: names of parameters that it is a multiple of: where such a one has nothing but zeros
+        along one of its own axes, so has this.
+      parts: what it is concatenated from.
     """
 
     axes: tuple[Axis, ...]
     weight: bool = False
     product: int | None = None
     of: str | None = None
+    zeros: frozenset[str] = frozenset()
+    parts: tuple["Operand", ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +118,7 @@ class Trace:
       unknown: names of the primitives without a rule, with how often they were met.
       contractions: products of activations with parameters, outside of loops.
       shifts: of the contractions that have one, by their number.
-      results: the axes of what each operation gives, in the order of `operations`.
+      results: the axes of what each operation gives; those inside of a loop before its own.
       uses: how often a parameter, by name, or the result of a contraction, by number, is used; in
         the order of the first use.
       roles: of the axes of the parameters: `in` where they are summed over, `out` where they become
@@ -131,7 +143,7 @@ class Trace:
         for number, axis in enumerate(axes):
             for vector in axis:
                 self._owners[int(vector[0])] = (name, number)
-        return Operand(axes, weight=True, of=name)
+        return Operand(axes, weight=True, of=name, zeros=frozenset([name]))
 
     def fixed(self, shape: Sequence[int], why: str, *, weight: bool = False) -> Operand:
         """A value whose shape is not the model's to change."""
@@ -175,8 +187,11 @@ class Trace:
                 self.results.append(tuple(operand.axes for operand in found))
             weight = all(operand.weight for operand in operands)
             of = operands[0].of if equation.primitive.name in _MOVED else None
+            zeros = _zeros(equation, operands)
             for variable, operand in zip(equation.outvars, found, strict=True):
-                known[variable] = dataclasses.replace(operand, weight=weight, of=operand.of or of)
+                known[variable] = dataclasses.replace(
+                    operand, weight=weight, of=operand.of or of, zeros=operand.zeros or zeros
+                )
         return [read(v) for v in jaxpr.outvars]
 
     def _count(self, equation: Any, operands: list[Operand]) -> None:
@@ -206,6 +221,9 @@ class Trace:
             for number, shift in self.shifts.items()
             if all(self.uses[used] == 1 for used in (number, names[number], shift.name))
         }
+        # A parameter that is also used in another way, such as in a loop, has readers unknown.
+        known = collections.Counter(names.values())
+        self.contractions = [c for c in self.contractions if self.uses[c.name] == known[c.name]]
 
     def _equation(self, equation: Any, operands: list[Operand]) -> list[Operand]:
         name, params = equation.primitive.name, equation.params
@@ -355,7 +373,7 @@ class Trace:
                 return Operand(tuple(axes))
             joined.append(axis[0] if axis else self.labels.new(1))
         axes[dimension] = (np.concatenate(joined),)
-        return Operand(tuple(axes))
+        return Operand(tuple(axes), parts=tuple(operands))
 
     def _split(self, operand: Operand, at: int, sizes: Sequence[int]) -> list[Operand]:
         axis = self.labels.factors(operand.axes[at])
@@ -372,7 +390,9 @@ class Trace:
         consts, carry = _loop_state(params)
         carried = slice(consts, consts + carry)
         inside = [
-            operand if i < carried.stop else Operand(operand.axes[1:], operand.weight)
+            operand
+            if i < carried.stop
+            else Operand(operand.axes[1:], operand.weight, zeros=operand.zeros)
             for i, operand in enumerate(operands)
         ]
         # What begins as a constant is none any more after the first step.
@@ -483,11 +503,17 @@ class Trace:
         return self._owners.get(int(axis[0][0])) if len(axis) == 1 else None
 
     def _role(self, operand: Operand, axes: Sequence[int], role: str) -> None:
-        if operand.weight:
+        """Notes the role of a parameter's axes; whether a unit is masked must be seen in them."""
+        for part in operand.parts:
+            self._role(part, axes, role)
+        if operand.weight and not operand.parts:
             for i in axes:
                 owner = self._owner(operand.axes[i])
-                if owner is not None and operand.of in (None, owner[0]):
+                if owner is not None and owner[0] in operand.zeros:
                     self.roles.setdefault(owner, set()).add(role)
+                else:
+                    why = "in a product in which the zeros of a parameter do not show"
+                    self.labels.freeze(operand.axes[i], why)
 
     def _conv(self, equation: Any, operands: list[Operand], params: Mapping[str, Any]) -> Operand:
         left, kernel = operands
@@ -542,6 +568,20 @@ class Trace:
         return Operand(tuple(axes))
 
 
+def _zeros(equation: Any, operands: Sequence[Operand]) -> frozenset[str]:
+    """Of `Operand.zeros`, what is left of it after an operation."""
+    every = [operand.zeros for operand in operands]
+    match equation.primitive.name:
+        case "mul" | "dot_general":
+            return frozenset().union(*every)
+        case "add" | "sub" | "add_any" | "max" | "min":
+            return every[0].intersection(*every[1:])
+        case "integer_pow":
+            return every[0] if equation.params["y"] > 0 else frozenset()
+        case name:
+            return every[0] if name in _ZERO_KEPT else frozenset()
+
+
 def _length(axis: Axis) -> int:
     return math.prod(len(vector) for vector in axis)
 
@@ -562,16 +602,9 @@ def inlined(equation: Any) -> Any:
     return [*closed, *core.jaxprs_in_params(equation.params)][0]
 
 
-def operations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr and of what it calls, in the order in which `Trace` follows them."""
-    for equation in jaxpr.eqns:
-        if (inside := inlined(equation)) is not None:
-            yield from operations(inside)
-            continue
-        if equation.primitive.name in ("scan", "cond"):
-            for inside in core.jaxprs_in_params(equation.params):
-                yield from operations(inside)
-        yield equation
+def is_followed(equation: Any) -> bool:
+    """Whether an operation has jaxprs inside of it whose operations are followed by themselves."""
+    return equation.primitive.name in ("scan", "cond")
 
 
 def is_product(equation: Any) -> bool:

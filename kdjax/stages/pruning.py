@@ -244,7 +244,7 @@ def _sparse(
         every_steps=c.every_steps,
         masks=drawn,
     )
-    return {**variables, "params": prune.apply_masks(drawn, params)}, held
+    return {**variables, "params": tree.apply_masks(drawn, params)}, held
 
 
 def _ticket(
@@ -269,9 +269,9 @@ def _ticket(
     if c.allocation == "global":
         found = masks.global_topk_masks(magnitudes, c.sparsity)
     else:
-        found = jax.tree.map(lambda score: prune.topk_mask(score, c.sparsity), magnitudes)
+        found = jax.tree.map(lambda score: masks.topk_mask(score, c.sparsity), magnitudes)
     start = early() if not c.fresh or fresh is None else fresh()
-    start = {**start, "params": prune.apply_masks(found, start["params"])}
+    start = {**start, "params": tree.apply_masks(found, start["params"])}
     return start, prune.hold_fixed(tx, found)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, UInt8
 
 from kdjax import config, evaluate, keys, shrink, train, tree
 from kdjax.export import load_onnx, write_onnx
-from kdjax.prune import allocation, apply_masks
+from kdjax.prune import allocation
 from kdjax.shrink import Groups
 from kdjax.stages import measure
 from kdjax.stages.artifact import save_variables
@@ -68,7 +68,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     small = dataclasses.replace(spec, widths=found.widths)
     difference = _difference(
         spec,
-        {**variables, "params": apply_masks(masks, variables["params"])},
+        {**variables, "params": tree.apply_masks(masks, variables["params"])},
         small,
         found.variables,
         images,

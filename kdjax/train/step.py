@@ -10,7 +10,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Key
 
-from kdjax.prune import apply_masks, find_masks
+from kdjax import tree
+from kdjax.prune import find_masks
 from kdjax.train.objective import Objective
 from kdjax.train.state import TrainState
 from kdjax.types import Batch, PyTree
@@ -90,7 +91,7 @@ def make_train_step(
         if ema is not None and ema_params is not None:
             ema_params = optax.incremental_update(params, ema_params, 1.0 - ema)
             if (masks := find_masks(opt_state)) is not None:
-                ema_params = apply_masks(masks, ema_params)
+                ema_params = tree.apply_masks(masks, ema_params)
 
         norms = {"norm/grad": optax.tree.norm(grads), "norm/update": optax.tree.norm(updates)}
         state = TrainState(state.step + 1, params, opt_state, model_state, ema_params)

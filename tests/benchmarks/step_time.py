@@ -11,14 +11,12 @@ with the views made by a call of their own before it, and fed with views that co
 """
 
 import argparse
-import json
-import platform
-import sys
 import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from result import ratios, show
 
 from kdjax import config, data, evaluate, models, teacher, train
 from kdjax.data import Dataset
@@ -57,7 +55,7 @@ def _spec(encoder: config.Encoder, dataset: Dataset) -> Spec:
     return Spec.new(encoder, dataset, _DATA, size=dataset.image_shape[0])
 
 
-def _sgd():
+def sgd():
     return build.optimizers.sgd(
         lambda step: 1e-3, momentum=0.9, nesterov=False, weight_decay=5e-4, decayed=".*"
     )
@@ -65,12 +63,12 @@ def _sgd():
 
 def _runner(objective, draw, variables, resident, feed):
     """A call that makes one step and waits for it; the state goes on from call to call."""
-    tx = _sgd()
+    tx = sgd()
     state = train.TrainState.start(jax.tree.map(jnp.copy, variables), tx)
-    return _steps(train.make_train_step(objective, tx), draw, state, resident, feed)
+    return steps(train.make_train_step(objective, tx), draw, state, resident, feed)
 
 
-def _steps(step, draw, state, resident, feed):
+def steps(step, draw, state, resident, feed):
     parallel = train.choose("single")
     run_steps = parallel.compile(
         train.make_run_steps(
@@ -195,7 +193,7 @@ def streaming(student: Spec, dataset: Dataset, batch: int, folder: str):
 
 def _loop(objective, draw, student: Spec, dataset: Dataset, batch: int, **join):
     """A call that trains for some steps as a stage does, and goes on in the next call."""
-    parallel, tx = train.choose("single"), _sgd()
+    parallel, tx = train.choose("single"), sgd()
     run_steps = parallel.compile(
         train.make_run_steps(
             lambda resident, feed, key: draw(data.take(resident, feed), resident, key),
@@ -246,11 +244,11 @@ def sweep(student: Spec, dataset: Dataset, batch: int):
     settings = {"temperature": np.asarray(temperatures, np.float32)}
 
     def together(unroll: bool):
-        tx = _sgd()
+        tx = sgd()
         students = train.Sweep(lambda mine: _kd(student, signal, **mine), settings, unroll)
         step = train.make_sweep_step(students, lambda o: train.make_train_step(o, tx))
         state = train.start_sweep(variables, tx, students=students.students, ema=False)
-        return _steps(step, draw, state, resident, feed)
+        return steps(step, draw, state, resident, feed)
 
     return {
         "one_after_the_other": lambda: [call() for call in alone],
@@ -325,29 +323,11 @@ def main() -> None:
     for name in args.parts.split(","):
         make, base = parts[name]
         times = evaluate.interleaved(make(), repeats=args.repeats, max_seconds=args.max_seconds)
-        p50 = {call: time.ms_p50 for call, time in times.items()}
-        results[name] = {
-            "ms_p50": p50,
-            "ratio": {call: ms / p50[base] for call, ms in p50.items()},
-            "base": base,
-            "repeats": min(time.repeats for time in times.values()),
-        }
+        results[name] = ratios(times, base)
         if name == "simclr":
+            p50 = results[name]["ms_p50"]
             results[name]["images_per_second"] = {c: batch / ms * 1e3 for c, ms in p50.items()}
-    json.dump(
-        {
-            "command": " ".join(["python", "tests/benchmarks/step_time.py", *sys.argv[1:]]),
-            "pair": args.pair,
-            "batch": batch,
-            "device": jax.devices()[0].device_kind,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-            **results,
-        },
-        sys.stdout,
-        indent=1,
-    )
-    print()
+    show({"pair": args.pair, "batch": batch, **results})
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ Everything is read from the page cache of the operating system: what is timed is
 
 import argparse
 import json
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from result import show
 
 from kdjax import teacher
 from kdjax.data import rows_at
@@ -114,18 +113,7 @@ def main() -> None:
     else:
         folder = Path(args.cache) / "cache"
     results["read"] = read(folder)
-    json.dump(
-        {
-            "command": " ".join(["python", "tests/benchmarks/teacher_cache.py", *sys.argv[1:]]),
-            "device": jax.devices()[0].device_kind,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-            **results,
-        },
-        sys.stdout,
-        indent=1,
-    )
-    print()
+    show(results)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 
 from kdjax.prune.masks import (
-    apply_masks,
     block_mask,
     channel_mask,
     check_sparsity,
@@ -20,6 +19,7 @@ from kdjax.prune.masks import (
     threshold_mask,
     topk_mask,
 )
+from kdjax.tree import apply_masks
 from kdjax.types import BadInput
 
 _traced = jax.jit(topk_mask)

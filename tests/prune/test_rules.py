@@ -10,16 +10,16 @@ from hypothesis import given, settings
 
 from kdjax import tree
 from kdjax.prune import (
-    apply_masks,
-    cubic,
     gradual,
     gradual_global,
     random_masks,
     rigl,
     sparse_evolution,
     straight_through,
-    topk_mask,
 )
+from kdjax.prune.masks import topk_mask
+from kdjax.prune.schedules import cubic
+from kdjax.tree import apply_masks
 from kdjax.types import BadInput
 
 RNG = np.random.default_rng(0)

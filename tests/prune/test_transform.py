@@ -8,8 +8,6 @@ from jax import lax
 from kdjax import train, tree
 from kdjax.prune import (
     MaskState,
-    apply_masks,
-    cubic,
     find_masks,
     gradual,
     hold,
@@ -18,8 +16,10 @@ from kdjax.prune import (
     rigl,
     sparse_evolution,
 )
+from kdjax.prune.schedules import cubic
 from kdjax.train import TrainState, make_train_step, optimizers
 from kdjax.train.parallel import mapped, single
+from kdjax.tree import apply_masks
 from kdjax.types import BadInput
 
 BEGIN, END, EVERY, STEPS, SPARSITY = 2, 10, 3, 14, 0.7

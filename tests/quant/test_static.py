@@ -50,7 +50,7 @@ def pruned():
     def zeroed(chosen, leaf):
         if not chosen:
             return leaf
-        return jnp.where(prune.topk_mask(jnp.abs(leaf), SPARSITY), leaf, 0.0)
+        return jnp.where(prune.masks.topk_mask(jnp.abs(leaf), SPARSITY), leaf, 0.0)
 
     params = fitted()["params"]
     kernels = tree.match(params, ".*/kernel")

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import tree
+from kdjax import pipeline, report, tree
 from kdjax.stages import Artifact
 from kdjax.stages.model import load
 from kdjax.types import BadInput
@@ -130,3 +130,22 @@ def test_a_budget_is_met(line, budget, measured):
 def test_bad_shrinking(line, changes, message):
     with pytest.raises(BadInput, match=message):
         line.run(stages__shrunk={**_SHRUNK, **changes})
+
+
+def test_the_report_shows_the_groups_and_what_they_bear(line, tmp_path):
+    changes = {
+        "stages__bears": {"kind": "sensitivity", "model": "student", "examples": 64},
+        "stages__shrunk": _SHRUNK,
+    }
+    line.run(**changes)
+    _, tasks, _ = line.plan(**changes, seeds=[0, 1])
+    found = {key: pipeline.first_said(tasks, key) for key in ("shrunk", "sensitivity")}
+    assert [list(stages) for stages in found.values()] == [["shrunk"], ["bears"]]
+    assert found["shrunk"]["shrunk"]["seed"] == 0  # seed 1 has yet to be run
+    report.write(tmp_path, run={"seeds": [0, 1]}, rows=[], curves={}, parity=[], **found)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h3>shrunk: 6 of 12 units kept</h3>" in page
+    assert "<h3>bears: loss when one group alone is pruned</h3>" in page
+    assert page.count("Of seed 0 alone, of 2 seeds.") == 2
+    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert {key: written[key] for key in found} == found

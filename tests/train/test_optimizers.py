@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from kdjax.train import optimizers
+from kdjax.types import BadInput
 
 STEPS, DECAY = 6, 0.05
 KERNELS = ".*/kernel"
@@ -160,3 +161,21 @@ def test_a_schedule_over_steps_is_not_that_over_epochs():
     params = {"layer": {"bias": jnp.zeros(1)}}
     updates, _ = tx.update({"layer": {"bias": jnp.ones(1)}}, tx.init(params), params)
     assert float(updates["layer"]["bias"][0]) == pytest.approx(-0.1)
+
+
+def test_a_penalty_on_scales_by_hand():
+    tx = optimizers.l1(0.01, penalized=".*/scale")
+    params = {"norm": {"scale": jnp.array([2.0, -3.0, 0.0]), "bias": jnp.ones(3)}}
+    grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.5), params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["norm"]["scale"], [0.51, 0.49, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(updates["norm"]["bias"], grads["norm"]["bias"])
+    penalty = jax.grad(lambda scale: 0.01 * jnp.abs(scale).sum())(params["norm"]["scale"][:2])
+    np.testing.assert_allclose(updates["norm"]["scale"][:2] - 0.5, penalty, rtol=1e-5)
+
+
+def test_a_penalty_on_nothing_is_refused():
+    tx = optimizers.l1(0.01, penalized=".*/scale")
+    params = {"dense": {"bias": jnp.ones(3)}}
+    with pytest.raises(BadInput, match=r"scale_l1: '.\*/scale' matches no parameter"):
+        tx.update(params, tx.init(params), params)

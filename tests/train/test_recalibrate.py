@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import models, prune
+from kdjax import models, prune, tree
 from kdjax.train import recalibrate
 from kdjax.types import BadInput
 
@@ -164,7 +164,7 @@ def test_a_model_of_ours_after_pruning():
     variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)), train=True)
     weights = variables["params"]
     masks = prune.random_masks(jax.random.key(1), weights, {"block0/conv/kernel": 0.5})
-    variables = {**variables, "params": prune.apply_masks(masks, weights)}
+    variables = {**variables, "params": tree.apply_masks(masks, weights)}
     found = recalibrate(_forward(model), variables, BATCHES[:1])
     live, _ = model.apply(found, BATCHES[0]["image"], train=True, mutable=["batch_stats"])
     still = model.apply(found, BATCHES[0]["image"], train=False)
