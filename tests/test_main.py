@@ -19,6 +19,7 @@ from tests.together import run_together
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
+FORMATS = ("stablehlo", "onnx")
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 
 
@@ -46,8 +47,10 @@ def test_the_whole_line(tmp_path):
         "student",
         "scratch",
         "pruned",
+        "shrunk",
+        "small",
         "quantized",
-        *(f"{m}.{f}" for m in ("teacher", "student", "pruned") for f in ("stablehlo", "onnx")),
+        *(f"{m}.{f}" for m in ("teacher", "student", "pruned", "small") for f in FORMATS),
     ]
     for row in rows.values():
         Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
@@ -57,18 +60,27 @@ def test_the_whole_line(tmp_path):
     assert rows["teacher"]["params"] > 4 * rows["student"]["params"]
     assert rows["pruned"]["nonzero_params"] < 0.2 * rows["pruned"]["params"]
     assert rows["quantized"]["bytes_on_disk"] < 0.3 * rows["student.onnx"]["bytes_on_disk"]
-    assert len(written["parity"]) == 7
+    assert rows["small"]["params"] == rows["shrunk"]["params"] < 0.4 * rows["student"]["params"]
+    assert rows["small.onnx"]["bytes_on_disk"] < 0.4 * rows["student.onnx"]["bytes_on_disk"]
+    assert len(written["parity"]) == 9
+    groups = written["shrunk"]["shrunk"]["groups"]
+    assert [group["size"] for group in groups] == [16, 32, 64, 96]
+    assert written["sensitivity"]["bears"]["curves"].keys() == {g["name"] for g in groups}
     page = (tmp_path / "report.html").read_text()
     assert all(name in page for name in rows)
 
     again = kdjax(*args)
     assert again.returncode == 0
     said = again.stderr.splitlines()
-    assert len(said) == 10
+    assert len(said) == 14
     assert all(line.endswith("done before, skipped") for line in said)
     dry = kdjax(*args, "--dry_run", "--config.stages.student.steps=3")
     todo = [line.split()[-1].split("-")[0] for line in dry.stdout.splitlines() if "to do" in line]
-    assert todo == ["student", "pruned", "quantized", "export_student", "export_pruned"]
+    assert todo == [
+        "student",
+        *("pruned", "bears", "shrunk", "small", "quantized"),
+        *("export_student", "export_pruned", "export_small"),
+    ]
 
 
 def _steps_saved(workdir):
@@ -269,3 +281,19 @@ def test_label_free_runlocal(tmp_path):
     rows = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["teacher", "student", "scratch"]
     assert rows[1]["params"] == rows[2]["params"] < rows[0]["params"]
+
+
+@pytest.mark.slow
+def test_ways_to_prune_runlocal(tmp_path):
+    """Each way leaves just the share of weights, or of parameters, that it says."""
+    ended = kdjax(f"--config={DIGITS}:runlocal,pruning", f"--workdir={tmp_path}")
+    assert ended.returncode == 0, ended.stderr
+    rows = {row["stage"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
+    dense = rows["dense"]["nonzero_params"]
+    for way in ("one_shot", "random", "gradual", "ticket", "fresh", "tickets", "rigl"):
+        row = rows[f"{way}_50"]
+        assert row["params"] == rows["dense"]["params"]
+        assert row["sparsity"] == pytest.approx(0.5, abs=1e-3)
+        assert row["nonzero_params"] == pytest.approx(0.5 * dense, rel=0.01)
+    for way in ("channels", "slimming"):
+        assert 0.45 * dense < rows[f"{way}_50"]["params"] <= 0.5 * dense

@@ -269,9 +269,10 @@ class Trace:
             case "reshape":
                 return [self._reshape(operands[0], shapes[0])]
             case "concatenate":
-                return [self._concatenate(operands, params["dimension"], shapes[0])]
+                return [self._concatenate(operands, int(params["dimension"]), shapes[0])]
             case "split":
-                return self._split(operands[0], params["axis"], params["sizes"])
+                sizes = [int(size) for size in params["sizes"]]
+                return self._split(operands[0], params["axis"], sizes)
             case "dot_general":
                 return [self._dot(operands, params)]
             case "conv_general_dilated":

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -217,9 +218,7 @@ class Looped(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.Dense(6, name="stem")(x)
-        cells = nn.scan(
-            Cell, variable_broadcast="params", split_rngs={"params": False}, length=3
-        )
+        cells = nn.scan(Cell, variable_broadcast="params", split_rngs={"params": False}, length=3)
         x, _ = cells(name="cell")(x, None)
         return nn.Dense(3, name="head")(x)
 
@@ -236,9 +235,7 @@ class Stacked(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.Dense(6, name="stem")(x)
-        cells = nn.scan(
-            Cell, variable_axes={"params": 0}, split_rngs={"params": True}, length=3
-        )
+        cells = nn.scan(Cell, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
         x, _ = cells(name="cell")(x, None)
         return nn.Dense(3, name="head")(x)
 
@@ -609,7 +606,9 @@ class Gates(nn.Module):
     def __call__(self, x):
         x = nn.Dense(6, name="stem")(x)
         gate = self.param("gate", nn.initializers.ones, (x.shape[-1],))
-        return nn.Dense(3, name="head")(nn.relu(x) * jnp.exp(gate).reshape([1] * (x.ndim - 1) + [-1]))
+        return nn.Dense(3, name="head")(
+            nn.relu(x) * jnp.exp(gate).reshape([1] * (x.ndim - 1) + [-1])
+        )
 
 
 class Half(nn.Module):
@@ -737,3 +736,41 @@ class WidthInLoop(nn.Module):
         x = nn.relu(nn.Dense(6, name="stem")(x))
         y = nn.Dense(3, name="head")(x)
         return lax.while_loop(lambda y: (y > 0.01).any(), lambda y: y / x.shape[-1], y)
+
+
+class MoreByWidth(nn.Module):
+    """An operation more at another width."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6, name="stem")(x))
+        y = nn.Dense(3, name="head")(x)
+        return y if x.shape[-1] == 6 else jnp.sin(y)
+
+
+class OtherByWidth(nn.Module):
+    """Another operation at another width."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6, name="stem")(x))
+        return (jnp.sin if x.shape[-1] == 6 else jnp.cos)(nn.Dense(3, name="head")(x))
+
+
+class TableByWidth(nn.Module):
+    """An array that is read off the width."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6, name="stem")(x))
+        return nn.Dense(3, name="head")(x) * np.linspace(1, x.shape[-1], 3, dtype=np.float32)[None]
+
+
+class SwappedByWidth(nn.Module):
+    """Its operands change places with the width."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6, name="stem")(x))
+        a, b = nn.Dense(3, name="a")(x), nn.Dense(3, name="b")(x)
+        return a - b if x.shape[-1] == 6 else b - a

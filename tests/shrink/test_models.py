@@ -1,0 +1,162 @@
+"""Every family of `kdjax.models`, a few blocks of it: masked and shrunk agree."""
+
+import dataclasses
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+
+from kdjax import models, tree
+from kdjax.shrink import Model, groups_of
+from tests.shrink.parity import kept_at_random, masks_of, normal, shrunk_is_masked, variables_of
+
+
+def rows_of(encoder, *which):
+    """A MobileNet with a few of its rows."""
+    return dataclasses.replace(encoder, rows=tuple(encoder.rows[i] for i in which))
+
+
+RESNET50 = models.resnet50(width=2)
+
+# Encoder, image, groups.
+FAMILIES = {
+    "resnet18": (dataclasses.replace(models.resnet18(width=4), blocks=(2, 1, 1, 1)), 8, 9),
+    "resnet18_imagenet_stem": (
+        dataclasses.replace(
+            models.resnet18(width=4, imagenet_stem=True), blocks=(1, 1), widths=(4, 4, 8)
+        ),
+        16,
+        4,
+    ),
+    "resnet50": (dataclasses.replace(RESNET50, blocks=(2, 1), widths=(2, 2, 4)), 8, 9),
+    "vgg": (models.vgg(8, width=4), 8, 5),
+    "mobilenet_v2": (rows_of(models.mobilenet_v2(multiplier=0.125), 0, 1, 2, 3), 8, 8),
+    "mobilenet_v3_small": (rows_of(models.mobilenet_v3_small(multiplier=0.125), 0, 3, 4), 8, 10),
+    "efficientnet_b0": (rows_of(models.efficientnet_b0(multiplier=0.125), 0, 1, 2), 8, 9),
+    "vit": (models.vit(width=12, depth=2, heads=3, mlp=16, patch=4), 8, 4),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masked_is_shrunk(family):
+    encoder, side, count = FAMILIES[family]
+    model = Model(models.Classifier(encoder, 5), lambda o: o["logits"], {"train": False})
+    x = normal(1, 2, side, side, 3)
+    variables = variables_of(model.module, x, train=False)
+    groups = groups_of(model, variables, x)
+    assert len(groups) == count
+    kept = kept_at_random(groups, 0)
+    # Every second group loses only the kernels that make its units.
+    made = list(groups.sizes)[1::2]
+    masks = masks_of(groups, kept, variables["params"], made)
+    found = shrunk_is_masked(model, masks, variables, x, groups=groups)
+    for name in set(groups.sizes) - set(made):
+        np.testing.assert_array_equal(found.kept[name], kept[name])
+    assert tree.size(found.variables["params"]) < 0.9 * tree.size(variables["params"])
+
+
+def test_what_makes_alone_is_taken_away_where_its_constant_can_go():
+    """After a dead BatchNorm channel behind a ReLU, without padding or with nothing left."""
+    encoder = FAMILIES["resnet50"][0]
+    model = Model(models.Classifier(encoder, 5), lambda o: o["logits"], {"train": False})
+    x = normal(1, 2, 8, 8, 3)
+    variables = variables_of(model.module, x, train=False)
+    groups = groups_of(model, variables, x)
+    kept = kept_at_random(groups, 1)
+    masks = masks_of(groups, kept, variables["params"], list(groups.sizes))
+    found = shrunk_is_masked(model, masks, variables, x, groups=groups)
+    for name in groups.sizes:
+        if name.endswith("/second/conv"):  # a 1x1 convolution with a BatchNorm reads it
+            np.testing.assert_array_equal(found.kept[name], kept[name])
+    first = "encoder/stage0_block0/first/conv"  # a padded 3x3 reads it
+    params, stats = variables["params"], variables["batch_stats"]
+    norm, moments = (
+        tree_["encoder"]["stage0_block0"]["first"]["norm"] for tree_ in (params, stats)
+    )
+    constant = norm["bias"] - moments["mean"] * norm["scale"] / jnp.sqrt(moments["var"] + 1e-5)
+    np.testing.assert_array_equal(found.kept[first], kept[first] | np.asarray(constant > 0))
+
+
+class Drawn(nn.Module):
+    """An architecture as data: a list of blocks, each of a name and a width."""
+
+    blocks: tuple[tuple[str, int], ...]
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3))(x)
+        before = [x]
+        for block, width in self.blocks:
+            match block:
+                case "conv":
+                    x = nn.relu(nn.Conv(width, (3, 3))(x))
+                case "valid":
+                    x = nn.Conv(width, (1, 1), padding="VALID")(nn.relu(x))
+                case "norm":
+                    x = nn.BatchNorm(use_running_average=True)(x)
+                case "depthwise":
+                    x = nn.Conv(x.shape[-1], (3, 3), feature_group_count=x.shape[-1])(nn.relu(x))
+                case "residual":
+                    y = nn.Conv(width, (1, 1))(nn.relu(x))
+                    x = x + nn.Conv(x.shape[-1], (3, 3), use_bias=False)(nn.relu(y))
+                case "concat":
+                    x = jnp.concatenate([x, nn.Conv(width, (1, 1))(nn.relu(x))], -1)
+                case "earlier":
+                    x = jnp.concatenate([before[len(before) // 2], x], -1)
+                case "excite":
+                    gate = nn.relu(nn.Dense(width)(x.mean((1, 2))))
+                    x = x * nn.sigmoid(nn.Dense(x.shape[-1])(gate))[:, None, None]
+                case "gate":
+                    a, b = jnp.split(nn.Conv(2 * width, (1, 1))(x), 2, axis=-1)
+                    x = a * nn.sigmoid(b)
+                case "pool":
+                    x = nn.max_pool(x, (2, 2), (1, 1), "SAME")
+                case "group":
+                    x = nn.GroupNorm(num_groups=None, group_size=1)(x)
+                case "layer":
+                    x = nn.LayerNorm()(x)
+            before.append(x)
+        x = x.mean((1, 2)) if len(self.blocks) % 2 else x.reshape(len(x), -1)
+        return nn.Dense(3)(nn.relu(nn.Dense(4)(x)))
+
+
+BLOCKS = "conv valid norm depthwise residual concat earlier excite gate pool group layer".split()
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    blocks=st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(2, 5)), min_size=2, max_size=5),
+    seed=st.integers(0, 2**16),
+)
+def test_any_architecture(blocks, seed):
+    model, x = Model(Drawn(tuple(blocks))), normal(seed, 2, 4, 4, 2)
+    variables = variables_of(model.module, x, seed=seed)
+    groups = groups_of(model, variables, x)
+    kept = kept_at_random(groups, seed, share=0.4)
+    random = np.random.default_rng(seed)
+    made = [name for name in groups.sizes if random.random() < 0.5]
+    masks = masks_of(groups, kept, variables["params"], made)
+    found = shrunk_is_masked(model, masks, variables, x, groups=groups)
+    for name in set(groups.sizes) - set(made):
+        assert (found.kept[name] <= kept[name]).all()
+
+
+def test_resnet50_in_full_by_its_shapes():
+    """Half of every group of ResNet-50 at its own width, without one array."""
+    from kdjax.shrink import find_groups, take_away
+    from kdjax.shrink.cost import params_left
+
+    model = Model(models.Classifier(models.resnet50(), 10), lambda o: o["logits"], {"train": False})
+    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(
+        lambda: model.module.init(jax.random.key(0), jnp.zeros(x.shape), train=False)
+    )
+    groups = find_groups(model, shapes, x)
+    assert len(groups) == 37
+    kept = {group.name: np.arange(group.size) % 2 == 0 for group in groups}
+    found = take_away(model, groups, kept, shapes, x)
+    assert tree.size(found.variables["params"]) == params_left(groups, kept, shapes)
