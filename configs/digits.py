@@ -181,11 +181,12 @@ def _pruning(student: dict, runlocal: bool) -> dict:
 
     * `dense`: nothing is pruned.
     * `one_shot`, `gradual`, `random`: 300 dense steps, then 300 with the smallest weights, or any,
-      pruned at once or by the cubic schedule.
+      pruned at once or by the cubic schedule. All that masks allocates by ERK; `uniform` is `gradual`
+      with the same sparsity for every kernel instead.
     * `ticket`: 300 dense steps, then what they had become after 30, masked where it ended smallest,
       for 300; `fresh` begins with new random weights instead. `tickets` prunes in rounds, from one
       sparsity to the next.
-    * `rigl`: 600 sparse steps from the first on, with ERK.
+    * `rigl`: 600 sparse steps from the first on, with masks that move for 450.
     * `channels`, `slimming`: 300 steps, the second with a penalty on the scales of BatchNorm, then
       real smaller shapes with that share of the parameters gone, and 300 steps more.
     """
@@ -210,9 +211,10 @@ def _pruning(student: dict, runlocal: bool) -> dict:
             begin_step=0,
             end_step=half * 3 // 4,
             every_steps=every,
+            allocation="erk",
         )
         once = dict(gradual, schedule="one_shot")
-        ticket = dict(name="ticket", sparsity=sparsity)
+        ticket = dict(name="ticket", sparsity=sparsity, allocation="erk")
         moving = dict(
             name="sparse_training",
             sparsity=sparsity,
@@ -224,6 +226,9 @@ def _pruning(student: dict, runlocal: bool) -> dict:
             f"one_shot_{share}": dict(more, start_from="half", prune=once),
             f"random_{share}": dict(more, start_from="half", prune=dict(once, score="random")),
             f"gradual_{share}": dict(more, start_from="half", prune=gradual),
+            f"uniform_{share}": dict(
+                more, start_from="half", prune=dict(gradual, allocation="uniform")
+            ),
             f"ticket_{share}": dict(more, start_from="half", prune=ticket),
             f"fresh_{share}": dict(more, start_from="half", prune=dict(ticket, fresh=True)),
             f"tickets_{share}": dict(more, start_from=last, prune=ticket),

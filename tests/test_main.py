@@ -290,7 +290,7 @@ def test_ways_to_prune_runlocal(tmp_path):
     assert ended.returncode == 0, ended.stderr
     rows = {row["stage"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
     dense = rows["dense"]["nonzero_params"]
-    for way in ("one_shot", "random", "gradual", "ticket", "fresh", "tickets", "rigl"):
+    for way in ("one_shot", "random", "gradual", "uniform", "ticket", "fresh", "rigl"):
         row = rows[f"{way}_50"]
         assert row["params"] == rows["dense"]["params"]
         assert row["sparsity"] == pytest.approx(0.5, abs=1e-3)

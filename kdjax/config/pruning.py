@@ -121,14 +121,14 @@ class Ticket:
     Attributes:
       sparsity: share of the prunable weights that is masked in the end, in [0, 1).
       fresh: begin from new random parameters instead: what a winning ticket is held against.
-      allocation: every tensor alike, or one ranking over all.
+      allocation: every tensor alike, ERK, or one ranking over all.
       prunable: pattern of the names of the parameters to prune.
     """
 
     name: Literal["ticket"]
     sparsity: float
     fresh: bool = False
-    allocation: Literal["uniform", "global"] = "uniform"
+    allocation: Literal["uniform", "erk", "global"] = "uniform"
     prunable: str = KERNELS
 
 

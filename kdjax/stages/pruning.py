@@ -24,6 +24,8 @@ UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
     "scale": shrink.scale_l1,
 }
 
+_ALLOCATED = {"uniform": allocation.uniform, "erk": allocation.erdos_renyi_kernel}
+
 
 def prepare(
     context: Context,
@@ -178,8 +180,8 @@ def _gradual(
             rule = prune.gradual(schedule, mask=_mask(c.pattern), **given)
         case shares:
             by_name = (
-                allocation.erdos_renyi_kernel(params, c.sparsity or 0.0, prunable=c.prunable)
-                if shares == "erk"
+                _ALLOCATED[shares](params, c.sparsity or 0.0, prunable=c.prunable)
+                if isinstance(shares, str)
                 else allocation.by_hand(params, shares)
             )
             if odd := [n for n in by_name if not re.fullmatch(c.prunable, n)]:
@@ -221,11 +223,10 @@ def _sparse(
     tx: optax.GradientTransformation,
 ) -> tuple[Variables, optax.GradientTransformation]:
     params = variables["params"]
-    share = allocation.uniform if c.allocation == "uniform" else allocation.erdos_renyi_kernel
     drawn = prune.random_masks(
         keys.stream(context.key, f"{context.name}/masks"),
         params,
-        share(params, c.sparsity, prunable=c.prunable),
+        _ALLOCATED[c.allocation](params, c.sparsity, prunable=c.prunable),
     )
     fraction = schedules.cosine_fraction(c.fraction, end_step=c.end_step)
     rule = (
@@ -262,14 +263,15 @@ def _ticket(
             "a stage with a rewind_step, or another ticket"
         )
     params = variables["params"]
-    chosen = tree.match(params, c.prunable)
-    if not any(jax.tree.leaves(chosen)):
-        raise BadInput(f"prune.prunable: {c.prunable!r} matches no parameter")
-    magnitudes = jax.tree.map(lambda yes, w: jnp.abs(w) if yes else None, chosen, params)
+    share = _ALLOCATED["uniform" if c.allocation == "global" else c.allocation]
+    by_name = share(params, c.sparsity, prunable=c.prunable)
+    leaves, structure = tree.named_leaves(params), jax.tree.structure(params)
+    magnitudes = {name: jnp.abs(leaves[name]) for name in by_name}
     if c.allocation == "global":
-        found = masks.global_topk_masks(magnitudes, c.sparsity)
+        kept = masks.global_topk_masks(magnitudes, c.sparsity)
     else:
-        found = jax.tree.map(lambda score: masks.topk_mask(score, c.sparsity), magnitudes)
+        kept = {name: masks.topk_mask(magnitudes[name], by_name[name]) for name in by_name}
+    found = jax.tree.unflatten(structure, [kept.get(name) for name in leaves])
     start = early() if not c.fresh or fresh is None else fresh()
     start = {**start, "params": tree.apply_masks(found, start["params"])}
     return start, prune.hold_fixed(tx, found)
