@@ -60,21 +60,58 @@ def test_the_target_is_on_disk_to_the_count(line, prune):
         assert abs(manifest["pruned"] - 0.5 * manifest["prunable"]) <= len(sizes)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "teacher", "scratch"])
-def test_every_stage_that_trains_prunes(line, stage):
-    scratch = {
+_OPTIMIZERS = {
+    "sgd": {
+        "optimizer": {
+            "name": "sgd",
+            "learning_rate": 0.1,
+            "nesterov": True,
+            "weight_decay": 0.1,
+            "clip_norm": 1.0,
+        }
+    },
+    "adamw": {
+        "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
+        "accumulate": 2,
+        "ema": 0.9,
+    },
+    "lars": {"optimizer": {"name": "lars", "learning_rate": 0.5, "weight_decay": 0.1}, "ema": 0.5},
+}
+_OTHERS = {
+    "scratch": {
         "kind": "finetune",
         "encoder": {"name": "cnn", "widths": [4, 8]},
         "views": {"recipe": "crop_flip", "flip": 0.0},
-        "steps": 6,
-        "batch": 32,
-        "ema": 0.5,
-        "optimizer": {"name": "lars", "learning_rate": 0.5, "weight_decay": 0.1},
-    }
-    changes = {"stages__scratch": scratch, f"stages__{stage}__prune": _GRADUAL}
+    },
+    "embedder": {
+        "kind": "distill_encoder",
+        "cache": "said",
+        "encoder": {"name": "cnn", "widths": [4, 8]},
+    },
+}
+_SAID = {
+    "kind": "cache",
+    "teacher": "pretrain",
+    "recipe": {"recipe": "crop_flip", "shift": 1, "flip": 0.0},
+    "views": 1,
+    "signal": {"name": "embedding"},
+}
+
+
+@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
+@pytest.mark.parametrize("stage", ["pretrain", "teacher", "student", *_OTHERS])
+def test_zeros_stay_zero_in_every_stage_under_every_optimizer(line, stage, optimizer):
+    """Through momentum, decay, clipping, averages and parts of a batch, to the count on disk."""
+    changes = {"stages__said": _SAID}
+    if stage in _OTHERS:
+        changes[f"stages__{stage}"] = _OTHERS[stage]
+    how = {"steps": 6, "batch": 32, "prune": _GRADUAL, **_OPTIMIZERS[optimizer]}
+    changes |= {f"stages__{stage}__{field}": value for field, value in how.items()}
     task = line.run(only=[stage], **changes)[stage]
     manifest = Artifact.open(task.folder, task.stage).manifest
-    assert manifest["pruned"] == manifest["zeros"] > 0.49 * manifest["prunable"]
+    assert manifest["masked"]
+    # Half of each kernel, and each has an even number of weights.
+    assert manifest["pruned"] == manifest["zeros"] == manifest["prunable"] // 2
 
 
 def test_a_stage_that_begins_from_a_pruned_model_keeps_its_zeros(line):
