@@ -75,6 +75,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     adamw = dict(name="adamw", weight_decay=1e-2, schedule=dict(name="cosine", warmup_steps=warmup))
     training = dict(checkpoint_every_steps=100, log_every_steps=10)
     student = dict(name="cnn", widths=[16, 32, 64, 96])
+    distilled = dict(
+        kind="distill",
+        cache="cache",
+        temperature=2.0,
+        batch=256,
+        optimizer=dict(adamw, learning_rate=4e-3),
+        **training,
+    )
 
     stages = dict(
         pretrain=dict(
@@ -98,16 +106,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             **training,
         ),
         cache=dict(kind="cache", teacher="teacher", recipe=train_views, views=16),
-        student=dict(
-            kind="distill",
-            cache="cache",
-            encoder=student,
-            temperature=2.0,
-            steps=steps["student"],
-            batch=256,
-            optimizer=dict(adamw, learning_rate=4e-3),
-            **training,
-        ),
+        student=dict(distilled, encoder=student, steps=steps["student"]),
         scratch=dict(
             kind="finetune",
             encoder=student,
@@ -118,13 +117,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             **training,
         ),
         pruned=dict(
-            kind="distill",
-            cache="cache",
+            distilled,
             start_from="student",
-            temperature=2.0,
             steps=steps["pruned"],
-            batch=256,
-            optimizer=dict(adamw, learning_rate=4e-3),
             prune=dict(
                 name="gradual",
                 sparsity=args["sparsity"],
@@ -132,20 +127,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 end_step=steps["pruned"] // 2,
                 every_steps=5,
             ),
-            **training,
         ),
         bears=dict(kind="sensitivity", model="student"),
         shrunk=dict(kind="shrink", model="student", sparsity=0.5, sensitivity="bears"),
-        small=dict(
-            kind="distill",
-            cache="cache",
-            start_from="shrunk",
-            temperature=2.0,
-            steps=steps["small"],
-            batch=256,
-            optimizer=dict(adamw, learning_rate=4e-3),
-            **training,
-        ),
+        small=dict(distilled, start_from="shrunk", steps=steps["small"]),
         quantized=dict(kind="quantize", model="student"),
         export_teacher=dict(kind="export", model="teacher"),
         export_student=dict(kind="export", model="student"),
