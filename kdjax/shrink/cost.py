@@ -16,7 +16,7 @@ import numpy as np
 
 from kdjax import tree
 from kdjax.shrink.cut import cut
-from kdjax.shrink.groups import Groups, check_kept, kept_positions
+from kdjax.shrink.groups import Groups, check_kept, kept_positions, shapes_of
 from kdjax.types import Variables
 
 
@@ -33,7 +33,7 @@ def shapes_left(groups: Groups, kept: Mapping[str, Any], variables: Variables) -
     """
     kept = {name: np.asarray(keep) for name, keep in kept.items()}
     check_kept(groups, kept)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+    shapes = shapes_of(variables)
     by_name = {name: leaf.shape for name, leaf in tree.named_leaves(shapes).items()}
     return cut(shapes, kept_positions(groups, kept, by_name))
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 from kdjax import tree
 from kdjax.shrink.narrow import Left
@@ -64,7 +65,7 @@ def _cut(whole: PyTree, cuts: dict[str, dict[int, np.ndarray]]) -> PyTree:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             shape = [len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape)]
             return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, core.Tracer):
             for axis, positions in axes.items():
                 leaf = jnp.take(leaf, positions, axis=axis)
             return leaf

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from kdjax import tree
+from kdjax.shrink.operands import Contraction, Shift
 from kdjax.shrink.plan import Plan, plan
-from kdjax.shrink.trace import Contraction, Shift, Trace
+from kdjax.shrink.trace import Trace
 from kdjax.types import BadInput, PyTree
 
 
@@ -120,7 +121,7 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
       jaxpr instead of in the graph of autograd.
     """
     leaves = tree.named_leaves(variables)
-    jaxpr = jax.make_jaxpr(function)(variables, *inputs)
+    jaxpr = jax.make_jaxpr(function)(*shapes_of((variables, *inputs)))
     trace = Trace()
     operands = {name: trace.weight(name, leaf.shape) for name, leaf in leaves.items()}
     given = [
@@ -181,6 +182,11 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
         order=tuple(name for name in trace.uses if isinstance(name, str)),
         plan=plan(jaxpr, trace.results, fallen, trace),
     )
+
+
+def shapes_of(leaves: PyTree) -> PyTree:
+    """Without values, and without weak types, in which what is traced would differ later."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), leaves)
 
 
 def _layer(name: str) -> str:

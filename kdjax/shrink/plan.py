@@ -18,8 +18,9 @@ from jax import dtypes
 from jax.extend import core
 from jaxtyping import Bool
 
+from kdjax.shrink.jaxprs import inlined, is_followed
 from kdjax.shrink.labels import Axis, Vector
-from kdjax.shrink.trace import Trace, inlined, is_followed
+from kdjax.shrink.trace import Trace
 
 # Settings of operations that follow the shapes of their operands.
 _FOLLOWING = ("feature_group_count", "limit_indices", "new_sizes", "shape", "sizes", "slice_sizes")

@@ -12,11 +12,20 @@ from jaxtyping import Bool
 
 from kdjax import tree
 from kdjax.shrink.cut import cut, cut_following
-from kdjax.shrink.groups import Group, Groups, Kept, Member, check_kept, find_groups, kept_positions
+from kdjax.shrink.groups import (
+    Group,
+    Groups,
+    Kept,
+    Member,
+    check_kept,
+    find_groups,
+    kept_positions,
+    shapes_of,
+)
 from kdjax.shrink.narrow import Left, Narrowed, Widths, layers_of, widths_of
+from kdjax.shrink.operands import Contraction
 from kdjax.shrink.plan import Plan
 from kdjax.shrink.taps import Seen, activations
-from kdjax.shrink.trace import Contraction
 from kdjax.types import BadInput, PyTree, Variables
 
 _CONSTANT = 1e-6  # of the largest activation: what is as constant as float32 can tell
@@ -85,7 +94,7 @@ def groups_of(model: Model, variables: PyTree, *inputs: Any) -> Groups:
       *inputs: arrays or shapes.
     """
     found = find_groups(model, variables, *inputs)
-    shapes = jax.eval_shape(lambda: variables)
+    shapes = shapes_of(variables)
     layers = layers_of(model.module, shapes, *inputs, **model.kwargs)
 
     def fault(groups: list[Group]) -> str | None:
@@ -113,10 +122,10 @@ def _fault(
         made = jax.eval_shape(
             lambda: model.module.init(jax.random.key(0), *_zeros(inputs), **model.kwargs)
         )
-        jaxpr = jax.make_jaxpr(model)(variables, *inputs)
+        jaxpr = jax.make_jaxpr(model)(*shapes_of((variables, *inputs)))
     except Exception as error:  # whatever the code of a model says of widths it was not written for
         return str(error).splitlines()[0]
-    different = next(iter(tree.differences(made, jax.eval_shape(lambda: variables))), None)
+    different = next(iter(tree.differences(made, shapes_of(variables))), None)
     return different or plan.fault(jaxpr, kept)
 
 

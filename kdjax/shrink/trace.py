@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
+from kdjax.shrink.jaxprs import inlined, loop_state
 from kdjax.shrink.labels import Axis, Labels
+from kdjax.shrink.operands import Contraction, Operand, Shift
 
 # fmt: off
 _ELEMENTWISE = frozenset([
@@ -30,10 +32,6 @@ _MOVED = frozenset([
     "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "expand_dims", "reshape",
     "squeeze", "stop_gradient", "transpose",
 ])
-_CALLS = frozenset([
-    "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit",
-    "remat", "remat2",
-])
 # Zero where their only, or their first, operand is.
 _ZERO_KEPT = frozenset([
     *_MOVED, "abs", "asin", "asinh", "atan", "cbrt", "ceil", "div", "erf", "expm1", "floor",
@@ -43,71 +41,6 @@ _ZERO_KEPT = frozenset([
 # fmt: on
 _WINDOWS = ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum")
 _LENGTH_KEPT = ("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "rev", "sort")
-
-
-@dataclasses.dataclass(frozen=True)
-class Operand:
-    """What is known of one value of the jaxpr.
-
-    Attributes:
-      axes: one for each of its dimensions.
-      weight: it depends on the parameters alone, not on the input.
-      product: number of the contraction that it is the result of, if nothing was done to it since.
-      of: name of the parameter that it is, with its entries moved about at most.
-      zeros: names of parameters that it is a multiple of: where such a one has nothing but zeros
-        along one of its own axes, so has this.
-      parts: what it is concatenated from.
-    """
-
-    axes: tuple[Axis, ...]
-    weight: bool = False
-    product: int | None = None
-    of: str | None = None
-    zeros: frozenset[str] = frozenset()
-    parts: tuple["Operand", ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Contraction:
-    """A product of an activation with a parameter.
-
-    Attributes:
-      number: its place among all products outside of loops, in the order of the walk.
-      name: of the parameter.
-      operand: which operand is the activation, 0 or 1.
-      activation_axes: of the activation, summed over.
-      weight_axes: of the parameter, summed over, in the same order.
-      out_axes: of the parameter, longer than 1, that the result has; neither summed over nor the
-        sides of a window.
-      uniform: every output sees every input through the same weights: a dense layer, or a
-        convolution without padding.
-    """
-
-    number: int
-    name: str
-    operand: int
-    activation_axes: tuple[int, ...]
-    weight_axes: tuple[int, ...]
-    out_axes: tuple[int, ...]
-    uniform: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Shift:
-    """What is added to the result of a contraction next: a bias, or a mean that is subtracted.
-
-    Neither the result, nor the contraction's parameter, nor this variable is used anywhere else.
-
-    Attributes:
-      name: of the variable.
-      sign: 1.0 where it is added, -1.0 where it is subtracted.
-      axes: of the contraction's parameter, that the variable's axes longer than 1 run along; all of
-        its `out_axes`.
-    """
-
-    name: str
-    sign: float
-    axes: tuple[int, ...]
 
 
 class Trace:
@@ -388,7 +321,7 @@ class Trace:
         return [Operand((*operand.axes[:at], piece, *operand.axes[at + 1 :])) for piece in pieces]
 
     def _scan(self, params: Mapping[str, Any], operands: list[Operand]) -> list[Operand]:
-        consts, carry = _loop_state(params)
+        consts, carry = loop_state(params)
         carried = slice(consts, consts + carry)
         inside = [
             operand
@@ -505,9 +438,11 @@ class Trace:
 
     def _role(self, operand: Operand, axes: Sequence[int], role: str) -> None:
         """Notes the role of a parameter's axes; whether a unit is masked must be seen in them."""
+        if not operand.weight:
+            return
         for part in operand.parts:
             self._role(part, axes, role)
-        if operand.weight and not operand.parts:
+        if not operand.parts:
             for i in axes:
                 owner = self._owner(operand.axes[i])
                 if owner is not None and owner[0] in operand.zeros:
@@ -576,7 +511,9 @@ def _zeros(equation: Any, operands: Sequence[Operand]) -> frozenset[str]:
         case "mul" | "dot_general":
             return frozenset().union(*every)
         case "add" | "sub" | "add_any" | "max" | "min":
-            return every[0].intersection(*every[1:])
+            # Not `w + w.T`: what is zero in a row of the one may not be so in that of the other.
+            alike = len({tuple(tuple(map(bytes, axis)) for axis in o.axes) for o in operands}) == 1
+            return every[0].intersection(*every[1:]) if alike else frozenset()
         case "integer_pow":
             return every[0] if equation.params["y"] > 0 else frozenset()
         case name:
@@ -585,32 +522,3 @@ def _zeros(equation: Any, operands: Sequence[Operand]) -> frozenset[str]:
 
 def _length(axis: Axis) -> int:
     return math.prod(len(vector) for vector in axis)
-
-
-def _loop_state(params: Mapping[str, Any]) -> tuple[int, int]:
-    """How many values of a loop are constant, and how many are carried from step to step."""
-    if "ft_in" in params:  # jax 0.12
-        consts, carry, _ = params["ft_in"].unpack()
-        return len(consts), len(carry)
-    return params["num_consts"], params["num_carry"]
-
-
-def inlined(equation: Any) -> Any:
-    """The jaxpr that an operation does nothing but call, such as that of a `jit`; None for others."""
-    if equation.primitive.name not in _CALLS:
-        return None
-    closed = [p for p in equation.params.values() if isinstance(p, core.ClosedJaxpr)]
-    return [*closed, *core.jaxprs_in_params(equation.params)][0]
-
-
-def is_followed(equation: Any) -> bool:
-    """Whether an operation has jaxprs inside of it whose operations are followed by themselves."""
-    return equation.primitive.name in ("scan", "cond")
-
-
-def is_product(equation: Any) -> bool:
-    """Whether an operation has a number among the contractions."""
-    name, params = equation.primitive.name, equation.params
-    if name == "conv_general_dilated":
-        return params["feature_group_count"] == params["batch_group_count"] == 1
-    return name == "dot_general"

@@ -774,3 +774,37 @@ class SwappedByWidth(nn.Module):
         x = nn.relu(nn.Dense(6, name="stem")(x))
         a, b = nn.Dense(3, name="a")(x), nn.Dense(3, name="b")(x)
         return a - b if x.shape[-1] == 6 else b - a
+
+
+class Symmetric(nn.Module):
+    """A kernel and its transpose in one sum: a row of zeros is none in the sum."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6, name="stem")(x))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (6, 6))
+        return nn.Dense(3, name="head")(nn.relu(x @ (kernel + kernel.T)))
+
+
+class Rounded(nn.Module):
+    """A kernel that is rounded going forward, as in training for quantization."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(6, name="stem")(x))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], 3))
+        rounded = kernel + lax.stop_gradient(jnp.round(8 * kernel) / 8 - kernel)
+        return nn.Dense(3, name="head")(nn.relu(x @ rounded))
+
+
+class ClassToken(nn.Module):
+    """A token of its own, and positions: what is left of a unit differs from token to token."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(6, name="tokens")(x)
+        first = self.param("first", nn.initializers.normal(0.5), (1, 1, x.shape[-1]))
+        x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, x.shape[-1])), x], 1)
+        position = self.param("position", nn.initializers.normal(0.5), (1, *x.shape[1:]))
+        x = nn.relu(nn.Dense(4, name="inner")(x + position))
+        return nn.Dense(3, name="head")(x[:, 0])

@@ -1,6 +1,6 @@
 """What the tests of shrinking share: variables away from their initial values, and the comparison."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,8 +10,6 @@ import numpy as np
 from kdjax import tree
 from kdjax.shrink import Groups, Model, Shrunk, groups_of, shrink
 from kdjax.shrink.cost import params_left
-
-FAST = {"xla_backend_optimization_level": 0}  # compiles faster; each function runs once or twice
 
 
 def drawn(shapes: Any, seed: int = 0) -> Any:
@@ -100,10 +98,6 @@ def difference(found: Any, expected: Any) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def run(function: Callable[..., Any], *args: Any) -> Any:
-    return jax.jit(lambda *args: function(*args), compiler_options=FAST)(*args)
-
-
 def shrunk_is_masked(
     model: Model, masks: Any, variables: Any, *inputs: Any, groups: Groups | None = None, **kwargs
 ) -> Shrunk:
@@ -113,12 +107,8 @@ def shrunk_is_masked(
     masked = {**variables, "params": masked_by(masks, variables["params"])}
     smaller = Model(found.module, model.output, model.kwargs)
     # One compilation for both; neither has anything in common with the other.
-    expected, got = run(
-        lambda masked, left, *inputs: (model(masked, *inputs), smaller(left, *inputs)),
-        masked,
-        found.variables,
-        *inputs,
-    )
+    both = jax.jit(lambda masked, left, *inputs: (model(masked, *inputs), smaller(left, *inputs)))
+    expected, got = both(masked, found.variables, *inputs)
     assert difference(got, expected) <= 1e-5
     assert tree.size(found.variables["params"]) == params_left(groups, found.kept, variables)
     return found

@@ -3,7 +3,6 @@
 import dataclasses
 
 import hypothesis.strategies as st
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,20 +23,17 @@ RESNET50 = models.resnet50(width=2)
 
 # Encoder, image, groups.
 FAMILIES = {
-    "resnet18": (dataclasses.replace(models.resnet18(width=4), blocks=(2, 1, 1, 1)), 8, 9),
-    "resnet18_imagenet_stem": (
-        dataclasses.replace(
-            models.resnet18(width=4, imagenet_stem=True), blocks=(1, 1), widths=(4, 4, 8)
-        ),
-        16,
-        4,
+    "resnet18": (
+        dataclasses.replace(models.resnet18(width=4), blocks=(2, 1), widths=(4, 4, 8)),
+        8,
+        5,
     ),
     "resnet50": (dataclasses.replace(RESNET50, blocks=(2, 1), widths=(2, 2, 4)), 8, 9),
     "vgg": (models.vgg(8, width=4), 8, 5),
     "mobilenet_v2": (rows_of(models.mobilenet_v2(multiplier=0.125), 0, 1, 2, 3), 8, 8),
     "mobilenet_v3_small": (rows_of(models.mobilenet_v3_small(multiplier=0.125), 0, 3, 4), 8, 10),
     "efficientnet_b0": (rows_of(models.efficientnet_b0(multiplier=0.125), 0, 1, 2), 8, 9),
-    "vit": (models.vit(width=12, depth=2, heads=3, mlp=16, patch=4), 8, 4),
+    "vit": (models.vit(width=12, depth=1, heads=3, mlp=16, patch=4), 8, 2),
 }
 
 
@@ -124,10 +120,23 @@ class Drawn(nn.Module):
         return nn.Dense(3)(nn.relu(nn.Dense(4)(x)))
 
 
-BLOCKS = "conv valid norm depthwise residual concat earlier excite gate pool group layer".split()
+BLOCKS = [
+    "conv",
+    "valid",
+    "norm",
+    "depthwise",
+    "residual",
+    "concat",
+    "earlier",
+    "excite",
+    "gate",
+    "pool",
+    "group",
+    "layer",
+]
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     blocks=st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(2, 5)), min_size=2, max_size=5),
     seed=st.integers(0, 2**16),
@@ -143,20 +152,3 @@ def test_any_architecture(blocks, seed):
     found = shrunk_is_masked(model, masks, variables, x, groups=groups)
     for name in set(groups.sizes) - set(made):
         assert (found.kept[name] <= kept[name]).all()
-
-
-def test_resnet50_in_full_by_its_shapes():
-    """Half of every group of ResNet-50 at its own width, without one array."""
-    from kdjax.shrink import find_groups, take_away
-    from kdjax.shrink.cost import params_left
-
-    model = Model(models.Classifier(models.resnet50(), 10), lambda o: o["logits"], {"train": False})
-    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(
-        lambda: model.module.init(jax.random.key(0), jnp.zeros(x.shape), train=False)
-    )
-    groups = find_groups(model, shapes, x)
-    assert len(groups) == 37
-    kept = {group.name: np.arange(group.size) % 2 == 0 for group in groups}
-    found = take_away(model, groups, kept, shapes, x)
-    assert tree.size(found.variables["params"]) == params_left(groups, kept, shapes)
