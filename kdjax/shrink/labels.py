@@ -145,8 +145,9 @@ class Labels:
                 unfit = self._columns[low] != self._columns[high]
                 if unfit.any():
                     # Neither split is lost: what falls with either is frozen.
-                    for parts in (self._parts(low[unfit]), self._parts(high[unfit])):
-                        self._freeze(self.roots(parts.ravel()), _UNFIT)
+                    for part in (self._row, self._column):
+                        for labels in (low[unfit], high[unfit]):
+                            self._freeze(self._parts(part[labels]).ravel(), _UNFIT)
                 low, high = low[~unfit], high[~unfit]
                 if len(low):
                     pending.append((self._row[low], self._row[high]))

@@ -155,8 +155,11 @@ def test_sizes_and_parity(net, shape, sizes):
 
 @pytest.mark.parametrize("net", [nets.Twice, nets.InAndOutOfLoop])
 def test_constants_that_reach_several_readers(net):
-    """All producers masked alone, so that each unit is a constant of its bias."""
+    """All producers masked alone: a constant that one reader sees as zero, and another does not."""
     model, x, variables, groups = found_of(net, VECTORS)
+    params = dict(variables["params"])
+    params["stem"] = {**params["stem"], "bias": jnp.full(6, jnp.float32(-0.5))}
+    variables = {"params": params}
     masks = masks_of(groups, kept_at_random(groups, 0), variables["params"], list(groups.sizes))
     shrunk_is_masked(model, masks, variables, x, groups=groups)
 

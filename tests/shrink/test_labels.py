@@ -172,6 +172,18 @@ def test_splits_that_do_not_fit_freeze_all(one, other):
         assert labels.why(vector) == "two splits of it do not fit together"
 
 
+def test_splits_that_do_not_fit_met_out_of_order():
+    """Indices tied one by one, in an order that neither split can be seen in."""
+    labels = Labels()
+    one, other = labels.new(6), labels.new(6)
+    parts = (*labels.split(one, 2), *labels.split(other, 3))
+    order = np.array([0, 3, 1, 4, 2, 5])
+    labels.tie((one[order],), (other[order],))
+    labels.settle()
+    for vector in (*parts, one, other):
+        assert labels.why(vector) == "two splits of it do not fit together"
+
+
 def test_two_splits_that_fit_are_one():
     labels = Labels()
     flat, other = labels.new(6), labels.new(6)
