@@ -419,7 +419,7 @@ class Cumulated(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.relu(nn.Dense(6, name="stem")(x))
-        return nn.Dense(3, name="head")(jnp.cumsum(x, -1))
+        return nn.Dense(3, name="head")(lax.cumsum(x, axis=x.ndim - 1))
 
 
 class Sorted(nn.Module):
