@@ -19,8 +19,12 @@ from kdjax.types import BadInput, PyTree
 T = TypeVar("T")
 
 
-def _matched(params: PyTree, pattern: str, field: str) -> dict[str, PyTree]:
-    """The parameters whose whole names match, in the tree's order."""
+def matching(params: PyTree, pattern: str, field: str) -> dict[str, PyTree]:
+    """The parameters whose whole names match, in the tree's order.
+
+    Raises:
+      BadInput: there is none; the line names `field`, which has the pattern.
+    """
     leaves = tree.named_leaves(params)
     chosen = tree.named_leaves(tree.match(params, pattern))
     if not any(chosen.values()):
@@ -47,7 +51,7 @@ def uniform(params: PyTree, sparsity: float, *, prunable: str) -> dict[str, floa
       BadInput: the sparsity is outside [0, 1), or the pattern matches nothing.
     """
     check_sparsity(sparsity)
-    return dict.fromkeys(_matched(params, prunable, "prune.prunable"), sparsity)
+    return dict.fromkeys(matching(params, prunable, "prune.prunable"), sparsity)
 
 
 def erdos_renyi_kernel(
@@ -82,9 +86,9 @@ def erdos_renyi_kernel(
     Reference: Evci et al. 2019, https://arxiv.org/abs/1911.11134, sec. 3.
     """
     check_sparsity(sparsity)
-    leaves = _matched(params, prunable, "prune.prunable")
+    leaves = matching(params, prunable, "prune.prunable")
     found = dict.fromkeys(leaves, 0.0)
-    pinned = {} if dense is None else _matched(leaves, dense, "prune.dense")
+    pinned = {} if dense is None else matching(leaves, dense, "prune.dense")
     free = [name for name in leaves if name not in pinned]
     if not free:
         raise BadInput(f"prune.dense: {dense!r} leaves nothing of {prunable!r} to prune")
@@ -119,7 +123,7 @@ def by_hand(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, float]
     for pattern, sparsity in sparsities.items():
         field = f"prune.sparsities[{pattern!r}]"
         check_sparsity(sparsity, field)
-        matched = _matched(params, pattern, field)
+        matched = matching(params, pattern, field)
         if matched.keys() <= found.keys():
             raise BadInput(
                 f"{field}: earlier patterns took all that it matches, such as "
@@ -248,12 +252,8 @@ def meet(
     return found
 
 
-def counts(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, int]:
-    """How many entries of each tensor `topk_mask` prunes: its own rounding, `pruned_count`.
-
-    Args:
-      params: tree of arrays or shapes.
-      sparsities: `{name: sparsity in [0, 1)}`, an allocation.
+def allocated(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, PyTree]:
+    """All parameters by name, for an allocation that fits them.
 
     Raises:
       BadInput: a name is not in the tree, or a sparsity is outside [0, 1).
@@ -266,6 +266,20 @@ def counts(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, int]:
                 f"prune.sparsities[{name!r}]: no such parameter; "
                 f"the first of them is {next(iter(leaves), None)!r}"
             )
+    return leaves
+
+
+def counts(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, int]:
+    """How many entries of each tensor `topk_mask` prunes: its own rounding, `pruned_count`.
+
+    Args:
+      params: tree of arrays or shapes.
+      sparsities: `{name: sparsity in [0, 1)}`, an allocation.
+
+    Raises:
+      BadInput: a name is not in the tree, or a sparsity is outside [0, 1).
+    """
+    leaves = allocated(params, sparsities)
     sizes = [_size(leaves[name]) for name in sparsities]
     asked = jnp.array([*sparsities.values()], jnp.float32)
     pruned = pruned_count(jnp.array(sizes, jnp.int32), asked)

@@ -22,7 +22,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from kdjax import tree
-from kdjax.prune.masks import check_sparsity, count_mask, topk_mask
+from kdjax.prune.allocation import allocated
+from kdjax.prune.masks import count_mask, topk_mask
 from kdjax.prune.transform import Rule
 from kdjax.types import BadInput, PyTree
 
@@ -226,14 +227,7 @@ def random_masks(key: Key[Array, ""], params: PyTree, sparsities: Mapping[str, f
     Raises:
       BadInput: a name is no parameter, or a sparsity is not in [0, 1).
     """
-    named = tree.named_leaves(params)
-    for name, sparsity in sparsities.items():
-        check_sparsity(sparsity, f"prune.sparsities[{name!r}]")
-        if name not in named:
-            raise BadInput(
-                f"prune.sparsities[{name!r}]: no such parameter; "
-                f"the first of them is {next(iter(named), None)!r}"
-            )
+    named = allocated(params, sparsities)
     chosen = [name for name in named if name in sparsities]
     masks = {
         name: topk_mask(

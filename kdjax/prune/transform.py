@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from kdjax import tree
+from kdjax.prune.allocation import matching
 from kdjax.types import BadInput, PyTree
 
 Rule: TypeAlias = Callable[..., PyTree]
@@ -83,16 +84,9 @@ def hold(
         )
 
     def start(params):
-        named = tree.named_leaves(params)
-        matched = tree.named_leaves(tree.match(params, prunable))
-        chosen = [name for name in named if matched[name]]
-        if not chosen:
-            raise BadInput(
-                f"prune.prunable: {prunable!r} matches no parameter; "
-                f"the first of them is {next(iter(named))!r}"
-            )
+        chosen = matching(params, prunable, "prune.prunable")
         if masks is None:
-            return {name: jnp.ones(named[name].shape, bool) for name in chosen}
+            return {name: jnp.ones(leaf.shape, bool) for name, leaf in chosen.items()}
         given = _given(masks, params)
         if odd := sorted(set(given).symmetric_difference(chosen)):
             has = "a mask, but prunable does not match it" if odd[0] in given else "no mask"

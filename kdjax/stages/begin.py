@@ -6,7 +6,7 @@ import optax
 
 from kdjax import config, shrink, train
 from kdjax.stages import build, pruning
-from kdjax.stages.artifact import EARLY, VARIABLES, Artifact, save_variables
+from kdjax.stages.artifact import EARLY, Artifact, save_variables
 from kdjax.stages.context import Context
 from kdjax.stages.fit import model_key
 from kdjax.stages.model import EncoderSpec, Spec, encoder_of, load, with_encoder
@@ -94,10 +94,8 @@ def ready_encoder(
 
 def leave_encoder(context: Context, spec: EncoderSpec, state: train.TrainState) -> dict[str, Any]:
     """Keeps an encoder and its projector, for the manifest."""
-    kept = save_variables(context.folder, state.variables)
-    restored = train.load_tree(context.folder / VARIABLES, spec.abstract())
     return {
-        "variables": kept,
+        "variables": save_variables(context.folder, state.variables),
         "encoder_model": spec.plain(),
-        **pruning.account(state, restored["params"]),
+        **pruning.account(state, context.folder, spec.abstract()),
     }

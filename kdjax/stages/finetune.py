@@ -10,7 +10,7 @@ import optax
 from kdjax import config, fingerprint, keys, train, views
 from kdjax.losses import cross_entropy
 from kdjax.stages import build, measure, pruning
-from kdjax.stages.artifact import EARLY, VARIABLES, save_variables
+from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
@@ -107,8 +107,7 @@ def leave(context: Context, spec: Spec, state: train.TrainState) -> dict[str, An
     if (context.folder / EARLY).exists():
         early = train.load_tree(context.folder / EARLY, spec.abstract())
         said["early"] = fingerprint.of_arrays(early)
-    restored = train.load_tree(context.folder / VARIABLES, spec.abstract())
-    pruned = pruning.account(state, restored["params"])
+    pruned = pruning.account(state, context.folder, spec.abstract())
     row = measure.live_row(
         context, spec, variables, folder=context.folder, sparsity=pruning.share(pruned)
     )

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epath
 
 from kdjax import config, keys, prune, shrink, tree
 from kdjax.prune import allocation, masks, schedules, scores
 from kdjax.shrink import Groups
-from kdjax.stages.artifact import Artifact
+from kdjax.stages.artifact import VARIABLES, Artifact
 from kdjax.stages.context import Context
-from kdjax.train import TrainState
+from kdjax.train import TrainState, load_tree
 from kdjax.types import BadInput, PyTree, Variables
 
 UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
@@ -186,9 +187,7 @@ def _gradual(
             )
             if odd := [n for n in by_name if not re.fullmatch(c.prunable, n)]:
                 raise BadInput(f"prune.allocation: prunable does not match {odd[0]}")
-            chosen = [
-                n for n, yes in tree.named_leaves(tree.match(params, c.prunable)).items() if yes
-            ]
+            chosen = allocation.matching(params, c.prunable, "prune.prunable")
             plan = {name: _schedule(c, by_name.get(name, 0.0)) for name in chosen}
             rule = prune.gradual(plan, mask=_mask(c.pattern), **given)
     return prune.hold(
@@ -263,26 +262,28 @@ def _ticket(
             "a stage with a rewind_step, or another ticket"
         )
     params = variables["params"]
-    share = _ALLOCATED["uniform" if c.allocation == "global" else c.allocation]
-    by_name = share(params, c.sparsity, prunable=c.prunable)
-    leaves, structure = tree.named_leaves(params), jax.tree.structure(params)
-    magnitudes = {name: jnp.abs(leaves[name]) for name in by_name}
+    chosen = allocation.matching(params, c.prunable, "prune.prunable")
+    magnitudes = {name: jnp.abs(leaf) for name, leaf in chosen.items()}
     if c.allocation == "global":
         kept = masks.global_topk_masks(magnitudes, c.sparsity)
     else:
+        by_name = _ALLOCATED[c.allocation](params, c.sparsity, prunable=c.prunable)
         kept = {name: masks.topk_mask(magnitudes[name], by_name[name]) for name in by_name}
-    found = jax.tree.unflatten(structure, [kept.get(name) for name in leaves])
+    found = jax.tree.unflatten(
+        jax.tree.structure(params), [kept.get(name) for name in tree.named_leaves(params)]
+    )
     start = early() if not c.fresh or fresh is None else fresh()
     start = {**start, "params": tree.apply_masks(found, start["params"])}
     return start, prune.hold_fixed(tx, found)
 
 
-def account(state: TrainState, restored: PyTree) -> dict[str, Any]:
+def account(state: TrainState, folder: epath.Path, abstract: PyTree) -> dict[str, Any]:
     """What was pruned, for the manifest; counted in the parameters as they are on disk.
 
     Args:
-      state: after training.
-      restored: its parameters, read back.
+      state: after training; where it holds no masks nothing is read.
+      folder: with its variables, see `save_variables`.
+      abstract: shapes and dtypes of the variables.
 
     Raises:
       RuntimeError: a pruned weight is not zero on disk.
@@ -290,6 +291,7 @@ def account(state: TrainState, restored: PyTree) -> dict[str, Any]:
     held = prune.find_masks(state.opt_state)
     if held is None:
         return {}
+    restored = load_tree(folder / VARIABLES, abstract)["params"]
     leaves = tree.named_leaves(restored)
     for name, mask in tree.named_leaves(held).items():
         if np.any(np.asarray(leaves[name])[~np.asarray(mask)]):
