@@ -15,7 +15,7 @@ from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
 from kdjax.types import BadInput
 
-VERSION = 3
+VERSION = 4
 """Part of every fingerprint: raised when stages compute other things from the same config."""
 
 

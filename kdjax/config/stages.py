@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from kdjax import quant
 from kdjax.config.data import Mix, Views
 from kdjax.config.fields import aside
 from kdjax.config.models import Encoder
@@ -291,17 +292,31 @@ class Sensitivity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantize:
-    """Post-training int8: static, per-channel weights, activations calibrated on training images.
+    """A model whose layers are in integers, its activations in ranges found on training images.
+
+    BatchNorm is folded first. The result is a model like any other: what begins from it trains with
+    the rounding in it (with `distill`, from the cached teacher), and `export` writes its integers.
 
     Attributes:
       model: the stage whose model is quantized.
-      calibration_examples: how many training images calibrate the activations.
-      agreement: lowest share of test images on which the int8 file and the live float model must
-        give one label.
+      rules: the numbers of the layers, by patterns of the names of their parameters, the first that
+        matches; None leaves a layer in float. See `kdjax.quant.Rule`.
+      float_edges: leave the layers in float that see the image, and those that give the logits.
+      calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
+      percentile: of `calibration=percentile`.
+      calibration_examples: how many training images the ranges are found on.
+      agreement: lowest share of test images on which the quantized and the float model must give one
+        label.
     """
 
     kind: Literal["quantize"]
     model: str
+    rules: Mapping[str, quant.Rule | None] = dataclasses.field(
+        default_factory=lambda: {".*": quant.Rule()}
+    )
+    float_edges: bool = True
+    calibration: quant.Method = "minmax"
+    percentile: float = 99.99
     calibration_examples: int = 256
     agreement: float = 0.95
 
@@ -319,12 +334,16 @@ class Export:
       formats: `stablehlo` (jax.export), `onnx`.
       tolerance: largest difference of a logit from the live one, on the test images, relative to
         the largest live logit; beyond it the stage fails.
+      agreement: of a model with quantized activations, smallest share of test images on which the
+        file and the live model must give one label. The tolerance is not for them: a sum added up in
+        another order is rounded the other way now and then.
     """
 
     kind: Literal["export"]
     model: str
     formats: tuple[Literal["stablehlo", "onnx"], ...] = ("stablehlo", "onnx")
     tolerance: float = 1e-4
+    agreement: float = 0.99
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

@@ -43,7 +43,7 @@ class VGG(nn.Module):
                 conv = ConvNorm(width, compute=self.compute, name=f"stage{stage}_conv{i}")
                 x = nn.relu(conv(x, train=train))
             if stage < self.pools:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
         return x.mean(axis=(1, 2)).astype(jnp.float32)
 
 

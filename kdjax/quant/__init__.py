@@ -1,5 +1,42 @@
-"""What makes a model's numbers smaller."""
+"""Models in few numbers: rules by name, calibration, training with rounding in it, integer files.
 
-from kdjax.quant.static import quantize_onnx
+A model is quantized as its jaxpr shows it, so its code does not change, and what is trained and measured
+is what the file computes.
+"""
 
-__all__ = ["quantize_onnx"]
+from kdjax.quant.calibrate import Method, calibrate
+from kdjax.quant.layers import Graph, Layer, graph_of
+from kdjax.quant.model import RANGES, Quantized
+from kdjax.quant.numbers import (
+    BITS,
+    LEVELS,
+    Weights,
+    fake_activation,
+    fake_weights,
+    quantize_weights,
+    scale_of,
+)
+from kdjax.quant.onnx_file import Plan, plan_of, write_quantized
+from kdjax.quant.rules import Rule, choose
+
+__all__ = [
+    "BITS",
+    "LEVELS",
+    "RANGES",
+    "Graph",
+    "Layer",
+    "Method",
+    "Plan",
+    "Quantized",
+    "Rule",
+    "Weights",
+    "calibrate",
+    "choose",
+    "fake_activation",
+    "fake_weights",
+    "graph_of",
+    "plan_of",
+    "quantize_weights",
+    "scale_of",
+    "write_quantized",
+]

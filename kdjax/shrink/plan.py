@@ -18,7 +18,7 @@ from jax import dtypes
 from jax.extend import core
 from jaxtyping import Bool
 
-from kdjax.shrink.jaxprs import inlined, is_followed
+from kdjax.jaxprs import inlined, is_followed
 from kdjax.shrink.labels import Axis, Vector
 from kdjax.shrink.trace import Trace
 

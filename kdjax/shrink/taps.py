@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array, Float
 
-from kdjax.shrink.jaxprs import inlined, is_product
+from kdjax.jaxprs import inlined, is_product
 from kdjax.shrink.operands import Contraction
 from kdjax.types import PyTree
 

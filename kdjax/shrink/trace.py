@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from kdjax.shrink.jaxprs import inlined, loop_state
+from kdjax.jaxprs import inlined, loop_state
 from kdjax.shrink.labels import Axis, Labels
 from kdjax.shrink.operands import Contraction, Operand, Shift
 

@@ -22,12 +22,13 @@ def classify(model: nn.Module):
     """The forward pass of a model that is trained on `image`: a classifier, or an encoder."""
 
     def forward(params, state, batch, key):
-        return model.apply(
+        outputs, changed = model.apply(
             {"params": params, **state.model_state},
             batch["image"],
             train=True,
             mutable=["batch_stats"],
         )
+        return outputs, {**state.model_state, **changed}
 
     return forward
 

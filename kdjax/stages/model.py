@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from kdjax import config, models, parse, shrink, views
+from kdjax import config, models, parse, quant, shrink, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.stages import build
@@ -80,11 +80,14 @@ class Spec(_OnEncoder):
     Attributes:
       classes: of the classifier.
       mean, std: of the preprocessing.
+      rules: of the layers that are quantized, by the names of their parameters; empty where none is.
+        A quantized classifier has its BatchNorm folded.
     """
 
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    rules: Mapping[str, quant.Rule] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def new(
@@ -126,7 +129,33 @@ class Spec(_OnEncoder):
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return build.encoder_name(self.encoder) + (" shrunk" if self.widths else "")
+        kinds = dict.fromkeys(rule.weights for rule in self.rules.values())
+        said = [build.encoder_name(self.encoder), "shrunk" if self.widths else "", "/".join(kinds)]
+        return " ".join(filter(None, said))
+
+    def module(self, compute: Compute = Compute()) -> nn.Module:
+        """The linen module, or what rounds in it."""
+        if not self.rules:
+            return super().module(compute)
+        folded = dataclasses.replace(compute, folded=True)
+        return quant.Quantized(self.in_float.module(folded), self.rules)
+
+    @property
+    def in_float(self) -> "Spec":
+        """The classifier that this one rounds; its variables are these without the ranges."""
+        return dataclasses.replace(self, rules={})
+
+    def analysed(self) -> shrink.Model:
+        """See above.
+
+        Raises:
+          BadInput: it is quantized.
+        """
+        if self.rules:
+            raise BadInput(
+                f"{self.name}: a quantized model is not shrunk any more; shrink it, then quantize it"
+            )
+        return super().analysed()
 
     def written(self, compute: Compute = Compute()) -> models.Classifier:
         """The linen module at the widths of its architecture."""
@@ -152,7 +181,7 @@ class Spec(_OnEncoder):
 
     def deployed(self, variables: Variables):
         """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
-        folded = models.fold(variables)
+        folded = variables if self.rules else models.fold(variables)
         module = self.module(Compute(folded=True))
         return lambda images: logits(module, folded, self.preprocess(images))
 
@@ -214,6 +243,10 @@ def encoder_of(
         found = parse.parse(EncoderSpec, plain, f"{artifact.folder}: encoder_model")
         return found, lambda: _encoder_part(artifact.variables(found.abstract()))
     spec = Spec.of(artifact, field=field)
+    if spec.rules:
+        raise BadInput(
+            f"{field}: {artifact.manifest['stage']} is quantized; give the float model it is made of"
+        )
     found = EncoderSpec(
         encoder=spec.encoder,
         projector=(),

@@ -305,6 +305,25 @@ def account(state: TrainState, folder: epath.Path, abstract: PyTree) -> dict[str
     }
 
 
+def carried(begun: Artifact, params: PyTree) -> dict[str, Any]:
+    """The account of a pruned model whose parameters are otherwise now, for the manifest.
+
+    Args:
+      begun: the model.
+      params: what has become of its parameters; those that are gone are left out.
+    """
+    masks = tree.named_leaves(_zeros_of(begun, params))
+    if not masks:
+        return {}
+    prunable = tree.size(masks)
+    return {
+        "masked": [*masks],
+        "pruned": prunable - tree.nonzero(masks),
+        "prunable": prunable,
+        "zeros": tree.size(params) - tree.nonzero(params),
+    }
+
+
 def share(account: Mapping[str, Any]) -> float | None:
     """The sparsity that an account comes to."""
     return account["pruned"] / account["prunable"] if account else None

@@ -1,0 +1,274 @@
+"""Where a model's activations are quantized: its products with parameters, and the sums between them.
+
+Derived from the jaxpr, not declared. A runtime computes a layer in integers if its weights, what goes in
+and what comes out are all quantized, with nothing between the product and its result but a bias and a
+rectification; and it adds two branches in integers if both are quantized. So a tensor is quantized that
+goes into a quantized layer, or comes out of it after bias and rectification, or is the rectified sum of
+two that are.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from kdjax import tree
+from kdjax.jaxprs import Flat, Step, Value, flatten, operations
+from kdjax.types import PyTree
+
+# What moves entries about and changes none.
+_MOVES = frozenset(
+    [
+        "convert_element_type",
+        "copy",
+        "reshape",
+        "rev",
+        "slice",
+        "squeeze",
+        "stop_gradient",
+        "transpose",
+    ]
+)
+# What chooses among entries: the result is quantized if the operand is.
+_CHOICES = _MOVES | {"reduce_max", "reduce_window_max"}
+_CLIPS = frozenset(["clamp", "copy", "max", "min", "stop_gradient"])
+_SCALARS = frozenset(["broadcast_in_dim", "convert_element_type"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A product of an activation with a parameter.
+
+    Attributes:
+      name: of the parameter, `encoder/stem/conv/kernel`; a second product with it is `...#2`.
+      step: number of the operation in the flat jaxpr.
+      place: which operand the parameter is.
+      channels: axes of that operand that the result has, each entry with a scale of its own.
+      convolution: whether it is one.
+      input: the value that goes in.
+      output: what comes out, after bias and rectification.
+    """
+
+    name: str
+    step: int
+    place: int
+    channels: tuple[int, ...]
+    convolution: bool
+    input: int
+    output: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """A sum of two activations of one shape; `output` is it after a rectification."""
+
+    left: int
+    right: int
+    output: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """What of a model can be quantized.
+
+    Attributes:
+      flat: its jaxpr.
+      inputs: of the values, the activations that it is given.
+      layers: in order.
+      sums: in order.
+      sources: by value, the one that it has its entries from, moved about or chosen.
+      final: values that nothing but the caller reads.
+    """
+
+    flat: Flat
+    inputs: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    sums: tuple[Sum, ...]
+    sources: Mapping[int, int]
+    final: frozenset[int]
+
+    def source(self, value: int) -> int:
+        """Where the entries of a value are from."""
+        while value in self.sources:
+            value = self.sources[value]
+        return value
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """The layers that see the model's input, and those that give what it returns."""
+        return tuple(
+            layer.name
+            for layer in self.layers
+            if self.source(layer.input) in self.inputs or layer.output in self.final
+        )
+
+    def tensors(self, chosen: Collection[str]) -> dict[int, str]:
+        """The activations that are quantized if these layers are, with a name each.
+
+        The name is that of the layer or the sum that makes it, or of the first layer that reads it.
+        """
+        layers = [layer for layer in self.layers if layer.name in chosen]
+        made = {layer.output: f"{layer.name}:out" for layer in self.layers}
+        made |= {added.output: f"sum{i}:out" for i, added in enumerate(self.sums)}
+        made |= {n: f"input{i}" for i, n in enumerate(self.inputs)}
+        found: dict[int, str] = {}
+        for layer in layers:
+            at = self.source(layer.input)
+            found.setdefault(at, made.get(at, f"{layer.name}:in"))
+            if layer.output not in self.final:
+                found.setdefault(layer.output, made[layer.output])
+        for added in self.sums:
+            pair = {self.source(added.left), self.source(added.right)}
+            if pair <= found.keys() and added.output not in self.final:
+                found.setdefault(added.output, made[added.output])
+        return found
+
+
+def graph_of(function: Callable[..., Any], variables: PyTree, *inputs: Any) -> Graph:
+    """The products and sums of `function(variables, *inputs)`; nothing is computed.
+
+    Args:
+      function: pure.
+      variables: `{"params": ..., ...}`, arrays or shapes.
+      *inputs: its activations.
+    """
+    closed = jax.make_jaxpr(function)(variables, *inputs)
+    flat = flatten(closed, into=lambda inside: any(map(_is_product, operations(inside))))
+    names = [n.removeprefix("params/") for n in tree.named_leaves(variables)]
+    return _Walk(flat, names).graph()
+
+
+class _Walk:
+    """The operations of a flat jaxpr, one after the other."""
+
+    def __init__(self, flat: Flat, names: list[str]):
+        self.flat = flat
+        self.names = dict(zip(flat.inputs, names, strict=False))
+        # `parameter`: what is one with its entries moved about; `weight`: what depends on no input.
+        self.parameter = dict(self.names)
+        self.weight: set[int] = {*self.names, *flat.consts}
+        self.uses = Counter(v for s in flat.steps for v in s.operands if isinstance(v, int))
+        self.uses.update(v for v in flat.outputs if isinstance(v, int))
+        self.readers: dict[int, int] = {}
+        for i, step in enumerate(flat.steps):
+            self.readers |= {v: i for v in step.operands if isinstance(v, int)}
+        self.sources: dict[int, int] = {}
+        self.layers: list[Layer] = []
+        self.sums: list[Sum] = []
+
+    def graph(self) -> Graph:
+        seen: Counter[str] = Counter()
+        for step in self.flat.steps:
+            if all(self.is_weight(v) for v in step.operands):
+                self.weight.update(step.results)
+            source = step.operands[0] if step.operands else None
+            if step.name in _CHOICES and isinstance(source, int):
+                if source in self.parameter and step.name in _MOVES:
+                    self.parameter[step.results[0]] = self.parameter[source]
+                elif source not in self.weight:
+                    self.sources[step.results[0]] = source
+        for i, step in enumerate(self.flat.steps):
+            if _is_product(step.equation):
+                self.layer(i, step, seen)
+            elif self.is_sum(step):
+                left, right = step.operands
+                assert isinstance(left, int)
+                assert isinstance(right, int)
+                self.sums.append(Sum(left, right, self.end(step.results[0], bias=False)))
+        final = {v for v in self.flat.outputs if isinstance(v, int) and self.uses[v] == 1}
+        return Graph(
+            self.flat,
+            tuple(n for n in self.flat.inputs if n not in self.names),
+            tuple(self.layers),
+            tuple(self.sums),
+            self.sources,
+            frozenset(final),
+        )
+
+    def is_weight(self, value: Value) -> bool:
+        return not isinstance(value, int) or value in self.weight
+
+    def is_sum(self, step: Step) -> bool:
+        return (
+            step.name in ("add", "add_any")
+            and not any(self.is_weight(v) for v in step.operands)
+            and len({self.flat.shape(v) for v in step.operands}) == 1
+        )
+
+    def layer(self, i: int, step: Step, seen: Counter[str]) -> None:
+        """Notes the product of an activation with a parameter, if it is one."""
+        places = [
+            place
+            for place, v in enumerate(step.operands)
+            if isinstance(v, int) and v in self.parameter
+        ]
+        if len(places) != 1 or self.is_weight(step.operands[1 - places[0]]):
+            return
+        (place,) = places
+        activation, parameter = step.operands[1 - place], step.operands[place]
+        assert isinstance(activation, int)
+        assert isinstance(parameter, int)
+        params, convolution = step.equation.params, step.name == "conv_general_dilated"
+        if convolution:
+            if place == 0:
+                return  # a parameter as the image: no layer
+            channels = (params["dimension_numbers"].rhs_spec[0],)
+        else:
+            contracted, batch = params["dimension_numbers"]
+            if batch[place]:
+                return  # a matrix for each example or head
+            axes = range(len(self.flat.shape(parameter)))
+            channels = tuple(axis for axis in axes if axis not in contracted[place])
+        name = self.parameter[parameter]
+        seen[name] += 1
+        name += f"#{seen[name]}" if seen[name] > 1 else ""
+        end = self.end(step.results[0], bias=True)
+        self.layers.append(Layer(name, i, place, channels, convolution, activation, end))
+
+    def end(self, value: int, *, bias: bool) -> int:
+        """The value after the bias and the rectification that nothing else sees the middle of."""
+        while self.uses[value] == 1 and value in self.readers:
+            step = self.flat.steps[self.readers[value]]
+            if step.name in _MOVES:
+                pass
+            elif (bias and step.name == "add" and self.adds_parameter(step, value)) or _clips(
+                step.equation
+            ):
+                bias = False
+            else:
+                break
+            (value,) = step.results
+        return value
+
+    def adds_parameter(self, step: Step, value: int) -> bool:
+        left, right = step.operands
+        other = right if left == value else left
+        return isinstance(other, int) and other in self.weight
+
+
+def _is_product(equation: Any) -> bool:
+    return equation.primitive.name in ("conv_general_dilated", "dot_general")
+
+
+def _clips(equation: Any) -> bool:
+    """Whether an operation does nothing but cut its one operand off at written numbers."""
+    if len([v for v in equation.invars if not isinstance(v, core.Literal)]) != 1:
+        return False
+    name = equation.primitive.name
+    if name in _CLIPS:
+        return True
+    insides = [p for p in equation.params.values() if isinstance(p, core.ClosedJaxpr)]
+    if name not in ("custom_jvp_call", "jit", "pjit") or len(insides) != 1:
+        return False
+    steps = operations(insides[0])
+    # The bounds of a `clip` are converted and spread first.
+    return any(s.primitive.name in _CLIPS for s in steps) and all(
+        s.primitive.name in _CLIPS
+        or (s.primitive.name in _SCALARS and not math.prod(np.shape(s.invars[0].aval)) > 1)
+        for s in steps
+    )

@@ -1,0 +1,425 @@
+"""A float ONNX file made into one with integers, in the very numbers that the live model has.
+
+The file's products are recognised by their weights, which are the live ones entry for entry. What goes
+in and what comes out of them gets a QuantizeLinear and a DequantizeLinear with the live scale, which a
+runtime makes an integer kernel of; and the weights and biases are stored as integers.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from kdjax.quant.layers import Layer, graph_of
+from kdjax.quant.numbers import BITS, quantize_weights, scale_of
+from kdjax.quant.rules import Rule
+from kdjax.types import BadInput, Variables
+
+_MISSING = "int8 needs ONNX: pip install 'kdjax[export]'"
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
+# What may stand between a product and its result: the epilogue of `kdjax.quant.layers`.
+_AFTER = ("Add", "Clip", "Max", "Min", "Relu")
+_MOVES = ("Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+_CHOICES = (*_MOVES, "GlobalMaxPool", "MaxPool", "ReduceMax")
+
+
+class Stored(NamedTuple):
+    """A layer as a file has it.
+
+    Attributes:
+      name: of its parameter.
+      weights: the live float ones; [out, in / groups, *window] of a convolution, else [in, out].
+      integers: of the same shape.
+      scale: [out].
+      bits: that an integer takes.
+      input, output: names of the tensors that go in and come out, None where they stay float.
+    """
+
+    name: str
+    weights: Float[np.ndarray, "..."]
+    integers: Float[np.ndarray, "..."]
+    scale: Float[np.ndarray, " out"]
+    bits: int
+    input: str | None
+    output: str | None
+
+
+class Plan(NamedTuple):
+    """What a file is to have: layers, sums of two tensors `(left, right, sum)`, scales by tensor."""
+
+    layers: tuple[Stored, ...]
+    sums: tuple[tuple[str, str, str | None], ...]
+    scales: Mapping[str, tuple[float, int]]
+
+
+def plan_of(
+    function: Callable[..., Any],
+    variables: Variables,
+    *inputs: Any,
+    rules: Mapping[str, Rule],
+    ranges: Mapping[str, Float[Any, "2"]],
+) -> Plan:
+    """What the file of `function(variables, *inputs)` is to have.
+
+    Args:
+      function: the model in evaluation, in float.
+      variables: of it, without ranges.
+      *inputs: arrays or shapes.
+      rules: by the name of the layer's parameter.
+      ranges: by the name of the tensor.
+    """
+    graph = graph_of(function, variables, *inputs)
+    tensors = graph.tensors([name for name, rule in rules.items() if rule.activations])
+    given: dict[int, Any] = {}
+    wanted = {(layer.step, layer.place): layer for layer in graph.layers if layer.name in rules}
+
+    def note(step: int, place: int, value: Any) -> Any:
+        if (step, place) in wanted:
+            given[step] = value
+        return value
+
+    def abstract(variables, *inputs):
+        graph.flat.run(jax.tree.leaves((variables, *inputs)), operand=note)
+        return dict(given)
+
+    parameters = jax.device_get(jax.jit(abstract)(variables, *map(_zeros, inputs)))
+    layers = []
+    for layer in wanted.values():
+        rule = rules[layer.name]
+        live = np.asarray(parameters[layer.step], np.float32)
+        stored = jax.device_get(quantize_weights(jnp.asarray(live), rule, channels=layer.channels))
+        moved = _canonical(layer, graph.flat.steps[layer.step].equation)
+        shaped = np.broadcast_to(stored.scale, live.shape)
+        weights = moved(live)
+        # A scale for each output: they are first of a convolution's axes, last of a matrix's.
+        scale = moved(shaped)
+        scale = scale.reshape(len(scale), -1)[:, 0] if layer.convolution else scale[0]
+        active = rule.activations is not None
+        layers.append(
+            Stored(
+                layer.name,
+                weights,
+                moved(stored.integers),
+                scale,
+                BITS[rule.weights],
+                tensors.get(graph.source(layer.input)) if active else None,
+                tensors.get(layer.output) if active else None,
+            )
+        )
+    sums = []
+    for added in graph.sums:
+        left, right = (tensors.get(graph.source(v)) for v in (added.left, added.right))
+        if left is not None and right is not None:
+            sums.append((left, right, tensors.get(added.output)))
+    scales = {}
+    for name in tensors.values():
+        scale, zero = scale_of(np.asarray(ranges[name], np.float32))
+        scales[name] = float(scale), int(zero)
+    return Plan(tuple(layers), tuple(sums), scales)
+
+
+def _zeros(like: Any) -> np.ndarray:
+    return np.zeros(like.shape, like.dtype)
+
+
+def _canonical(layer: Layer, equation: Any) -> Callable[[Any], np.ndarray]:
+    """What brings the parameter of a layer into the order of ONNX."""
+    numbers = equation.params["dimension_numbers"]
+    if layer.convolution:
+        return lambda w: np.transpose(w, numbers.rhs_spec)
+    contracted = numbers[0][layer.place]
+    outer = [axis for axis in layer.channels if axis not in contracted]
+
+    def matrix(w):
+        w = np.transpose(w, (*contracted, *outer))
+        return w.reshape(int(np.prod(w.shape[: len(contracted)])), -1)
+
+    return matrix
+
+
+def write_quantized(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], plan: Plan
+) -> dict[str, str]:
+    """Writes `target`: the float file `source` with the integers of `plan`.
+
+    Returns:
+      `{tensor: name of the value in the file}` of those that are quantized, in the order of the file.
+
+    Raises:
+      BadInput: ONNX is not installed, or a layer of the plan is not in the file as one product.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise BadInput(_MISSING) from None
+    model = onnx.load(source)
+    found = _File(model, plan).rewrite()
+    onnx.checker.check_model(model)
+    onnx.save(model, target)
+    return found
+
+
+class _File:
+    """An ONNX file while it is rewritten."""
+
+    def __init__(self, model: Any, plan: Plan):
+        from onnx import numpy_helper
+
+        self.model, self.plan = model, plan
+        self.nodes: list[Any] = list(model.graph.node)
+        self.arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.outputs = {value.name for value in model.graph.output}
+        self.made = {name: node for node in self.nodes for name in node.output}
+        self.readers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.tensors: dict[str, str] = {}
+        # New nodes by the value they come right after, and the value that replaces it.
+        self.rounded: dict[str, str] = {}
+        self.pairs: list[tuple[str, list[Any]]] = []
+        self.before: dict[int, list[Any]] = {}
+        self.dropped: set[int] = set()
+
+    def rewrite(self) -> dict[str, str]:
+        """Puts everything in; returns which value each tensor is."""
+        pending = list(self.plan.layers)
+        products: list[tuple[Any, Stored]] = []
+        for node in self.nodes:
+            if node.op_type in _PRODUCTS and (layer := self.take(node, pending)):
+                products.append((node, layer))
+        if pending:
+            raise BadInput(
+                f"rules: {pending[0].name} is no single product in the ONNX file; leave it in float "
+                f'with {{"{pending[0].name}": None}} before the other rules'
+            )
+        for node, layer in products:
+            self.mark(node.input[0], layer.input, back=True)
+            self.mark(self.end(node), layer.output)
+        sums = list(self.plan.sums)
+        added = [node for node in self.nodes if self.sum(node, sums)]
+        for node, layer in products:
+            self.store(node, layer)
+        for node in [*(node for node, _ in products), *added]:
+            if (end := self.end(node)) in self.tensors:
+                self.round(end, self.tensors[end], at=self.unclipped(node, self.tensors[end]))
+        for node, layer in products:
+            if layer.input is not None:
+                self.round(node.input[0], layer.input)
+        for node in added:
+            for name in node.input:
+                self.round(name, self.tensors[name])
+        self.link()
+        return {tensor: value for value, tensor in self.tensors.items() if value in self.rounded}
+
+    def take(self, node: Any, pending: list[Stored]) -> Stored | None:
+        """The first layer that is still to be found whose weights are this node's."""
+        weights = self.arrays.get(node.input[1])
+        if weights is None:
+            return None
+        if node.op_type == "Gemm" and _attribute(node, "transB"):
+            weights = weights.T
+        for layer in pending:
+            if layer.weights.shape == weights.shape and np.array_equal(layer.weights, weights):
+                pending.remove(layer)
+                return layer
+        return None
+
+    def end(self, node: Any) -> str:
+        """What comes out after bias and rectification, as in `kdjax.quant.layers`."""
+        return [node, *self.after(node)][-1].output[0]
+
+    def after(self, node: Any) -> list[Any]:
+        """The bias, the rectification and what moves entries, between a node and its end."""
+        (value,) = node.output
+        found = []
+        bias = node.op_type == "MatMul" or (node.op_type in _PRODUCTS and len(node.input) < 3)
+        while value not in self.outputs and len(self.readers.get(value, ())) == 1:
+            (reader,) = self.readers[value]
+            others = [name for name in reader.input if name != value]
+            constant = all(name in self.arrays or not name for name in others)
+            if reader.op_type == "Add":
+                if not (bias and constant):
+                    break
+                bias = False
+            elif not (reader.op_type in (*_AFTER, *_MOVES) and constant):
+                break
+            (value,) = reader.output
+            found.append(reader)
+        return found
+
+    def mark(self, value: str, tensor: str | None, *, back: bool = False) -> None:
+        """Notes which tensor a value is; `back` also for those that it has its entries from."""
+        while tensor is not None:
+            self.tensors.setdefault(value, tensor)
+            node = self.made.get(value)
+            if not back or node is None or node.op_type not in _CHOICES:
+                return
+            value = node.input[0]
+
+    def sum(self, node: Any, sums: list[tuple[str, str, str | None]]) -> bool:
+        """Whether this is the next sum of its two tensors; then its result is noted."""
+        if node.op_type != "Add":
+            return False
+        pair = [self.tensors.get(self.origin(name)) for name in node.input]
+        for found in sums:
+            if None not in pair and sorted(map(str, pair)) == sorted(found[:2]):
+                sums.remove(found)
+                for name, tensor in zip(node.input, pair, strict=True):
+                    self.mark(name, tensor)
+                self.mark(self.end(node), found[2])
+                return True
+        return False
+
+    def origin(self, value: str) -> str:
+        """The nearest value before it that is a known tensor, moved about or chosen from."""
+        at = value
+        while at not in self.tensors:
+            node = self.made.get(at)
+            if node is None or node.op_type not in _CHOICES:
+                return value
+            at = node.input[0]
+        return at
+
+    def store(self, node: Any, layer: Stored) -> None:
+        """Puts integers in the place of a node's weights and of its bias."""
+        axis = 0 if node.op_type == "Conv" else 1
+        integers = layer.integers
+        if node.op_type == "Gemm" and _attribute(node, "transB"):
+            integers, axis = integers.T, 0
+        node.input[1] = self.integers(
+            node, layer.name, integers, layer.scale, bits=layer.bits, axis=axis
+        )
+        if layer.input is None:
+            return
+        scale = np.float32(self.plan.scales[layer.input][0]) * layer.scale
+        holder, place = self.bias(node)
+        if holder is None:
+            return
+        bias = self.arrays[holder.input[place]].reshape(-1)
+        if bias.shape != scale.shape:
+            return  # added as it is
+        holder.input[place] = self.integers(
+            holder, f"{layer.name}.bias", np.round(bias / scale), scale, bits=32, axis=0
+        )
+
+    def bias(self, node: Any) -> tuple[Any, int]:
+        """The node that adds a product's bias, and which of its inputs that is."""
+        if len(node.input) > 2 and node.input[2] in self.arrays:
+            return node, 2
+        return None, 0
+
+    def integers(
+        self, node: Any, name: str, values: Any, scale: np.ndarray, *, bits: int, axis: int
+    ) -> str:
+        """Stores integers; returns the value that they stand for, made before `node`."""
+        import ml_dtypes
+        from onnx import helper
+
+        kind = {4: ml_dtypes.int4, 8: np.int8, 32: np.int32}[bits]
+        limits = ml_dtypes.iinfo(kind) if bits == 4 else np.iinfo(kind)
+        values = np.clip(values, limits.min, limits.max).astype(kind)
+        inputs = [
+            self.keep(f"{name}.integers", values),
+            self.keep(f"{name}.scale", scale.astype(np.float32)),
+            self.keep(f"{name}.zero", np.zeros(scale.shape, kind)),
+        ]
+        result = f"{name}.values"
+        made = helper.make_node("DequantizeLinear", inputs, [result], axis=axis)
+        self.before.setdefault(id(node), []).append(made)
+        return result
+
+    def keep(self, name: str, array: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        if name not in self.arrays:
+            self.model.graph.initializer.append(numpy_helper.from_array(array, name))
+            self.arrays[name] = array
+        return name
+
+    def unclipped(self, node: Any, tensor: str) -> str:
+        """What to round instead of the end of a node: before what the integers cut off as well.
+
+        A kernel ends in its integers, which go from the lowest to the highest number of the tensor; a
+        rectification in between would keep the runtime from using it.
+        """
+        scale, zero = self.plan.scales[tensor]
+        low, high = -zero * scale, (255 - zero) * scale * (1 - 1e-6)
+        steps = [node, *self.after(node)]
+        while len(steps) > 1 and self.cuts_nothing(steps[-1], low, high):
+            self.dropped.add(id(steps.pop()))
+        return steps[-1].output[0]
+
+    def cuts_nothing(self, node: Any, low: float, high: float) -> bool:
+        """Whether a rectification leaves everything between two numbers as it is."""
+        bounds = [self.arrays[name] for name in node.input if name in self.arrays]
+        match node.op_type:
+            case "Relu":
+                return low >= 0
+            case "Max":
+                return all(low >= bound.max() for bound in bounds)
+            case "Min":
+                return all(high <= bound.min() for bound in bounds)
+            case "Clip":
+                least, most = (self.arrays.get(name) for name in [*node.input[1:], "", ""][:2])
+                return bool((least is None or low >= least) and (most is None or high <= most))
+        return False
+
+    def round(self, value: str, tensor: str, *, at: str | None = None) -> None:
+        """Rounds a value, or what `at` is in its place, for all that read it."""
+        from onnx import helper
+
+        if value in self.rounded:
+            return
+        at = at or value
+        scale, zero = self.plan.scales[tensor]
+        numbers = [
+            self.keep(f"{tensor}.scale", np.asarray(scale, np.float32)),
+            self.keep(f"{tensor}.zero", np.asarray(zero, np.uint8)),
+        ]
+        integers, result = f"{value}.integers", f"{value}.rounded"
+        self.rounded[value] = result
+        self.pairs.append(
+            (
+                at,
+                [
+                    helper.make_node("QuantizeLinear", [at, *numbers], [integers]),
+                    helper.make_node("DequantizeLinear", [integers, *numbers], [result]),
+                ],
+            )
+        )
+
+    def link(self) -> None:
+        """Puts the new nodes in their places, and drops what nothing reads any more."""
+        for node in self.nodes:
+            for place, name in enumerate(node.input):
+                node.input[place] = self.rounded.get(name, name)
+        after: dict[str, list[Any]] = {}
+        start: list[Any] = []
+        for value, pair in self.pairs:
+            (after.setdefault(value, []) if value in self.made else start).extend(pair)
+        ordered = list(start)
+        for node in self.nodes:
+            if id(node) in self.dropped:
+                continue
+            ordered += self.before.get(id(node), [])
+            ordered.append(node)
+            for name in node.output:
+                ordered += after.get(name, [])
+        graph = self.model.graph
+        del graph.node[:]
+        graph.node.extend(ordered)
+        read = {name for node in ordered for name in node.input}
+        kept = [t for t in graph.initializer if t.name in read]
+        for node in ordered:
+            node.ClearField("name")  # which no runtime reads: a fiftieth of a small file
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def _attribute(node: Any, name: str) -> int:
+    return next((a.i for a in node.attribute if a.name == name), 0)

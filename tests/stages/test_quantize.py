@@ -1,0 +1,189 @@
+"""Quantized models through the stages: made, trained on, exported, refused."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+
+from kdjax import quant, tree
+from kdjax.export import load_onnx
+from kdjax.stages.artifact import Artifact
+from kdjax.stages.model import load
+from kdjax.stages.parity import StageFailed
+from kdjax.types import BadInput
+
+pytestmark = pytest.mark.usefixtures("little_optimization")
+
+_TRAINING = {
+    "kind": "distill",
+    "cache": "cache",
+    "steps": 6,
+    "batch": 32,
+    "log_every_steps": 1,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05},
+}
+_RES = {**_TRAINING, "steps": 30, "encoder": {"name": "cifar_resnet", "depth": 8}}
+_INT8 = {"kind": "quantize", "model": "res", "calibration_examples": 100, "agreement": 0.5}
+
+
+def _opened(task):
+    artifact = Artifact.open(task.folder, task.stage)
+    return artifact, *load(artifact, field="here")
+
+
+@pytest.fixture(scope="module")
+def quantized(line):
+    """A residual student in int8, trained on in int8, and as files."""
+    return line.run(
+        stages__res=_RES,
+        stages__int8=_INT8,
+        stages__aware={**_TRAINING, "start_from": "int8"},
+        stages__int8_file={"kind": "export", "model": "int8", "agreement": 0.9},
+        stages__aware_file={"kind": "export", "model": "aware", "agreement": 0.9},
+    )
+
+
+def test_a_quantized_model_is_a_model_like_any_other(quantized):
+    artifact, spec, variables = _opened(quantized["int8"])
+    assert spec.name == "resnet8 int8"
+    names = [n for n in tree.named_leaves(variables["params"]) if n.endswith("conv/kernel")]
+    assert set(spec.rules) == {n for n in names if "stem" not in n}
+    said = artifact.manifest["quantized"]
+    assert said["float_layers"] == ["encoder/stem/conv/kernel", "classifier/kernel"]
+    assert said["calibration_examples"] == 64  # whole batches
+    assert "batch_stats" not in variables  # folded
+    assert all(low <= high for low, high in variables["ranges"].values())
+    json.dumps(artifact.manifest)
+
+
+def test_training_goes_on_within_the_ranges(quantized):
+    _, spec, before = _opened(quantized["int8"])
+    _, after, variables = _opened(quantized["aware"])
+    assert after == spec
+    for name, found in variables["ranges"].items():
+        np.testing.assert_array_equal(found, before["ranges"][name])
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), variables["params"], before["params"])
+    assert all(jax.tree.leaves(changed))
+
+
+@pytest.mark.parametrize("model", ["int8", "aware"])
+def test_the_file_has_the_integers_of_the_live_model(quantized, model, line):
+    _, spec, variables = _opened(quantized[model])
+    folder = quantized[f"{model}_file"].folder
+    path = folder / f"{model}.onnx"
+    graph = onnx.load(str(path)).graph
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    leaves = tree.named_leaves(variables["params"])
+    for name, rule in spec.rules.items():
+        kernel = np.asarray(leaves[name])
+        expected = quant.quantize_weights(jnp.asarray(kernel), rule, channels=(3,)).integers
+        (found,) = (v for n, v in stored.items() if n.endswith(f"{name}.integers"))
+        assert found.dtype == np.int8
+        np.testing.assert_array_equal(found, np.transpose(expected, (3, 2, 0, 1)))
+    images = line.plan()[2].test_images
+    live = np.asarray(jax.jit(spec.predict)(variables, images))
+    logits = load_onnx(path, threads=1)(images)
+    assert np.abs(logits - live).mean() < 0.02 * np.abs(live).max()
+    written = Artifact.open(folder, quantized[f"{model}_file"].stage).manifest
+    rows = {row["runtime"]: row for row in written["rows"]}
+    assert rows["onnxruntime:cpu"]["bytes_on_disk"] == path.stat().length
+    assert rows["onnxruntime:cpu"]["bytes_on_disk"] < 0.35 * rows["stablehlo:cpu"]["bytes_on_disk"]
+    bounds = {p["runtime"]: (p["tolerance"], p["required_agreement"]) for p in written["parity"]}
+    assert bounds["onnxruntime:cpu"] == (None, 0.9)
+    assert bounds["stablehlo:cpu"] == (None, 0.9)
+
+
+def test_zeros_stay_zero_in_integers(line):
+    """A pruned student, quantized, trained on, as a file: the same zeros to the count."""
+    prune = {"name": "gradual", "sparsity": 0.7, "begin_step": 0, "end_step": 4, "every_steps": 1}
+    tasks = line.run(
+        stages__sparse={**_RES, "steps": 8, "prune": prune},
+        stages__int8={**_INT8, "model": "sparse"},
+        stages__aware={**_TRAINING, "start_from": "int8"},
+        stages__aware_file={
+            "kind": "export",
+            "model": "aware",
+            "formats": ["onnx"],
+            "agreement": 0.9,
+        },
+    )
+    _, _, masked = _opened(tasks["sparse"])
+    zeros = {
+        name: np.asarray(leaf) == 0
+        for name, leaf in tree.named_leaves(masked["params"]).items()
+        if name.endswith("conv/kernel")
+    }
+    assert sum(z.sum() for z in zeros.values()) > 0.6 * sum(z.size for z in zeros.values())
+    for name in ("int8", "aware"):
+        _, _, variables = _opened(tasks[name])
+        leaves = tree.named_leaves(variables["params"])
+        for leaf, zero in zeros.items():
+            np.testing.assert_array_equal(np.asarray(leaves[leaf]) == 0, zero)
+    graph = onnx.load(str(tasks["aware_file"].folder / "aware.onnx")).graph
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    for leaf, zero in zeros.items():
+        for found in (v for n, v in stored.items() if n.endswith(f"{leaf}.integers")):
+            assert not found[np.transpose(zero, (3, 2, 0, 1))].any()
+
+
+@pytest.mark.parametrize("weights", ["int4", "ternary", "binary"])
+def test_fewer_bits_make_a_smaller_file(line, weights):
+    """Weight-only: four bits hold them all."""
+    rules = {".*": {"weights": weights, "activations": None}}
+    tasks = line.run(
+        stages__res=_RES,
+        stages__few={**_INT8, "rules": rules, "agreement": 0.0},
+        stages__file={"kind": "export", "model": "few", "formats": ["onnx"]},
+        stages__whole={"kind": "export", "model": "res", "formats": ["onnx"]},
+    )
+    _, spec, variables = _opened(tasks["few"])
+    assert spec.name == f"resnet8 {weights}"
+    assert "ranges" not in variables
+    few, whole = (
+        (tasks[name].folder / f"{model}.onnx").stat().length
+        for name, model in (("file", "few"), ("whole", "res"))
+    )
+    assert few < 0.25 * whole
+    (parity,) = Artifact.open(tasks["file"].folder, tasks["file"].stage).manifest["parity"]
+    assert parity["max_logit_difference"] < 1e-4 * parity["largest_logit"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"calibration_examples": 0}, "int8.calibration_examples: 0 is not between 1 and"),
+        ({"rules": {"nothing": {}}}, r"int8.rules\['nothing'\]: matches no layer"),
+        ({"rules": {"(": {}}}, r"int8.rules\['\('\]: no regular expression"),
+        ({"rules": {".*": None}}, "int8.rules: nothing is left to quantize"),
+        ({"rules": {".*": {"weights": "int9"}}}, "weights: 'int9' is not one of int8, int4"),
+        ({"model": "pretrain"}, "int8.model: pretrain is not a classifier"),
+        ({"calibration": "percentile", "percentile": 40.0}, "percentile: 40.0 is not in"),
+    ],
+)
+def test_bad_quantization(line, changes, message):
+    with pytest.raises(BadInput, match=message):
+        line.run(stages__res=_RES, stages__int8={**_INT8, **changes})
+
+
+def test_what_does_not_agree_fails(line):
+    rules = {".*": {"weights": "binary"}}
+    with pytest.raises(StageFailed, match="of the labels agree"):
+        line.run(stages__res=_RES, stages__int8={**_INT8, "rules": rules, "agreement": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (
+            {"kind": "shrink", "model": "int8", "sparsity": 0.5, "examples": 64},
+            "a quantized model is not shrunk",
+        ),
+        ({**_INT8, "model": "int8"}, "again.model: int8 is quantized already"),
+    ],
+)
+def test_what_quantized_models_are_not_for(line, stage, message):
+    with pytest.raises(BadInput, match=message):
+        line.run(stages__res=_RES, stages__int8=_INT8, stages__again=stage)
