@@ -128,5 +128,5 @@ def _least_error(
     return _pair(range[0] * best, range[1] * best)
 
 
-def _pair(low: float, high: float) -> Float32[np.ndarray, "2"]:
+def _pair(low: Any, high: Any) -> Float32[np.ndarray, "2"]:
     return np.asarray([low, high], np.float32)
