@@ -2,8 +2,8 @@
 
 SimCLR on all 1,437 training images, a teacher fine-tuned on 50 of them, its logits cached for every
 (id, view), a student distilled from the cache on all images, the same student trained on the 50 alone
-as the yardstick; the student with zeros, with half of its channels, and in int8; exported; everything
-over five seeds.
+as the yardstick; the student with zeros, with half of its channels, and in int8, trained on in int8;
+exported; everything over five seeds.
 
   kdjax --config=configs/digits.py --workdir=DIR
   kdjax --config=configs/digits.py:labels=10,seeds=1 --workdir=DIR
@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         tune=False,
         runlocal=False,
     )
-    steps = dict(pretrain=350, teacher=150, student=400, pruned=400, small=400)
+    steps = dict(pretrain=350, teacher=150, student=400, pruned=400, small=400, aware=200)
     if args["runlocal"]:
         steps = dict.fromkeys(steps, 2) | dict(pruned=4)
         args["seeds"] = 1
@@ -131,11 +131,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
         bears=dict(kind="sensitivity", model="student"),
         shrunk=dict(kind="shrink", model="student", sparsity=0.5, sensitivity="bears"),
         small=dict(distilled, start_from="shrunk", steps=steps["small"]),
-        quantized=dict(kind="quantize", model="student"),
+        int8=dict(kind="quantize", model="student"),
+        small_int8=dict(kind="quantize", model="small"),
+        small_aware=dict(
+            distilled,
+            start_from="small_int8",
+            steps=steps["aware"],
+            optimizer=dict(adamw, learning_rate=4e-4),
+        ),
         export_teacher=dict(kind="export", model="teacher"),
         export_student=dict(kind="export", model="student"),
         export_pruned=dict(kind="export", model="pruned"),
         export_small=dict(kind="export", model="small"),
+        export_int8=dict(kind="export", model="int8", formats=["onnx"]),
+        export_small_int8=dict(kind="export", model="small_int8", formats=["onnx"]),
+        export_small_aware=dict(kind="export", model="small_aware", formats=["onnx"]),
     )
     if args["label_free"]:
         stages = dict(

@@ -20,6 +20,7 @@ from tests.together import run_together
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
 FORMATS = ("stablehlo", "onnx")
+QUANTIZED = ("int8", "small_int8", "small_aware")
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 
 
@@ -38,8 +39,15 @@ def kdjax(*args, **kwargs):
 @pytest.mark.slow
 def test_the_whole_line(tmp_path):
     args = (f"--config={DIGITS}:runlocal,seeds=1", f"--workdir={tmp_path}")
+    # Two processes: the second restores the shrunk student and trains it on.
+    begun = kdjax(*args, "--stages=shrunk")
+    assert begun.returncode == 0, begun.stderr
+    assert not [*tmp_path.glob("stages/small-*")]
     first = kdjax(*args)
     assert first.returncode == 0, first.stderr
+    said = first.stderr.splitlines()
+    assert "shrunk (seed 0): done before, skipped" in said
+    assert any(line.startswith("small (seed 0): ") and "accuracy" in line for line in said)
     written = json.loads((tmp_path / "report.json").read_text())
     rows = {row["stage"]: row for row in written["rows"]}
     assert list(rows) == [
@@ -49,8 +57,9 @@ def test_the_whole_line(tmp_path):
         "pruned",
         "shrunk",
         "small",
-        "quantized",
+        *QUANTIZED,
         *(f"{m}.{f}" for m in ("teacher", "student", "pruned", "small") for f in FORMATS),
+        *(f"{m}.onnx" for m in QUANTIZED),
     ]
     for row in rows.values():
         Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
@@ -59,10 +68,11 @@ def test_the_whole_line(tmp_path):
         assert row["flops"] > 0
     assert rows["teacher"]["params"] > 4 * rows["student"]["params"]
     assert rows["pruned"]["nonzero_params"] < 0.2 * rows["pruned"]["params"]
-    assert rows["quantized"]["bytes_on_disk"] < 0.3 * rows["student.onnx"]["bytes_on_disk"]
+    assert rows["int8.onnx"]["bytes_on_disk"] < 0.32 * rows["student.onnx"]["bytes_on_disk"]
+    assert rows["small_aware.onnx"]["bytes_on_disk"] < 0.5 * rows["small.onnx"]["bytes_on_disk"]
     assert rows["small"]["params"] == rows["shrunk"]["params"] < 0.4 * rows["student"]["params"]
     assert rows["small.onnx"]["bytes_on_disk"] < 0.4 * rows["student.onnx"]["bytes_on_disk"]
-    assert len(written["parity"]) == 9
+    assert len(written["parity"]) == 8 + 2 + 3  # float files, quantized models, their files
     groups = written["shrunk"]["shrunk"]["groups"]
     assert [group["size"] for group in groups] == [16, 32, 64, 96]
     assert written["sensitivity"]["bears"]["curves"].keys() == {g["name"] for g in groups}
@@ -72,14 +82,15 @@ def test_the_whole_line(tmp_path):
     again = kdjax(*args)
     assert again.returncode == 0
     said = again.stderr.splitlines()
-    assert len(said) == 14
+    assert len(said) == 19
     assert all(line.endswith("done before, skipped") for line in said)
     dry = kdjax(*args, "--dry_run", "--config.stages.student.steps=3")
     todo = [line.split()[-1].split("-")[0] for line in dry.stdout.splitlines() if "to do" in line]
     assert todo == [
         "student",
-        *("pruned", "bears", "shrunk", "small", "quantized"),
+        *("pruned", "bears", "shrunk", "small", *QUANTIZED),
         *("export_student", "export_pruned", "export_small"),
+        *(f"export_{m}" for m in QUANTIZED),
     ]
 
 

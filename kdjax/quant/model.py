@@ -4,6 +4,7 @@ The model's code is not changed and does not know: its jaxpr is run with paramet
 rounded where a runtime would have integers. So what is trained, measured and exported is one function.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,13 @@ RANGES = "ranges"
 """The collection of variables that holds the ranges of the activations: `{tensor: [low, high]}`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    """A model that linen does not take for a part of the one that holds it."""
+
+    module: nn.Module
+
+
 class Quantized(nn.Module):
     """A model whose layers follow rules.
 
@@ -32,21 +40,22 @@ class Quantized(nn.Module):
       rules: by the name of the layer's parameter.
     """
 
-    wrapped: nn.Module
+    wrapped: Any
     rules: Mapping[str, Rule]
 
-    def setup(self):
-        """The model's variables are in this module's own scope."""
-        nn.share_scope(self, self.wrapped)
+    def __post_init__(self):
+        """Its variables are in this module's own scope: it is run as a function of them."""
+        if isinstance(self.wrapped, nn.Module):
+            self.wrapped = _Held(self.wrapped)
+        super().__post_init__()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives in these numbers; at first, ranges of [0, 0], for `calibrate`."""
+        assert self.scope is not None
+        rngs = {name: self.make_rng(name) for name in self.scope.rngs}
         if self.is_initializing():
-            outputs = self.wrapped(*args, **kwargs)
-            self._first_ranges(args, kwargs)
-            return outputs
+            self._first(rngs, args, kwargs)
         ranges = self.variables.get(RANGES, {})
-        rngs = {name: self.make_rng(name) for name in self.scope.rngs} if self.scope else {}
 
         def fake(name: str, value: Array) -> Array:
             # Training may see a tensor that evaluation has not, such as one after a dropout.
@@ -61,19 +70,21 @@ class Quantized(nn.Module):
             fake_weights=lambda layer, w, rule: fake_weights(w, rule, channels=layer.channels),
         )
 
-    def _first_ranges(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _first(self, rngs: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
+        made = self.wrapped.module.init(rngs, *args, **kwargs)
         evaluated = {**kwargs, "train": False} if "train" in kwargs else kwargs
-        graph = graph_of(self._function(evaluated), self._own(), *args)
+        graph = graph_of(self._function(evaluated), made, *args)
         active = [name for name, rule in self.rules.items() if rule.activations]
-        for name in graph.tensors(active).values():
-            self.put_variable(RANGES, name, jnp.zeros(2))
+        ranges = {name: jnp.zeros(2) for name in graph.tensors(active).values()}
+        for collection, variables in {**made, RANGES: ranges}.items():
+            for name, value in variables.items():
+                self.put_variable(collection, name, value)
 
     def _own(self) -> Variables:
         return {name: tree for name, tree in self.variables.items() if name != RANGES}
 
     def _function(self, kwargs: Mapping[str, Any]) -> Callable[..., Any]:
-        module = self.wrapped.clone(parent=None)
-        return lambda variables, *args: module.apply(variables, *args, **kwargs)
+        return lambda variables, *args: self.wrapped.module.apply(variables, *args, **kwargs)
 
 
 def run(
