@@ -10,12 +10,22 @@ import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, ConvNorm, require_positive
 
 Activation = Callable[[Array], Array]
+
+
+def _hard_swish(x: Array) -> Array:
+    """Looked up in `jax.nn` when it is called, where an exporter has one operation of its own for it."""
+    return jax.nn.hard_swish(x)
+
+
+def _hard_sigmoid(x: Array) -> Array:
+    return jax.nn.hard_sigmoid(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -267,13 +277,13 @@ def _v3_row(
 ) -> Row:
     """A row of the paper's tables: ReLU unless `swish`, and a quarter of `expanded` to squeeze."""
     width = rounded(multiplier * expanded)
-    squeeze = Squeeze(width=rounded(width // 4), activation=nn.relu, gate=nn.hard_sigmoid)
+    squeeze = Squeeze(width=rounded(width // 4), activation=nn.relu, gate=_hard_sigmoid)
     return Row(
         kernel_size=kernel_size,
         expanded=width if expand else None,
         features=rounded(multiplier * features),
         stride=stride,
-        activation=nn.hard_swish if swish else nn.relu,
+        activation=_hard_swish if swish else nn.relu,
         residual=residual,
         squeeze=squeeze if excite else None,
     )
@@ -295,7 +305,7 @@ def _v3(
         rows=rows,
         last_width=rounded(last * multiplier),
         hidden_width=rounded(hidden * multiplier),
-        activation=nn.hard_swish,
+        activation=_hard_swish,
         compute=compute,
     )
 

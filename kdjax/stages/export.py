@@ -38,7 +38,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                 used = measure.cpu_threads()
             case "onnx":
                 path = context.folder / f"{c.model}.onnx"
-                _write_onnx(spec, variables, path)
+                write_onnx_model(spec, variables, path)
                 reloaded, runtime = load_onnx(path, threads=threads), "onnxruntime:cpu"
                 used = threads
         # An activation is rounded the other way where a sum was added up in another order.
@@ -61,8 +61,8 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     return {"rows": rows, "parity": parities}
 
 
-def _write_onnx(spec: Spec, variables: Variables, path: epath.Path) -> None:
-    """The file of a float model, or of a quantized one with its integers."""
+def write_onnx_model(spec: Spec, variables: Variables, path: epath.Path) -> None:
+    """Writes the ONNX file of a float model, or of a quantized one with its integers."""
     if not spec.rules:
         write_onnx(spec.deployed(variables), path, image_shape=spec.image_shape)
         return
