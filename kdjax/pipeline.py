@@ -148,6 +148,9 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """
     parallel = train.choose(run.parallel)
     for task in tasks:
+        if not task.done:
+            stages.check(task.stage)
+    for task in tasks:
         if task.done:
             _say(f"{task.name} (seed {task.seed}): done before, skipped")
             continue
