@@ -144,6 +144,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     work directory.
 
     Raises:
+      BadInput: as `kdjax.stages.check`, before anything is done.
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
     """
     parallel = train.choose(run.parallel)

@@ -18,6 +18,7 @@ from jax import export
 from jaxtyping import Array, Float, UInt8
 
 from kdjax.export.extras import require
+from kdjax.types import BadInput
 
 FAKE_QUANT = "quant.fake_quant"
 """Name of the `jax.lax.composite` that becomes an int8 operator, see `write_litert`."""
@@ -52,7 +53,7 @@ def write_litert(
     these scales. Where a file has one of them, all of its quantization is as they say.
 
     Raises:
-      BadInput: litert-converter is not installed.
+      BadInput: litert-converter is not installed, or LiteRT cannot do what `predict` does.
     """
     require("LiteRT", "litert_converter", extra="litert")
     ir, passes, converter = (
@@ -69,8 +70,18 @@ def write_litert(
         converter.set_signature(module.operation, _SIGNATURE, ["image"], ["logits"])
         settings = converter.ConvertToTFLConfig()
         settings.strict_qdq_mode = _is_fake_quantized(module)
-        converter.run_convert_to_tfl_passes(module, passes.PassManager(), settings)
-        content = converter.export_flatbuffer_to_bytes(module.operation)
+        left: list[str] = []
+        try:
+            converter.run_convert_to_tfl_passes(module, passes.PassManager(), settings)
+            names = {operation.name for operation in _operations(module.operation)}
+            left = sorted(name for name in names if name.startswith("stablehlo."))
+            content = converter.export_flatbuffer_to_bytes(module.operation)
+        except ValueError as error:
+            # Of operators that are left it says nothing; below its first line are stacks of Python.
+            reason = ", ".join(left) or str(error).splitlines()[0]
+            raise BadInput(
+                f"LiteRT cannot run this model, choose another format: {reason}"
+            ) from error
     with open(path, "wb") as file:
         file.write(content)
 
@@ -107,13 +118,16 @@ def load_litert(
 
 
 def _drop_reduced_precision(module: Any) -> None:
-    """Takes `reduce_precision` out of a StableHLO module: LiteRT has no such operator.
+    """Takes `reduce_precision` to 22 bits out of a StableHLO module: LiteRT has no such operator.
 
     The views use it to keep a compiler from fusing a product with the sum behind it. LiteRT rounds
     between the two anyway; what is lost is the rounding of the product's last bit.
     """
     for operation in list(_operations(module.operation)):
-        if operation.name == "stablehlo.reduce_precision":
+        if operation.name != "stablehlo.reduce_precision":
+            continue
+        bits = (operation.attributes[f"{part}_bits"].value for part in ("exponent", "mantissa"))
+        if tuple(bits) == (8, 22):
             operation.results[0].replace_all_uses_with(operation.operands[0])
             operation.erase()
 

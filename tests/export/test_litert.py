@@ -80,6 +80,25 @@ def test_a_view_of_another_size_is_right_to_a_level(deployed, tmp_path):
     np.testing.assert_allclose(found, live, rtol=0, atol=1.01 / 4080 / min(deployed.spec.std))
 
 
+@pytest.mark.parametrize(
+    ("bits", "dtype", "named"),
+    [
+        # Rounding to fewer bits must not be left out as the views' is.
+        (3, jnp.float32, r"stablehlo\.reduce_precision$"),
+        (22, jnp.uint32, r".*failed to legalize operation 'tfl\.sum'"),
+    ],
+)
+def test_what_litert_cannot_do_is_named(tmp_path, bits, dtype, named):
+    def predict(images):
+        mean = images.sum((1, 2), dtype=dtype) / 7.0
+        return lax.reduce_precision(mean, exponent_bits=8, mantissa_bits=bits)
+
+    with pytest.raises(BadInput, match=f"^LiteRT cannot run this model.*: {named}") as caught:
+        write_litert(predict, tmp_path / "m.tflite", image_shape=(4, 4, 3))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.tflite").exists()
+
+
 def test_images_of_another_shape_or_type_are_refused(path):
     reloaded = load_litert(path, threads=1)
     for wrong in (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 12, 12, 3), np.float32)):
