@@ -40,9 +40,14 @@ def write_onnx(
     import jax2onnx
     import onnx
 
+    def inlined(images):
+        # jax2onnx 0.17 cannot read a jitted function within another (SiLU is one) on jax 0.12.
+        with jax.disable_jit():
+            return predict(images)
+
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
         model = jax2onnx.to_onnx(
-            predict,
+            inlined,
             inputs=[jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)],
             input_names=["image"],
             output_names=["logits"],
