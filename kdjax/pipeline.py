@@ -144,9 +144,13 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     work directory.
 
     Raises:
+      BadInput: as `kdjax.stages.check`, before anything is done.
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
     """
     parallel = train.choose(run.parallel)
+    for task in tasks:
+        if not task.done:
+            stages.check(task.stage)
     for task in tasks:
         if task.done:
             _say(f"{task.name} (seed {task.seed}): done before, skipped")

@@ -331,7 +331,8 @@ class Export:
 
     Attributes:
       model: the stage whose model is exported.
-      formats: `stablehlo` (jax.export), `onnx`.
+      formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`). Of
+        a quantized model only `onnx` has the integers; the others round in float.
       tolerance: largest difference of a logit from the live one, on the test images, relative to
         the largest live logit; beyond it the stage fails.
       agreement: of a model with quantized activations, smallest share of test images on which the
@@ -341,7 +342,7 @@ class Export:
 
     kind: Literal["export"]
     model: str
-    formats: tuple[Literal["stablehlo", "onnx"], ...] = ("stablehlo", "onnx")
+    formats: tuple[Literal["stablehlo", "onnx", "litert"], ...] = ("stablehlo", "onnx")
     tolerance: float = 1e-4
     agreement: float = 0.99
 

@@ -8,12 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from kdjax.types import BadInput
+from kdjax.export.extras import require
 
 OPSET = 21
 """The newest that every ONNX Runtime since 1.20 reads."""
 
-_MISSING = "ONNX needs its extra: pip install 'kdjax[export]'"
+
+def require_onnx() -> None:
+    """Asks for all that writing and running a file need, before there is a model.
+
+    Raises:
+      BadInput: the extra is not installed.
+    """
+    require("ONNX", "jax2onnx", "onnx", "onnxruntime", extra="export")
 
 
 def write_onnx(
@@ -27,16 +34,20 @@ def write_onnx(
     BatchNorm must be folded: jax2onnx 0.17 writes invalid files for it in residual networks.
 
     Raises:
-      BadInput: jax2onnx is not installed.
+      BadInput: jax2onnx or onnx is not installed.
     """
-    try:
-        import jax2onnx
-        import onnx
-    except ImportError:
-        raise BadInput(_MISSING) from None
+    require("ONNX", "jax2onnx", "onnx", extra="export")
+    import jax2onnx
+    import onnx
+
+    def inlined(images):
+        # jax2onnx 0.17 cannot read a jitted function within another (SiLU is one) on jax 0.12.
+        with jax.disable_jit():
+            return predict(images)
+
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
         model = jax2onnx.to_onnx(
-            predict,
+            inlined,
             inputs=[jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)],
             input_names=["image"],
             output_names=["logits"],
@@ -58,10 +69,9 @@ def load_onnx(
     Raises:
       BadInput: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise BadInput(_MISSING) from None
+    require("ONNX", "onnxruntime", extra="export")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -18,7 +18,17 @@ from kdjax.stages import (
 from kdjax.stages.artifact import MANIFEST, Artifact, finish, versions
 from kdjax.stages.context import Context, Splits
 
-__all__ = ["MANIFEST", "Artifact", "Context", "Splits", "finish", "run", "versions"]
+__all__ = ["MANIFEST", "Artifact", "Context", "Splits", "check", "finish", "run", "versions"]
+
+
+def check(stage: config.Stage) -> None:
+    """What can be said of a stage before any has run.
+
+    Raises:
+      BadInput: a package that it needs is not installed.
+    """
+    if isinstance(stage, config.Export):
+        export.check(stage)
 
 
 def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:

@@ -11,13 +11,34 @@ import jax.numpy as jnp
 from etils import epath
 
 from kdjax import config, quant
-from kdjax.export import load_onnx, load_stablehlo, write_onnx, write_stablehlo
+from kdjax.export import (
+    load_litert,
+    load_onnx,
+    load_stablehlo,
+    require_litert,
+    require_onnx,
+    write_litert,
+    write_onnx,
+    write_stablehlo,
+)
 from kdjax.models import Compute
 from kdjax.stages import measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import compare
 from kdjax.types import Variables
+
+
+def check(c: config.Export) -> None:
+    """Asks for what the formats need, before anything that is exported has been trained.
+
+    Raises:
+      BadInput: the extra of a format is not installed.
+    """
+    if "onnx" in c.formats:
+        require_onnx()
+    if "litert" in c.formats:
+        require_litert()
 
 
 def run(context: Context, c: config.Export) -> Mapping[str, Any]:
@@ -40,6 +61,11 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                 path = context.folder / f"{c.model}.onnx"
                 write_onnx_model(spec, variables, path)
                 reloaded, runtime = load_onnx(path, threads=threads), "onnxruntime:cpu"
+                used = threads
+            case "litert":
+                path = context.folder / f"{c.model}.tflite"
+                write_litert(predict, path, image_shape=spec.image_shape)
+                reloaded, runtime = load_litert(path, threads=threads), "litert:cpu"
                 used = threads
         # An activation is rounded the other way where a sum was added up in another order.
         rounds = any(rule.activations for rule in spec.rules.values())

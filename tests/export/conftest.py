@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,12 @@ ENCODERS = {
     "cnn": config.CNN(name="cnn", widths=(8, 16)),
     "resnet8": config.CifarResNet(name="cifar_resnet", depth=8),
     "resnet18": config.ResNet18(name="resnet18", width=8),
+    "vit": config.ViT(name="vit", width=16, depth=2, heads=2, mlp=32, patch=4),
+    "resnet50": config.ResNet50(name="resnet50", width=8),
+    "vgg8": config.VGG(name="vgg", depth=8, width=8),
+    "mobilenet_v2": config.MobileNetV2(name="mobilenet_v2", multiplier=0.25),
+    "mobilenet_v3": config.MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.25),
+    "efficientnet_b0": config.EfficientNetB0(name="efficientnet_b0", multiplier=0.25),
 }
 
 
@@ -34,7 +42,7 @@ class Deployed:
                     value = random.normal(size=leaf.shape, scale=0.3)
                 case "var" | "scale":
                     value = random.uniform(0.5, 1.5, size=leaf.shape)
-                case "kernel":
+                case "kernel" | "position":
                     value = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
             return jnp.float32(value)
 
@@ -48,6 +56,14 @@ class Deployed:
         return np.asarray(jax.jit(self.spec.predict)(self.variables, images))
 
 
-@pytest.fixture(scope="session", params=ENCODERS)
+made = functools.cache(Deployed)
+
+
+@pytest.fixture(scope="session", params=["cnn", "resnet8", "resnet18", "vit"])
 def deployed(request):
-    return Deployed(request.param)
+    return made(request.param)
+
+
+@pytest.fixture(params=ENCODERS)
+def every_family(request):
+    return made(request.param)

@@ -1,0 +1,149 @@
+"""LiteRT (the former TensorFlow Lite) through StableHLO, without TensorFlow.
+
+`jax.export` gives StableHLO, litert-converter makes a flatbuffer of it, ai-edge-litert runs that.
+litert-converter's Python functions have no documentation: what is used of them here was found in
+their source, so `pyproject.toml` holds the package to one minor version. It has no types either:
+its modules are imported by name.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array, Float, UInt8
+
+from kdjax.export.extras import require
+from kdjax.types import BadInput
+
+FAKE_QUANT = "quant.fake_quant"
+"""Name of the `jax.lax.composite` that becomes an int8 operator, see `write_litert`."""
+
+_SIGNATURE = "serving_default"
+
+
+def require_litert() -> None:
+    """Asks for all that writing and running a file need, before there is a model.
+
+    Raises:
+      BadInput: the extra is not installed.
+    """
+    require("LiteRT", "litert_converter", "ai_edge_litert", extra="litert")
+
+
+def write_litert(
+    predict: Callable[[UInt8[Array, "1 height width channel"]], Float[Array, "1 classes"]],
+    path: str | os.PathLike[str],
+    *,
+    image_shape: tuple[int, int, int],
+) -> None:
+    """Writes `predict`, its parameters inside, for one image a call: `image` uint8 -> `logits`.
+
+    The batch is fixed to 1. With an open one the graph has three to six times as many operators,
+    which compute shapes; and a fixed one that is resized where it is loaded fails for
+    squeeze-excitation, attention and resized views, as their shapes are constants of the graph.
+
+    A `jax.lax.composite` named `quant.fake_quant` around the weights or the input of an operator
+    (attributes as qwix gives them: `scale`, `zero_point`, `dtype="i8"`, `narrow_range`, and
+    `quantization_dimension` where the scale is one of each channel) makes the operator int8, with
+    these scales. Where a file has one of them, all of its quantization is as they say.
+
+    Raises:
+      BadInput: litert-converter is not installed, or LiteRT cannot do what `predict` does.
+    """
+    require("LiteRT", "litert_converter", extra="litert")
+    ir, passes, converter = (
+        importlib.import_module(f"litert_converter.{name}")
+        for name in ("mlir.ir", "mlir.passmanager", "converter_api_ext")
+    )
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
+    exported = export.export(jax.jit(predict), platforms=["cpu"])(images)
+    context = ir.Context()
+    converter.prepare_mlir_context(context)
+    with context:
+        module = ir.Module.parse(exported.mlir_module())
+        _drop_reduced_precision(module)
+        converter.set_signature(module.operation, _SIGNATURE, ["image"], ["logits"])
+        settings = converter.ConvertToTFLConfig()
+        settings.strict_qdq_mode = _is_fake_quantized(module)
+        left: list[str] = []
+        try:
+            converter.run_convert_to_tfl_passes(module, passes.PassManager(), settings)
+            names = {operation.name for operation in _operations(module.operation)}
+            left = sorted(name for name in names if name.startswith("stablehlo."))
+            content = converter.export_flatbuffer_to_bytes(module.operation)
+        except ValueError as error:
+            # Of operators that are left it says nothing; below its first line are stacks of Python.
+            reason = ", ".join(left) or str(error).splitlines()[0]
+            raise BadInput(
+                f"LiteRT cannot run this model, choose another format: {reason}"
+            ) from error
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def load_litert(
+    path: str | os.PathLike[str], *, threads: int
+) -> Callable[
+    [UInt8[np.ndarray, "batch height width channel"]], Float[np.ndarray, "batch classes"]
+]:
+    """The file in LiteRT on the CPU, with `threads` threads inside an operator.
+
+    It takes any batch and runs its images one after the other, as the file is of one image. That
+    costs next to nothing: with one thread, 64 images of 32 pixels took 0.92 to 1.17 times as long as
+    in one batch, where the model can be resized to it.
+
+    Raises:
+      BadInput: ai-edge-litert is not installed.
+    """
+    require("LiteRT", "ai_edge_litert", extra="litert")
+    runtime = importlib.import_module("ai_edge_litert.interpreter")
+    interpreter = runtime.Interpreter(os.fspath(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found = np.empty((len(images), *logits["shape"][1:]), np.float32)
+        for i in range(len(images)):
+            interpreter.set_tensor(image["index"], images[i : i + 1])
+            interpreter.invoke()
+            found[i] = interpreter.get_tensor(logits["index"])[0]
+        return found
+
+    return run
+
+
+def _drop_reduced_precision(module: Any) -> None:
+    """Takes `reduce_precision` to 22 bits out of a StableHLO module: LiteRT has no such operator.
+
+    The views use it to keep a compiler from fusing a product with the sum behind it. LiteRT rounds
+    between the two anyway; what is lost is the rounding of the product's last bit.
+    """
+    for operation in list(_operations(module.operation)):
+        if operation.name != "stablehlo.reduce_precision":
+            continue
+        bits = (operation.attributes[f"{part}_bits"].value for part in ("exponent", "mantissa"))
+        if tuple(bits) == (8, 22):
+            operation.results[0].replace_all_uses_with(operation.operands[0])
+            operation.erase()
+
+
+def _is_fake_quantized(module: Any) -> bool:
+    """Whether any call in a StableHLO module is `FAKE_QUANT`."""
+    return any(
+        operation.name == "stablehlo.composite" and operation.attributes["name"].value == FAKE_QUANT
+        for operation in _operations(module.operation)
+    )
+
+
+def _operations(operation: Any) -> Iterator[Any]:
+    """All operations below one, at any depth."""
+    for region in operation.regions:
+        for block in region:
+            for inner in block:
+                yield inner.operation
+                yield from _operations(inner.operation)
