@@ -332,7 +332,7 @@ class Export:
     Attributes:
       model: the stage whose model is exported.
       formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`). Of
-        a quantized model only `onnx` has the integers; the others round in float.
+        a quantized model `stablehlo` rounds in float; the others have the integers.
       tolerance: largest difference of a logit from the live one, on the test images, relative to
         the largest live logit; beyond it the stage fails.
       agreement: of a model with quantized activations, smallest share of test images on which the

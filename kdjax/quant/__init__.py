@@ -5,6 +5,7 @@ is what the file computes.
 """
 
 from kdjax.quant.calibrate import Method, calibrate
+from kdjax.quant.composites import with_composites
 from kdjax.quant.layers import Graph, Layer, graph_of
 from kdjax.quant.model import RANGES, Quantized
 from kdjax.quant.numbers import (
@@ -38,5 +39,6 @@ __all__ = [
     "plan_of",
     "quantize_weights",
     "scale_of",
+    "with_composites",
     "write_quantized",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend import core
+from jaxtyping import Float32
 
 from kdjax import tree
 from kdjax.jaxprs import Flat, Step, Value, flatten, operations
@@ -127,6 +128,32 @@ class Graph:
             if pair <= found.keys() and added.output not in self.final:
                 found.setdefault(added.output, made[added.output])
         return found
+
+    def parameters(
+        self, variables: PyTree, *inputs: Any, names: Collection[str]
+    ) -> list[tuple[Layer, Float32[np.ndarray, "..."]]]:
+        """What the products of these layers take as their parameters, in float32.
+
+        Args:
+          variables: arrays, otherwise as the graph was found with.
+          *inputs: arrays or shapes, likewise.
+          names: of the layers.
+        """
+        wanted = {(layer.step, layer.place): layer for layer in self.layers if layer.name in names}
+        given: dict[tuple[int, int], Any] = {}
+
+        def note(step: int, place: int, value: Any) -> Any:
+            if (step, place) in wanted:
+                given[step, place] = value
+            return value
+
+        def forward(variables: PyTree, *inputs: Any) -> dict[tuple[int, int], Any]:
+            self.flat.run(jax.tree.leaves((variables, *inputs)), operand=note)
+            return given
+
+        blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), inputs)
+        found = jax.device_get(jax.jit(forward)(variables, *blank))
+        return [(wanted[at], np.asarray(value, np.float32)) for at, value in found.items()]
 
 
 def graph_of(function: Callable[..., Any], variables: PyTree, *inputs: Any) -> Graph:

@@ -33,11 +33,11 @@ class Weights(NamedTuple):
       scale: of each channel, with axes of length 1 for all others.
     """
 
-    integers: Float[Array, "..."]
-    scale: Float[Array, "..."]
+    integers: Float[Array | np.ndarray, "..."]
+    scale: Float[Array | np.ndarray, "..."]
 
     @property
-    def values(self) -> Float[Array, "..."]:
+    def values(self) -> Float[Array | np.ndarray, "..."]:
         """What they stand for."""
         return self.integers * self.scale
 
@@ -98,7 +98,7 @@ def fake_weights(
 ) -> Float[Array, "..."]:
     """The weights as they are after storing; the gradient is that of the weights themselves."""
     exact = weights.astype(jnp.float32)
-    values = quantize_weights(exact, rule, channels=channels).values
+    values = jnp.asarray(quantize_weights(exact, rule, channels=channels).values)
     return (exact + lax.stop_gradient(values - exact)).astype(weights.dtype)
 
 

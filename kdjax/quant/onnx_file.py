@@ -74,23 +74,10 @@ def plan_of(
     """
     graph = graph_of(function, variables, *inputs)
     tensors = graph.tensors([name for name, rule in rules.items() if rule.activations])
-    given: dict[int, Any] = {}
-    wanted = {(layer.step, layer.place): layer for layer in graph.layers if layer.name in rules}
-
-    def note(step: int, place: int, value: Any) -> Any:
-        if (step, place) in wanted:
-            given[step] = value
-        return value
-
-    def abstract(variables, *inputs):
-        graph.flat.run(jax.tree.leaves((variables, *inputs)), operand=note)
-        return dict(given)
-
-    parameters = jax.device_get(jax.jit(abstract)(variables, *map(_zeros, inputs)))
+    parameters = graph.parameters(variables, *inputs, names=rules)
     layers = []
-    for layer in wanted.values():
+    for layer, live in parameters:
         rule = rules[layer.name]
-        live = np.asarray(parameters[layer.step], np.float32)
         stored = jax.device_get(quantize_weights(jnp.asarray(live), rule, channels=layer.channels))
         moved = _canonical(layer, graph.flat.steps[layer.step].equation)
         shaped = np.broadcast_to(stored.scale, live.shape)
@@ -120,10 +107,6 @@ def plan_of(
         scale, zero = scale_of(np.asarray(ranges[name], np.float32))
         scales[name] = float(scale), int(zero)
     return Plan(tuple(layers), tuple(sums), scales)
-
-
-def _zeros(like: Any) -> np.ndarray:
-    return np.zeros(like.shape, like.dtype)
 
 
 def _canonical(layer: Layer, equation: Any) -> Callable[[Any], np.ndarray]:

@@ -1,8 +1,9 @@
 """One file a format, loaded again in its runtime and held against the live model."""
 
 import dataclasses
+import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                 used = threads
             case "litert":
                 path = context.folder / f"{c.model}.tflite"
-                write_litert(predict, path, image_shape=spec.image_shape)
+                write_litert_model(spec, variables, path)
                 reloaded, runtime = load_litert(path, threads=threads), "litert:cpu"
                 used = threads
         # An activation is rounded the other way where a sum was added up in another order.
@@ -87,20 +88,26 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     return {"rows": rows, "parity": parities}
 
 
+def write_litert_model(spec: Spec, variables: Variables, path: epath.Path) -> None:
+    """Writes the LiteRT file of a float model, or of a quantized one with its integers."""
+    predict = spec.deployed(variables)
+    if spec.rules:
+        forward, own, ranges = _in_float(spec, variables)
+        rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+
+        def predict(images):
+            return rounds(spec.preprocess(images))
+
+    write_litert(predict, path, image_shape=spec.image_shape)
+
+
 def write_onnx_model(spec: Spec, variables: Variables, path: epath.Path) -> None:
     """Writes the ONNX file of a float model, or of a quantized one with its integers."""
     if not spec.rules:
         write_onnx(spec.deployed(variables), path, image_shape=spec.image_shape)
         return
-    own = {name: tree for name, tree in variables.items() if name != quant.RANGES}
-    module = spec.in_float.module(Compute(folded=True))
-
-    def forward(variables, images):
-        return logits(module, variables, images)
-
-    plan = quant.plan_of(
-        forward, own, spec.blank(), rules=spec.rules, ranges=variables.get(quant.RANGES, {})
-    )
+    forward, own, ranges = _in_float(spec, variables)
+    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "float.onnx"
         write_onnx(
@@ -109,3 +116,10 @@ def write_onnx_model(spec: Spec, variables: Variables, path: epath.Path) -> None
             image_shape=spec.image_shape,
         )
         quant.write_quantized(source, path, plan)
+
+
+def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:
+    """What a quantized model rounds: its function, its variables and its ranges."""
+    module = spec.in_float.module(Compute(folded=True))
+    own = {name: tree for name, tree in variables.items() if name != quant.RANGES}
+    return functools.partial(logits, module), own, variables.get(quant.RANGES, {})

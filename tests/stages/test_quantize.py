@@ -1,5 +1,6 @@
 """Quantized models through the stages: made, trained on, exported, refused."""
 
+import importlib.util
 import json
 
 import jax
@@ -9,12 +10,13 @@ import onnx
 import pytest
 
 from kdjax import quant, tree
-from kdjax.export import load_onnx
+from kdjax.export import load_litert, load_onnx
 from kdjax.stages.artifact import Artifact
 from kdjax.stages.model import load
 from kdjax.stages.parity import StageFailed
 from kdjax.types import BadInput
 
+LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 pytestmark = pytest.mark.usefixtures("little_optimization")
 
 _TRAINING = {
@@ -29,6 +31,10 @@ _RES = {**_TRAINING, "steps": 30, "encoder": {"name": "cifar_resnet", "depth": 8
 _INT8 = {"kind": "quantize", "model": "res", "calibration_examples": 100, "agreement": 0.5}
 
 
+# Random labels of a hardly trained network: its logits are close to one another.
+_FILES = {"formats": ["stablehlo", "onnx"] + ["litert"] * LITERT, "agreement": 0.9}
+
+
 def _opened(task):
     artifact = Artifact.open(task.folder, task.stage)
     return artifact, *load(artifact, field="here")
@@ -41,8 +47,8 @@ def quantized(line):
         stages__res=_RES,
         stages__int8=_INT8,
         stages__aware={**_TRAINING, "start_from": "int8"},
-        stages__int8_file={"kind": "export", "model": "int8", "agreement": 0.9},
-        stages__aware_file={"kind": "export", "model": "aware", "agreement": 0.9},
+        stages__int8_file={"kind": "export", "model": "int8", **_FILES},
+        stages__aware_file={"kind": "export", "model": "aware", **_FILES},
     )
 
 
@@ -94,6 +100,20 @@ def test_the_file_has_the_integers_of_the_live_model(quantized, model, line):
     bounds = {p["runtime"]: (p["tolerance"], p["required_agreement"]) for p in written["parity"]}
     assert bounds["onnxruntime:cpu"] == (None, 0.9)
     assert bounds["stablehlo:cpu"] == (None, 0.9)
+
+
+@pytest.mark.skipif(not LITERT, reason="the extra litert is not installed")
+@pytest.mark.parametrize("model", ["int8", "aware"])
+def test_the_litert_file_has_integers_too(quantized, model, line):
+    task = quantized[f"{model}_file"]
+    rows = {r["runtime"]: r for r in Artifact.open(task.folder, task.stage).manifest["rows"]}
+    ratio = rows["litert:cpu"]["bytes_on_disk"] / rows["onnxruntime:cpu"]["bytes_on_disk"]
+    assert 0.8 < ratio < 1.25
+    _, spec, variables = _opened(quantized[model])
+    images = line.plan()[2].test_images
+    live = np.asarray(jax.jit(spec.predict)(variables, images))
+    found = load_litert(task.folder / f"{model}.tflite", threads=1)(images)
+    assert np.abs(found - live).mean() < 0.02 * np.abs(live).max()
 
 
 def test_zeros_stay_zero_in_integers(line):

@@ -1,0 +1,102 @@
+"""A quantized model as a function that says of itself where its integers are, for a converter."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from kdjax.quant.layers import Layer, graph_of
+from kdjax.quant.model import run
+from kdjax.quant.numbers import TOP, Weights, quantize_weights, scale_of
+from kdjax.quant.rules import Rule
+from kdjax.types import Variables
+
+FAKE_QUANT = "quant.fake_quant"
+"""The composite that LiteRT's converter makes integers of, as qwix writes it."""
+
+_SHIFT = 128  # LiteRT's activations are signed
+
+
+def with_composites(
+    function: Callable[..., Any],
+    variables: Variables,
+    *inputs: Any,
+    rules: Mapping[str, Rule],
+    ranges: Mapping[str, Float[Any, "2"]],
+) -> Callable[..., Any]:
+    """`*inputs -> outputs` with the parameters inside, each rounding a `lax.composite`.
+
+    Args:
+      function: the model in evaluation, in float.
+      variables: of it, without ranges.
+      *inputs: arrays or shapes of one call.
+      rules: by the name of the layer's parameter.
+      ranges: by the name of the tensor.
+    """
+    graph = graph_of(function, variables, *inputs)
+    # Numbers of the file, not of the program: found before it is traced.
+    stored: dict[str, Weights] = {
+        layer.name: jax.device_get(
+            quantize_weights(jnp.asarray(live), rules[layer.name], channels=layer.channels)
+        )
+        for layer, live in graph.parameters(variables, *inputs, names=rules)
+    }
+    scales = {
+        name: tuple(float(number) for number in scale_of(np.asarray(found, np.float32)))
+        for name, found in ranges.items()
+    }
+
+    def activation(name: str, value: Array) -> Array:
+        scale, zero = scales[name]
+        return _fake_quant(value, np.float32([scale]), int(zero) - _SHIFT, axis=None)
+
+    def parameter(layer: Layer, value: Array, rule: Rule) -> Array:
+        weights = stored[layer.name]
+        # One axis can have scales: those of a head and of its entries are one axis for a while.
+        inner = [axis for axis in range(value.ndim) if axis not in layer.channels]
+        order = (*inner, *layer.channels)
+        flat = np.transpose(weights.values, order)
+        kept = flat.shape if len(layer.channels) > 1 else None
+        if kept is None:
+            (axis,) = layer.channels
+            scale = weights.scale.reshape(-1)
+            return _fake_quant(jnp.asarray(weights.values), scale, 0, axis=axis)
+        flat = flat.reshape(*flat.shape[: len(inner)], -1)
+        scale = np.broadcast_to(np.transpose(weights.scale, order), kept)
+        scale = scale[(0,) * len(inner)].reshape(-1)
+        found = _fake_quant(jnp.asarray(flat), scale, 0, axis=len(inner))
+        return jnp.transpose(found.reshape(kept), np.argsort(order))
+
+    return lambda *inputs: run(
+        function, variables, *inputs, rules=rules, fake=activation, fake_weights=parameter
+    )
+
+
+def _fake_quant(
+    value: Array, scale: Float[np.ndarray, " scales"], zero: int, *, axis: int | None
+) -> Array:
+    """Rounded to int8 and back; of a parameter, whose scales are along `axis`, without -128."""
+    attributes: dict[str, Any] = {
+        "scale": scale,
+        "zero_point": np.full(scale.shape, zero),
+        "dtype": "i8",
+        "narrow_range": axis is not None,
+    }
+    shape = [1] * value.ndim
+    if axis is not None:
+        attributes["quantization_dimension"] = axis
+        shape[axis] = -1
+    step, low = scale.reshape(shape), zero if axis is None else 0
+
+    @functools.partial(lax.composite, name=FAKE_QUANT)
+    def rounded(value, **attributes):
+        least = -127 if axis is not None else -_SHIFT
+        level = jnp.clip(jnp.round(value / step) + low, least, TOP - _SHIFT)
+        return (level - low) * step
+
+    return rounded(value, **attributes)
