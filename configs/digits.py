@@ -10,12 +10,14 @@ exported; everything over five seeds.
   kdjax --config=configs/digits.py:tune --workdir=DIR      (tested on a fifth of train, never on test)
   kdjax --config=configs/digits.py:label_free --workdir=DIR
   kdjax --config=configs/digits.py:pruning,labels=100 --workdir=DIR
+  kdjax --config=configs/digits.py:quantization --workdir=DIR
 
 `label_free` is another line: the student's encoder learns the embedding of the pretrained one from all
 images without a label, and is then fine-tuned on the 50, as the teacher is.
 
 `pruning` is a comparison: ways to prune the student at 50, 80, 90 and 95 percent, each with the same
-number of training steps, half of them before the cut where there is one; see `_pruning`.
+number of training steps, half of them before the cut where there is one; see `_pruning`. So is
+`quantization`: the student in int8, int4, three and two values, as it is and trained on in them.
 """
 
 from ml_collections import ConfigDict
@@ -31,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         seeds=5,
         label_free=False,
         pruning=False,
+        quantization=False,
         tune=False,
         runlocal=False,
     )
@@ -167,6 +170,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     elif args["pruning"]:
         before = ("pretrain", "teacher", "cache")
         stages = {n: stages[n] for n in before} | _pruning(stages["student"], args["runlocal"])
+    elif args["quantization"]:
+        before = ("pretrain", "teacher", "cache", "student")
+        stages = {n: stages[n] for n in before} | _quantization(stages["small_aware"])
     c.stages = ConfigDict(stages, sort_keys=False)  # the report's rows stand in this order
     return c
 
@@ -236,4 +242,30 @@ def _pruning(student: dict, runlocal: bool) -> dict:
             f"slimming_{share}": dict(more, start_from=f"slim_{share}"),
         }
         last = f"tickets_{share}"
+    return stages
+
+
+def _quantization(aware: dict) -> dict:
+    """The student in few numbers, and each of them trained on for half as long as the student was.
+
+    * `int8`: weights and activations; `percentile` and `mse` cut the ranges of the activations off,
+      `edges` has the first and the last layer in int8, too.
+    * `int4`, `ternary`, `binary`: weights alone; `int4_int8` has int8 activations besides.
+    * `float`: the student itself, trained on as long as they are.
+    """
+    rules = dict(
+        int8=dict(),
+        percentile=dict(calibration="percentile", percentile=99.9),
+        mse=dict(calibration="mse"),
+        edges=dict(float_edges=False),
+        int4=dict(rules=[dict(weights="int4", scale="mse", activations=None)]),
+        int4_int8=dict(rules=[dict(weights="int4", scale="mse")]),
+        ternary=dict(rules=[dict(weights="ternary", activations=None)]),
+        binary=dict(rules=[dict(weights="binary", activations=None)]),
+    )
+    stages = dict(float=dict(aware, start_from="student"))
+    for name, own in rules.items():
+        stages[name] = dict(kind="quantize", model="student", agreement=0.0, **own)
+        stages[f"{name}_aware"] = dict(aware, start_from=name)
+        stages[f"{name}_file"] = dict(kind="export", model=f"{name}_aware", formats=["onnx"])
     return stages

@@ -412,11 +412,11 @@ FULL = {
                 "begin_step": 0,
                 "end_step": 3,
                 "every_steps": 1,
-                "allocation": {".*/kernel": 0.5},
+                "allocation": [[".*/kernel", 0.5]],
                 "pattern": {"name": "blocks", "shape": [2, 2]},
             },
         },
-        "int8": {"kind": "quantize", "model": "student"},
+        "int8": {"kind": "quantize", "model": "student", "rules": [{"pattern": ".*/kernel"}]},
         "files": {**EXPORT, "formats": ["onnx"]},
     },
 }

@@ -1,7 +1,6 @@
 """What is pruned while a stage trains, and how."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Literal
 
 from kdjax.config.fields import KERNELS
@@ -69,8 +68,8 @@ class Gradual:
       rounds: cuts of the periodic schedule.
       score: of a weight: its magnitude, |weight * gradient|, or drawn (a yardstick).
       pattern: what is pruned as one.
-      allocation: every tensor alike, ERK, one ranking over all tensors; or by hand, a sparsity for
-        each pattern of names, the first that matches.
+      allocation: every tensor alike, ERK, one ranking over all tensors; or by hand, pairs of a pattern
+        of names and a sparsity, of which the first that matches counts.
       prunable: pattern of the names of the parameters to prune.
     """
 
@@ -83,7 +82,7 @@ class Gradual:
     rounds: int = 5
     score: Literal["magnitude", "saliency", "random"] = "magnitude"
     pattern: Pattern = Weights(name="weights")
-    allocation: Literal["uniform", "erk", "global"] | Mapping[str, float] = "uniform"
+    allocation: Literal["uniform", "erk", "global"] | tuple[tuple[str, float], ...] = "uniform"
     prunable: str = KERNELS
 
 

@@ -291,6 +291,30 @@ class Sensitivity:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Layers:
+    """What some layers are stored and computed in; see `kdjax.quant.Rule`.
+
+    Attributes:
+      pattern: of the names of their parameters.
+      weights: None leaves the layers in float.
+      activations: what goes in and comes out; None for weights alone.
+      scale: of the weights.
+    """
+
+    pattern: str = ".*"
+    weights: quant.WeightType | None = "int8"
+    activations: Literal["int8"] | None = "int8"
+    scale: Literal["absmax", "mse"] = "absmax"
+
+    @property
+    def rule(self) -> quant.Rule | None:
+        """The rule, None for none."""
+        if self.weights is None:
+            return None
+        return quant.Rule(self.weights, self.activations, self.scale)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantize:
     """A model whose layers are in integers, its activations in ranges found on training images.
 
@@ -299,8 +323,7 @@ class Quantize:
 
     Attributes:
       model: the stage whose model is quantized.
-      rules: the numbers of the layers, by patterns of the names of their parameters, the first that
-        matches; None leaves a layer in float. See `kdjax.quant.Rule`.
+      rules: the numbers of the layers, of which the first counts that matches.
       float_edges: leave the layers in float that see the image, and those that give the logits.
       calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
       percentile: of `calibration=percentile`.
@@ -311,9 +334,7 @@ class Quantize:
 
     kind: Literal["quantize"]
     model: str
-    rules: Mapping[str, quant.Rule | None] = dataclasses.field(
-        default_factory=lambda: {".*": quant.Rule()}
-    )
+    rules: tuple[Layers, ...] = (Layers(),)
     float_edges: bool = True
     calibration: quant.Method = "minmax"
     percentile: float = 99.99

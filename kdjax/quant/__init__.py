@@ -18,7 +18,7 @@ from kdjax.quant.numbers import (
     scale_of,
 )
 from kdjax.quant.onnx_file import Plan, plan_of, write_quantized
-from kdjax.quant.rules import Rule, choose
+from kdjax.quant.rules import Rule, WeightType, choose
 
 __all__ = [
     "BITS",
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Quantized",
     "Rule",
+    "WeightType",
     "Weights",
     "calibrate",
     "choose",

@@ -177,8 +177,8 @@ class _File:
                 products.append((node, layer))
         if pending:
             raise BadInput(
-                f"rules: {pending[0].name} is no single product in the ONNX file; leave it in float "
-                f'with {{"{pending[0].name}": None}} before the other rules'
+                f"rules: {pending[0].name} is no single product in the ONNX file; leave it in float, "
+                f"with a rule for it whose weights are None, before the others"
             )
         for node, layer in products:
             self.mark(node.input[0], layer.input, back=True)

@@ -183,7 +183,7 @@ def _gradual(
             by_name = (
                 _ALLOCATED[shares](params, c.sparsity or 0.0, prunable=c.prunable)
                 if isinstance(shares, str)
-                else allocation.by_hand(params, shares)
+                else allocation.by_hand(params, dict(shares))
             )
             if odd := [n for n in by_name if not re.fullmatch(c.prunable, n)]:
                 raise BadInput(f"prune.allocation: prunable does not match {odd[0]}")

@@ -41,7 +41,8 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     graph = quant.graph_of(forward, folded, batches[0])
     names = [layer.name for layer in graph.layers]
     edges = graph.edges if c.float_edges else ()
-    rules = quant.choose(c.rules, names, float_layers=edges, field=f"{path}.rules")
+    wanted = {layers.pattern: layers.rule for layers in c.rules}
+    rules = quant.choose(wanted, names, float_layers=edges, field=f"{path}.rules")
     ranges = quant.calibrate(
         forward, folded, batches, rules=rules, method=c.calibration, percentile=c.percentile
     )

@@ -38,7 +38,7 @@ def _params(task):
         {**_GRADUAL, "schedule": "periodic", "rounds": 2, "allocation": "global"},
         {
             **_GRADUAL,
-            "allocation": {"classifier/kernel": 0.25, ".*/kernel": 0.5},
+            "allocation": [["classifier/kernel", 0.25], [".*/kernel", 0.5]],
             "pattern": {"name": "blocks", "shape": [1, 2]},
         },
         {**_GRADUAL, "sparsity": None, "pattern": {"name": "n_m"}, "prunable": _INNER},
@@ -56,7 +56,7 @@ def test_the_target_is_on_disk_to_the_count(line, prune):
     allocation = prune.get("allocation", "erk" if prune is _SPARSE else "uniform")
     if allocation == "uniform":
         assert zeros == {name: round(0.5 * size) for name, size in sizes.items()}
-    elif isinstance(allocation, dict):
+    elif isinstance(allocation, list):
         assert zeros["classifier/kernel"] == round(0.25 * sizes["classifier/kernel"])
     else:  # one rounding for each tensor
         assert abs(manifest["pruned"] - 0.5 * manifest["prunable"]) <= len(sizes)
@@ -209,7 +209,7 @@ def test_rewinding_keeps_the_parameters_of_that_step(line):
             "prune.end_step: 6 is not before the end of training",
         ),
         ({"prune": {**_GRADUAL, "every_steps": 0}}, "prune.every_steps: 0 is not at least 1"),
-        ({"prune": {**_GRADUAL, "allocation": {"x": 0.5}}}, "student.*'x'"),
+        ({"prune": {**_GRADUAL, "allocation": [["x", 0.5]]}}, "student.*'x'"),
         ({"prune": {**_SPARSE, "sparsity": 1.5}}, "student.*1.5"),
         (
             {"prune": {"name": "ticket", "sparsity": 0.5}},

@@ -152,7 +152,7 @@ def test_zeros_stay_zero_in_integers(line):
 @pytest.mark.parametrize("weights", ["int4", "ternary", "binary"])
 def test_fewer_bits_make_a_smaller_file(line, weights):
     """Weight-only: four bits hold them all."""
-    rules = {".*": {"weights": weights, "activations": None}}
+    rules = [{"weights": weights, "activations": None}]
     tasks = line.run(
         stages__res=_RES,
         stages__few={**_INT8, "rules": rules, "agreement": 0.0},
@@ -175,10 +175,10 @@ def test_fewer_bits_make_a_smaller_file(line, weights):
     ("changes", "message"),
     [
         ({"calibration_examples": 0}, "int8.calibration_examples: 0 is not between 1 and"),
-        ({"rules": {"nothing": {}}}, r"int8.rules\['nothing'\]: matches no layer"),
-        ({"rules": {"(": {}}}, r"int8.rules\['\('\]: no regular expression"),
-        ({"rules": {".*": None}}, "int8.rules: nothing is left to quantize"),
-        ({"rules": {".*": {"weights": "int9"}}}, "weights: 'int9' is not one of int8, int4"),
+        ({"rules": [{"pattern": "nothing"}]}, r"int8.rules\['nothing'\]: matches no layer"),
+        ({"rules": [{"pattern": "("}]}, r"int8.rules\['\('\]: no regular expression"),
+        ({"rules": [{"weights": None}]}, "int8.rules: nothing is left to quantize"),
+        ({"rules": [{"weights": "int9"}]}, "weights: 'int9' is not one of int8, int4"),
         ({"model": "pretrain"}, "int8.model: pretrain is not a classifier"),
         ({"calibration": "percentile", "percentile": 40.0}, "percentile: 40.0 is not in"),
     ],
@@ -189,7 +189,7 @@ def test_bad_quantization(line, changes, message):
 
 
 def test_what_does_not_agree_fails(line):
-    rules = {".*": {"weights": "binary"}}
+    rules = [{"weights": "binary"}]
     with pytest.raises(StageFailed, match="of the labels agree"):
         line.run(stages__res=_RES, stages__int8={**_INT8, "rules": rules, "agreement": 1.0})
 
