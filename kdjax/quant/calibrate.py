@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int
 
 from kdjax.quant.model import run
 from kdjax.quant.numbers import TOP, fake_weights
@@ -93,11 +93,12 @@ def _ends(value: Array, range: None) -> Float[Array, "2"]:
     return jnp.stack([value.min(), value.max()]).astype(jnp.float32)
 
 
-def _histogram(value: Array, range: Float32[np.ndarray, "2"]) -> Float[Array, " bins"]:
+def _histogram(value: Array, range: Float32[np.ndarray, "2"]) -> Int[Array, " bins"]:
     low, high = (float(end) for end in range)
-    place = (value.reshape(-1) - low) * (BINS / max(high - low, 1e-30))
+    place = (value.reshape(-1).astype(jnp.float32) - low) * (BINS / max(high - low, 1e-30))
     place = jnp.clip(place, 0, BINS - 1).astype(jnp.int32)
-    return jnp.zeros(BINS, jnp.float32).at[place].add(1.0)
+    # In float32, a bin would stop at 2^24 values: half of what a rectification gives is one number.
+    return jnp.zeros(BINS, jnp.int32).at[place].add(1)
 
 
 def _percentile(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jaxtyping import Float32
@@ -37,6 +38,8 @@ _MOVES = frozenset(
 )
 # What chooses among entries: the result is quantized if the operand is.
 _CHOICES = _MOVES | {"reduce_max", "reduce_window_max"}
+# What a bias goes through before it is added.
+_SPREADS = frozenset(["broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"])
 _CLIPS = frozenset(["clamp", "copy", "max", "min", "stop_gradient"])
 _SCALARS = frozenset(["broadcast_in_dim", "convert_element_type"])
 
@@ -53,6 +56,8 @@ class Layer:
       convolution: whether it is one.
       input: the value that goes in.
       output: what comes out, after bias and rectification.
+      bias: whether there is a bias.
+      clipped: whether there is a rectification.
     """
 
     name: str
@@ -62,15 +67,18 @@ class Layer:
     convolution: bool
     input: int
     output: int
+    bias: bool
+    clipped: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Sum:
-    """A sum of two activations of one shape; `output` is it after a rectification."""
+    """A sum of two activations of one shape; `output` is it after a rectification, if `clipped`."""
 
     left: int
     right: int
     output: int
+    clipped: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +193,8 @@ class _Walk:
         for i, step in enumerate(flat.steps):
             self.readers |= {v: i for v in step.operands if isinstance(v, int)}
         self.sources: dict[int, int] = {}
+        # By value, the one that it was spread or moved about from.
+        self.spread: dict[int, int] = {}
         self.layers: list[Layer] = []
         self.sums: list[Sum] = []
 
@@ -194,7 +204,9 @@ class _Walk:
             if all(self.is_weight(v) for v in step.operands):
                 self.weight.update(step.results)
             source = step.operands[0] if step.operands else None
-            if step.name in _CHOICES and isinstance(source, int):
+            if step.name in _SPREADS and isinstance(source, int):
+                self.spread[step.results[0]] = self.spread.get(source, source)
+            if self.chooses(step) and isinstance(source, int):
                 if source in self.parameter and step.name in _MOVES:
                     self.parameter[step.results[0]] = self.parameter[source]
                 elif source not in self.weight:
@@ -206,8 +218,10 @@ class _Walk:
                 left, right = step.operands
                 assert isinstance(left, int)
                 assert isinstance(right, int)
-                self.sums.append(Sum(left, right, self.end(step.results[0], bias=False)))
-        final = {v for v in self.flat.outputs if isinstance(v, int) and self.uses[v] == 1}
+                end, _, clipped = self.end(step.results[0], channels=0)
+                self.sums.append(Sum(left, right, end, clipped))
+        returned = Counter(v for v in self.flat.outputs if isinstance(v, int))
+        final = {v for v, times in returned.items() if self.uses[v] == times}
         return Graph(
             self.flat,
             tuple(n for n in self.flat.inputs if n not in self.names),
@@ -219,6 +233,15 @@ class _Walk:
 
     def is_weight(self, value: Value) -> bool:
         return not isinstance(value, int) or value in self.weight
+
+    def chooses(self, step: Step) -> bool:
+        """Whether a result has entries of the operand, in numbers as fine."""
+        if step.name == "convert_element_type":
+            return all(
+                jnp.issubdtype(v.aval.dtype, jnp.floating)
+                for v in (*step.equation.invars, *step.equation.outvars)
+            )
+        return step.name in _CHOICES
 
     def is_sum(self, step: Step) -> bool:
         return (
@@ -254,28 +277,37 @@ class _Walk:
         name = self.parameter[parameter]
         seen[name] += 1
         name += f"#{seen[name]}" if seen[name] > 1 else ""
-        end = self.end(step.results[0], bias=True)
-        self.layers.append(Layer(name, i, place, channels, convolution, activation, end))
+        shape = self.flat.shape(parameter)
+        end = self.end(step.results[0], channels=math.prod(shape[axis] for axis in channels))
+        self.layers.append(Layer(name, i, place, channels, convolution, activation, *end))
 
-    def end(self, value: int, *, bias: bool) -> int:
-        """The value after the bias and the rectification that nothing else sees the middle of."""
+    def end(self, value: int, *, channels: int) -> tuple[int, bool, bool]:
+        """The value after the bias and the rectification that nothing else sees the middle of.
+
+        Returns:
+          It, and whether there is a bias, of so many channels at most, and a rectification.
+        """
+        bias = clipped = False
         while self.uses[value] == 1 and value in self.readers:
             step = self.flat.steps[self.readers[value]]
-            if step.name in _MOVES:
-                pass
-            elif (bias and step.name == "add" and self.adds_parameter(step, value)) or _clips(
-                step.equation
-            ):
-                bias = False
-            else:
+            if _clips(step.equation):
+                clipped = True
+            elif self.adds_bias(step, value, channels) and not (bias or clipped):
+                bias = True
+            elif step.name not in _MOVES or not self.chooses(step):
                 break
             (value,) = step.results
-        return value
+        return value, bias, clipped
 
-    def adds_parameter(self, step: Step, value: int) -> bool:
+    def adds_bias(self, step: Step, value: int, channels: int) -> bool:
+        """Whether numbers are added that no input decides, no more of them than channels."""
+        if step.name != "add":
+            return False
         left, right = step.operands
         other = right if left == value else left
-        return isinstance(other, int) and other in self.weight
+        if not isinstance(other, int) or other not in self.weight:
+            return False
+        return math.prod(self.flat.shape(self.spread.get(other, other))) <= channels
 
 
 def _is_product(equation: Any) -> bool:
@@ -284,7 +316,8 @@ def _is_product(equation: Any) -> bool:
 
 def _clips(equation: Any) -> bool:
     """Whether an operation does nothing but cut its one operand off at written numbers."""
-    if len([v for v in equation.invars if not isinstance(v, core.Literal)]) != 1:
+    operands = [v for v in equation.invars if not isinstance(v, core.Literal)]
+    if len(operands) != 1 or len(equation.outvars) != 1:
         return False
     name = equation.primitive.name
     if name in _CLIPS:

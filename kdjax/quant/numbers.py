@@ -67,15 +67,17 @@ def quantize_weights(
         count = jnp.maximum(chosen.sum(rest, keepdims=True), 1)
         return jnp.where(chosen, size, 0.0).sum(rest, keepdims=True) / count
 
+    def usable(scale: Array) -> Array:
+        return jnp.where(scale > 0, scale, 1.0)  # a channel of zeros
+
     match rule.weights:
         case "ternary":
             kept = size > 0.7 * mean(size > 0)
-            return Weights(jnp.where(kept, jnp.sign(weights), 0.0), mean(kept))
+            return Weights(jnp.where(kept, jnp.sign(weights), 0.0), usable(mean(kept)))
         case "binary":
-            return Weights(jnp.sign(weights), mean(size > 0))
+            return Weights(jnp.sign(weights), usable(mean(size > 0)))
     level = LEVELS[rule.weights]
-    top = size.max(rest, keepdims=True) / level
-    top = jnp.where(top > 0, top, 1.0)  # a channel of zeros
+    top = usable(size.max(rest, keepdims=True) / level)
 
     def rounded(scale: Array) -> Array:
         return jnp.clip(jnp.round(weights / scale), -level, level)
@@ -99,7 +101,7 @@ def fake_weights(
     """The weights as they are after storing; the gradient is that of the weights themselves."""
     exact = weights.astype(jnp.float32)
     values = jnp.asarray(quantize_weights(exact, rule, channels=channels).values)
-    return (exact + lax.stop_gradient(values - exact)).astype(weights.dtype)
+    return _straight_through(values, exact).astype(weights.dtype)
 
 
 def scale_of(range: Float[Array | np.ndarray, "2"]) -> tuple[Array, Array]:
@@ -121,4 +123,11 @@ def fake_activation(
     exact = x.astype(jnp.float32)
     kept = jnp.clip(exact, -zero * scale, (TOP - zero) * scale)
     values = (jnp.clip(jnp.round(exact / scale) + zero, 0, TOP) - zero) * scale
-    return (kept + lax.stop_gradient(values - kept)).astype(x.dtype)
+    return _straight_through(values, kept).astype(x.dtype)
+
+
+def _straight_through(
+    values: Float[Array, "..."], exact: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The values to the last bit, with the gradient of what they were rounded from."""
+    return lax.stop_gradient(values) + (exact - lax.stop_gradient(exact))

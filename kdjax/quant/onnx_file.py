@@ -21,8 +21,9 @@ from kdjax.types import BadInput, Variables
 
 _MISSING = "int8 needs ONNX: pip install 'kdjax[export]'"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
-# What may stand between a product and its result: the epilogue of `kdjax.quant.layers`.
-_AFTER = ("Add", "Clip", "Max", "Min", "Relu")
+# What may stand between a product and its end, as in `kdjax.quant.layers`, besides a bias.
+_CLIPS = ("Clip", "Max", "Min", "Relu")
+_LARGEST_BIAS = 2.0**30  # half of what a sum of int32 holds
 _MOVES = ("Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _CHOICES = (*_MOVES, "GlobalMaxPool", "MaxPool", "ReduceMax")
 
@@ -33,14 +34,17 @@ class Stored(NamedTuple):
     Attributes:
       name: of its parameter.
       weights: the live float ones; [out, in / groups, *window] of a convolution, else [in, out].
+      bias, clipped: whether a bias and a rectification are between the product and its end.
       integers: of the same shape.
       scale: [out].
-      bits: that an integer takes.
+      bits: that an integer takes, 0 of a layer that stays as it is.
       input, output: names of the tensors that go in and come out, None where they stay float.
     """
 
     name: str
     weights: Float[np.ndarray, "..."]
+    bias: bool
+    clipped: bool
     integers: Float[np.ndarray, "..."]
     scale: Float[np.ndarray, " out"]
     bits: int
@@ -48,11 +52,20 @@ class Stored(NamedTuple):
     output: str | None
 
 
+class Added(NamedTuple):
+    """A sum of two tensors and, if `clipped`, its rectification; `result` is None if that is float."""
+
+    left: str
+    right: str
+    result: str | None
+    clipped: bool
+
+
 class Plan(NamedTuple):
-    """What a file is to have: layers, sums of two tensors `(left, right, sum)`, scales by tensor."""
+    """What a file is to have: all layers and sums of tensors in order, scales by tensor."""
 
     layers: tuple[Stored, ...]
-    sums: tuple[tuple[str, str, str | None], ...]
+    sums: tuple[Added, ...]
     scales: Mapping[str, tuple[float, int]]
 
 
@@ -74,12 +87,15 @@ def plan_of(
     """
     graph = graph_of(function, variables, *inputs)
     tensors = graph.tensors([name for name, rule in rules.items() if rule.activations])
-    parameters = graph.parameters(variables, *inputs, names=rules)
+    names = [layer.name for layer in graph.layers]
     layers = []
-    for layer, live in parameters:
-        rule = rules[layer.name]
-        stored = jax.device_get(quantize_weights(jnp.asarray(live), rule, channels=layer.channels))
+    for layer, live in graph.parameters(variables, *inputs, names=names):
+        rule = rules.get(layer.name)
         moved = _canonical(layer, graph.flat.steps[layer.step].equation)
+        if rule is None:
+            layers.append(_left(layer, moved(live)))
+            continue
+        stored = jax.device_get(quantize_weights(jnp.asarray(live), rule, channels=layer.channels))
         shaped = np.broadcast_to(stored.scale, live.shape)
         weights = moved(live)
         # A scale for each output: they are first of a convolution's axes, last of a matrix's.
@@ -90,6 +106,8 @@ def plan_of(
             Stored(
                 layer.name,
                 weights,
+                layer.bias,
+                layer.clipped,
                 moved(stored.integers),
                 scale,
                 BITS[rule.weights],
@@ -101,12 +119,20 @@ def plan_of(
     for added in graph.sums:
         left, right = (tensors.get(graph.source(v)) for v in (added.left, added.right))
         if left is not None and right is not None:
-            sums.append((left, right, tensors.get(added.output)))
+            sums.append(Added(left, right, tensors.get(added.output), added.clipped))
     scales = {}
     for name in tensors.values():
         scale, zero = scale_of(np.asarray(ranges[name], np.float32))
         scales[name] = float(scale), int(zero)
     return Plan(tuple(layers), tuple(sums), scales)
+
+
+def _left(layer: Layer, weights: Float[np.ndarray, "..."]) -> Stored:
+    """A layer that stays in float: known, so that no other with its weights is taken for it."""
+    scale = np.ones(1, np.float32)
+    return Stored(
+        layer.name, weights, layer.bias, layer.clipped, weights, scale, 0, input=None, output=None
+    )
 
 
 def _canonical(layer: Layer, equation: Any) -> Callable[[Any], np.ndarray]:
@@ -162,6 +188,8 @@ class _File:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.tensors: dict[str, str] = {}
+        # Whether a bias and a rectification may follow, by the product or the sum.
+        self.follow: dict[int, tuple[bool, bool]] = {}
         # New nodes by the value they come right after, and the value that replaces it.
         self.rounded: dict[str, str] = {}
         self.pairs: list[tuple[str, list[Any]]] = []
@@ -173,14 +201,15 @@ class _File:
         pending = list(self.plan.layers)
         products: list[tuple[Any, Stored]] = []
         for node in self.nodes:
-            if node.op_type in _PRODUCTS and (layer := self.take(node, pending)):
+            if node.op_type in _PRODUCTS and (layer := self.take(node, pending)) and layer.bits:
                 products.append((node, layer))
-        if pending:
+        if missing := [layer.name for layer in pending if layer.bits]:
             raise BadInput(
-                f"rules: {pending[0].name} is no single product in the ONNX file; leave it in float, "
+                f"rules: {missing[0]} is no single product in the ONNX file; leave it in float, "
                 f"with a rule for it whose weights are None, before the others"
             )
         for node, layer in products:
+            self.follow[id(node)] = layer.bias, layer.clipped
             self.mark(node.input[0], layer.input, back=True)
             self.mark(self.end(node), layer.output)
         sums = list(self.plan.sums)
@@ -192,10 +221,10 @@ class _File:
                 self.round(end, self.tensors[end], at=self.unclipped(node, self.tensors[end]))
         for node, layer in products:
             if layer.input is not None:
-                self.round(node.input[0], layer.input)
+                self.reach(node.input[0])
         for node in added:
             for name in node.input:
-                self.round(name, self.tensors[name])
+                self.reach(name)
         self.link()
         return {tensor: value for value, tensor in self.tensors.items() if value in self.rounded}
 
@@ -212,39 +241,43 @@ class _File:
                 return layer
         return None
 
-    def end(self, node: Any) -> str:
-        """What comes out after bias and rectification, as in `kdjax.quant.layers`."""
-        return [node, *self.after(node)][-1].output[0]
+    def end(self, node: Any) -> str | None:
+        """What comes out after bias and rectification; None where the file has the bias elsewhere."""
+        found = self.after(node)
+        return None if found is None else [node, *found][-1].output[0]
 
-    def after(self, node: Any) -> list[Any]:
-        """The bias, the rectification and what moves entries, between a node and its end."""
+    def after(self, node: Any) -> list[Any] | None:
+        """The bias, the rectification and what moves entries, between a node and its end.
+
+        Only what the live model has there as well: an addition may be more than a bias, and a file
+        may share a rectification that the live model has twice.
+        """
         (value,) = node.output
         found = []
-        bias = node.op_type == "MatMul" or (node.op_type in _PRODUCTS and len(node.input) < 3)
+        bias, clipped = self.follow[id(node)]
+        bias = bias and len(node.input) < 3
         while value not in self.outputs and len(self.readers.get(value, ())) == 1:
             (reader,) = self.readers[value]
             others = [name for name in reader.input if name != value]
             constant = all(name in self.arrays or not name for name in others)
-            if reader.op_type == "Add":
-                if not (bias and constant):
-                    break
+            if reader.op_type == "Add" and bias and constant:
                 bias = False
-            elif not (reader.op_type in (*_AFTER, *_MOVES) and constant):
+            elif reader.op_type not in (*_MOVES, *(_CLIPS if clipped else ())) or not constant:
                 break
             (value,) = reader.output
             found.append(reader)
-        return found
+        return None if bias else found
 
-    def mark(self, value: str, tensor: str | None, *, back: bool = False) -> None:
+    def mark(self, value: str | None, tensor: str | None, *, back: bool = False) -> None:
         """Notes which tensor a value is; `back` also for those that it has its entries from."""
-        while tensor is not None:
+        while value is not None and tensor is not None:
             self.tensors.setdefault(value, tensor)
             node = self.made.get(value)
             if not back or node is None or node.op_type not in _CHOICES:
                 return
             value = node.input[0]
 
-    def sum(self, node: Any, sums: list[tuple[str, str, str | None]]) -> bool:
+    def sum(self, node: Any, sums: list[Added]) -> bool:
         """Whether this is the next sum of its two tensors; then its result is noted."""
         if node.op_type != "Add":
             return False
@@ -252,9 +285,10 @@ class _File:
         for found in sums:
             if None not in pair and sorted(map(str, pair)) == sorted(found[:2]):
                 sums.remove(found)
+                self.follow[id(node)] = False, found.clipped
                 for name, tensor in zip(node.input, pair, strict=True):
                     self.mark(name, tensor)
-                self.mark(self.end(node), found[2])
+                self.mark(self.end(node), found.result)
                 return True
         return False
 
@@ -271,33 +305,24 @@ class _File:
     def store(self, node: Any, layer: Stored) -> None:
         """Puts integers in the place of a node's weights and of its bias."""
         axis = 0 if node.op_type == "Conv" else 1
-        integers = layer.integers
+        integers, scale = layer.integers, layer.scale
+        bias = self.arrays.get(node.input[2]) if len(node.input) > 2 else None
+        if layer.input is not None and bias is not None and bias.shape == scale.shape:
+            unit = np.float32(self.plan.scales[self.tensors[node.input[0]]][0])
+            # Weights far below the bias, as of a channel that a normalisation has shut: theirs are
+            # rounded to multiples of what the bias can be counted in.
+            wider = np.maximum(scale, np.abs(bias) / unit / _LARGEST_BIAS)
+            spread = (scale / wider).reshape([-1, *[1] * (integers.ndim - 1)][:: 1 - 2 * axis])
+            integers, scale = np.round(integers * spread), wider
+            node.input[2] = self.integers(
+                node, f"{layer.name}.bias", np.round(bias / (unit * scale)), unit * scale, bits=32
+            )
         if node.op_type == "Gemm" and _attribute(node, "transB"):
             integers, axis = integers.T, 0
-        node.input[1] = self.integers(
-            node, layer.name, integers, layer.scale, bits=layer.bits, axis=axis
-        )
-        if layer.input is None:
-            return
-        scale = np.float32(self.plan.scales[layer.input][0]) * layer.scale
-        holder, place = self.bias(node)
-        if holder is None:
-            return
-        bias = self.arrays[holder.input[place]].reshape(-1)
-        if bias.shape != scale.shape:
-            return  # added as it is
-        holder.input[place] = self.integers(
-            holder, f"{layer.name}.bias", np.round(bias / scale), scale, bits=32, axis=0
-        )
-
-    def bias(self, node: Any) -> tuple[Any, int]:
-        """The node that adds a product's bias, and which of its inputs that is."""
-        if len(node.input) > 2 and node.input[2] in self.arrays:
-            return node, 2
-        return None, 0
+        node.input[1] = self.integers(node, layer.name, integers, scale, bits=layer.bits, axis=axis)
 
     def integers(
-        self, node: Any, name: str, values: Any, scale: np.ndarray, *, bits: int, axis: int
+        self, node: Any, name: str, values: Any, scale: np.ndarray, *, bits: int, axis: int = 0
     ) -> str:
         """Stores integers; returns the value that they stand for, made before `node`."""
         import ml_dtypes
@@ -332,7 +357,7 @@ class _File:
         """
         scale, zero = self.plan.scales[tensor]
         low, high = -zero * scale, (255 - zero) * scale * (1 - 1e-6)
-        steps = [node, *self.after(node)]
+        steps = [node, *(self.after(node) or ())]
         while len(steps) > 1 and self.cuts_nothing(steps[-1], low, high):
             self.dropped.add(id(steps.pop()))
         return steps[-1].output[0]
@@ -375,6 +400,17 @@ class _File:
                 ],
             )
         )
+
+    def reach(self, value: str) -> None:
+        """Rounds what goes in, and where it is from if something else reads that, too."""
+        tensor = self.tensors[value]
+        self.round(value, tensor)
+        while (node := self.made.get(value)) and node.op_type in _CHOICES:
+            value = node.input[0]
+            if value not in self.tensors:
+                return
+            if len(self.readers[value]) > 1:
+                self.round(value, tensor)
 
     def link(self) -> None:
         """Puts the new nodes in their places, and drops what nothing reads any more."""
