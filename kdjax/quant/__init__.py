@@ -6,6 +6,7 @@ is what the file computes.
 
 from kdjax.quant.calibrate import Method, calibrate
 from kdjax.quant.composites import with_composites
+from kdjax.quant.differences import differences
 from kdjax.quant.layers import Graph, Layer, graph_of
 from kdjax.quant.model import RANGES, Quantized
 from kdjax.quant.numbers import (
@@ -34,6 +35,7 @@ __all__ = [
     "Weights",
     "calibrate",
     "choose",
+    "differences",
     "fake_activation",
     "fake_weights",
     "graph_of",

@@ -94,6 +94,7 @@ def run(
     rules: Mapping[str, Rule],
     fake: Callable[[str, Array], Array],
     fake_weights: Callable[[Layer, Array, Rule], Array],
+    see: Callable[[Layer, Array], None] = lambda layer, value: None,
 ) -> Any:
     """`function(variables, *inputs)` with what the hooks make of activations and parameters.
 
@@ -104,14 +105,20 @@ def run(
       rules: by the name of the layer's parameter.
       fake: `(name, value) -> value` of each activation that is quantized.
       fake_weights: of each parameter that is.
+      see: what goes into each layer.
     """
     graph = graph_of(function, variables, *inputs)
     tensors = graph.tensors([name for name, rule in rules.items() if rule.activations])
-    parameters = {(layer.step, layer.place): layer for layer in graph.layers if layer.name in rules}
+    layers = {layer.step: layer for layer in graph.layers}
 
     def operand(step: int, place: int, value: Any) -> Any:
-        layer = parameters.get((step, place))
-        return value if layer is None else fake_weights(layer, value, rules[layer.name])
+        layer = layers.get(step)
+        if layer is None:
+            return value
+        if place != layer.place:
+            see(layer, value)
+            return value
+        return value if layer.name not in rules else fake_weights(layer, value, rules[layer.name])
 
     def result(number: int, value: Any) -> Any:
         return fake(tensors[number], value) if number in tensors else value

@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
-from kdjax import config, quant
+from kdjax import config, models, quant
 from kdjax.export import (
     load_litert,
     load_onnx,
@@ -26,8 +27,11 @@ from kdjax.models import Compute
 from kdjax.stages import measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec, load, logits
-from kdjax.stages.parity import compare
+from kdjax.stages.parity import StageFailed, compare
 from kdjax.types import Variables
+
+_LOOKED_AT = 16
+"""Images that a layer-wise comparison is made on."""
 
 
 def check(c: config.Export) -> None:
@@ -71,7 +75,12 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
         # An activation is rounded the other way where a sum was added up in another order.
         rounds = any(rule.activations for rule in spec.rules.values())
         allowed = {"agreement": c.agreement} if rounds else {"difference": c.tolerance}
-        found, parity = compare(path, reloaded, images, live, runtime=runtime, **allowed)
+        try:
+            found, parity = compare(path, reloaded, images, live, runtime=runtime, **allowed)
+        except StageFailed as failed:
+            if format != "onnx":
+                raise
+            raise StageFailed(f"{failed}{_where(spec, variables, path, images)}") from None
         row = measure.row(
             context,
             spec,
@@ -86,6 +95,23 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
         rows.append(dataclasses.asdict(row))
         parities.append(dataclasses.asdict(parity))
     return {"rows": rows, "parity": parities}
+
+
+def _where(spec: Spec, variables: Variables, path: epath.Path, images: np.ndarray) -> str:
+    """Which layer of an ONNX file that failed sees something else than the live one."""
+    forward, own, ranges = _in_float(spec, variables)
+    apart = quant.differences(
+        path,
+        lambda variables, images: forward(variables, spec.preprocess(images)),
+        own,
+        images[:_LOOKED_AT],
+        rules=spec.rules,
+        ranges=ranges,
+    )
+    if not apart:
+        return ""
+    worst = max(apart, key=lambda name: apart[name])
+    return f"; what goes into {worst} differs most, by {apart[worst]:.2g} of its largest value"
 
 
 def write_litert_model(spec: Spec, variables: Variables, path: epath.Path) -> None:
@@ -119,7 +145,8 @@ def write_onnx_model(spec: Spec, variables: Variables, path: epath.Path) -> None
 
 
 def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:
-    """What a quantized model rounds: its function, its variables and its ranges."""
+    """A folded model before anything is rounded: its function, its variables and its ranges."""
     module = spec.in_float.module(Compute(folded=True))
-    own = {name: tree for name, tree in variables.items() if name != quant.RANGES}
+    folded = variables if spec.rules else models.fold(variables)
+    own = {name: tree for name, tree in folded.items() if name != quant.RANGES}
     return functools.partial(logits, module), own, variables.get(quant.RANGES, {})

@@ -11,6 +11,7 @@ import pytest
 
 from kdjax import quant, tree
 from kdjax.export import load_litert, load_onnx
+from kdjax.stages import export
 from kdjax.stages.artifact import Artifact
 from kdjax.stages.model import load
 from kdjax.stages.parity import StageFailed
@@ -207,3 +208,30 @@ def test_what_does_not_agree_fails(line):
 def test_what_quantized_models_are_not_for(line, stage, message):
     with pytest.raises(BadInput, match=message):
         line.run(stages__res=_RES, stages__int8=_INT8, stages__again=stage)
+
+
+@pytest.mark.parametrize("model", ["int8", "res"])
+def test_the_layer_that_differs_is_named(line, monkeypatch, model):
+    """A file with other weights in one layer: what goes into the next one is otherwise."""
+    written = export.write_onnx_model
+
+    def damaged(spec, variables, path):
+        params = jax.tree.map(lambda leaf: leaf, variables["params"])
+        conv = params["encoder"]["stage1_block0"]["first"]["conv"]
+        conv["kernel"] = conv["kernel"][::-1, :, ::-1]
+        written(spec, {**variables, "params": params}, path)
+
+    monkeypatch.setattr(export, "write_onnx_model", damaged)
+    name = "encoder/stage1_block0/second/conv/kernel"
+    with pytest.raises(StageFailed, match=f"; what goes into {name} differs most, by 1."):
+        line.run(
+            stages__res=_RES,
+            stages__int8=_INT8,
+            stages__bad={
+                "kind": "export",
+                "model": model,
+                "formats": ["onnx"],
+                "agreement": 1.0,
+                "tolerance": 1e-9,
+            },
+        )
