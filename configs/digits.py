@@ -263,7 +263,7 @@ def _quantization(aware: dict) -> dict:
         ternary=dict(rules=[dict(weights="ternary", activations=None)]),
         binary=dict(rules=[dict(weights="binary", activations=None)]),
     )
-    stages = dict(float=dict(aware, start_from="student"))
+    stages: dict[str, dict] = dict(float=dict(aware, start_from="student"))
     for name, own in rules.items():
         stages[name] = dict(kind="quantize", model="student", agreement=0.0, **own)
         stages[f"{name}_aware"] = dict(aware, start_from=name)

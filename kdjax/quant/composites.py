@@ -53,24 +53,22 @@ def with_composites(
 
     def activation(name: str, value: Array) -> Array:
         scale, zero = scales[name]
-        return _fake_quant(value, np.float32([scale]), int(zero) - _SHIFT, axis=None)
+        return _fake_quant(value, np.asarray([scale], np.float32), int(zero) - _SHIFT, axis=None)
 
     def parameter(layer: Layer, value: Array, rule: Rule) -> Array:
         weights = stored[layer.name]
+        values = np.asarray(weights.values)
+        scale = np.broadcast_to(np.asarray(weights.scale), values.shape)
         # One axis can have scales: those of a head and of its entries are one axis for a while.
-        inner = [axis for axis in range(value.ndim) if axis not in layer.channels]
-        order = (*inner, *layer.channels)
-        flat = np.transpose(weights.values, order)
-        kept = flat.shape if len(layer.channels) > 1 else None
-        if kept is None:
-            (axis,) = layer.channels
-            scale = weights.scale.reshape(-1)
-            return _fake_quant(jnp.asarray(weights.values), scale, 0, axis=axis)
-        flat = flat.reshape(*flat.shape[: len(inner)], -1)
-        scale = np.broadcast_to(np.transpose(weights.scale, order), kept)
-        scale = scale[(0,) * len(inner)].reshape(-1)
-        found = _fake_quant(jnp.asarray(flat), scale, 0, axis=len(inner))
-        return jnp.transpose(found.reshape(kept), np.argsort(order))
+        inner = [axis for axis in range(values.ndim) if axis not in layer.channels]
+        order = [*inner, *layer.channels]
+        moved = [values.shape[axis] for axis in order]
+        flat = [*moved[: len(inner)], -1]
+        values, scale = (x.transpose(order).reshape(flat) for x in (values, scale))
+        found = _fake_quant(
+            jnp.asarray(values), scale[(0,) * len(inner)], 0, axis=len(inner)
+        ).reshape(moved)
+        return jnp.transpose(found, [order.index(axis) for axis in range(len(order))])
 
     return lambda *inputs: run(
         function, variables, *inputs, rules=rules, fake=activation, fake_weights=parameter
