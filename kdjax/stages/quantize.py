@@ -1,20 +1,23 @@
 """A model in integers: its rules chosen, its ranges found, held against the float one."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
 
 from kdjax import config, models, quant
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
-from kdjax.stages.model import load, logits
+from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import compare
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Variables
 
 _BATCH = 64
 
@@ -28,27 +31,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     if spec.rules:
         raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
     live = measure.live_logits(context, spec, variables)
-    folded = models.fold(jax.tree.map(jnp.asarray, variables))
-    module = spec.module(Compute(folded=True))
-
-    def forward(variables, images):
-        return logits(module, variables, images)
-
-    seen = jax.jit(spec.preprocess)
-    size = min(_BATCH, len(images))
-    whole = len(images) - len(images) % size  # batches of one shape
-    batches = [seen(images[i : i + size]) for i in range(0, whole, size)]
-    graph = quant.graph_of(forward, folded, batches[0])
-    names = [layer.name for layer in graph.layers]
-    edges = graph.edges if c.float_edges else ()
-    wanted = {layers.pattern: layers.rule for layers in c.rules}
-    rules = quant.choose(wanted, names, float_layers=edges, field=f"{path}.rules")
-    ranges = quant.calibrate(
-        forward, folded, batches, rules=rules, method=c.calibration, percentile=c.percentile
-    )
-    spec = dataclasses.replace(spec, rules=rules)
-    found = {**folded, quant.RANGES: ranges} if ranges else folded
-
+    spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules")
     predict = jax.jit(spec.predict)
     _, parity = compare(
         context.folder,
@@ -60,7 +43,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     )
     parity = dataclasses.replace(parity, artifact=context.name)
     kept = save_variables(context.folder, found)
-    pruned = pruning.carried(artifact, folded["params"])
+    pruned = pruning.carried(artifact, found["params"])
     row = measure.live_row(
         context, spec, found, folder=context.folder, sparsity=pruning.share(pruned)
     )
@@ -69,10 +52,49 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         "model": spec.plain(),
         **pruned,
         "quantized": {
-            "layers": {name: dataclasses.asdict(rule) for name, rule in rules.items()},
-            "float_layers": [name for name in names if name not in rules],
-            "calibration_examples": whole,
+            "layers": {name: dataclasses.asdict(rule) for name, rule in spec.rules.items()},
+            "float_layers": [name for name in names if name not in spec.rules],
         },
         "rows": [dataclasses.asdict(row)],
         "parity": [dataclasses.asdict(parity)],
     }
+
+
+def quantized(
+    spec: Spec,
+    variables: Variables,
+    images: UInt8[np.ndarray, "examples height width channel"],
+    c: config.Quantize,
+    *,
+    field: str = "rules",
+) -> tuple[Spec, Variables, list[str]]:
+    """A classifier with its BatchNorm folded, its rules chosen and its ranges found.
+
+    Args:
+      spec: of the float classifier.
+      variables: of it.
+      images: raw, to calibrate on, in batches of 64; the last one shares some with that before.
+      c: how.
+      field: that has the rules, for messages.
+
+    Returns:
+      The classifier, its variables and the names of all its layers.
+    """
+    folded = models.fold(jax.tree.map(jnp.asarray, variables))
+    forward = functools.partial(logits, spec.module(Compute(folded=True)))
+    seen, size = jax.jit(spec.preprocess), min(_BATCH, len(images))
+    starts = [*range(0, len(images) - size, size), len(images) - size]
+    batches = [seen(images[start : start + size]) for start in starts]
+    graph = quant.graph_of(forward, folded, batches[0])
+    names = [layer.name for layer in graph.layers]
+    rules = quant.choose(
+        {layers.pattern: layers.rule for layers in c.rules},
+        names,
+        float_layers=graph.edges if c.float_edges else (),
+        field=field,
+    )
+    ranges = quant.calibrate(
+        forward, folded, batches, rules=rules, method=c.calibration, percentile=c.percentile
+    )
+    found = {**folded, quant.RANGES: ranges} if ranges else folded
+    return dataclasses.replace(spec, rules=rules), found, names

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from result import ratios, show
 
-from kdjax import config, evaluate, models, quant, shrink, tree
-from kdjax.models import Compute
+from kdjax import config, evaluate, shrink, tree
+from kdjax.stages import quantize
 from kdjax.stages.export import write_onnx_model
-from kdjax.stages.model import Spec, logits
+from kdjax.stages.model import Spec
 
 _SIDE = 32
 
@@ -47,19 +47,11 @@ def _halved(spec: Spec, variables, multiple: int):
 
 
 def _int8(spec: Spec, variables):
-    """As `kdjax.stages.quantize`, with ranges from random images."""
-    folded, module = models.fold(variables), spec.module(Compute(folded=True))
-
-    def forward(variables, images):
-        return logits(module, variables, images)
-
-    images = np.random.default_rng(0).integers(0, 256, (32, *spec.image_shape), np.uint8)
-    seen = jax.jit(spec.preprocess)(images)
-    graph = quant.graph_of(forward, folded, seen)
-    names = [layer.name for layer in graph.layers]
-    rules = quant.choose({".*": quant.Rule()}, names, float_layers=graph.edges)
-    ranges = quant.calibrate(forward, folded, [seen], rules=rules)
-    return dataclasses.replace(spec, rules=rules), {**folded, quant.RANGES: ranges}
+    """In int8, with ranges from random images."""
+    images = np.random.default_rng(0).integers(0, 256, (64, *spec.image_shape), np.uint8)
+    c = config.Quantize(kind="quantize", model="benchmark")
+    found = quantize.quantized(spec, variables, images, c)
+    return found[:2]
 
 
 def _models(networks: str, multiple: int):
