@@ -146,7 +146,7 @@ def graph_of(function: Callable[..., Any], variables: PyTree, *inputs: Any) -> G
       *inputs: its activations.
     """
     closed = jax.make_jaxpr(function)(variables, *inputs)
-    flat = flatten(closed, into=lambda inside: any(map(_is_product, operations(inside))))
+    flat = flatten(closed, into=_is_of_interest)
     names = [n.removeprefix("params/") for n in tree.named_leaves(variables)]
     return _Walk(flat, names).graph()
 
@@ -281,6 +281,12 @@ class _Walk:
         if not isinstance(other, int) or other not in self.weight:
             return False
         return math.prod(self.flat.shape(self.spread.get(other, other))) <= channels
+
+
+def _is_of_interest(inside: Any) -> bool:
+    """Whether a call has a product in it, or does nothing but move entries about."""
+    found = operations(inside)
+    return any(map(_is_product, found)) or all(e.primitive.name in _MOVES for e in found)
 
 
 def _is_product(equation: Any) -> bool:
