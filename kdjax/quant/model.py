@@ -28,21 +28,21 @@ class Quantized(nn.Module):
     network that is trained further learns to live within the ranges that its file will have.
 
     Attributes:
-      wrapped: the model, BatchNorm folded: a runtime has no layer for it.
+      model: what is quantized, BatchNorm folded: a runtime has no layer for it.
       rules: by the name of the layer's parameter.
     """
 
-    wrapped: nn.Module
+    model: nn.Module
     rules: Mapping[str, Rule]
 
     def setup(self):
         """The model's variables are in this module's own scope."""
-        nn.share_scope(self, self.wrapped)
+        nn.share_scope(self, self.model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives in these numbers; at first, ranges of [0, 0], for `calibrate`."""
         if self.is_initializing():
-            outputs = self.wrapped(*args, **kwargs)
+            outputs = self.model(*args, **kwargs)
             self._first_ranges(args, kwargs)
             return outputs
         ranges = self.variables.get(RANGES, {})
@@ -72,7 +72,7 @@ class Quantized(nn.Module):
         return {name: tree for name, tree in self.variables.items() if name != RANGES}
 
     def _function(self, kwargs: Mapping[str, Any]) -> Callable[..., Any]:
-        module = self.wrapped.clone(parent=None)
+        module = self.model.clone(parent=None)
         return lambda variables, *args: module.apply(variables, *args, **kwargs)
 
 
