@@ -81,13 +81,13 @@ def test_every_value_has_one_maker_and_a_shape(function):
     known = {*flat.inputs, *flat.consts}
     for step in flat.steps:
         assert {v for v in step.operands if isinstance(v, int)} <= known  # nothing before its time
-        assert [flat.shape(v) for v in step.operands] == [v.aval.shape for v in step.equation.invars]
+        assert [flat.shape(v) for v in step.operands] == [
+            v.aval.shape for v in step.equation.invars
+        ]
         known.update(step.results)
     seen = {}
     flat.run([X, W], result=lambda n, value: seen.setdefault(n, value))
-    assert {n: jnp.shape(value) for n, value in seen.items()} == {
-        n: flat.shapes[n] for n in seen
-    }
+    assert {n: jnp.shape(value) for n, value in seen.items()} == {n: flat.shapes[n] for n in seen}
     assert seen.keys() == set(made) - set(flat.consts)
 
 
@@ -101,7 +101,9 @@ def test_calls_are_written_out_where_they_are_asked_for():
     def products(inside):
         return any(e.primitive.name == "dot_general" for e in operations(inside))
 
-    mixed = flatten(jax.make_jaxpr(lambda x, w: nn.silu(jax.jit(_product)(x, w)))(X, W), into=products)
+    mixed = flatten(
+        jax.make_jaxpr(lambda x, w: nn.silu(jax.jit(_product)(x, w)))(X, W), into=products
+    )
     assert "dot_general" in _names(mixed)
     assert "logistic" not in _names(mixed)  # inside of a call without a product
 
@@ -170,4 +172,6 @@ def test_operations_are_in_order_and_calls_are_not_among_them():
     assert names == ["dot_general", "tanh", "dot_general", "tanh", "add"]
     relu = [e.primitive.name for e in operations(jax.make_jaxpr(nn.relu)(X))]
     assert relu == ["max"]
-    assert "dot_general" not in {e.primitive.name for e in operations(jax.make_jaxpr(_scanned)(X, W))}
+    assert "dot_general" not in {
+        e.primitive.name for e in operations(jax.make_jaxpr(_scanned)(X, W))
+    }

@@ -339,9 +339,7 @@ class _File:
             )
         if node.op_type == "Gemm" and _attribute(node, "transB"):
             integers, axis = integers.T, 0
-        node.input[1] = self.integers(
-            node, layer.name, integers, scale, bits=layer.bits, axis=axis
-        )
+        node.input[1] = self.integers(node, layer.name, integers, scale, bits=layer.bits, axis=axis)
 
     def integers(
         self, node: Any, name: str, values: Any, scale: np.ndarray, *, bits: int, axis: int = 0

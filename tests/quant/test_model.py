@@ -167,7 +167,9 @@ def test_training_goes_on_with_rounding_and_leaves_the_ranges(images, int8):
     label = jnp.arange(8) % 3
     state, trained, losses = optimizer.init(variables["params"]), variables, []
     for i in range(30):
-        trained, state, loss, grads = step(trained, state, images, label, jax.random.fold_in(KEY, i))
+        trained, state, loss, grads = step(
+            trained, state, images, label, jax.random.fold_in(KEY, i)
+        )
         losses.append(float(loss))
         if i == 0:
             for name, grad in tree.named_leaves(grads).items():
@@ -267,9 +269,7 @@ def test_bfloat16_inside_of_it(images):
             return {"logits": x.astype(jnp.float32)}
 
     rules = {"stem/kernel": Rule(), "head/kernel": Rule()}
-    module, variables = _quantized(
-        lively(Half(), images, train=False), images, rules, net=Half()
-    )
+    module, variables = _quantized(lively(Half(), images, train=False), images, rules, net=Half())
     logits, back = jax.vjp(lambda v: _logits(module, v, images), variables)
     assert logits.dtype == jnp.float32
     (grads,) = back(jnp.ones_like(logits))

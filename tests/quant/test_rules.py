@@ -40,7 +40,11 @@ def test_what_no_pattern_matches_stays_in_float():
     [
         ({"(": None, ".*": INT4}, (), r"a.rules['(']: no regular expression: "),
         ({".*": INT4, "[z-a]": INT4}, (), "a.rules['[z-a]']: no regular expression: bad character"),
-        ({"kernel": INT4}, (), "a.rules['kernel']: matches no layer that an earlier pattern left; "),
+        (
+            {"kernel": INT4},
+            (),
+            "a.rules['kernel']: matches no layer that an earlier pattern left; ",
+        ),
         ({".*": INT4, "head.*": None}, (), "a.rules['head.*']: matches no layer that an earlier"),
         ({".*": None}, (), "a.rules: nothing is left to quantize"),
         ({".*": INT4}, NAMES, "a.rules: nothing is left to quantize"),
@@ -55,7 +59,9 @@ def test_bad_rules_are_one_line(rules, float_layers, line):
 
 
 def test_the_line_names_some_layers():
-    with pytest.raises(BadInput, match=r"are stem/kernel, block/conv/kernel, block/conv/kernel#2, "):
+    with pytest.raises(
+        BadInput, match=r"are stem/kernel, block/conv/kernel, block/conv/kernel#2, "
+    ):
         choose({"nothing": INT4}, NAMES)
     with pytest.raises(BadInput, match=r"the layers are a, b$"):
         choose({"nothing": INT4}, ["a", "b"])
