@@ -194,7 +194,7 @@ def test_bad_percentiles(variables, batches, percentile):
 
 
 def test_no_batch_is_bad_input(variables):
-    with pytest.raises(BadInput, match="calibration_examples: .* at least one example, found 0"):
+    with pytest.raises(BadInput, match=r"calibration_examples: .* at least one example, found 0"):
         calibrate(Net().apply, variables, iter(()), rules=RULES)
 
 
