@@ -91,7 +91,7 @@ class Graph:
       layers: in order.
       sums: in order.
       sources: by value, the one that it has its entries from, moved about or chosen.
-      final: values that nothing but the caller reads.
+      final: values that nothing but the caller reads, moved about or chosen.
     """
 
     flat: Flat
@@ -173,7 +173,7 @@ def graph_of(function: Callable[..., Any], variables: PyTree, *inputs: Any) -> G
       *inputs: its activations.
     """
     closed = jax.make_jaxpr(function)(variables, *inputs)
-    flat = flatten(closed, into=lambda inside: any(map(_is_product, operations(inside))))
+    flat = flatten(closed, into=_is_of_interest)
     names = [n.removeprefix("params/") for n in tree.named_leaves(variables)]
     return _Walk(flat, names).graph()
 
@@ -222,6 +222,9 @@ class _Walk:
                 self.sums.append(Sum(left, right, end, clipped))
         returned = Counter(v for v in self.flat.outputs if isinstance(v, int))
         final = {v for v, times in returned.items() if self.uses[v] == times}
+        for value in [*final]:
+            while (value := self.sources.get(value, -1)) >= 0 and self.uses[value] == 1:
+                final.add(value)
         return Graph(
             self.flat,
             tuple(n for n in self.flat.inputs if n not in self.names),
@@ -287,17 +290,21 @@ class _Walk:
         Returns:
           It, and whether there is a bias, of so many channels at most, and a rectification.
         """
-        bias = clipped = False
+        end, bias, clipped = value, False, False
         while self.uses[value] == 1 and value in self.readers:
             step = self.flat.steps[self.readers[value]]
             if _clips(step.equation):
                 clipped = True
             elif self.adds_bias(step, value, channels) and not (bias or clipped):
                 bias = True
-            elif step.name not in _MOVES or not self.chooses(step):
+            elif step.name in _MOVES and self.chooses(step):
+                (value,) = step.results
+                continue
+            else:
                 break
             (value,) = step.results
-        return value, bias, clipped
+            end = value
+        return end, bias, clipped
 
     def adds_bias(self, step: Step, value: int, channels: int) -> bool:
         """Whether numbers are added that no input decides, no more of them than channels."""
@@ -308,6 +315,12 @@ class _Walk:
         if not isinstance(other, int) or other not in self.weight:
             return False
         return math.prod(self.flat.shape(self.spread.get(other, other))) <= channels
+
+
+def _is_of_interest(inside: Any) -> bool:
+    """Whether a call has a product in it, or does nothing but move entries about."""
+    found = operations(inside)
+    return any(map(_is_product, found)) or all(e.primitive.name in _MOVES for e in found)
 
 
 def _is_product(equation: Any) -> bool:

@@ -52,7 +52,7 @@ class Quantized(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives in these numbers; at first, ranges of [0, 0], for `calibrate`."""
         assert self.scope is not None
-        rngs = {name: self.make_rng(name) for name in self.scope.rngs}
+        rngs = {name: rng.as_jax_rng() for name, rng in self.scope.rngs.items()}
         if self.is_initializing():
             self._first(rngs, args, kwargs)
         ranges = self.variables.get(RANGES, {})

@@ -266,6 +266,8 @@ class _File:
                 break
             (value,) = reader.output
             found.append(reader)
+        while found and found[-1].op_type in _MOVES:
+            found.pop()
         return None if bias else found
 
     def mark(self, value: str | None, tensor: str | None, *, back: bool = False) -> None:
