@@ -1,11 +1,13 @@
 """ONNX through jax2onnx, run by ONNX Runtime."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from kdjax.export.extras import require
@@ -42,7 +44,7 @@ def write_onnx(
 
     def inlined(images):
         # jax2onnx 0.17 cannot read a jitted function within another (SiLU is one) on jax 0.12.
-        with jax.disable_jit():
+        with jax.disable_jit(), _no_reduced_precision():
             return predict(images)
 
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
@@ -57,6 +59,27 @@ def write_onnx(
     # Those that jax2onnx 0.17 notes are wrong beside an identity shortcut; every runtime infers its own.
     del model.graph.value_info[:]
     onnx.save(model, path)
+
+
+@contextmanager
+def _no_reduced_precision() -> Iterator[None]:
+    """Leaves `lax.reduce_precision` to 22 bits out while a function is traced.
+
+    The views use it to keep XLA from fusing a product with the sum behind it. In ONNX it is a dozen
+    operators with a logarithm, to round the last bit of a product that no runtime there fuses.
+    """
+    before = lax.reduce_precision
+
+    def whole(x, exponent_bits, mantissa_bits):
+        if (exponent_bits, mantissa_bits) == (8, 22):
+            return x
+        return before(x, exponent_bits, mantissa_bits)
+
+    lax.reduce_precision = whole
+    try:
+        yield
+    finally:
+        lax.reduce_precision = before
 
 
 def load_onnx(

@@ -52,7 +52,10 @@ class Quantized(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives in these numbers; at first, ranges of [0, 0], for `calibrate`."""
         assert self.scope is not None
-        rngs = {name: rng.as_jax_rng() for name, rng in self.scope.rngs.items()}
+        lazy: Mapping[str, Any] = self.scope.rngs
+        rngs = {
+            name: rng.as_jax_rng() for name, rng in lazy.items()
+        }  # as the model itself has them
         if self.is_initializing():
             self._first(rngs, args, kwargs)
         ranges = self.variables.get(RANGES, {})

@@ -1,9 +1,12 @@
+import functools
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
+from jax import lax
 
 from kdjax.export import load_onnx, write_onnx
 from kdjax.export.onnx_file import OPSET
@@ -50,8 +53,24 @@ def test_the_file_is_valid_and_says_what_it_takes(path):
 
 def test_normalisations_are_folded(path):
     operators = {node.op_type for node in onnx.load(path).graph.node}
-    assert "Conv" in operators
-    assert "BatchNormalization" not in operators
+    assert not operators & {"BatchNormalization", "Log", "Pow"}
+
+
+def test_rounding_for_the_compiler_is_left_out_of_the_file(tmp_path):
+    """That of the views, which is one of 22 bits; any other is the model's own."""
+
+    def predict(images, bits):
+        mean = images.astype(jnp.float32).mean((1, 2)) / 3
+        return lax.reduce_precision(mean, exponent_bits=8, mantissa_bits=bits)
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 3), np.uint8)
+    for bits, rounds in ((22, False), (4, True)):
+        path = tmp_path / f"{bits}.onnx"
+        write_onnx(functools.partial(predict, bits=bits), path, image_shape=(5, 5, 3))
+        assert ({"Log", "Pow"} <= {n.op_type for n in onnx.load(path).graph.node}) == rounds
+        live = predict(images, bits)
+        np.testing.assert_allclose(load_onnx(path, threads=1)(images), live, rtol=3e-7)
+    assert lax.reduce_precision(jnp.float32(1 + 2**-8), 8, 4) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
