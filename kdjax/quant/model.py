@@ -52,7 +52,7 @@ class Quantized(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives in these numbers; at first, ranges of [0, 0], for `calibrate`."""
         assert self.scope is not None
-        lazy: Mapping[str, Any] = self.scope.rngs
+        lazy: Any = self.scope.rngs
         rngs = {
             name: rng.as_jax_rng() for name, rng in lazy.items()
         }  # as the model itself has them
