@@ -18,10 +18,8 @@ from jax import export
 from jaxtyping import Array, Float, UInt8
 
 from kdjax.export.extras import require
+from kdjax.quant.composites import FAKE_QUANT
 from kdjax.types import BadInput
-
-FAKE_QUANT = "quant.fake_quant"
-"""Name of the `jax.lax.composite` that becomes an int8 operator, see `write_litert`."""
 
 _SIGNATURE = "serving_default"
 

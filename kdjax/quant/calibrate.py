@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from kdjax.quant.model import run
-from kdjax.quant.numbers import TOP, fake_weights
+from kdjax.quant.numbers import TOP
 from kdjax.quant.rules import Rule
 from kdjax.types import BadInput, Variables
 
@@ -78,14 +78,7 @@ def _look(what, function, variables, batch, rules, ranges) -> dict[str, Array]:
         noted[name] = what(value, ranges.get(name))
         return value
 
-    run(
-        function,
-        variables,
-        batch,
-        rules=rules,
-        fake=note,
-        fake_weights=lambda layer, w, rule: fake_weights(w, rule, channels=layer.channels),
-    )
+    run(function, variables, batch, rules=rules, fake=note)
     return noted
 
 

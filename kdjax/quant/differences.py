@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Shaped
 
 from kdjax.quant.layers import Layer, graph_of
 from kdjax.quant.model import run
-from kdjax.quant.numbers import fake_activation, fake_weights
+from kdjax.quant.numbers import fake_activation
 from kdjax.quant.rules import Rule
 from kdjax.types import Variables
 
@@ -74,7 +74,6 @@ def _live(function, variables, images, rules, ranges) -> dict[str, np.ndarray]:
             images,
             rules=rules,
             fake=lambda name, x: fake_activation(x, ranges[name]),
-            fake_weights=lambda layer, w, rule: fake_weights(w, rule, channels=layer.channels),
             see=see,
         )
         return [seen[layer.name] for layer in graph.layers]

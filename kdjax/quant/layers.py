@@ -92,6 +92,7 @@ class Graph:
       sums: in order.
       sources: by value, the one that it has its entries from, moved about or chosen.
       final: values that nothing but the caller reads, moved about or chosen.
+      structure: of what the function returns.
     """
 
     flat: Flat
@@ -100,6 +101,7 @@ class Graph:
     sums: tuple[Sum, ...]
     sources: Mapping[int, int]
     final: frozenset[int]
+    structure: Any
 
     def source(self, value: int) -> int:
         """Where the entries of a value are from."""
@@ -172,10 +174,10 @@ def graph_of(function: Callable[..., Any], variables: PyTree, *inputs: Any) -> G
       variables: `{"params": ..., ...}`, arrays or shapes.
       *inputs: its activations.
     """
-    closed = jax.make_jaxpr(function)(variables, *inputs)
+    closed, returned = jax.make_jaxpr(function, return_shape=True)(variables, *inputs)
     flat = flatten(closed, into=_is_of_interest)
     names = [n.removeprefix("params/") for n in tree.named_leaves(variables)]
-    return _Walk(flat, names).graph()
+    return _Walk(flat, names).graph(jax.tree.structure(returned))
 
 
 class _Walk:
@@ -198,7 +200,7 @@ class _Walk:
         self.layers: list[Layer] = []
         self.sums: list[Sum] = []
 
-    def graph(self) -> Graph:
+    def graph(self, structure: Any) -> Graph:
         seen: Counter[str] = Counter()
         for step in self.flat.steps:
             if all(self.is_weight(v) for v in step.operands):
@@ -232,6 +234,7 @@ class _Walk:
             tuple(self.sums),
             self.sources,
             frozenset(final),
+            structure,
         )
 
     def is_weight(self, value: Value) -> bool:

@@ -53,9 +53,8 @@ class Quantized(nn.Module):
         """What the model gives in these numbers; at first, ranges of [0, 0], for `calibrate`."""
         assert self.scope is not None
         lazy: Any = self.scope.rngs
-        rngs = {
-            name: rng.as_jax_rng() for name, rng in lazy.items()
-        }  # as the model itself has them
+        # As the model itself has them.
+        rngs = {name: rng.as_jax_rng() for name, rng in lazy.items()}
         if self.is_initializing():
             self._first(rngs, args, kwargs)
         ranges = self.variables.get(RANGES, {})
@@ -70,7 +69,6 @@ class Quantized(nn.Module):
             *args,
             rules=self.rules,
             fake=fake,
-            fake_weights=lambda layer, w, rule: fake_weights(w, rule, channels=layer.channels),
         )
 
     def _first(self, rngs: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
@@ -90,13 +88,17 @@ class Quantized(nn.Module):
         return lambda variables, *args: self.wrapped.module.apply(variables, *args, **kwargs)
 
 
+def _rounded(layer: Layer, weights: Array, rule: Rule) -> Array:
+    return fake_weights(weights, rule, channels=layer.channels)
+
+
 def run(
     function: Callable[..., Any],
     variables: Variables,
     *inputs: Any,
     rules: Mapping[str, Rule],
     fake: Callable[[str, Array], Array],
-    fake_weights: Callable[[Layer, Array, Rule], Array],
+    fake_weights: Callable[[Layer, Array, Rule], Array] = _rounded,
     see: Callable[[Layer, Array], None] = lambda layer, value: None,
 ) -> Any:
     """`function(variables, *inputs)` with what the hooks make of activations and parameters.
@@ -107,7 +109,7 @@ def run(
       *inputs: of it.
       rules: by the name of the layer's parameter.
       fake: `(name, value) -> value` of each activation that is quantized.
-      fake_weights: of each parameter that is.
+      fake_weights: of each parameter that is; it is rounded, unless asked otherwise.
       see: what goes into each layer.
     """
     graph = graph_of(function, variables, *inputs)
@@ -127,5 +129,4 @@ def run(
         return fake(tensors[number], value) if number in tensors else value
 
     found = graph.flat.run(jax.tree.leaves((variables, *inputs)), operand=operand, result=result)
-    shape = jax.eval_shape(function, variables, *inputs)
-    return jax.tree.unflatten(jax.tree.structure(shape), found)
+    return jax.tree.unflatten(graph.structure, found)

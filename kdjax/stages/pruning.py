@@ -296,13 +296,7 @@ def account(state: TrainState, folder: epath.Path, abstract: PyTree) -> dict[str
     for name, mask in tree.named_leaves(held).items():
         if np.any(np.asarray(leaves[name])[~np.asarray(mask)]):
             raise RuntimeError(f"{name}: a pruned weight is not zero on disk")
-    prunable = tree.size(held)
-    return {
-        "masked": [*tree.named_leaves(held)],
-        "pruned": prunable - tree.nonzero(held),
-        "prunable": prunable,
-        "zeros": tree.size(restored) - tree.nonzero(restored),
-    }
+    return _counted(held, restored)
 
 
 def carried(begun: Artifact, params: PyTree) -> dict[str, Any]:
@@ -312,12 +306,14 @@ def carried(begun: Artifact, params: PyTree) -> dict[str, Any]:
       begun: the model.
       params: what has become of its parameters; those that are gone are left out.
     """
-    masks = tree.named_leaves(_zeros_of(begun, params))
-    if not masks:
-        return {}
+    masks = _zeros_of(begun, params)
+    return {} if masks is None else _counted(masks, params)
+
+
+def _counted(masks: PyTree, params: PyTree) -> dict[str, Any]:
     prunable = tree.size(masks)
     return {
-        "masked": [*masks],
+        "masked": [*tree.named_leaves(masks)],
         "pruned": prunable - tree.nonzero(masks),
         "prunable": prunable,
         "zeros": tree.size(params) - tree.nonzero(params),
