@@ -297,13 +297,14 @@ class Layers:
     Attributes:
       pattern: of the names of their parameters.
       weights: None leaves the layers in float.
-      activations: what goes in and comes out; None for weights alone.
+      activations: what goes in and comes out: `int8` in ranges found once, `dynamic` by what they are
+        in each call (transformers), None for weights alone.
       scale: of the weights.
     """
 
     pattern: str = ".*"
     weights: quant.WeightType | None = "int8"
-    activations: Literal["int8"] | None = "int8"
+    activations: quant.ActivationType | None = "int8"
     scale: Literal["absmax", "mse"] = "absmax"
 
     @property

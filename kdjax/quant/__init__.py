@@ -8,23 +8,27 @@ from kdjax.quant.calibrate import Method, calibrate
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
 from kdjax.quant.layers import Graph, Layer, graph_of
+from kdjax.quant.litert_file import quantize_in_the_call
 from kdjax.quant.model import RANGES, Quantized
 from kdjax.quant.numbers import (
     BITS,
     LEVELS,
     Weights,
     fake_activation,
+    fake_dynamic,
     fake_weights,
     quantize_weights,
     scale_of,
 )
-from kdjax.quant.onnx_file import Plan, plan_of, write_quantized
-from kdjax.quant.rules import Rule, WeightType, choose
+from kdjax.quant.onnx_file import write_quantized
+from kdjax.quant.plan import Plan, plan_of
+from kdjax.quant.rules import ActivationType, Rule, WeightType, choose
 
 __all__ = [
     "BITS",
     "LEVELS",
     "RANGES",
+    "ActivationType",
     "Graph",
     "Layer",
     "Method",
@@ -37,9 +41,11 @@ __all__ = [
     "choose",
     "differences",
     "fake_activation",
+    "fake_dynamic",
     "fake_weights",
     "graph_of",
     "plan_of",
+    "quantize_in_the_call",
     "quantize_weights",
     "scale_of",
     "with_composites",

@@ -71,7 +71,13 @@ def with_composites(
         return jnp.transpose(found, [order.index(axis) for axis in range(len(order))])
 
     return lambda *inputs: run(
-        function, variables, *inputs, rules=rules, fake=activation, fake_weights=parameter
+        function,
+        variables,
+        *inputs,
+        rules=rules,
+        fake=activation,
+        fake_weights=parameter,
+        fake_dynamic=lambda value: value,  # LiteRT's own: see `quantize_in_the_call`
     )
 
 

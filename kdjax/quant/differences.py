@@ -14,7 +14,7 @@ from kdjax.quant.numbers import fake_activation
 from kdjax.quant.rules import Rule
 from kdjax.types import Variables
 
-_PRODUCTS = ("Conv", "Gemm", "MatMul")
+_PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 
 
 def differences(
@@ -94,10 +94,16 @@ def _in_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarra
     constants |= {
         node.output[0]
         for node in graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+        if node.op_type in ("Cast", "DequantizeLinear") and node.input[0] in constants
+    }
+    # What is quantized in the call is looked at before it is.
+    exact = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "DynamicQuantizeLinear"
     }
     names = [
-        node.input[0]
+        exact.get(node.input[0], node.input[0])
         for node in graph.node
         if node.op_type in _PRODUCTS and node.input[1] in constants
     ]

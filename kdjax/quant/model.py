@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdjax.quant.layers import Layer, graph_of
-from kdjax.quant.numbers import fake_activation, fake_weights
-from kdjax.quant.rules import Rule
+from kdjax.quant.numbers import fake_activation, fake_dynamic, fake_weights
+from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
 RANGES = "ranges"
@@ -75,8 +75,7 @@ class Quantized(nn.Module):
         made = self.wrapped.module.init(rngs, *args, **kwargs)
         evaluated = {**kwargs, "train": False} if "train" in kwargs else kwargs
         graph = graph_of(self._function(evaluated), made, *args)
-        active = [name for name, rule in self.rules.items() if rule.activations]
-        ranges = {name: jnp.zeros(2) for name in graph.tensors(active).values()}
+        ranges = {name: jnp.zeros(2) for name in graph.tensors(static(self.rules)).values()}
         for collection, variables in {**made, RANGES: ranges}.items():
             for name, value in variables.items():
                 self.put_variable(collection, name, value)
@@ -99,6 +98,7 @@ def run(
     rules: Mapping[str, Rule],
     fake: Callable[[str, Array], Array],
     fake_weights: Callable[[Layer, Array, Rule], Array] = _rounded,
+    fake_dynamic: Callable[[Array], Array] = fake_dynamic,
     see: Callable[[Layer, Array], None] = lambda layer, value: None,
 ) -> Any:
     """`function(variables, *inputs)` with what the hooks make of activations and parameters.
@@ -108,22 +108,24 @@ def run(
       variables: of it.
       *inputs: of it.
       rules: by the name of the layer's parameter.
-      fake: `(name, value) -> value` of each activation that is quantized.
-      fake_weights: of each parameter that is; it is rounded, unless asked otherwise.
+      fake: `(name, value) -> value` of each activation that has a range.
+      fake_weights: of each parameter that is quantized; it is rounded, unless asked otherwise.
+      fake_dynamic: of what goes into a layer whose rule is `dynamic`; likewise.
       see: what goes into each layer.
     """
     graph = graph_of(function, variables, *inputs)
-    tensors = graph.tensors([name for name, rule in rules.items() if rule.activations])
+    tensors = graph.tensors(static(rules))
     layers = {layer.step: layer for layer in graph.layers}
 
     def operand(step: int, place: int, value: Any) -> Any:
         layer = layers.get(step)
         if layer is None:
             return value
+        rule = rules.get(layer.name)
         if place != layer.place:
             see(layer, value)
-            return value
-        return value if layer.name not in rules else fake_weights(layer, value, rules[layer.name])
+            return fake_dynamic(value) if rule and rule.activations == "dynamic" else value
+        return fake_weights(layer, value, rule) if rule else value
 
     def result(number: int, value: Any) -> Any:
         return fake(tensors[number], value) if number in tensors else value

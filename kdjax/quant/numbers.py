@@ -126,6 +126,16 @@ def fake_activation(
     return _straight_through(values, kept).astype(x.dtype)
 
 
+def fake_dynamic(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """An activation as it is after quantizing between the least and the largest of its own values.
+
+    What ONNX calls DynamicQuantizeLinear: one scale for all of `x`, so an example that is far out
+    costs those beside it some precision.
+    """
+    exact = lax.stop_gradient(x.astype(jnp.float32))
+    return fake_activation(x, jnp.stack([exact.min(), exact.max()]))
+
+
 def _straight_through(
     values: Float[Array, "..."], exact: Float[Array, "..."]
 ) -> Float[Array, "..."]:

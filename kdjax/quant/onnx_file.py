@@ -2,152 +2,27 @@
 
 The file's products are recognised by their weights, which are the live ones entry for entry. What goes
 in and what comes out of them gets a QuantizeLinear and a DequantizeLinear with the live scale, which a
-runtime makes an integer kernel of; and the weights and biases are stored as integers.
+runtime makes an integer kernel of; and the weights and biases are stored as integers. Where the scale
+is found in the call, the product itself is one of integers (DynamicQuantizeLinear, MatMulInteger).
 """
 
+import itertools
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from kdjax.quant.layers import Layer, graph_of
-from kdjax.quant.numbers import BITS, quantize_weights, scale_of
-from kdjax.quant.rules import Rule
-from kdjax.types import BadInput, Variables
+from kdjax.quant.plan import Added, Plan, Stored
+from kdjax.types import BadInput
 
 _MISSING = "int8 needs ONNX: pip install 'kdjax[export]'"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 # What may stand between a product and its end, as in `kdjax.quant.layers`, besides a bias.
 _CLIPS = ("Clip", "Max", "Min", "Relu")
+_FLOAT, _INT8 = 1, 3  # as ONNX numbers its types
 _LARGEST_BIAS = 2.0**30  # half of what a sum of int32 holds
 _MOVES = ("Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _CHOICES = (*_MOVES, "GlobalMaxPool", "MaxPool", "ReduceMax")
-
-
-class Stored(NamedTuple):
-    """A layer as a file has it.
-
-    Attributes:
-      name: of its parameter.
-      weights: the live float ones; [out, in / groups, *window] of a convolution, else [in, out].
-      bias, clipped: whether a bias and a rectification are between the product and its end.
-      integers: of the same shape.
-      scale: [out].
-      bits: that an integer takes, 0 of a layer that stays as it is.
-      input, output: names of the tensors that go in and come out, None where they stay float.
-    """
-
-    name: str
-    weights: Float[np.ndarray, "..."]
-    bias: bool
-    clipped: bool
-    integers: Float[np.ndarray, "..."]
-    scale: Float[np.ndarray, " out"]
-    bits: int
-    input: str | None
-    output: str | None
-
-
-class Added(NamedTuple):
-    """A sum of two tensors and, if `clipped`, its rectification; `result` is None if that is float."""
-
-    left: str
-    right: str
-    result: str | None
-    clipped: bool
-
-
-class Plan(NamedTuple):
-    """What a file is to have: all layers and sums of tensors in order, scales by tensor."""
-
-    layers: tuple[Stored, ...]
-    sums: tuple[Added, ...]
-    scales: Mapping[str, tuple[float, int]]
-
-
-def plan_of(
-    function: Callable[..., Any],
-    variables: Variables,
-    *inputs: Any,
-    rules: Mapping[str, Rule],
-    ranges: Mapping[str, Float[Any, "2"]],
-) -> Plan:
-    """What the file of `function(variables, *inputs)` is to have.
-
-    Args:
-      function: the model in evaluation, in float.
-      variables: of it, without ranges.
-      *inputs: arrays or shapes.
-      rules: by the name of the layer's parameter.
-      ranges: by the name of the tensor.
-    """
-    graph = graph_of(function, variables, *inputs)
-    tensors = graph.tensors([name for name, rule in rules.items() if rule.activations])
-    names = [layer.name for layer in graph.layers]
-    layers = []
-    for layer, live in graph.parameters(variables, *inputs, names=names):
-        rule = rules.get(layer.name)
-        moved = _canonical(layer, graph.flat.steps[layer.step].equation)
-        if rule is None:
-            layers.append(_left(layer, moved(live)))
-            continue
-        stored = jax.device_get(quantize_weights(jnp.asarray(live), rule, channels=layer.channels))
-        shaped = np.broadcast_to(stored.scale, live.shape)
-        weights = moved(live)
-        # A scale for each output: they are first of a convolution's axes, last of a matrix's.
-        scale = moved(shaped)
-        scale = scale.reshape(len(scale), -1)[:, 0] if layer.convolution else scale[0]
-        active = rule.activations is not None
-        layers.append(
-            Stored(
-                layer.name,
-                weights,
-                layer.bias,
-                layer.clipped,
-                moved(stored.integers),
-                scale,
-                BITS[rule.weights],
-                tensors.get(graph.source(layer.input)) if active else None,
-                tensors.get(layer.output) if active else None,
-            )
-        )
-    sums = []
-    for added in graph.sums:
-        left, right = (tensors.get(graph.source(v)) for v in (added.left, added.right))
-        if left is not None and right is not None:
-            sums.append(Added(left, right, tensors.get(added.output), added.clipped))
-    scales = {}
-    for name in tensors.values():
-        scale, zero = scale_of(np.asarray(ranges[name], np.float32))
-        scales[name] = float(scale), int(zero)
-    return Plan(tuple(layers), tuple(sums), scales)
-
-
-def _left(layer: Layer, weights: Float[np.ndarray, "..."]) -> Stored:
-    """A layer that stays in float: known, so that no other with its weights is taken for it."""
-    scale = np.ones(1, np.float32)
-    return Stored(
-        layer.name, weights, layer.bias, layer.clipped, weights, scale, 0, input=None, output=None
-    )
-
-
-def _canonical(layer: Layer, equation: Any) -> Callable[[Any], np.ndarray]:
-    """What brings the parameter of a layer into the order of ONNX."""
-    numbers = equation.params["dimension_numbers"]
-    if layer.convolution:
-        return lambda w: np.transpose(w, numbers.rhs_spec)
-    contracted = numbers[0][layer.place]
-    outer = [axis for axis in layer.channels if axis not in contracted]
-
-    def matrix(w):
-        w = np.transpose(w, (*contracted, *outer))
-        return w.reshape(int(np.prod(w.shape[: len(contracted)])), -1)
-
-    return matrix
 
 
 def write_quantized(
@@ -194,6 +69,8 @@ class _File:
         self.rounded: dict[str, str] = {}
         self.pairs: list[tuple[str, list[Any]]] = []
         self.before: dict[int, list[Any]] = {}
+        # Values that are quantized in the call.
+        self.called: set[str] = set()
         self.dropped: set[int] = set()
 
     def rewrite(self) -> dict[str, str]:
@@ -215,7 +92,10 @@ class _File:
         sums = list(self.plan.sums)
         added = [node for node in self.nodes if self.sum(node, sums)]
         for node, layer in products:
-            self.store(node, layer)
+            if layer.dynamic:
+                self.multiply(node, layer)
+            else:
+                self.store(node, layer)
         for node in [*(node for node, _ in products), *added]:
             if (end := self.end(node)) in self.tensors:
                 self.round(end, self.tensors[end], at=self.unclipped(node, self.tensors[end]))
@@ -323,20 +203,58 @@ class _File:
             integers, axis = integers.T, 0
         node.input[1] = self.integers(node, layer.name, integers, scale, bits=layer.bits, axis=axis)
 
+    def multiply(self, node: Any, layer: Stored) -> None:
+        """Makes a node a product of integers, what goes in quantized by what it is in the call."""
+        from onnx import helper
+
+        before = self.before.setdefault(id(node), [])
+
+        def make(kind: str, inputs: list[str], *results: str, **attributes: Any) -> str:
+            before.append(helper.make_node(kind, inputs, results, **attributes))
+            return results[0]
+
+        (value, *_), name = node.input, layer.name
+        parts = [f"{value}.called", f"{value}.called.scale", f"{value}.called.zero"]
+        if value not in self.called:
+            self.called.add(value)
+            make("DynamicQuantizeLinear", [value], *parts)
+        weights = self.keep(f"{name}.integers", _whole(layer.integers, layer.bits))
+        if layer.bits < 8:
+            weights = make("Cast", [weights], f"{name}.bytes", to=_INT8)
+        convolution = node.op_type == "Conv"
+        # A scale and a bias for each channel, which is the first axis of an image.
+        shape = [-1, *[1] * (layer.integers.ndim - 2)] if convolution else [-1]
+        result = helper.make_node(
+            "ConvInteger" if convolution else "MatMulInteger",
+            [parts[0], weights, parts[2], self.keep(f"{name}.zero", np.asarray(0, np.int8))],
+            [f"{name}.sum"],
+        )
+        if convolution:
+            result.attribute.extend(node.attribute)
+        before.append(result)
+        total = make("Cast", [f"{name}.sum"], f"{name}.float", to=_FLOAT)
+        scale = self.keep(f"{name}.scale", layer.scale.astype(np.float32).reshape(shape))
+        scale = make("Mul", [parts[1], scale], f"{name}.unit")
+        node.op_type, bias = "Mul", node.input[2] if len(node.input) > 2 else None
+        inputs = [total, scale]
+        if bias is not None:
+            self.follow[id(node)] = False, layer.clipped
+            bias = self.keep(f"{name}.bias", self.arrays[bias].reshape(shape))
+            node.op_type, inputs = "Add", [make("Mul", inputs, f"{name}.values"), bias]
+        del node.input[:], node.attribute[:]
+        node.input.extend(inputs)
+
     def integers(
         self, node: Any, name: str, values: Any, scale: np.ndarray, *, bits: int, axis: int = 0
     ) -> str:
         """Stores integers; returns the value that they stand for, made before `node`."""
-        import ml_dtypes
         from onnx import helper
 
-        kind = {4: ml_dtypes.int4, 8: np.int8, 32: np.int32}[bits]
-        limits = ml_dtypes.iinfo(kind) if bits == 4 else np.iinfo(kind)
-        values = np.clip(values, limits.min, limits.max).astype(kind)
+        values = _whole(values, bits)
         inputs = [
             self.keep(f"{name}.integers", values),
             self.keep(f"{name}.scale", scale.astype(np.float32)),
-            self.keep(f"{name}.zero", np.zeros(scale.shape, kind)),
+            self.keep(f"{name}.zero", np.zeros(scale.shape, values.dtype)),
         ]
         result = f"{name}.values"
         made = helper.make_node("DequantizeLinear", inputs, [result], axis=axis)
@@ -416,7 +334,7 @@ class _File:
 
     def link(self) -> None:
         """Puts the new nodes in their places, and drops what nothing reads any more."""
-        for node in self.nodes:
+        for node in [*self.nodes, *itertools.chain.from_iterable(self.before.values())]:
             for place, name in enumerate(node.input):
                 node.input[place] = self.rounded.get(name, name)
         after: dict[str, list[Any]] = {}
@@ -440,6 +358,15 @@ class _File:
             node.ClearField("name")  # which no runtime reads: a fiftieth of a small file
         del graph.initializer[:]
         graph.initializer.extend(kept)
+
+
+def _whole(values: Any, bits: int) -> np.ndarray:
+    """Numbers as integers of so many bits."""
+    import ml_dtypes
+
+    kind = {4: ml_dtypes.int4, 8: np.int8, 32: np.int32}[bits]
+    limits = ml_dtypes.iinfo(kind) if bits == 4 else np.iinfo(kind)
+    return np.clip(values, limits.min, limits.max).astype(kind)
 
 
 def _attribute(node: Any, name: str) -> int:

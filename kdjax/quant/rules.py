@@ -8,6 +8,7 @@ from typing import Literal
 from kdjax.types import BadInput
 
 WeightType = Literal["int8", "int4", "ternary", "binary"]
+ActivationType = Literal["int8", "dynamic"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +18,22 @@ class Rule:
     Attributes:
       weights: of its parameter, a scale for each output channel; see `kdjax.quant.LEVELS`.
       activations: `int8` quantizes what goes in and what comes out, a range for each tensor, found
-        once (static); None leaves them as they are: weight-only.
+        once (static): for convolutions. `dynamic` quantizes what goes in by its least and its largest
+        value in that very call, all examples of it together, and needs no calibration: for the matrix
+        products of transformers, whose ranges have outliers. None leaves activations as they are:
+        weight-only.
       scale: of the weights: `absmax` loses nothing to clipping, `mse` looks for the scale with the
         least squared error.
     """
 
     weights: WeightType = "int8"
-    activations: Literal["int8"] | None = "int8"
+    activations: ActivationType | None = "int8"
     scale: Literal["absmax", "mse"] = "absmax"
+
+
+def static(rules: Mapping[str, Rule]) -> list[str]:
+    """The layers whose activations have ranges that are found once."""
+    return [name for name, rule in rules.items() if rule.activations == "int8"]
 
 
 def choose(

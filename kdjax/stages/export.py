@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -114,20 +115,19 @@ def _where(spec: Spec, variables: Variables, path: epath.Path, images: np.ndarra
     return f"; what goes into {worst} differs most, by {apart[worst]:.2g} of its largest value"
 
 
-def write_litert_model(spec: Spec, variables: Variables, path: epath.Path) -> None:
+def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
     """Writes the LiteRT file of a float model, or of a quantized one with its integers."""
-    predict = spec.deployed(variables)
-    if spec.rules:
-        forward, own, ranges = _in_float(spec, variables)
-        rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+    if not spec.rules:
+        write_litert(spec.deployed(variables), path, image_shape=spec.image_shape)
+        return
+    forward, own, ranges = _in_float(spec, variables)
+    rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+    write_litert(lambda images: rounds(spec.preprocess(images)), path, image_shape=spec.image_shape)
+    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+    quant.quantize_in_the_call(path, plan)
 
-        def predict(images):
-            return rounds(spec.preprocess(images))
 
-    write_litert(predict, path, image_shape=spec.image_shape)
-
-
-def write_onnx_model(spec: Spec, variables: Variables, path: epath.Path) -> None:
+def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
     """Writes the ONNX file of a float model, or of a quantized one with its integers."""
     if not spec.rules:
         write_onnx(spec.deployed(variables), path, image_shape=spec.image_shape)

@@ -31,14 +31,14 @@ FAMILIES = {
 
 
 @functools.cache
-def _family(name):
+def _family(name, activations="int8"):
     module = Classifier(build.encoder(FAMILIES[name], Compute(folded=True)), 10)
     x = normal(1, 4, 16, 16, 3)
     variables = lively(module, x, train=False)
-    patterns = {".*/(stem|patches|conv0).*": None, ".*": Rule()}
+    patterns = {".*/(stem|patches|conv0).*": None, ".*": Rule(activations=activations)}
     names = str(jax.tree.structure(variables))
     if "stem" not in names:
-        patterns = {".*": Rule()}
+        patterns = {".*": Rule(activations=activations)}
     return Quantized(lambda v, x: module.apply(v, x, train=False)["logits"], variables, x, patterns)
 
 
@@ -175,33 +175,74 @@ def _truncated(x):
     return nn.Dense(3, name="b")((3 * x).astype(jnp.int32).astype(jnp.float32))
 
 
-@pytest.mark.parametrize(
-    ("module", "shape"),
-    [
-        (_net(_relu_twice), VECTORS),
-        (_net(_plus_one), VECTORS),
-        (_net(_rectified_then_added), VECTORS),
-        (_net(_positions), IMAGES),
-        (_net(_both_halves), VECTORS),
-        (_net(_read_before_it_is_moved), IMAGES),
-        (_net(_preactivated), IMAGES),
-        (_net(_truncated), VECTORS),
-        (nets.Concatenated(), IMAGES),
-        (nets.Excited(), IMAGES),
-        (nets.Grouped(), IMAGES),
-        (nets.Attention(), (4, 4, 5)),
-        (nets.GeneralDense(), VECTORS),
-        (nets.Twice(), VECTORS),
-        (nets.TwiceApart(), VECTORS),
-        (nets.PaddedChannels(), VECTORS),
-    ],
-)
+SMALL = [
+    (_net(_relu_twice), VECTORS),
+    (_net(_plus_one), VECTORS),
+    (_net(_rectified_then_added), VECTORS),
+    (_net(_positions), IMAGES),
+    (_net(_both_halves), VECTORS),
+    (_net(_read_before_it_is_moved), IMAGES),
+    (_net(_preactivated), IMAGES),
+    (_net(_truncated), VECTORS),
+    (nets.Concatenated(), IMAGES),
+    (nets.Excited(), IMAGES),
+    (nets.Grouped(), IMAGES),
+    (nets.Attention(), (4, 4, 5)),
+    (nets.GeneralDense(), VECTORS),
+    (nets.Twice(), VECTORS),
+    (nets.TwiceApart(), VECTORS),
+    (nets.PaddedChannels(), VECTORS),
+]
+
+
+@pytest.mark.parametrize(("module", "shape"), SMALL)
 def test_a_file_computes_what_the_model_does(module, shape, tmp_path):
     quantized = Quantized.of(module, normal(1, *shape))
     file = File(quantized, tmp_path)
     _assert_close(file, quantized, mean=0.004)
     x = normal(9, 7, *shape[1:])
     assert np.abs(file.run(x) - quantized.live(x)).mean() < 0.01 * np.abs(quantized.live(x)).max()
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize(("module", "shape"), SMALL)
+def test_ranges_of_the_call_are_those_of_the_model(module, shape, weights, tmp_path):
+    quantized = Quantized.of(module, normal(1, *shape), {".*": Rule(weights, "dynamic")})
+    assert quantized.ranges == {}
+    file = File(quantized, tmp_path)
+    _assert_close(file, quantized, mean=0.004)
+    # Other numbers, of which one is far out, have other ranges.
+    x = 5 * normal(9, 7, *shape[1:]).at[3].mul(7)
+    assert np.abs(file.run(x) - quantized.live(x)).mean() < 0.01 * np.abs(quantized.live(x)).max()
+    kinds = Counter(node.op_type for node in file.graph.node)
+    assert kinds["MatMulInteger"] + kinds["ConvInteger"] == len(quantized.rules)
+    assert "QuantizeLinear" not in kinds
+    assert not [n for n in file.graph.node if n.op_type in ("Conv", "Gemm") and n.input[1]]
+    kept = {value.dtype.name for n, value in file.stored.items() if n.endswith(".integers")}
+    assert kept == {weights}
+
+
+def test_some_ranges_are_of_the_call_and_some_are_found_once(tmp_path):
+    rules = {"a/.*": Rule(), "b/.*": Rule(activations="dynamic"), ".*": Rule(activations=None)}
+    for function in (_relu_twice, _both_halves):
+        folder = tmp_path / function.__name__
+        folder.mkdir()
+        quantized = Quantized.of(_net(function), normal(1, *VECTORS), rules)
+        file = File(quantized, folder)
+        _assert_close(file, quantized)
+        assert "MatMulInteger" in {node.op_type for node in file.graph.node}
+        # What b is given has been rounded for it by a.
+        assert set(file.values) == {"input0", "a/kernel:out"}
+
+
+def test_the_runtime_fuses_a_product_of_the_call(tmp_path):
+    quantized = _family("vit", "dynamic")
+    file = File(quantized, tmp_path)
+    session(file.path, optimized=tmp_path / "optimized.onnx")
+    kinds = Counter(n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    fused = kinds["DynamicQuantizeMatMul"] + kinds["MatMulIntegerToFloat"]
+    assert fused == sum(not layer.convolution for layer in quantized.graph.layers)
+    assert kinds["MatMulInteger"] == 0
 
 
 def _equal(x):
