@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
     run = load_config(FLAGS.config, overrides)
     if not run.seeds:
         raise BadInput("config.seeds: give at least one")
-    for field in ("latency_batch", "latency_threads"):
+    for field in ("latency_batch", "latency_bulk_batch", "latency_threads"):
         if getattr(run, field) < 1:
             raise BadInput(f"config.{field}: {getattr(run, field)} is not positive")
     splits = Splits(run.data)

@@ -453,7 +453,12 @@ def _asides(kind):
 def test_a_fingerprint_leaves_out_where_and_how():
     run = parse(config.Run, FULL)
     marked = plain(run, fingerprint=True)
-    assert _asides(config.Run) == {"parallel", "latency_batch", "latency_threads"}
+    assert _asides(config.Run) == {
+        "parallel",
+        "latency_batch",
+        "latency_bulk_batch",
+        "latency_threads",
+    }
     assert _asides(config.Data) == {"data_dir", "mode", "resident_bytes"}
     assert _asides(config.Pretrain) == {
         "checkpoint_every_steps",

@@ -20,6 +20,7 @@ class Run:
       seeds: every stage is run for each; the report has means and intervals over them.
       parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
       latency_batch: examples in one timed call.
+      latency_bulk_batch: of a second one, of exported files: many examples at once.
       latency_threads: of the runtimes that can be told.
     """
 
@@ -29,4 +30,5 @@ class Run:
     seeds: tuple[int, ...] = (0,)
     parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
     latency_batch: int = aside(1)
+    latency_bulk_batch: int = aside(64)
     latency_threads: int = aside(1)

@@ -9,7 +9,14 @@ from kdjax.evaluate.classification import (
     scores,
 )
 from kdjax.evaluate.flops import flops
-from kdjax.evaluate.latency import Latency, interleaved, latency, onnx_call
+from kdjax.evaluate.latency import (
+    Latency,
+    interleaved,
+    latency,
+    litert_call,
+    onnx_call,
+    peak_memory,
+)
 
 __all__ = [
     "Agreement",
@@ -20,7 +27,9 @@ __all__ = [
     "flops",
     "interleaved",
     "latency",
+    "litert_call",
     "logits_over",
     "onnx_call",
+    "peak_memory",
     "scores",
 ]

@@ -20,6 +20,11 @@ _AMOUNTS = [
     "latency_ms_p95",
     "threads",
     "batch",
+    "gzip_bytes",
+    "peak_memory_bytes",
+    "bulk_ms_p50",
+    "bulk_ms_p95",
+    "bulk_batch",
 ]
 
 
@@ -48,6 +53,10 @@ class Row:
       accuracy_per_seed: the accuracies behind the mean, in the order of the seeds.
       sparsity: fraction of the prunable weights that was pruned; `None` unless pruned.
       notes: one line for the reader.
+      gzip_bytes: of the exported file after gzip: what zeros save where they are stored as zeros.
+      peak_memory_bytes: by which a process grows that loads the file and runs `batch` examples.
+      bulk_ms_p50, bulk_ms_p95: of one call with many examples, otherwise as above.
+      bulk_batch: how many.
 
     Raises:
       ValueError: a fraction outside [0, 1], an amount below 0, or NaN, named by its field.
@@ -72,6 +81,11 @@ class Row:
     accuracy_per_seed: tuple[float, ...] | None = None
     sparsity: float | None = None
     notes: str = ""
+    gzip_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    bulk_ms_p50: float | None = None
+    bulk_ms_p95: float | None = None
+    bulk_batch: int | None = None
 
     def __post_init__(self):
         single = [(n, getattr(self, n), 1.0) for n in _FRACTIONS]
@@ -128,13 +142,14 @@ def aggregate(rows: Sequence[Row]) -> Row:
 
     Means: `accuracy`, `recall_macro`, `f1_macro`, `sparsity`; and, rounded to whole numbers because
     masks and compressed files differ a little from seed to seed, `params`, `nonzero_params`,
-    `bytes_on_disk` and `flops`. A mean is `None` unless every seed has the figure. Latencies are
-    medians over the seeds that measured them, so timing one seed is enough.
+    `bytes_on_disk`, `gzip_bytes`, `peak_memory_bytes` and `flops`. A mean is `None` unless every
+    seed has the figure. Latencies are medians over the seeds that measured them, so timing one seed
+    is enough.
     `accuracy_ci95` is the Student t interval of the mean over seeds, clipped to [0, 1].
 
     Args:
-      rows: one row a seed, each with `seeds == 1` and the same stage, model, runtime, threads and
-        batch (the last three may be `None` where a seed was not timed).
+      rows: one row a seed, each with `seeds == 1` and the same stage, model, runtime, threads,
+        batch and bulk batch (the last four may be `None` where a seed was not timed).
 
     Raises:
       ValueError: no rows, rows of different models, or rows that are aggregates already.
@@ -176,6 +191,11 @@ def aggregate(rows: Sequence[Row]) -> Row:
         accuracy_per_seed=tuple(accuracies) if complete else None,
         sparsity=_mean([row.sparsity for row in rows]),
         notes="; ".join(dict.fromkeys(row.notes for row in rows if row.notes)),
+        gzip_bytes=_whole(_mean([row.gzip_bytes for row in rows])),
+        peak_memory_bytes=_whole(_mean([row.peak_memory_bytes for row in rows])),
+        bulk_ms_p50=_median([row.bulk_ms_p50 for row in rows]),
+        bulk_ms_p95=_median([row.bulk_ms_p95 for row in rows]),
+        bulk_batch=same("bulk_batch", (row.bulk_batch for row in rows)),
     )
 
 

@@ -82,6 +82,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         _amount(params, "Size", "parameters", "", _PARAMS, best=min, beside=nonzero),
         _amount(nonzero, "Size", "not zero", "", _NONZERO, best=min, beside=params),
         _amount(every("bytes_on_disk"), "Size", "on disk", "B", _BYTES, best=min),
+        _amount(every("peak_memory_bytes"), "Size", "memory", "B", _MEMORY, best=min),
         _amount(every("flops"), "Size", "compute", "FLOP", _FLOPS, best=min),
         _accuracy(rows),
         *(
@@ -104,9 +105,20 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         f"<small>{settings_text(settings(row))}</small>" if any(settings(row)) else ""
         for row in rows
     ]
-    found[1] = _below(found[1], pruned)
-    found[-1] = _below(found[-1], setting)
-    return found
+    zipped = [
+        ""
+        if row.gzip_bytes is None
+        else f"<small>{units.compact(row.gzip_bytes, 'B')} gzip’d</small>"
+        for row in rows
+    ]
+    bulk = [
+        ""
+        if row.bulk_ms_p50 is None
+        else f"<small>{units.milliseconds(row.bulk_ms_p50)} for {row.bulk_batch}</small>"
+        for row in rows
+    ]
+    below = {"not zero": pruned, "on disk": zipped, "median": bulk, "runtime": setting}
+    return [_below(c, below[c.name]) if c.name in below else c for c in found]
 
 
 def _below(column: Column, lines: Sequence[str]) -> Column:
@@ -214,7 +226,11 @@ _NONZERO = (
 )
 _BYTES = (
     "Size of the exported file; of the stored parameters where nothing was exported. k, M and G"
-    " are powers of 1000."
+    " are powers of 1000. Below it the size after gzip, which is less where many weights are zero."
+)
+_MEMORY = (
+    "By how much the resident memory of a process rises at most that loads the file and runs one"
+    " batch, its runtime imported before."
 )
 _FLOPS = (
     "Floating-point operations for one example: two for each multiply-accumulate of the"
@@ -230,7 +246,10 @@ _ACCURACY = (
 _RECALL = "Recall of each class, averaged over the classes with equal weight."
 _F1 = "Harmonic mean of precision and recall of each class, averaged with equal weight."
 _SEEDS = "Independent training runs behind the row; figures are their means, latencies medians."
-_P50 = "Half of the timed calls took no longer than this, wall time, after warming up."
+_P50 = (
+    "Half of the timed calls took no longer than this, wall time, after warming up. Below it the"
+    " same of one call with many examples."
+)
 _P95 = "95 % of the timed calls took no longer than this."
 _RUNTIME = (
     "What loaded the model and ran it for the timing; below it the CPU threads it was given and the"

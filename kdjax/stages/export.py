@@ -82,16 +82,15 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             if format != "onnx":
                 raise
             raise StageFailed(f"{failed}{_where(spec, variables, path, images)}") from None
-        row = measure.row(
+        row = measure.file_row(
             context,
             spec,
             variables,
-            stage=path.name,
+            path,
+            reloaded,
             logits=found,
-            time=measure.timed(context, reloaded),
             runtime=runtime,
             threads=used,
-            bytes_on_disk=measure.file_bytes(path),
         )
         rows.append(dataclasses.asdict(row))
         parities.append(dataclasses.asdict(parity))

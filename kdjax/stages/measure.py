@@ -1,5 +1,6 @@
 """The rows of the report: what a model is worth on the test examples, and what it costs."""
 
+import gzip
 import os
 from collections.abc import Callable
 from typing import Any
@@ -49,14 +50,19 @@ def live_row(
     )
 
 
-def timed(context: Context, run: Callable[[np.ndarray], Any]) -> evaluate.Latency:
+def timed(
+    context: Context, run: Callable[[np.ndarray], Any], *, bulk: bool = False
+) -> evaluate.Latency:
     """Latency of one call on `latency_batch` test images, which are repeated if there are fewer.
 
-    A hundred calls, or as many as two seconds hold.
+    A hundred calls, or as many as two seconds hold. `bulk`: `latency_bulk_batch` images, in as many
+    calls as a second holds.
     """
     images = context.splits.test_images
-    images = np.resize(images, (context.run.latency_batch, *images.shape[1:]))
-    return evaluate.latency(lambda: run(images), min_seconds=0.0, max_seconds=2.0)
+    batch = context.run.latency_bulk_batch if bulk else context.run.latency_batch
+    images = np.resize(images, (batch, *images.shape[1:]))
+    seconds = 1.0 if bulk else 2.0
+    return evaluate.latency(lambda: run(images), min_seconds=0.0, max_seconds=seconds)
 
 
 def row(
@@ -71,8 +77,9 @@ def row(
     bytes_on_disk: int,
     stage: str | None = None,
     sparsity: float | None = None,
+    **figures: Any,
 ) -> report.Row:
-    """What was measured, as one row."""
+    """What was measured, as one row; `figures` are fields of it that not every model has."""
     test = context.splits.test
     scores = evaluate.scores(
         evaluate.confusion(test.labels, logits.argmax(-1), classes=test.classes)
@@ -96,12 +103,43 @@ def row(
         threads=threads,
         batch=context.run.latency_batch,
         sparsity=sparsity,
+        **figures,
     )
 
 
-def file_bytes(path: epath.PathLike) -> int:
-    """Bytes on disk of one file."""
-    return epath.Path(path).stat().length
+def file_row(
+    context: Context,
+    spec: Spec,
+    variables: Variables,
+    path: epath.Path,
+    run: Callable[[np.ndarray], Any],
+    *,
+    logits: np.ndarray,
+    runtime: str,
+    threads: int | None,
+) -> report.Row:
+    """The row of an exported file: what its own runtime gives, and takes."""
+    content = path.read_bytes()
+    memory = None
+    if path.suffix in (".onnx", ".tflite") and threads is not None:
+        memory = evaluate.peak_memory(path, threads=threads, batch=context.run.latency_batch)
+    bulk = timed(context, run, bulk=True)
+    return row(
+        context,
+        spec,
+        variables,
+        stage=path.name,
+        logits=logits,
+        time=timed(context, run),
+        runtime=runtime,
+        threads=threads,
+        bytes_on_disk=len(content),
+        gzip_bytes=len(gzip.compress(content, mtime=0)),
+        peak_memory_bytes=memory,
+        bulk_ms_p50=bulk.ms_p50,
+        bulk_ms_p95=bulk.ms_p95,
+        bulk_batch=context.run.latency_bulk_batch,
+    )
 
 
 def cpu_threads() -> int | None:

@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import itertools
 import json
 import os
@@ -16,8 +17,9 @@ import pytest
 from onnx import TensorProto, helper
 
 import kdjax
-from kdjax.evaluate import Latency, interleaved, latency, onnx_call
+from kdjax.evaluate import Latency, interleaved, latency, litert_call, onnx_call, peak_memory
 from kdjax.evaluate.latency.__main__ import main
+from kdjax.export import write_litert
 from kdjax.types import BadInput
 
 
@@ -245,12 +247,14 @@ def test_command_prints_one_line_of_json(image_model, capsys):
     line = json.loads(out)
     assert 0 < line.pop("latency_ms_p50") <= line.pop("latency_ms_p95")
     assert line.pop("repeats") >= 5
+    assert line.pop("peak_memory_bytes") > 0
     assert line == {
         "warmup": 10,
         "runtime": f"onnxruntime {onnxruntime.__version__}",
         "threads": 2,
         "batch": 4,
         "file_bytes": image_model.stat().st_size,
+        "gzip_bytes": len(gzip.compress(image_model.read_bytes(), mtime=0)),
     }
 
 
@@ -344,6 +348,75 @@ def test_without_onnxruntime_the_extra_is_named(image_model, capsys, monkeypatch
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert 'pip install "kdjax[export]"' in err
+
+
+@pytest.fixture(scope="module")
+def litert_model(tmp_path_factory):
+    pytest.importorskip("litert_converter", reason="needs the extra: pip install 'kdjax[litert]'")
+    pytest.importorskip("ai_edge_litert", reason="needs the extra: pip install 'kdjax[litert]'")
+    path = tmp_path_factory.mktemp("litert") / "model.tflite"
+    weights = np.random.default_rng(0).normal(size=(48, 1000)).astype(np.float32)
+    write_litert(
+        lambda image: image.reshape(1, 48).astype(jnp.float32) @ weights,
+        path,
+        image_shape=(4, 4, 3),
+    )
+    return path
+
+
+def test_a_litert_file_is_run_and_timed(litert_model, capsys):
+    (logits,) = litert_call(litert_model, threads=1, batch=1)()
+    assert (logits.shape, logits.dtype) == ((1, 1000), np.float32)
+    assert np.abs(logits).max() > 100  # of random bytes, not of zeros
+    assert main([str(litert_model), *QUICK]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["runtime"].startswith("ai-edge-litert ")
+    assert (line["batch"], line["file_bytes"]) == (1, litert_model.stat().st_size)
+    assert line["peak_memory_bytes"] > 48 * 1000 * 4
+
+
+def test_what_litert_cannot_run_is_one_line(litert_model, tmp_path, capfd, monkeypatch):
+    wrong = tmp_path / "wrong.tflite"
+    wrong.write_text("not a model")
+    for path, flags, expected in [
+        (litert_model, ["--batch=2"], "'serving_default_image' has its batch fixed: use --batch=1"),
+        (wrong, [], "not a model LiteRT can load"),
+        (tmp_path / "none.tflite", [], "no such file"),
+        (litert_model, ["--threads=0"], "threads: must be at least 1"),
+    ]:
+        assert main([str(path), *flags]) == 2
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert expected in err
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.delitem(sys.modules, "ai_edge_litert.interpreter", raising=False)
+    assert main([str(litert_model)]) == 2
+    assert 'pip install "kdjax[litert]"' in capfd.readouterr().err
+
+
+def _dense(path, size, batch=1):
+    weights = np.ones((size, size), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "dense",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", size])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    return path
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux says it")
+def test_peak_memory_grows_with_the_weights_and_with_the_batch(tmp_path):
+    small, large = _dense(tmp_path / "small.onnx", 64), _dense(tmp_path / "large.onnx", 3000)
+    little = peak_memory(small, threads=1, batch=1)
+    # The weights at least once, however the runtime packs them.
+    assert peak_memory(large, threads=1, batch=1) > little + 3000 * 3000 * 4
+    many = peak_memory(small, threads=1, batch=100_000)
+    assert many > little + 2 * 100_000 * 64 * 4  # what goes in and what comes out
+    assert peak_memory(tmp_path / "none.onnx", threads=1, batch=1) is None
 
 
 def test_the_module_runs_without_a_warning(image_model):

@@ -185,9 +185,27 @@ def test_table_golden(tmp_path, line):
     assert "80.0\u00a0% pruned" in text
 
 
+def test_what_a_file_costs_besides(tmp_path, make_row):
+    row = make_row(
+        bytes_on_disk=4200,
+        gzip_bytes=1300,
+        peak_memory_bytes=9_100_000,
+        latency_ms_p50=0.04,
+        latency_ms_p95=0.05,
+        bulk_ms_p50=1.234,
+        bulk_batch=64,
+        batch=1,
+    )
+    text = written(tmp_path, rows=[row, make_row("other", bytes_on_disk=9000)])
+    cells = [cell.replace("\u00a0", " ") for cell in row_cells(text, "student")]
+    assert cells[2:4] == ["4,2001.3 kB gzip’d", "9.1"]
+    assert cells[5:7] == ["0.0401.23 ms for 64", "0.050"]
+    assert "<small>MB</small>" in text
+
+
 def test_a_column_that_nobody_filled_is_named_instead(tmp_path, make_row):
     text = written(tmp_path, rows=[make_row(accuracy=0.5)])
-    assert "Not measured in this run: on disk, compute, recall, F1, median latency" in text
+    assert "Not measured in this run: on disk, memory, compute, recall, F1, median latency" in text
     assert row_cells(text, "student") == ["1,000", "1,000", "50.0no interval", "1"]
 
 

@@ -33,7 +33,16 @@ fractions = st.floats(0, 1)
 def test_fields_come_in_the_order_of_the_contract():
     names = [field.name for field in dataclasses.fields(Row)]
     assert names[: len(CONTRACT)] == CONTRACT
-    assert names[len(CONTRACT) :] == ["accuracy_per_seed", "sparsity", "notes"]
+    assert names[len(CONTRACT) :] == [
+        "accuracy_per_seed",
+        "sparsity",
+        "notes",
+        "gzip_bytes",
+        "peak_memory_bytes",
+        "bulk_ms_p50",
+        "bulk_ms_p95",
+        "bulk_batch",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +58,8 @@ def test_fields_come_in_the_order_of_the_contract():
         {"bytes_on_disk": -1},
         {"latency_ms_p50": math.inf},
         {"latency_ms_p95": math.nan},
+        {"peak_memory_bytes": -1},
+        {"bulk_ms_p50": math.nan},
     ],
 )
 def test_a_row_refuses_what_cannot_be_measured(make_row, wrong):
@@ -118,14 +129,32 @@ def test_interval_over_seeds_golden(make_row, accuracies):
 
 def test_aggregate_golden(make_row):
     timed = {"runtime": "onnxruntime", "threads": 2, "batch": 8}
+
+    def bulk(ms):
+        return {"bulk_ms_p50": ms, "bulk_ms_p95": 2 * ms, "bulk_batch": 64, "gzip_bytes": int(ms)}
+
     rows = [
         make_row(nonzero_params=200, bytes_on_disk=100, flops=50, recall_macro=0.5, f1_macro=0.4)
         for _ in range(3)
     ]
     changes = [
-        {"bytes_on_disk": 104, "nonzero_params": 203, "latency_ms_p50": 1.0, **timed},
-        {"sparsity": 0.8, "latency_ms_p50": 9.0, "latency_ms_p95": 10.0, **timed, "notes": "b"},
-        {"recall_macro": 0.8, "f1_macro": None, "latency_ms_p50": 2.0, **timed, "notes": "b"},
+        {"bytes_on_disk": 104, "nonzero_params": 203, "latency_ms_p50": 1.0, **timed, **bulk(7.0)},
+        {
+            "sparsity": 0.8,
+            "latency_ms_p50": 9.0,
+            "latency_ms_p95": 10.0,
+            **timed,
+            **bulk(8.0),
+            "notes": "b",
+        },
+        {
+            "recall_macro": 0.8,
+            "f1_macro": None,
+            "latency_ms_p50": 2.0,
+            **timed,
+            **bulk(12.0),
+            "notes": "b",
+        },
     ]
     row = aggregate([dataclasses.replace(r, **c) for r, c in zip(rows, changes, strict=True)])
     assert row == make_row(
@@ -137,8 +166,14 @@ def test_aggregate_golden(make_row):
         latency_ms_p50=2.0,  # the median, not the mean of 4.0
         latency_ms_p95=10.0,  # of the one seed that has it
         notes="b",
+        gzip_bytes=9,
+        bulk_ms_p50=8.0,
+        bulk_ms_p95=16.0,
+        bulk_batch=64,
         **timed,
     )
+    with pytest.raises(ValueError, match="bulk_batch"):
+        aggregate([make_row(bulk_batch=32), make_row(bulk_batch=64)])
 
 
 @given(st.lists(fractions, min_size=2, max_size=6), st.randoms(use_true_random=False))

@@ -1,5 +1,6 @@
 """Files of a trained model, and what is said where one cannot be made."""
 
+import gzip
 import sys
 
 import pytest
@@ -29,6 +30,11 @@ def test_a_litert_file_is_held_against_its_model_and_timed(line):
     assert (row["stage"], row["runtime"], row["threads"]) == (file.name, "litert:cpu", 2)
     assert row["bytes_on_disk"] == file.stat().length > 4 * row["params"]
     assert row["latency_ms_p50"] > 0
+    assert (row["batch"], row["bulk_batch"]) == (1, 64)
+    assert row["bulk_ms_p50"] > row["latency_ms_p50"]
+    assert row["gzip_bytes"] == len(gzip.compress(file.read_bytes(), mtime=0))
+    # Not less than the weights take; a runtime's own buffers come to it.
+    assert row["peak_memory_bytes"] > 4 * row["params"]
     assert (parity["artifact"], parity["label_agreement"]) == (file.name, 1.0)
     assert parity["max_logit_difference"] <= 1e-5 * parity["largest_logit"]
 

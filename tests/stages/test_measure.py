@@ -11,3 +11,6 @@ def test_latency_is_of_the_batch_that_is_reported(line):
     measure.timed(context, lambda images: seen.add((images.shape, str(images.dtype))))
     assert len(splits.test_images) < 200
     assert seen == {((200, 8, 8, 1), "uint8")}
+    seen.clear()
+    measure.timed(context, lambda images: seen.add(len(images)), bulk=True)
+    assert seen == {64}

@@ -1,6 +1,8 @@
-"""Wall-clock latency. `python -m kdjax.evaluate.latency MODEL.onnx` times a file."""
+"""Wall-clock latency, and memory. `python -m kdjax.evaluate.latency MODEL` times a file."""
 
+from kdjax.evaluate.latency.litert_file import litert_call
+from kdjax.evaluate.latency.memory import peak_memory
 from kdjax.evaluate.latency.onnx_file import onnx_call
 from kdjax.evaluate.latency.timing import Latency, interleaved, latency
 
-__all__ = ["Latency", "interleaved", "latency", "onnx_call"]
+__all__ = ["Latency", "interleaved", "latency", "litert_call", "onnx_call", "peak_memory"]

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from kdjax.evaluate.latency.made_up import check_positive, is_open, line, made_up
 from kdjax.types import BadInput
 
-_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
-_INTEGERS = {
+_TYPES = {
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(bool)": np.dtype(np.bool_),
+} | {
     f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}")
     for sign in ("", "u")
     for bits in (8, 16, 32, 64)
@@ -34,9 +39,7 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
       BadInput: onnxruntime is not installed, the file is missing or is not a model that it can run,
         or an input has an open dimension beside the batch or a batch fixed to another size.
     """
-    for name, value in (("threads", threads), ("batch", batch)):
-        if value < 1:
-            raise BadInput(f"{name}: must be at least 1, not {value}")
+    check_positive(threads=threads, batch=batch)
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -55,7 +58,7 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise BadInput(f"{path}: not a model onnxruntime can load: {_line(error)}") from error
+        raise BadInput(f"{path}: not a model onnxruntime can load: {line(error)}") from error
 
     _check_batch(path, session.get_inputs(), batch)
     random = np.random.default_rng(0)
@@ -67,19 +70,14 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
     try:
         call()
     except Exception as error:
-        raise BadInput(f"{path}: does not run on made-up inputs: {_line(error)}") from error
+        raise BadInput(f"{path}: does not run on made-up inputs: {line(error)}") from error
     return call
-
-
-def _is_open(size: int | str | None) -> bool:
-    """Whether a dimension is left to the caller: onnxruntime gives its name, None or -1."""
-    return not isinstance(size, int) or size < 0
 
 
 def _check_batch(path, inputs, batch: int) -> None:
     """Refuses a batch that no input takes: its latency would be reported under a wrong size."""
     first = {value.name: value.shape[0] for value in inputs if value.shape}
-    if first and not any(_is_open(size) or size == batch for size in first.values()):
+    if first and not any(is_open(size) or size == batch for size in first.values()):
         name, size = next(iter(first.items()))
         raise BadInput(f"{path}: input {name!r} has its batch fixed: use --batch={size}")
 
@@ -87,26 +85,10 @@ def _check_batch(path, inputs, batch: int) -> None:
 def _made_up(path, value, batch: int, random: np.random.Generator) -> np.ndarray:
     """Something of the input's shape and type."""
     shape = list(value.shape)
-    if shape and _is_open(shape[0]):
+    if shape and is_open(shape[0]):
         shape[0] = batch
-    for axis, size in enumerate(shape):
-        if _is_open(size):
-            called = f" ({size!r})" if isinstance(size, str) else ""
-            raise BadInput(
-                f"{path}: input {value.name!r} leaves dimension {axis}{called} open: "
-                "export it with a fixed size"
-            )
-    if value.type in _FLOATS:
-        return random.standard_normal(shape).astype(_FLOATS[value.type])
-    if value.type == "tensor(uint8)":
-        return random.integers(256, size=shape, dtype=np.uint8)
-    if value.type in _INTEGERS:
-        return np.zeros(shape, _INTEGERS[value.type])
-    if value.type == "tensor(bool)":
-        return np.ones(shape, bool)
-    raise BadInput(f"{path}: input {value.name!r} is a {value.type}: only numbers can be made up")
-
-
-def _line(error: Exception) -> str:
-    """The message of onnxruntime on one line."""
-    return " ".join(str(error).split())
+    if value.type not in _TYPES:
+        raise BadInput(
+            f"{path}: input {value.name!r} is a {value.type}: only numbers can be made up"
+        )
+    return made_up(path, value.name, shape, _TYPES[value.type], random)

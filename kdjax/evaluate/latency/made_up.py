@@ -1,0 +1,58 @@
+"""Inputs for a file that is to be timed: its operators take as long whatever they are given."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdjax.types import BadInput
+
+
+def check_positive(**numbers: int) -> None:
+    """Refuses a number below 1, by its name."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise BadInput(f"{name}: must be at least 1, not {value}")
+
+
+def made_up(
+    path: str | os.PathLike[str],
+    name: str,
+    shape: Sequence[int | str | None],
+    dtype: np.dtype,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Something of a shape and type: floats standard normal, uint8 random bytes, as of an image.
+
+    Other integers are 0, a valid token or index, and bools True.
+
+    Raises:
+      BadInput: a dimension is open, or the type is no number; it names the file and the input.
+    """
+    for axis, size in enumerate(shape):
+        if is_open(size):
+            called = f" ({size!r})" if isinstance(size, str) else ""
+            raise BadInput(
+                f"{path}: input {name!r} leaves dimension {axis}{called} open: "
+                "export it with a fixed size"
+            )
+    sizes = [int(size or 0) for size in shape]
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(sizes).astype(dtype)
+    if dtype == np.uint8:
+        return random.integers(256, size=sizes, dtype=np.uint8)
+    if np.issubdtype(dtype, np.integer):
+        return np.zeros(sizes, dtype)
+    if dtype == np.bool_:
+        return np.ones(sizes, bool)
+    raise BadInput(f"{path}: input {name!r} is {dtype}: only numbers can be made up")
+
+
+def is_open(size: int | str | None) -> bool:
+    """Whether a dimension is left to the caller: runtimes give its name, None or -1."""
+    return not isinstance(size, int) or size < 0
+
+
+def line(error: Exception) -> str:
+    """The message of a runtime on one line."""
+    return " ".join(str(error).split())
