@@ -86,12 +86,14 @@ class MobileNetV3:
     Attributes:
       size: of the two networks of the paper.
       multiplier: of the widths, which are rounded to multiples of 8.
+      activation: in the place of hard swish, for which no runtime has an integer kernel, `relu`.
       imagenet_stem: has stride 2, as published; otherwise 1, for small images.
     """
 
     name: Literal["mobilenet_v3"]
     size: Literal["small", "large"]
     multiplier: float = 1.0
+    activation: Literal["hard_swish", "relu"] = "hard_swish"
     imagenet_stem: bool = False
 
 

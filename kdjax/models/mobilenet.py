@@ -7,7 +7,8 @@ gates take as many channels as arrive.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -263,19 +264,24 @@ def mobilenet_v2(
     )
 
 
+Swish = Literal["hard_swish", "relu"]
+_SWISH: Mapping[Swish, Activation] = {"hard_swish": _hard_swish, "relu": nn.relu}
+
+
 def _v3_row(
     kernel_size: int,
     expanded: int,
     features: int,
     *,
     multiplier: float,
+    activation: Swish,
     stride: int = 1,
     expand: bool = True,
     excite: bool = False,
     swish: bool = False,
     residual: bool = False,
 ) -> Row:
-    """A row of the paper's tables: ReLU unless `swish`, and a quarter of `expanded` to squeeze."""
+    """A row of the paper's tables; `swish` says which have `activation`, the others have ReLU."""
     width = rounded(multiplier * expanded)
     squeeze = Squeeze(width=rounded(width // 4), activation=nn.relu, gate=_hard_sigmoid)
     return Row(
@@ -283,7 +289,7 @@ def _v3_row(
         expanded=width if expand else None,
         features=rounded(multiplier * features),
         stride=stride,
-        activation=_hard_swish if swish else nn.relu,
+        activation=_SWISH[activation] if swish else nn.relu,
         residual=residual,
         squeeze=squeeze if excite else None,
     )
@@ -295,6 +301,7 @@ def _v3(
     last: int,
     hidden: int,
     multiplier: float,
+    activation: Swish,
     imagenet_stem: bool,
     compute: Compute,
 ) -> MobileNet:
@@ -305,13 +312,17 @@ def _v3(
         rows=rows,
         last_width=rounded(last * multiplier),
         hidden_width=rounded(hidden * multiplier),
-        activation=_hard_swish,
+        activation=_SWISH[activation],
         compute=compute,
     )
 
 
 def mobilenet_v3_large(
-    *, multiplier: float = 1.0, imagenet_stem: bool = False, compute: Compute = Compute()
+    *,
+    multiplier: float = 1.0,
+    activation: Swish = "hard_swish",
+    imagenet_stem: bool = False,
+    compute: Compute = Compute(),
 ) -> MobileNet:
     """MobileNetV3-Large. The features are the 1280 of its dense layer, after hard swish.
 
@@ -320,6 +331,8 @@ def mobilenet_v3_large(
 
     Args:
       multiplier: of the widths, which are then `rounded`.
+      activation: of what has hard swish in the paper's tables. No runtime has an integer kernel for
+        that; `relu` runs faster in int8.
       imagenet_stem: the stem has stride 2, as published; otherwise 1, for small images.
       compute: see `Compute`.
 
@@ -328,7 +341,7 @@ def mobilenet_v3_large(
 
     Reference: Howard et al. 2019, https://arxiv.org/abs/1905.02244, table 1.
     """
-    row = functools.partial(_v3_row, multiplier=multiplier)
+    row = functools.partial(_v3_row, multiplier=multiplier, activation=activation)
     rows = (
         row(3, 16, 16, expand=False, residual=True),
         row(3, 64, 24, stride=2),
@@ -351,19 +364,24 @@ def mobilenet_v3_large(
         last=960,
         hidden=1280,
         multiplier=multiplier,
+        activation=activation,
         imagenet_stem=imagenet_stem,
         compute=compute,
     )
 
 
 def mobilenet_v3_small(
-    *, multiplier: float = 1.0, imagenet_stem: bool = False, compute: Compute = Compute()
+    *,
+    multiplier: float = 1.0,
+    activation: Swish = "hard_swish",
+    imagenet_stem: bool = False,
+    compute: Compute = Compute(),
 ) -> MobileNet:
     """MobileNetV3-Small. The features are the 1024 of its dense layer; else as the large one.
 
     Reference: Howard et al. 2019, https://arxiv.org/abs/1905.02244, table 2.
     """
-    row = functools.partial(_v3_row, multiplier=multiplier)
+    row = functools.partial(_v3_row, multiplier=multiplier, activation=activation)
     rows = (
         row(3, 16, 16, stride=2, expand=False, excite=True),
         row(3, 72, 24, stride=2),
@@ -382,6 +400,7 @@ def mobilenet_v3_small(
         last=576,
         hidden=1024,
         multiplier=multiplier,
+        activation=activation,
         imagenet_stem=imagenet_stem,
         compute=compute,
     )

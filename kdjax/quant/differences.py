@@ -1,5 +1,6 @@
-"""Where an ONNX file and its live model part: what goes into each layer, in both."""
+"""Where a file and its live model part: what goes into each layer, in both."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from kdjax.quant.rules import Rule
 from kdjax.types import Variables
 
 _PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
+_LITERT_PRODUCTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def differences(
@@ -29,36 +31,43 @@ def differences(
     """How far apart what goes into each layer is, relative to the largest live value there.
 
     The file's products with constants are taken for the model's layers, in order. Of a file that has
-    another number of them nothing is said: an empty dict.
+    another number of them nothing is said: an empty dict. A converter may move a factor into the
+    weights that come next, so one common factor makes no difference.
 
     Args:
-      path: of the ONNX file; its one input is images.
+      path: of the ONNX or LiteRT (.tflite) file; its one input is images.
       function: `(variables, images) -> outputs`, the model in evaluation, in float.
       variables: of it, without ranges.
       images: raw.
       rules: of the layers that are quantized, none for a float file.
       ranges: by the name of the tensor.
     """
-    live = _live(function, variables, images, rules, ranges)
-    found = _in_file(path, images)
+    litert = os.fspath(path).endswith(".tflite")
+    # ONNX has the channels before space.
+    live = _live(function, variables, images, rules, ranges, channels_first=not litert)
+    found = _in_litert_file(path, images) if litert else _in_onnx_file(path, images)
     if len(found) != len(live):
         return {}
     apart = {}
     for (name, expected), value in zip(live.items(), found, strict=True):
         if value.size != expected.size:
             return {}
-        difference = np.abs(value.reshape(expected.shape) - expected).max()
+        value = value.reshape(expected.shape)
+        factor = np.vdot(value, expected) / max(np.vdot(value, value), 1e-30)
+        difference = min(np.abs(f * value - expected).max() for f in (1.0, factor))
         apart[name] = float(difference / max(np.abs(expected).max(), 1e-30))
     return apart
 
 
-def _live(function, variables, images, rules, ranges) -> dict[str, np.ndarray]:
-    """What goes into each layer, axes as ONNX has them."""
+def _live(
+    function, variables, images, rules, ranges, *, channels_first: bool
+) -> dict[str, np.ndarray]:
+    """What goes into each layer, axes as the file has them."""
     graph = graph_of(function, variables, images)
     orders = {
         layer.name: graph.flat.steps[layer.step].equation.params["dimension_numbers"].lhs_spec
         for layer in graph.layers
-        if layer.convolution
+        if layer.convolution and channels_first
     }
     seen: dict[str, Array] = {}
 
@@ -82,8 +91,8 @@ def _live(function, variables, images, rules, ranges) -> dict[str, np.ndarray]:
     return {layer.name: value for layer, value in zip(graph.layers, values, strict=True)}
 
 
-def _in_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarray]:
-    """What goes into each product of a file with a constant."""
+def _in_onnx_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarray]:
+    """What goes into each product with a constant."""
     import onnx
     import onnxruntime
     from onnx import helper
@@ -120,3 +129,48 @@ def _in_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarra
     )
     feeds = {graph.input[0].name: images}
     return [np.asarray(value) for value in session.run(names, feeds)]
+
+
+def _in_litert_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarray]:
+    """What goes into each product with a constant; the file is of one image."""
+    runtime: Any = importlib.import_module("ai_edge_litert.interpreter")
+    interpreter = runtime.Interpreter(
+        os.fspath(path),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    (image,) = (value["index"] for value in interpreter.get_input_details())
+    operators, makers = [], {}
+    for operator in interpreter._get_ops_details():
+        kind, inputs = operator["op_name"], [int(index) for index in operator["inputs"]]
+        operators.append((kind, inputs))
+        makers |= {int(index): (kind, inputs) for index in operator["outputs"]}
+
+    def is_constant(index: int) -> bool:
+        if index not in makers:
+            return index != image
+        kind, inputs = makers[index]
+        return kind == "DEQUANTIZE" and is_constant(inputs[0])
+
+    def unpadded(index: int) -> int:
+        kind, inputs = makers.get(index, ("", []))
+        return inputs[0] if kind.startswith("PAD") else index
+
+    read = [
+        unpadded(inputs[0])
+        for kind, inputs in operators
+        if kind in _LITERT_PRODUCTS and is_constant(inputs[1])
+    ]
+    details = {value["index"]: value for value in interpreter.get_tensor_details()}
+
+    def exact(index: int) -> np.ndarray:
+        value, (scale, zero) = interpreter.get_tensor(index), details[index]["quantization"]
+        return (value.astype(np.float32) - zero) * scale if scale else value
+
+    rows = []
+    for i in range(len(images)):
+        interpreter.set_tensor(image, images[i : i + 1])
+        interpreter.invoke()
+        rows.append([exact(index) for index in read])
+    return [np.stack(values) for values in zip(*rows, strict=True)]

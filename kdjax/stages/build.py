@@ -127,6 +127,7 @@ def encoder_name(c: config.Encoder) -> str:
             name = c.name + but("-w", c.width, 64)
         case config.MobileNetV3():
             name = f"mobilenet-v3-{c.size}" + but("-x", c.multiplier, 1)
+            name += "" if c.activation == "hard_swish" else f"-{c.activation}"
         case config.MobileNetV2() | config.EfficientNetB0():
             name = c.name.replace("_", "-") + but("-x", c.multiplier, 1)
     return name + ("-imagenet" if c.imagenet_stem else "")

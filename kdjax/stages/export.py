@@ -79,7 +79,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
         try:
             found, parity = compare(path, reloaded, images, live, runtime=runtime, **allowed)
         except StageFailed as failed:
-            if format != "onnx":
+            if format == "stablehlo":
                 raise
             raise StageFailed(f"{failed}{_where(spec, variables, path, images)}") from None
         row = measure.file_row(
@@ -98,7 +98,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
 
 
 def _where(spec: Spec, variables: Variables, path: epath.Path, images: np.ndarray) -> str:
-    """Which layer of an ONNX file that failed sees something else than the live one."""
+    """Which layer of a file that failed sees something else than the live one."""
     forward, own, ranges = _in_float(spec, variables)
     apart = quant.differences(
         path,

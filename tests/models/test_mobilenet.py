@@ -47,6 +47,15 @@ def test_parameters_and_operations_are_those_published(network, parameters, macs
     assert tree.differences(_shapes(Classifier(network(), 1000)), variables) == []
 
 
+@pytest.mark.parametrize("make", [mobilenet_v3_small, mobilenet_v3_large])
+def test_relu_in_the_place_of_hard_swish(make):
+    published, relu = make(), make(activation="relu")
+    assert {row.activation for row in relu.rows} | {relu.activation} == {nn.relu}
+    assert len({row.activation for row in published.rows}) == 2
+    assert published.activation != nn.relu
+    assert tree.differences(_shapes(relu), _shapes(published)) == []
+
+
 def test_half_of_mobilenet_v2():
     # The 812,836 of the CIFAR distillation tables have other widths, see the docstring.
     model = Classifier(mobilenet_v2(multiplier=0.5), 100)

@@ -198,7 +198,7 @@ def test_what_a_file_costs_besides(tmp_path, make_row):
     )
     text = written(tmp_path, rows=[row, make_row("other", bytes_on_disk=9000)])
     cells = [cell.replace("\u00a0", " ") for cell in row_cells(text, "student")]
-    assert cells[2:4] == ["4,2001.3 kB gzip’d", "9.1"]
+    assert cells[2:4] == ["4,2001.30 kB gzip’d", "9.1"]
     assert cells[5:7] == ["0.0401.23 ms for 64", "0.050"]
     assert "<small>MB</small>" in text
 

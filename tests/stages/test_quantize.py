@@ -209,10 +209,11 @@ def test_what_quantized_models_are_not_for(line, stage, message):
         line.run(stages__res=_RES, stages__int8=_INT8, stages__again=stage)
 
 
+@pytest.mark.parametrize("format", ["onnx"] + ["litert"] * LITERT)
 @pytest.mark.parametrize("model", ["int8", "res"])
-def test_the_layer_that_differs_is_named(line, monkeypatch, model):
+def test_the_layer_that_differs_is_named(line, monkeypatch, model, format):
     """A file with other weights in one layer: what goes into the next one is otherwise."""
-    written = export.write_onnx_model
+    written = getattr(export, f"write_{format}_model")
 
     def damaged(spec, variables, path):
         params = jax.tree.map(lambda leaf: leaf, variables["params"])
@@ -220,16 +221,16 @@ def test_the_layer_that_differs_is_named(line, monkeypatch, model):
         conv["kernel"] = conv["kernel"][::-1, :, ::-1]
         written(spec, {**variables, "params": params}, path)
 
-    monkeypatch.setattr(export, "write_onnx_model", damaged)
+    monkeypatch.setattr(export, f"write_{format}_model", damaged)
     name = "encoder/stage1_block0/second/conv/kernel"
-    with pytest.raises(StageFailed, match=f"; what goes into {name} differs most, by 1."):
+    with pytest.raises(StageFailed, match=f"; what goes into {name} differs most, by [01]."):
         line.run(
             stages__res=_RES,
             stages__int8=_INT8,
             stages__bad={
                 "kind": "export",
                 "model": model,
-                "formats": ["onnx"],
+                "formats": [format],
                 "agreement": 1.0,
                 "tolerance": 1e-9,
             },
