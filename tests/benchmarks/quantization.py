@@ -1,17 +1,25 @@
 """What integers and smaller shapes save in ONNX Runtime. Prints one JSON object.
 
-  python tests/benchmarks/quantization.py                         minutes on one CPU core
-  python tests/benchmarks/quantization.py --networks=mobilenet    MobileNetV3-small
+  python tests/benchmarks/quantization.py                         ResNet-18, minutes on one CPU core
+  python tests/benchmarks/quantization.py --networks=mobilenet    MobileNetV3-small, and with ReLU
+  python tests/benchmarks/quantization.py --networks=vit          a small transformer
 
 Every file is made as a stage makes it, from random parameters: what they compute is worth nothing, what
-it costs is what it would cost. All of them are timed in turn in one process, one thread.
+it costs is what it would cost. All of them are timed in turn in one process, one thread. Where PyTorch
+and torchvision are installed, the same network in eager PyTorch and with its dynamic int8 are timed in
+the same turns, as the reference from outside; what the runtime gains over it and what int8 gains over
+float in one runtime are ratios of their own.
 """
 
 import argparse
 import dataclasses
 import gzip
+import importlib.util
+import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,38 +54,91 @@ def _halved(spec: Spec, variables, multiple: int):
     return dataclasses.replace(spec, widths=found.widths), found.variables
 
 
-def _int8(spec: Spec, variables):
-    """In int8, with ranges from random images."""
+def _quantized(spec: Spec, variables, **numbers):
+    """With ranges from random images, int8 unless told otherwise."""
     images = np.random.default_rng(0).integers(0, 256, (64, *spec.image_shape), np.uint8)
-    c = config.Quantize(kind="quantize", model="benchmark")
-    found = quantize.quantized(spec, variables, images, c)
-    return found[:2]
+    c = config.Quantize(kind="quantize", model="benchmark", rules=(config.Layers(**numbers),))
+    return quantize.quantized(spec, variables, images, c)[:2]
 
 
 def _models(networks: str, multiple: int):
-    """`{name: (spec, variables)}`, float and int8."""
+    """`{name: (spec, variables)}`."""
 
     def fresh(encoder):
         spec = _spec(encoder)
         return spec, spec.init(jax.random.key(0))
 
-    if networks == "mobilenet":
-        whole = fresh(config.MobileNetV3(name="mobilenet_v3", size="small"))
-        return {"float": whole, "int8": _int8(*whole)}
+    match networks:
+        case "mobilenet":
+            whole = fresh(config.MobileNetV3(name="mobilenet_v3", size="small"))
+            relu = fresh(config.MobileNetV3(name="mobilenet_v3", size="small", activation="relu"))
+            return {
+                "float": whole,
+                "int8": _quantized(*whole),
+                "relu_float": relu,
+                "relu_int8": _quantized(*relu),
+            }
+        case "vit":
+            whole = fresh(config.ViT(name="vit", width=384, depth=6, heads=6, mlp=1536, patch=4))
+            return {
+                "float": whole,
+                "dynamic_int8": _quantized(*whole, activations="dynamic"),
+                "int8": _quantized(*whole),
+                "int8_weights": _quantized(*whole, activations=None),
+                "int4_weights": _quantized(*whole, weights="int4", activations=None),
+            }
     student = fresh(config.ResNet18(name="resnet18"))
     half = _halved(*student, multiple)
     return {
         "resnet50_float": fresh(config.ResNet50(name="resnet50")),
         "float": student,
-        "int8": _int8(*student),
+        "int8": _quantized(*student),
+        "dynamic_int8": _quantized(*student, activations="dynamic"),
         "half_float": half,
-        "half_int8": _int8(*half),
+        "half_int8": _quantized(*half),
     }
+
+
+def _in_torch(networks: str) -> dict[str, Any]:
+    """The same network in eager PyTorch and in its dynamic int8; empty without PyTorch."""
+    if networks == "vit" or not all(map(importlib.util.find_spec, ("torch", "torchvision"))):
+        return {}
+    import torch
+    import torchvision
+
+    torch.set_num_threads(1)
+    if networks == "mobilenet":
+        model = torchvision.models.mobilenet_v3_small(num_classes=10)
+        model.features[0][0].stride = (1, 1)
+    else:
+        model = torchvision.models.resnet18(num_classes=10)
+        model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        model.maxpool = torch.nn.Identity()
+    model.eval()
+    dynamic = torch.ao.quantization.quantize_dynamic(model, dtype=torch.qint8)
+    return {"torch": model, "torch_dynamic_int8": dynamic}
+
+
+def _torch_call(model: Any, batch: int) -> Callable[[], Any]:
+    import torch
+
+    random = np.random.default_rng(0).normal(size=(batch, 3, _SIDE, _SIDE))
+    images = torch.from_numpy(random.astype(np.float32))
+
+    def call():
+        with torch.inference_mode():
+            return model(images)
+
+    return call
+
+
+def _cost(content: bytes, params: int) -> dict[str, int]:
+    return {"params": params, "bytes": len(content), "gzip_bytes": len(gzip.compress(content, 6))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--networks", choices=["resnet", "mobilenet"], default="resnet")
+    parser.add_argument("--networks", choices=["resnet", "mobilenet", "vit"], default="resnet")
     parser.add_argument("--batches", default="1,64")
     parser.add_argument("--multiple", type=int, default=16, help="of the widths of the half")
     parser.add_argument("--max_seconds", type=float, default=120.0, help="of one batch size")
@@ -87,18 +148,37 @@ def main() -> None:
         file = folder / f"{name}.onnx"
         write_onnx_model(spec, variables, file)
         files[name] = file
-        costs[name] = {
-            "params": tree.size(variables["params"]),
-            "bytes": file.stat().st_size,
-            "gzip_bytes": len(gzip.compress(file.read_bytes(), 6)),
-        }
-    results = {"networks": args.networks, "threads": 1, "multiple": args.multiple, "files": costs}
+        costs[name] = _cost(file.read_bytes(), tree.size(variables["params"]))
+        costs[name]["peak_memory_bytes"] = evaluate.peak_memory(file, threads=1, batch=1)
+    outside, versions = _in_torch(args.networks), {}
+    for name, model in outside.items():
+        import torch
+
+        versions = {"torch": torch.__version__}
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        params = sum(value.numel() for value in model.parameters())
+        # Packed weights of its int8 layers are no parameters.
+        costs[name] = _cost(buffer.getvalue(), params)
+    results = {
+        **versions,
+        "networks": args.networks,
+        "threads": 1,
+        "multiple": args.multiple,
+        "files": costs,
+    }
     for batch in map(int, args.batches.split(",")):
         calls = {n: evaluate.onnx_call(f, threads=1, batch=batch) for n, f in files.items()}
+        calls |= {name: _torch_call(model, batch) for name, model in outside.items()}
         times = evaluate.interleaved(
             calls, repeats=200, min_seconds=0.5, max_seconds=args.max_seconds
         )
-        results[f"batch_{batch}"] = ratios(times, "float")
+        results[f"batch_{batch}"] = found = ratios(times, "float")
+        if outside:
+            found["gain_of_the_runtime"] = times["torch"].ms_p50 / times["float"].ms_p50
+        for name in ("int8", "dynamic_int8"):
+            if name in times:
+                found[f"gain_of_{name}"] = times["float"].ms_p50 / times[name].ms_p50
     show(results)
 
 
