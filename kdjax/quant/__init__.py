@@ -4,12 +4,14 @@ A model is quantized as its jaxpr shows it, so its code does not change, and wha
 is what the file computes.
 """
 
+from kdjax.quant.allocation import allocate
 from kdjax.quant.calibrate import Method, calibrate
+from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
 from kdjax.quant.layers import Graph, Layer, graph_of
 from kdjax.quant.litert_file import quantize_in_the_call
-from kdjax.quant.model import RANGES, Quantized
+from kdjax.quant.model import RANGES, Quantized, run
 from kdjax.quant.numbers import (
     BITS,
     LEVELS,
@@ -22,13 +24,15 @@ from kdjax.quant.numbers import (
 )
 from kdjax.quant.onnx_file import write_quantized
 from kdjax.quant.plan import Plan, plan_of
-from kdjax.quant.rules import ActivationType, Rule, WeightType, choose
+from kdjax.quant.rules import ActivationType, Rule, WeightType, choose, static
 
 __all__ = [
     "BITS",
     "LEVELS",
     "RANGES",
     "ActivationType",
+    "Choice",
+    "Choices",
     "Graph",
     "Layer",
     "Method",
@@ -37,6 +41,7 @@ __all__ = [
     "Rule",
     "WeightType",
     "Weights",
+    "allocate",
     "calibrate",
     "choose",
     "differences",
@@ -47,7 +52,9 @@ __all__ = [
     "plan_of",
     "quantize_in_the_call",
     "quantize_weights",
+    "run",
     "scale_of",
+    "static",
     "with_composites",
     "write_quantized",
 ]

@@ -77,7 +77,7 @@ def with_composites(
         rules=rules,
         fake=activation,
         fake_weights=parameter,
-        fake_dynamic=lambda value: value,  # LiteRT's own: see `quantize_in_the_call`
+        fake_input=lambda layer, value, rule: value,  # LiteRT's own: see `quantize_in_the_call`
     )
 
 

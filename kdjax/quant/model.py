@@ -91,6 +91,10 @@ def _rounded(layer: Layer, weights: Array, rule: Rule) -> Array:
     return fake_weights(weights, rule, channels=layer.channels)
 
 
+def _called(layer: Layer, value: Array, rule: Rule) -> Array:
+    return fake_dynamic(value) if rule.activations == "dynamic" else value
+
+
 def run(
     function: Callable[..., Any],
     variables: Variables,
@@ -98,7 +102,7 @@ def run(
     rules: Mapping[str, Rule],
     fake: Callable[[str, Array], Array],
     fake_weights: Callable[[Layer, Array, Rule], Array] = _rounded,
-    fake_dynamic: Callable[[Array], Array] = fake_dynamic,
+    fake_input: Callable[[Layer, Array, Rule], Array] = _called,
     see: Callable[[Layer, Array], None] = lambda layer, value: None,
 ) -> Any:
     """`function(variables, *inputs)` with what the hooks make of activations and parameters.
@@ -110,7 +114,8 @@ def run(
       rules: by the name of the layer's parameter.
       fake: `(name, value) -> value` of each activation that has a range.
       fake_weights: of each parameter that is quantized; it is rounded, unless asked otherwise.
-      fake_dynamic: of what goes into a layer whose rule is `dynamic`; likewise.
+      fake_input: of what goes into each of those layers; rounded where the rule is `dynamic`, unless
+        asked otherwise.
       see: what goes into each layer.
     """
     graph = graph_of(function, variables, *inputs)
@@ -124,7 +129,7 @@ def run(
         rule = rules.get(layer.name)
         if place != layer.place:
             see(layer, value)
-            return fake_dynamic(value) if rule and rule.activations == "dynamic" else value
+            return fake_input(layer, value, rule) if rule else value
         return fake_weights(layer, value, rule) if rule else value
 
     def result(number: int, value: Any) -> Any:

@@ -30,6 +30,17 @@ class Rule:
     activations: ActivationType | None = "int8"
     scale: Literal["absmax", "mse"] = "absmax"
 
+    @property
+    def name(self) -> str:
+        """`int8`, `int8 dynamic`, `int4 weights`, `int4 weights mse`."""
+        kinds: dict[ActivationType | None, str] = {
+            "int8": "",
+            "dynamic": "dynamic",
+            None: "weights",
+        }
+        scale = "" if self.scale == "absmax" else self.scale
+        return " ".join(filter(None, (self.weights, kinds[self.activations], scale)))
+
 
 def static(rules: Mapping[str, Rule]) -> list[str]:
     """The layers whose activations have ranges that are found once."""

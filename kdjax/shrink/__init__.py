@@ -18,7 +18,7 @@ from kdjax.shrink.scores import (
     taylor,
     unit_masks,
 )
-from kdjax.shrink.sensitivity import sensitivity
+from kdjax.shrink.sensitivity import curves, fallen, sensitivity, whole_of
 from kdjax.shrink.shrink import Model, Shrunk, groups_of, shrink, take_away
 from kdjax.shrink.taps import Seen, activations
 
@@ -35,9 +35,11 @@ __all__ = [
     "Widths",
     "activations",
     "activity",
+    "curves",
     "cut",
     "cut_following",
     "described",
+    "fallen",
     "find_groups",
     "gradual_units",
     "group_l1",
@@ -55,4 +57,5 @@ __all__ = [
     "taylor",
     "unit_masks",
     "unit_parameters",
+    "whole_of",
 ]

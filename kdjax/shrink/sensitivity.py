@@ -7,15 +7,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from kdjax import tree
+from kdjax.increases import increases
 from kdjax.shrink.groups import Groups
 from kdjax.shrink.scores import Scores, keep_each, unit_masks
 from kdjax.types import BadInput, PyTree
 
 Curves = Mapping[str, Mapping[float, float]]
 """`{group: {sparsity: increase of the loss}}`, as `kdjax.prune.allocation.by_sensitivity` reads it."""
+
+Keep = Mapping[str, Bool[np.ndarray, " units"]]
+"""Of each group the units that stay."""
 
 
 def sensitivity(
@@ -35,8 +39,8 @@ def sensitivity(
     where a residual sum joins layers, a channel that one of them no longer makes still comes from
     the others, and the change reads as nearly zero although taking the channel away would hurt.
 
-    What is kept is an input of one jitted function, so that it is compiled once for all groups,
-    sparsities and batches. No group is trained again after it was masked.
+    It is compiled once for all groups, sparsities and batches. No group is trained again after it was
+    masked.
 
     Args:
       loss: `(params, batch) -> mean loss`, pure, in evaluation mode. Labels are not needed: the KL
@@ -61,36 +65,52 @@ def sensitivity(
     Reference: Li et al. 2017, https://arxiv.org/abs/1608.08710, sec. 3.2; for single weights Han et
       al. 2015, https://arxiv.org/abs/1506.02626, sec. 4.1 and fig. 6.
     """
-    ascending = sorted(set(sparsities))
-    if not ascending or not all(0 < sparsity < 1 for sparsity in ascending):
-        raise BadInput(f"sparsities: {list(sparsities)} are not all in (0, 1), or there is none")
-    whole = {group.name: np.ones(group.size, bool) for group in groups}
-    keeps, falls = [whole], {}
-    for sparsity in ascending:
-        found = keep_each(groups, scores, sparsity, multiple=multiple)
-        for name, keep in jax.device_get(found).items():
-            if not keep.all():
-                falls[name, sparsity] = len(keeps)
-                keeps.append({**whole, name: keep})
+    whole = whole_of(groups)
+    changes = fallen(groups, scores, sparsities, multiple=multiple)
 
-    @jax.jit
-    def masked_loss(params: PyTree, keep: Mapping[str, Array], batch: Any) -> Float[Array, ""]:
+    def masked_loss(keep: Mapping[str, Array], batch: Any) -> Float[Array, ""]:
         return loss(tree.apply_masks(unit_masks(groups, keep, params), params), batch)
 
-    by_batch = []
-    for batch in batches:
-        # All are on their way before the first is waited for.
-        losses = [masked_loss(params, keep, batch) for keep in keeps]
-        by_batch.append(np.array(jax.device_get(losses), np.float64))
-    if not by_batch:
-        raise BadInput("batches: there is none; give at least one")
-    losses = np.mean(by_batch, axis=0)
-    if not math.isfinite(losses[0]):
-        raise BadInput("loss: that of the whole model is not finite; look at params and batches")
-    increases = losses - losses[0]
+    return curves(increases(masked_loss, whole, changes, batches), groups, scores, sparsities)
+
+
+def whole_of(groups: Groups) -> Keep:
+    """All units."""
+    return {group.name: np.ones(group.size, bool) for group in groups}
+
+
+def fallen(
+    groups: Groups, scores: Scores, sparsities: Sequence[float], *, multiple: int = 1
+) -> dict[tuple[str, float], Keep]:
+    """By group and sparsity, what is kept if that group alone has lost its worst units.
+
+    One that would lose none is left out.
+
+    Raises:
+      BadInput: a sparsity is outside (0, 1), or there is none.
+    """
+    if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
+        raise BadInput(f"sparsities: {list(sparsities)} are not all in (0, 1), or there is none")
+    whole, found = whole_of(groups), {}
+    for sparsity in sorted(set(sparsities)):
+        kept = jax.device_get(keep_each(groups, scores, sparsity, multiple=multiple))
+        for name, keep in kept.items():
+            if not keep.all():
+                found[name, sparsity] = {**whole, name: keep}
+    return found
+
+
+def curves(
+    rises: Mapping[tuple[str, float], float],
+    groups: Groups,
+    scores: Scores,
+    sparsities: Sequence[float],
+) -> dict[str, dict[float, float]]:
+    """The increases of `fallen` by group, 0 where nothing fell; cut before one that is not finite."""
+    ascending = sorted(set(sparsities))
 
     def curve(name: str) -> dict[float, float]:
-        points = [(s, float(increases[falls.get((name, s), 0)])) for s in ascending]
+        points = [(s, rises.get((name, s), 0.0)) for s in ascending]
         return dict(itertools.takewhile(lambda point: math.isfinite(point[1]), points))
 
     return {group.name: curve(group.name) for group in groups if group.name in scores}
