@@ -126,6 +126,14 @@ class Cache:
         return self.teachers
 
 
+def _taught_by(cache: str, stages: Mapping[str, "Stage"], *, live: bool = False) -> tuple[str, ...]:
+    """A cache and the teachers that it is checked against; these alone if they are asked."""
+    match stages.get(cache):
+        case Cache(teachers=teachers):
+            return teachers if live else (cache, *teachers)
+    return (cache,)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FromCache(Training):
     """What every stage has that learns from a teacher's signals.
@@ -145,10 +153,7 @@ class FromCache(Training):
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        match stages.get(self.cache):
-            case Cache(teachers=teachers):
-                return teachers if self.live else (self.cache, *teachers)
-        return (self.cache,)
+        return _taught_by(self.cache, stages, live=self.live)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,12 +216,12 @@ class DistillEncoder(FromCache):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a shrunk model may cost; one of these.
+    """What a smaller model may cost; one of these.
 
     Attributes:
-      params: parameters.
-      flops: operations of one example, see `kdjax.evaluate.flops`.
-      bytes: of the parameters, as float32.
+      params: parameters, of a shrunk model.
+      flops: operations of one example, see `kdjax.evaluate.flops`, of a shrunk model.
+      bytes: of the parameters as they are stored: in float32, or in the numbers of their layer.
       latency_ms: median of one batch of `latency_batch` in ONNX Runtime, measured.
     """
 
@@ -267,30 +272,6 @@ class Shrink:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sensitivity:
-    """How much each group of units matters: KL to the whole model, or the loss, as it loses some.
-
-    Attributes:
-      model: the stage whose model is looked at.
-      sparsities: of one group at a time.
-      score: see `Units`.
-      against: the model's own predictions on unlabelled training images, or the labels.
-      examples: how many training images.
-    """
-
-    kind: Literal["sensitivity"]
-    model: str
-    sparsities: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 0.9)
-    score: Literal["group_l1", "group_l2", "producer_l1", "scale"] = "group_l1"
-    against: Literal["predictions", "labels"] = "predictions"
-    examples: int = 512
-
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
-        """Names of the stages that this one reads."""
-        return (self.model,)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
     """What some layers are stored and computed in; see `kdjax.quant.Rule`.
 
@@ -316,6 +297,35 @@ class Layers:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """How much the model changes as a group loses units, or a layer bits: one at a time.
+
+    Attributes:
+      model: the stage whose model is looked at.
+      sparsities: of one group of units at a time; empty to leave groups alone.
+      score: of the units, see `Units`.
+      numbers: of one layer at a time whose name the pattern matches; empty to leave layers alone.
+      against: the model's own predictions on unlabelled training images, the labels, or what the
+        teachers of a cache say of its views.
+      cache: of `against=teacher`, a stage of kind `cache`.
+      examples: how many training images.
+    """
+
+    kind: Literal["sensitivity"]
+    model: str
+    sparsities: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 0.9)
+    score: Literal["group_l1", "group_l2", "producer_l1", "scale"] = "group_l1"
+    numbers: tuple[Layers, ...] = ()
+    against: Literal["predictions", "labels", "teacher"] = "predictions"
+    cache: str | None = None
+    examples: int = 512
+
+    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        return (self.model, *(() if self.cache is None else _taught_by(self.cache, stages)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantize:
     """A model whose layers are in integers, its activations in ranges found on training images.
 
@@ -325,6 +335,9 @@ class Quantize:
     Attributes:
       model: the stage whose model is quantized.
       rules: the numbers of the layers, of which the first counts that matches.
+      budget: what the model may cost, in bytes or in milliseconds, instead of rules: each layer then
+        has those of the numbers in `sensitivity` that together hurt least.
+      sensitivity: of a budget, a stage of kind `sensitivity` of the same model, with numbers.
       float_edges: leave the layers in float that see the image, and those that give the logits.
       calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
       percentile: of `calibration=percentile`.
@@ -336,6 +349,8 @@ class Quantize:
     kind: Literal["quantize"]
     model: str
     rules: tuple[Layers, ...] = (Layers(),)
+    budget: Budget | None = None
+    sensitivity: str | None = None
     float_edges: bool = True
     calibration: quant.Method = "minmax"
     percentile: float = 99.99
@@ -344,7 +359,7 @@ class Quantize:
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return (self.model,)
+        return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from kdjax.evaluate.classification import (
     logits_over,
     scores,
 )
-from kdjax.evaluate.flops import flops
+from kdjax.evaluate.flops import equation_flops, flops
 from kdjax.evaluate.latency import (
     Latency,
     interleaved,
@@ -24,6 +24,7 @@ __all__ = [
     "Scores",
     "agreement",
     "confusion",
+    "equation_flops",
     "flops",
     "interleaved",
     "latency",

@@ -49,6 +49,11 @@ def flops(fn: Callable[..., Any], *args: Any) -> int:
     return 2 * _macs(jax.make_jaxpr(fn)(*args))
 
 
+def equation_flops(equation: Any) -> int:
+    """Operations of one equation of a jaxpr, as `flops` counts them."""
+    return 2 * _macs_of_equation(equation)
+
+
 def _macs(jaxpr) -> int:
     """Multiply-accumulates of one jaxpr (open or closed: both have `eqns`)."""
     return sum(_macs_of_equation(equation) for equation in jaxpr.eqns)

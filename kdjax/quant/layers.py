@@ -139,6 +139,12 @@ class Graph:
                 found.setdefault(added.output, made[added.output])
         return found
 
+    def scales(self, layer: Layer) -> int:
+        """How many scales the weights of a layer have."""
+        parameter = self.flat.steps[layer.step].operands[layer.place]
+        shape = self.flat.shape(parameter)
+        return math.prod(shape[axis] for axis in layer.channels)
+
     def parameters(
         self, variables: PyTree, *inputs: Any, names: Collection[str]
     ) -> list[tuple[Layer, Float32[np.ndarray, "..."]]]:

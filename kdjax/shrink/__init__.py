@@ -18,13 +18,14 @@ from kdjax.shrink.scores import (
     taylor,
     unit_masks,
 )
-from kdjax.shrink.sensitivity import curves, fallen, sensitivity, whole_of
+from kdjax.shrink.sensitivity import Keep, curves, fallen, sensitivity, whole_of
 from kdjax.shrink.shrink import Model, Shrunk, groups_of, shrink, take_away
 from kdjax.shrink.taps import Seen, activations
 
 __all__ = [
     "Group",
     "Groups",
+    "Keep",
     "Kept",
     "Member",
     "Model",

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,10 +13,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kdjax import config, models, quant
+from kdjax.export import load_onnx
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
+from kdjax.stages.export import write_onnx_model
+from kdjax.stages.mixed import mixed_rules
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import compare
 from kdjax.types import BadInput, Variables
@@ -31,7 +36,21 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     if spec.rules:
         raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
     live = measure.live_logits(context, spec, variables)
-    spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules")
+    mixed, spent = None, {}
+    if c.budget is not None or c.sensitivity is not None:
+
+        def latency(rules: Mapping[str, quant.Rule]) -> float:
+            tried = spec, variables
+            if rules:
+                tried = quantized(spec, variables, images, c, mixed=rules)[:2]
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "model.onnx"
+                write_onnx_model(*tried, file)
+                run = load_onnx(file, threads=context.run.latency_threads)
+                return measure.timed(context, run).ms_p50
+
+        mixed, spent = mixed_rules(context, c, spec, variables, latency)
+    spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules", mixed=mixed)
     predict = jax.jit(spec.predict)
     _, parity = compare(
         context.folder,
@@ -54,6 +73,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         "quantized": {
             "layers": {name: dataclasses.asdict(rule) for name, rule in spec.rules.items()},
             "float_layers": [name for name in names if name not in spec.rules],
+            **spent,
         },
         "rows": [dataclasses.asdict(row)],
         "parity": [dataclasses.asdict(parity)],
@@ -67,6 +87,7 @@ def quantized(
     c: config.Quantize,
     *,
     field: str = "rules",
+    mixed: Mapping[str, quant.Rule] | None = None,
 ) -> tuple[Spec, Variables, list[str]]:
     """A classifier with its BatchNorm folded, its rules chosen and its ranges found.
 
@@ -76,6 +97,7 @@ def quantized(
       images: raw, to calibrate on, in batches of 64; the last one shares some with that before.
       c: how.
       field: that has the rules, for messages.
+      mixed: the rules, instead of those of `c`.
 
     Returns:
       The classifier, its variables and the names of all its layers.
@@ -87,12 +109,14 @@ def quantized(
     batches = [seen(images[start : start + size]) for start in starts]
     graph = quant.graph_of(forward, folded, batches[0])
     names = [layer.name for layer in graph.layers]
-    rules = quant.choose(
-        {layers.pattern: layers.rule for layers in c.rules},
-        names,
-        float_layers=graph.edges if c.float_edges else (),
-        field=field,
-    )
+    rules = mixed
+    if rules is None:
+        rules = quant.choose(
+            {layers.pattern: layers.rule for layers in c.rules},
+            names,
+            float_layers=graph.edges if c.float_edges else (),
+            field=field,
+        )
     ranges = quant.calibrate(
         forward, folded, batches, rules=rules, method=c.calibration, percentile=c.percentile
     )

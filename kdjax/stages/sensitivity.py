@@ -1,65 +1,194 @@
-"""How much each group of units of a model matters, for `shrink` to allocate by."""
+"""How much each group of units and each layer's numbers matter, to allocate by."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from kdjax import config, shrink
+from kdjax import config, models, parse, quant, shrink, teacher, tree
+from kdjax.increases import increases
 from kdjax.losses import cross_entropy, kd_kl
+from kdjax.models import Compute
+from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Context
-from kdjax.stages.model import load, logits
+from kdjax.stages.distill import kd_term
+from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.pruning import UNIT_SCORES
-from kdjax.types import BadInput
+from kdjax.stages.source import Source, weights_of
+from kdjax.types import BadInput, Batch, Variables
 
 _BATCH = 128
 
+Term = Callable[[Float[Array, "batch classes"], Batch], Float[Array, " batch"]]
+"""`(logits, batch) -> loss` of each example."""
+
+
+class State(NamedTuple):
+    """What is changed: the units that stay, and the numbers of the layers."""
+
+    keep: shrink.Keep
+    numbers: quant.Choice
+
 
 def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
-    """Masks one group at a time, at each sparsity, and says what it does to the model."""
+    """Masks one group or quantizes one layer at a time, and says what it does to the model."""
     path = f"config.stages.{context.name}"
-    artifact = context.inputs[c.model]
-    spec, variables = load(artifact, field=f"{path}.model")
+    if not c.sparsities and not c.numbers:
+        raise BadInput(
+            f"{path}.sparsities: there is none, and no numbers; nothing would be measured"
+        )
+    spec, variables = load(context.inputs[c.model], field=f"{path}.model")
+    if spec.rules:
+        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
     variables = jax.tree.map(jnp.asarray, variables)
-    rows = context.sample_rows(c.examples, field=f"{path}.examples")
-    images, labels = context.splits.train.read(rows), context.splits.train.labels[rows]
-    if c.against == "labels" and (labels < 0).any():
-        raise BadInput(f"{path}.against: some of these examples have no label; take predictions")
-    module, rest = spec.module(), {n: v for n, v in variables.items() if n != "params"}
+    batches, term = _batches(context, c, spec, path)
+    choices, ranges = _choices(spec, variables, batches, c, path)
 
-    def says(params, batch):
-        return logits(module, {"params": params, **rest}, spec.preprocess(batch["image"]))
+    def says(state: State, batch: Batch) -> Float[Array, "batch classes"]:
+        masks = shrink.unit_masks(groups, state.keep, variables["params"])
+        masked = {**variables, "params": tree.apply_masks(masks, variables["params"])}
+        return choices.run(models.fold(masked), batch["image"], choice=state.numbers, ranges=ranges)
 
-    def loss(params, batch):
-        if c.against == "labels":
-            return cross_entropy(says(params, batch), batch["label"]).mean()
-        return kd_kl(says(params, batch), batch["whole"]).mean()
-
-    whole = jax.jit(says)
-    size = min(_BATCH, c.examples)
-    batches = []
-    for begin in range(0, c.examples // size * size, size):
-        batch = {"image": jnp.asarray(images[begin : begin + size])}
-        batch["label"] = jnp.asarray(labels[begin : begin + size])
-        batches.append({**batch, "whole": whole(variables["params"], batch)})
-    groups = shrink.groups_of(spec.analysed(), variables, spec.preprocess(jnp.asarray(images[:1])))
+    groups = shrink.groups_of(spec.analysed(), variables, batches[0]["image"][:1])
     scores = UNIT_SCORES[c.score](groups, variables["params"])
+    whole = State(shrink.whole_of(groups), choices.choice({}))
+    if c.against == "predictions":
+        predict = jax.jit(says)
+        batches = [{**batch, "whole": predict(whole, batch)} for batch in batches]
     try:
-        curves = shrink.sensitivity(
-            loss, groups, scores, variables["params"], batches, sparsities=c.sparsities
+        units = shrink.fallen(groups, scores, c.sparsities) if c.sparsities else {}
+        states: dict[tuple[str, float | str], State] = {
+            at: whole._replace(keep=keep) for at, keep in units.items()
+        }
+        for layer, rules in choices.candidates.items():
+            for i, rule in enumerate(rules):
+                numbers = choices.choice({layer: i + 1})
+                states[layer, rule.name] = whole._replace(numbers=numbers)
+        rises = increases(
+            lambda state, batch: term(says(state, batch), batch).mean(), whole, states, batches
         )
     except BadInput as error:
         raise BadInput(f"{path}.{error}") from None
+    curves = (
+        shrink.curves({at: rises[at] for at in units}, groups, scores, c.sparsities)
+        if c.sparsities
+        else {}
+    )
     return {
         "sensitivity": {
             "model": c.model,
             "against": c.against,
-            "examples": len(batches) * size,
+            "examples": sum(len(batch["image"]) for batch in batches),
             "curves": {
                 name: {str(sparsity): increase for sparsity, increase in curve.items()}
                 for name, curve in curves.items()
             },
             "groups": shrink.described(groups, {}),
+            "layers": {
+                layer: {rule.name: rises[layer, rule.name] for rule in rules}
+                for layer, rules in choices.candidates.items()
+            },
+            "numbers": {
+                rule.name: parse.plain(rule)
+                for rules in choices.candidates.values()
+                for rule in rules
+            },
         }
     }
+
+
+def _batches(
+    context: Context, c: config.Sensitivity, spec: Spec, path: str
+) -> tuple[list[dict[str, Any]], Term]:
+    """Preprocessed images and what a loss needs beside them, and the loss.
+
+    Raises:
+      BadInput: there are no labels, or no teacher, to hold the model against.
+    """
+    if (c.against == "teacher") != (c.cache is not None):
+        raise BadInput(f"{path}.cache: goes with against=teacher, and with nothing else")
+    rows = context.sample_rows(c.examples, field=f"{path}.examples")
+    size = min(_BATCH, c.examples)
+    parts = [rows[begin : begin + size] for begin in range(0, len(rows) // size * size, size)]
+    if c.cache is not None:
+        return _taught(context, c.cache, spec, parts, path)
+    dataset = context.splits.train
+    if c.against == "labels" and (dataset.labels[rows] < 0).any():
+        raise BadInput(f"{path}.against: some of these examples have no label; take predictions")
+    see = jax.jit(spec.preprocess)
+    batches = [
+        {"image": see(dataset.read(part)), "label": jnp.asarray(dataset.labels[part])}
+        for part in parts
+    ]
+    if c.against == "labels":
+        return batches, lambda logits, batch: cross_entropy(logits, batch["label"])
+    return batches, lambda logits, batch: kd_kl(logits, batch["whole"])
+
+
+def _taught(
+    context: Context, name: str, spec: Spec, parts: list[Any], path: str
+) -> tuple[list[dict[str, Any]], Term]:
+    """Views of a cache with what its teachers say of them."""
+    cached = context.run.stages[name]
+    if not isinstance(cached, config.Cache):
+        raise BadInput(f"{path}.cache: {name} is not a stage of kind cache")
+    dataset = context.splits.train
+    source = Source.of(context.run, name, seed=context.seed, inputs=context.inputs, dataset=dataset)
+    opened = teacher.TeacherCache.open(
+        context.inputs[name].folder / FOLDER, expected=source.binding()
+    )
+    signal = source.signal
+    apart = isinstance(signal, teacher.Apart)
+    of = signal.of if apart else signal
+    if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.classes:
+        raise BadInput(
+            f"{path}.cache: {name} does not keep what teachers say of {spec.classes} classes"
+        )
+    kd = kd_term(
+        signal,
+        temperature=of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0,
+        teacher_weights=weights_of(cached, None, f"{path}.cache") if apart else None,
+    )
+    see, read = jax.jit(source.view(spec.size)), opened.reader(dataset.ids)
+    batches = []
+    for part in parts:
+        numbers = (part % cached.views).astype("uint32")
+        image, _ = see(source.read(part, numbers), context.key)
+        said = {part: jnp.asarray(value) for part, value in read(part, numbers).items()}
+        batches.append({"image": image, **said})
+    return batches, lambda logits, batch: kd({"logits": logits}, batch)
+
+
+def _choices(
+    spec: Spec,
+    variables: Variables,
+    batches: list[dict[str, Any]],
+    c: config.Sensitivity,
+    path: str,
+) -> tuple[quant.Choices, dict[str, Any]]:
+    """The folded model with the numbers that each of its layers may have, and their ranges.
+
+    Raises:
+      BadInput: a pattern is none, or matches no layer, or two give a layer the same numbers.
+    """
+    forward = functools.partial(logits, spec.module(Compute(folded=True)))
+    field = f"{path}.numbers"
+    folded, images = models.fold(variables), [batch["image"] for batch in batches]
+    names = [layer.name for layer in quant.graph_of(forward, folded, images[0]).layers]
+    candidates: dict[str, list[quant.Rule]] = {}
+    for layers in c.numbers:
+        if layers.rule is None:
+            raise BadInput(f"{field}: float is what a layer is held against; give other weights")
+        for name in quant.choose({layers.pattern: layers.rule}, names, field=field):
+            rules = candidates.setdefault(name, [])
+            if layers.rule in rules:
+                raise BadInput(f"{field}: {layers.rule.name} is given twice to {name}")
+            rules.append(layers.rule)
+    candidates = {name: candidates[name] for name in names if name in candidates}
+    choices = quant.Choices(forward, folded, images[0], candidates=candidates)
+    ranged = any(rule.activations for rule in choices.rules.values())
+    ranges = quant.calibrate(forward, folded, images, rules=choices.rules) if ranged else {}
+    return choices, ranges

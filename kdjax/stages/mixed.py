@@ -1,0 +1,167 @@
+"""Mixed precision: which numbers each layer has, to meet a budget."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import config, evaluate, models, parse, quant, tree
+from kdjax.models import Compute
+from kdjax.stages.context import Context
+from kdjax.stages.model import Spec, logits
+from kdjax.types import BadInput, Variables
+
+FLOAT = "float"
+_TRIES = 8
+
+Rules = Mapping[str, quant.Rule]
+
+
+def mixed_rules(
+    context: Context,
+    c: config.Quantize,
+    spec: Spec,
+    variables: Variables,
+    latency: Callable[[Rules], float],
+) -> tuple[Rules, dict[str, Any]]:
+    """The rules that hurt least within the budget, and what they cost, for the manifest.
+
+    Bytes are counted. Milliseconds are measured: of the model in float and with each of the numbers
+    throughout, of which a layer has its share by its operations; then of the model with the numbers
+    that were chosen, and those are chosen again from a smaller budget while it is too slow.
+
+    Args:
+      context: of the stage.
+      c: how; it has a budget and a sensitivity.
+      spec: of the float model.
+      variables: of it.
+      latency: of the model with some rules, in milliseconds.
+
+    Raises:
+      BadInput: the budget is none, or cannot be met; or there is no such sensitivity.
+    """
+    path = f"config.stages.{context.name}"
+    hurts, rules = _measured(context, c, path)
+    folded = models.fold(jax.tree.map(jnp.asarray, variables))
+    forward = functools.partial(logits, spec.module(Compute(folded=True)))
+    graph = quant.graph_of(forward, folded, spec.blank())
+    if c.float_edges:
+        hurts = {name: found for name, found in hurts.items() if name not in graph.edges}
+    if not hurts:
+        raise BadInput(f"{path}.sensitivity: {c.sensitivity} measured no layer that is not an edge")
+
+    def rules_of(chosen: Mapping[str, str]) -> dict[str, quant.Rule]:
+        found = {layer: rules[name] for layer, name in chosen.items() if name != FLOAT}
+        if not found:
+            raise BadInput(
+                f"{path}.budget: the model meets it in float; nothing is left to quantize"
+            )
+        return found
+
+    given = {n: v for n, v in vars(c.budget).items() if v is not None} if c.budget else {}
+    match given:
+        case {"bytes": int(most), **rest} if not rest:
+            costs, others = _bytes(graph, folded, hurts, rules)
+            chosen = _allocated(hurts, costs, most - others, float(most), others, path)
+            spent = others + sum(costs[layer][name] for layer, name in chosen.items())
+            return rules_of(chosen), {"budget": {"bytes": most}, "spent": {"bytes": round(spent)}}
+        case {"latency_ms": float(most), **rest} if not rest:
+            pass
+        case _:
+            raise BadInput(f"{path}.budget: give bytes or latency_ms, and sensitivity with it")
+    uniform = {
+        name: latency({layer: rules[name] for layer, found in hurts.items() if name in found})
+        for name in rules
+    }
+    costs, others = _milliseconds(graph, hurts, {FLOAT: latency({}), **uniform})
+    aim, taken = most, None
+    for _ in range(_TRIES):
+        try:
+            chosen = _allocated(hurts, costs, aim - others, most, others, path)
+        except BadInput:
+            if taken is None:
+                raise
+            break
+        taken = latency(rules_of(chosen))
+        if taken <= most:
+            return rules_of(chosen), {
+                "budget": {"latency_ms": most},
+                "spent": {"latency_ms": taken},
+            }
+        aim *= min(most / taken, 0.98)
+    raise BadInput(
+        f"{path}.budget.latency_ms: {most:g} cannot be met; the last choice of numbers took {taken:.3g}"
+    )
+
+
+def _measured(
+    context: Context, c: config.Quantize, path: str
+) -> tuple[dict[str, dict[str, float]], dict[str, quant.Rule]]:
+    """`{layer: {numbers: increase}}`, float among them, and the rules of the numbers."""
+    if c.sensitivity is None or c.budget is None:
+        raise BadInput(f"{path}.budget: goes with sensitivity; give both or neither")
+    said = context.inputs[c.sensitivity].manifest.get("sensitivity", {})
+    if said.get("model") != c.model or not said.get("layers"):
+        raise BadInput(
+            f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model} "
+            "that has numbers"
+        )
+    if c.rules != config.Quantize(kind="quantize", model="").rules:
+        raise BadInput(f"{path}.rules: the numbers are those of {c.sensitivity}; leave them out")
+    hurts = {layer: {FLOAT: 0.0, **found} for layer, found in said["layers"].items()}
+    rules = {
+        name: parse.parse(quant.Rule, plain, f"{path}.sensitivity")
+        for name, plain in said["numbers"].items()
+    }
+    return hurts, rules
+
+
+def _allocated(hurts, costs, budget: float, most: float, others: float, path: str):
+    try:
+        return quant.allocate(hurts, costs, budget=budget)
+    except BadInput:
+        least = others + sum(min(costs[layer].values()) for layer in hurts)
+        raise BadInput(
+            f"{path}.budget: {most:g} cannot be met; with the cheapest numbers it is {least:g}"
+        ) from None
+
+
+def _bytes(
+    graph: quant.Graph, folded: Variables, hurts, rules: Rules
+) -> tuple[dict[str, dict[str, float]], float]:
+    """What the numbers of each layer take, and what all else takes in float32."""
+    leaves = tree.named_leaves(folded["params"])
+    layers = {layer.name: layer for layer in graph.layers}
+    costs: dict[str, dict[str, float]] = {}
+    for name, found in hurts.items():
+        leaf = leaves[name.partition("#")[0]]
+        size = int(leaf.size)
+        scales = graph.scales(layers[name])
+        costs[name] = {
+            kind: 4.0 * size
+            if kind == FLOAT
+            else size * quant.BITS[rules[kind].weights] / 8 + 4 * scales
+            for kind in found
+        }
+    others = 4 * tree.size(folded["params"]) - sum(found[FLOAT] for found in costs.values())
+    return costs, others
+
+
+def _milliseconds(
+    graph: quant.Graph, hurts, totals: Mapping[str, float]
+) -> tuple[dict[str, dict[str, float]], float]:
+    """What each layer takes of the milliseconds of the whole, and what those beside them do."""
+    work = {
+        layer.name: evaluate.equation_flops(graph.flat.steps[layer.step].equation)
+        for layer in graph.layers
+    }
+    within = sum(work[name] for name in hurts)
+    # They are in float whatever the others are in.
+    others = totals[FLOAT] * (1 - within / sum(work.values()))
+    costs = {
+        name: {kind: max(totals[kind] - others, 0.0) * work[name] / within for kind in found}
+        for name, found in hurts.items()
+    }
+    return costs, others
