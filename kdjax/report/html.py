@@ -10,7 +10,14 @@ from kdjax.report.curves import loss_curve
 from kdjax.report.headline import headline, within_tolerance
 from kdjax.report.pictures import Picture, accuracy_versus_latency, accuracy_versus_size
 from kdjax.report.rows import Row
-from kdjax.report.shrinking import frozen_list, group_matrix, sensitivity_map, sensitivity_table
+from kdjax.report.shrinking import (
+    NUMBERS,
+    UNITS,
+    frozen_list,
+    group_matrix,
+    sensitivity_map,
+    sensitivity_table,
+)
 from kdjax.report.units import Number
 
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
@@ -165,11 +172,19 @@ def _groups(
     """What `shrink` took away and what `sensitivity` measured, one figure a stage."""
     figures = []
     for i, (stage, found) in enumerate(sensitivity.items()):
-        picture = sensitivity_map(found["curves"], name=f"sensitivity{i}")
-        if picture is not None:
-            picture = _of_stage(picture, run, stage, found, f" {_measured_on(found)}")
-            increases = _scrolling("scroll", "Increases", sensitivity_table(found["curves"]))
-            figures.append(_wide_figure(picture, _folded("The increases as a table", increases)))
+        measured = (
+            (found["curves"], UNITS, f"sensitivity{i}"),
+            (found.get("layers", {}), NUMBERS, f"numbers{i}"),
+        )
+        for curves, changed, name in measured:
+            picture = sensitivity_map(curves, changed, name=name)
+            if picture is not None:
+                picture = _of_stage(picture, run, stage, found, f" {_measured_on(found)}")
+                body = sensitivity_table(curves, changed)
+                increases = _scrolling("scroll", "Increases", body)
+                figures.append(
+                    _wide_figure(picture, _folded("The increases as a table", increases))
+                )
     for i, (stage, found) in enumerate(shrunk.items()):
         picture = group_matrix(found["groups"], name=f"groups{i}")
         if picture is not None:
@@ -184,7 +199,9 @@ def _groups(
         "A unit is a channel, a head or a hidden one; taken away, it leaves every layer it is in."
     )
     note += " <span class='narrow'>The pictures scroll sideways.</span>"
-    return _section("Groups of units", f"<div class='wide'>{''.join(figures)}</div>", note)
+    return _section(
+        "Groups of units, and layers", f"<div class='wide'>{''.join(figures)}</div>", note
+    )
 
 
 def _of_stage(
@@ -202,6 +219,7 @@ def _measured_on(found: Mapping[str, Any]) -> str:
     losses = {
         "labels": "the cross-entropy with the labels",
         "predictions": "the KL divergence from what the whole model says",
+        "teacher": "the KL divergence from what the cached teacher says",
     }
     loss = losses.get(found["against"], found["against"])
     return f"The loss is {loss}, in nats, over {found['examples']:,} training images."

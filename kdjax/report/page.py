@@ -46,7 +46,8 @@ def write(
       shrunk: `{stage: {"seed": 0, **manifest["shrunk"]}}` of one seed, usually the first: `model`,
         `difference`, `groups` (see `kdjax.shrink.described`) and `frozen` (`{"name[axis]": why}`).
       sensitivity: `{stage: {"seed": 0, **manifest["sensitivity"]}}`: `model`, `against`,
-        `examples`, `curves` (see `kdjax.shrink.sensitivity`) and `groups`.
+        `examples`, `curves` (see `kdjax.shrink.sensitivity`), `layers` (the same by layer and by its
+        numbers; may be missing) and `groups`.
 
     Raises:
       ValueError: NaN or infinity anywhere but in `curves`; names the place.

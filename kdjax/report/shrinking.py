@@ -5,7 +5,7 @@ import itertools
 import math
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -18,7 +18,10 @@ from kdjax.report.pictures import Picture
 from kdjax.report.units import Number
 
 Curves = Mapping[str, Mapping[Any, Number | None]]
-"""`{group: {sparsity: increase of the loss}}`; a sparsity is a number, or text as JSON has it."""
+"""`{group: {sparsity: increase of the loss}}`, or `{layer: {numbers: ...}}`, see `kdjax.quant.Rule.name`.
+
+A sparsity is a number, or text as JSON has it.
+"""
 
 _WIDTH, _LINE, _HEAD, _BAR, _FONT = 880, 18, 26, 90, 11  # pixels
 _GAP = 7  # pixels between a text and what it is of
@@ -241,19 +244,65 @@ def _write_names(axes: Axes, names: Sequence[str]) -> float:
     return wide + 8
 
 
+class Changed(NamedTuple):
+    """What was changed, one at a time, for the increases of a sensitivity.
+
+    Attributes:
+      one: of them.
+      how: heads of the columns, as a whole.
+      title: of the picture.
+      caption: what its numbers are.
+      head: of a column, from its key.
+      ascending: whether the keys are numbers.
+    """
+
+    one: str
+    how: str
+    title: str
+    caption: str
+    head: Callable[[Any], str]
+    ascending: bool
+
+
+def _percent(sparsity: Any) -> str:
+    return f"{100 * float(sparsity):.3g}\N{NO-BREAK SPACE}%"
+
+
+UNITS = Changed(
+    "Group",
+    "sparsity",
+    "loss when one group alone is pruned",
+    "Increase of the loss, all other groups whole, by the share of the group's units that is masked.",
+    _percent,
+    True,
+)
+NUMBERS = Changed(
+    "Layer",
+    "numbers",
+    "loss when one layer alone is quantized",
+    "Increase of the loss, all other layers in float, by the numbers of the layer's weights and, where"
+    " nothing else is said, of its activations.",
+    str,
+    False,
+)
+
+
 @svg.drawing()
-def sensitivity_map(curves: Curves, *, name: str = "sensitivity") -> Picture | None:
-    """Groups by sparsities: the increase of the loss when one group alone is pruned.
+def sensitivity_map(
+    curves: Curves, changed: Changed = UNITS, *, name: str = "sensitivity"
+) -> Picture | None:
+    """Groups by sparsities, or layers by numbers: the increase of the loss of one change alone.
 
     Args:
-      curves: what `kdjax.shrink.sensitivity` gives, also by way of JSON. A group need not have all
+      curves: `curves` or `layers` of the manifest of a sensitivity. A group need not have all
         sparsities.
+      changed: which of the two.
       name: prefix of the ids in the picture.
 
     Returns:
       The picture, `None` where nothing was measured.
     """
-    found, columns = _measured(curves)
+    found, columns = _measured(curves, changed)
     if not columns:
         return None
     most = max(value for curve in found.values() for value in curve.values())
@@ -261,39 +310,41 @@ def sensitivity_map(curves: Curves, *, name: str = "sensitivity") -> Picture | N
     left = _write_names(axes, [group.removeprefix(_prefix([*found])) for group in found])
     step = min((_WIDTH - left) / len(columns), 90.0)
     look = {"ha": "center", "fontsize": min(_FONT, step / 4)}  # six digits and a point fit
-    for j, sparsity in enumerate(columns):
+    for j, key in enumerate(columns):
         middle = left + step * (j + 0.5)
-        _write(axes, middle, _HEAD - 11, _percent(sparsity), alpha=0.75, **look)
+        _write(axes, middle, _HEAD - 11, changed.head(key), alpha=0.75, **look)
     for i, curve in enumerate(found.values()):
-        for j, sparsity in enumerate(columns):
-            middle, value = left + step * (j + 0.5), curve.get(sparsity)
+        for j, key in enumerate(columns):
+            middle, value = left + step * (j + 0.5), curve.get(key)
             if shade := _shade(value, most):
                 corner, size = (middle - step / 2 + 1, _y(i) - _LINE / 2 + 1), (step - 2, _LINE - 2)
                 axes.add_patch(Rectangle(corner, *size, color=svg.SECOND, alpha=shade, lw=0))
             _write(axes, middle, _y(i), _increase(value), **look)
     return Picture(
-        "loss when one group alone is pruned",
+        changed.title,
         svg.inline(
             figure,
             name=name,
-            label=f"Increase of the loss by group and sparsity, at most {_increase(most)}",
+            label=f"Increase of the loss by {changed.one.lower()} and {changed.how}, at most "
+            f"{_increase(most)}",
             titles={},
         ),
-        "Increase of the loss, all other groups whole, by the share of the group's units that is"
-        f" masked. More colour is more loss: {_DECADES} decades, log scale, up to {_increase(most)}.",
+        f"{changed.caption} More colour is more loss: {_DECADES} decades, log scale, up to"
+        f" {_increase(most)}.",
     )
 
 
-def sensitivity_table(curves: Curves) -> str:
+def sensitivity_table(curves: Curves, changed: Changed = UNITS) -> str:
     """The same as a `<table>`; empty text where nothing was measured.
 
     Args:
       curves: see `sensitivity_map`.
+      changed: likewise.
     """
-    found, columns = _measured(curves)
+    found, columns = _measured(curves, changed)
     if not columns:
         return ""
-    head = "".join(f'<th scope="col">{_percent(sparsity)}</th>' for sparsity in columns)
+    head = "".join(f'<th scope="col">{html.escape(changed.head(key))}</th>' for key in columns)
     body = "".join(
         f'<tr><th scope="row">{table.breakable(group)}</th>'
         + "".join(f"<td>{html.escape(_increase(curve.get(s)))}</td>" for s in columns)
@@ -301,7 +352,7 @@ def sensitivity_table(curves: Curves) -> str:
         for group, curve in found.items()
     )
     return (
-        f'<table><thead><tr><th scope="col">Group</th>{head}</tr></thead>'
+        f'<table><thead><tr><th scope="col">{changed.one}</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
 
@@ -334,17 +385,18 @@ def _alike(pattern: str, places: Sequence[str]) -> str:
     return f"{table.breakable(pattern)} ({len(places)})"
 
 
-def _measured(curves: Curves) -> tuple[dict[str, dict[float, float]], list[float]]:
-    """The finite increases by numbers, and all sparsities, ascending."""
+def _measured(curves: Curves, changed: Changed) -> tuple[dict[str, dict[Any, float]], list[Any]]:
+    """The finite increases, and the keys of all columns, in order."""
     found = {
         group: {
-            float(sparsity): float(value)
-            for sparsity, value in curve.items()
+            (float(key) if changed.ascending else key): float(value)
+            for key, value in curve.items()
             if value is not None and math.isfinite(value)
         }
         for group, curve in curves.items()
     }
-    return found, sorted({sparsity for curve in found.values() for sparsity in curve})
+    columns = list(dict.fromkeys(key for curve in found.values() for key in curve))
+    return found, sorted(columns) if changed.ascending else columns
 
 
 def _shade(value: float | None, most: float) -> float:
@@ -352,10 +404,6 @@ def _shade(value: float | None, most: float) -> float:
     if value is None or value <= 0:
         return 0.0
     return 0.65 * max(0.0, 1 + (math.log10(value) - math.log10(most)) / _DECADES)
-
-
-def _percent(sparsity: float) -> str:
-    return f"{100 * sparsity:.3g}\N{NO-BREAK SPACE}%"
 
 
 def _increase(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """How much each group of units and each layer's numbers matter, to allocate by."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -87,8 +88,13 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
                 for name, curve in curves.items()
             },
             "groups": shrink.described(groups, {}),
+            # What is not finite is no choice.
             "layers": {
-                layer: {rule.name: rises[layer, rule.name] for rule in rules}
+                layer: {
+                    rule.name: rises[layer, rule.name]
+                    for rule in rules
+                    if math.isfinite(rises[layer, rule.name])
+                }
                 for layer, rules in choices.candidates.items()
             },
             "numbers": {

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from matplotlib.textpath import TextPath
 
 from kdjax.report import write
-from kdjax.report.shrinking import frozen_list, group_matrix, sensitivity_map, sensitivity_table
+from kdjax.report.shrinking import (
+    NUMBERS,
+    frozen_list,
+    group_matrix,
+    sensitivity_map,
+    sensitivity_table,
+)
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e\x00$x^2$/\ud800"
 
@@ -297,6 +303,40 @@ def test_frozen_golden():
         "value/kernel[2]",
     ]
     assert frozen_list({}) == ""
+
+
+LAYERS = {
+    "encoder/stem/conv/kernel": {"int8": 0.001, "int4 weights": 0.5},
+    "encoder/head/kernel": {"int8": 0.002, "binary weights mse": 3.0},
+}
+
+
+def test_layers_by_numbers():
+    picture = sensitivity_map(LAYERS, NUMBERS)
+    found = texts(picture.svg)
+    assert found[:2] == ["stem/conv/kernel", "head/kernel"]
+    assert found[2:5] == ["int8", "int4 weights", "binary weights mse"]  # as they first come
+    assert found[5:] == ["0.0010", "0.50", "–", "0.0020", "–", "3.0"]
+    assert "one layer alone is quantized" in picture.title
+    cells = re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", sensitivity_table(LAYERS, NUMBERS))
+    assert cells[:5] == ["Layer", "int8", "int4 weights", "binary weights mse", cells[4]]
+    assert cells[5:8] == ["0.0010", "0.50", "–"]
+    assert_apart(picture.svg)
+
+
+def test_the_page_shows_layers_and_units_of_a_stage(tmp_path):
+    both, alone = measured(layers=LAYERS), measured({}, layers=LAYERS, against="teacher")
+    text = written(tmp_path, sensitivity={"bears": both, "bits": alone})
+    units, layers = (f"loss when one {what}" for what in ("group alone is", "layer alone is"))
+    headings = re.findall("<h3>(.*?)</h3>", text)
+    assert [h.rpartition(" ")[0] for h in headings] == [
+        f"bears: {units}",
+        f"bears: {layers}",
+        f"bits: {layers}",
+    ]
+    assert "what the cached teacher says, in nats" in text
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
 
 
 def test_by_way_of_json_the_pictures_are_the_same():
