@@ -250,7 +250,10 @@ def _quantization(aware: dict) -> dict:
 
     * `int8`: weights and activations; `percentile` and `mse` cut the ranges of the activations off,
       `edges` has the first and the last layer in int8, too.
+    * `dynamic`: as `int8`, the ranges of the activations found in each call.
     * `int4`, `ternary`, `binary`: weights alone; `int4_int8` has int8 activations besides.
+    * `mixed`: weights alone, int8 or int4 by layer, in 60 kB: what hurts least by `bits`, each layer's
+      KL to the cached teacher.
     * `float`: the student itself, trained on as long as they are.
     """
     rules = dict(
@@ -258,12 +261,22 @@ def _quantization(aware: dict) -> dict:
         percentile=dict(calibration="percentile", percentile=99.9),
         mse=dict(calibration="mse"),
         edges=dict(float_edges=False),
+        dynamic=dict(rules=[dict(activations="dynamic")]),
         int4=dict(rules=[dict(weights="int4", scale="mse", activations=None)]),
         int4_int8=dict(rules=[dict(weights="int4", scale="mse")]),
         ternary=dict(rules=[dict(weights="ternary", activations=None)]),
         binary=dict(rules=[dict(weights="binary", activations=None)]),
+        mixed=dict(budget=dict(bytes=60_000), sensitivity="bits"),
     )
-    stages: dict[str, dict] = dict(float=dict(aware, start_from="student"))
+    bits = dict(
+        kind="sensitivity",
+        model="student",
+        sparsities=[],
+        numbers=[dict(activations=None), dict(weights="int4", scale="mse", activations=None)],
+        against="teacher",
+        cache="cache",
+    )
+    stages: dict[str, dict] = dict(float=dict(aware, start_from="student"), bits=bits)
     for name, own in rules.items():
         stages[name] = dict(kind="quantize", model="student", agreement=0.0, **own)
         stages[f"{name}_aware"] = dict(aware, start_from=name)

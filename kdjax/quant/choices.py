@@ -56,14 +56,14 @@ class Choices:
 
     def choice(self, chosen: Mapping[str, int]) -> Choice:
         """The numbers of some layers, counted from 1; the others stay in float."""
-        numbers = {name: np.int32(chosen.get(name, 0)) for name in self.candidates}
+        numbers = {name: np.asarray(chosen.get(name, 0), np.int32) for name in self.candidates}
         ranged = [
             name
             for name, number in chosen.items()
             if number and self.candidates[name][number - 1].activations == "int8"
         ]
         rounded = self._graph.tensors(ranged)
-        active = {name: np.bool_(value in rounded) for value, name in self._tensors.items()}
+        active = {name: np.asarray(value in rounded) for value, name in self._tensors.items()}
         return Choice(numbers, active)
 
     def run(

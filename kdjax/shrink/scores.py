@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import tree
@@ -223,7 +224,7 @@ def _best(score: Array, count: Array) -> Array:
     return rank >= len(score) - count
 
 
-def unit_masks(groups: Groups, keep: Mapping[str, Array], params: PyTree) -> PyTree:
+def unit_masks(groups: Groups, keep: Mapping[str, Array | np.ndarray], params: PyTree) -> PyTree:
     """Masks of the parameters, False for every entry that falls with a unit; None where none can.
 
     Args:
@@ -234,7 +235,7 @@ def unit_masks(groups: Groups, keep: Mapping[str, Array], params: PyTree) -> PyT
     axes: dict[tuple[str, int], list[tuple[Member, Array]]] = {}
     for group in groups:
         for member in _in_params(group):
-            kept = keep.get(group.name, jnp.ones(group.size, bool))
+            kept = jnp.asarray(keep.get(group.name, np.ones(group.size, bool)))
             axes.setdefault((_name(member), member.axis), []).append((member, kept))
     names = {name for name, _ in axes}
 
