@@ -20,8 +20,8 @@ class Rule:
       activations: `int8` quantizes what goes in and what comes out, a range for each tensor, found
         once (static): for convolutions. `dynamic` quantizes what goes in by its least and its largest
         value in that very call, all examples of it together, and needs no calibration: for the matrix
-        products of transformers, whose ranges have outliers. None leaves activations as they are:
-        weight-only.
+        products of transformers, whose ranges have outliers (ONNX Runtime's convolutions of this kind
+        are slower than in float). None leaves activations as they are: weight-only.
       scale: of the weights: `absmax` loses nothing to clipping, `mse` looks for the scale with the
         least squared error.
     """
