@@ -52,48 +52,55 @@ def mixed_rules(
     if not hurts:
         raise BadInput(f"{path}.sensitivity: {c.sensitivity} measured no layer that is not an edge")
 
-    def rules_of(chosen: Mapping[str, str]) -> dict[str, quant.Rule]:
-        found = {layer: rules[name] for layer, name in chosen.items() if name != FLOAT}
-        if not found:
-            raise BadInput(
-                f"{path}.budget: the model meets it in float; nothing is left to quantize"
-            )
-        return found
-
-    given = {n: v for n, v in vars(c.budget).items() if v is not None} if c.budget else {}
-    match given:
+    others: float
+    match {name: value for name, value in vars(c.budget).items() if value is not None}:
         case {"bytes": int(most), **rest} if not rest:
             costs, others = _bytes(graph, folded, hurts, rules)
-            chosen = _allocated(hurts, costs, most - others, float(most), others, path)
+            chosen = _allocated(hurts, costs, most - others, path)
+            if chosen is None:
+                least = others + _least(costs)
+                raise BadInput(
+                    f"{path}.budget: {most} cannot be met; the cheapest numbers take {least:g} bytes"
+                )
             spent = others + sum(costs[layer][name] for layer, name in chosen.items())
-            return rules_of(chosen), {"budget": {"bytes": most}, "spent": {"bytes": round(spent)}}
+            if not (found := _rules(chosen, rules)):
+                raise _met(path)
+            return found, {"budget": {"bytes": most}, "spent": {"bytes": round(spent)}}
         case {"latency_ms": float(most), **rest} if not rest:
             pass
         case _:
-            raise BadInput(f"{path}.budget: give bytes or latency_ms, and sensitivity with it")
+            raise BadInput(f"{path}.budget: give bytes or latency_ms")
     uniform = {
         name: latency({layer: rules[name] for layer, found in hurts.items() if name in found})
         for name in rules
     }
-    costs, others = _milliseconds(graph, hurts, {FLOAT: latency({}), **uniform})
-    aim, taken = most, None
+    in_float = latency({})
+    if in_float <= most:
+        raise _met(path)
+    costs, others = _milliseconds(graph, hurts, {FLOAT: in_float, **uniform})
+    aim, least, taken = most, others + _least(costs), in_float
     for _ in range(_TRIES):
-        try:
-            chosen = _allocated(hurts, costs, aim - others, most, others, path)
-        except BadInput:
-            if taken is None:
-                raise
-            break
-        taken = latency(rules_of(chosen))
+        # The cheapest are tried before it is given up: what they cost is an estimate.
+        chosen = _allocated(hurts, costs, max(aim, least) * (1 + 1e-9) - others, path)
+        assert chosen is not None
+        found = _rules(chosen, rules)
+        taken = latency(found) if found else in_float
         if taken <= most:
-            return rules_of(chosen), {
-                "budget": {"latency_ms": most},
-                "spent": {"latency_ms": taken},
-            }
+            return found, {"budget": {"latency_ms": most}, "spent": {"latency_ms": taken}}
+        if aim <= least:
+            break
         aim *= min(most / taken, 0.98)
     raise BadInput(
-        f"{path}.budget.latency_ms: {most:g} cannot be met; the last choice of numbers took {taken:.3g}"
+        f"{path}.budget: {most:g} ms cannot be met; the last choice of numbers took {taken:.3g} ms"
     )
+
+
+def _rules(chosen: Mapping[str, str], rules: Rules) -> dict[str, quant.Rule]:
+    return {layer: rules[name] for layer, name in chosen.items() if name != FLOAT}
+
+
+def _met(path: str) -> BadInput:
+    return BadInput(f"{path}.budget: the model meets it in float; nothing is left to quantize")
 
 
 def _measured(
@@ -118,14 +125,18 @@ def _measured(
     return hurts, rules
 
 
-def _allocated(hurts, costs, budget: float, most: float, others: float, path: str):
+def _allocated(hurts, costs, budget: float, path: str) -> dict[str, str] | None:
+    """The choice of numbers, None where even the cheapest cost more."""
+    if _least(costs) > budget:
+        return None
     try:
         return quant.allocate(hurts, costs, budget=budget)
-    except BadInput:
-        least = others + sum(min(costs[layer].values()) for layer in hurts)
-        raise BadInput(
-            f"{path}.budget: {most:g} cannot be met; with the cheapest numbers it is {least:g}"
-        ) from None
+    except BadInput as error:
+        raise BadInput(f"{path}.{error}") from None
+
+
+def _least(costs: Mapping[str, Mapping[str, float]]) -> float:
+    return sum(min(found.values()) for found in costs.values())
 
 
 def _bytes(

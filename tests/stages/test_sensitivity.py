@@ -126,7 +126,7 @@ def _slow(rules):
     return 10.0 - 0.8 * sum(saved[rule.name] for rule in rules.values()) ** 0.97
 
 
-@pytest.mark.parametrize("most", [9.0, 7.0, 4.0])
+@pytest.mark.parametrize("most", [9.0, 7.0, 4.0, 3.3])
 def test_numbers_are_mixed_to_meet_a_budget_of_milliseconds(bears, line, most):
     run, tasks, splits = line.plan(stages__bears=_BEARS, stages__mixed=_budget(latency_ms=most))
     artifacts = {task.name: _artifact(task) for task in tasks if task.name in ("bears", "student")}
@@ -146,7 +146,7 @@ def test_numbers_are_mixed_to_meet_a_budget_of_milliseconds(bears, line, most):
     hurts = _said(bears)["layers"]
     hurt = sum(hurts[layer][rule.name] for layer, rule in rules.items())
     worst = sum(found["binary"] for found in hurts.values())
-    assert hurt < 0.9 * worst
+    assert hurt < 0.9 * worst or most == 3.3  # where only all of the fewest bits do
 
 
 def test_a_budget_of_milliseconds_is_measured_in_the_runtime(bears, line):
@@ -172,8 +172,11 @@ def test_a_budget_of_milliseconds_is_measured_in_the_runtime(bears, line):
             r"bears.cache: teacher is not a stage of kind cache",
         ),
         ({"stages__mixed": _budget(bytes=10**6)}, "mixed.budget: the model meets it in float"),
-        ({"stages__mixed": _budget(bytes=10)}, "mixed.budget: 10 cannot be met; with the cheapest"),
-        ({"stages__mixed": _budget(latency_ms=1e-9)}, "mixed.budget: 1e-09 cannot be met"),
+        ({"stages__mixed": _budget(bytes=10)}, "mixed.budget: 10 cannot be met; the cheapest"),
+        (
+            {"stages__mixed": _budget(latency_ms=1e-9)},
+            "mixed.budget: 1e-09 ms cannot be met; the last",
+        ),
         ({"stages__mixed": _budget(flops=10)}, "mixed.budget: give bytes or latency_ms"),
         ({"stages__mixed": _budget()}, "mixed.budget: give bytes or latency_ms"),
         (
