@@ -344,6 +344,8 @@ class Quantize:
       calibration_examples: how many training images the ranges are found on.
       agreement: lowest share of test images on which the quantized and the float model must give one
         label.
+      accuracy_drop: largest fall of the test accuracy from the float model's, which then decides
+        instead: a transformer's logits may move while it is as often right.
     """
 
     kind: Literal["quantize"]
@@ -356,6 +358,7 @@ class Quantize:
     percentile: float = 99.99
     calibration_examples: int = 256
     agreement: float = 0.95
+    accuracy_drop: float | None = None
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -375,6 +378,7 @@ class Export:
       agreement: of a model with quantized activations, smallest share of test images on which the
         file and the live model must give one label. The tolerance is not for them: a sum added up in
         another order is rounded the other way now and then.
+      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead.
     """
 
     kind: Literal["export"]
@@ -382,6 +386,7 @@ class Export:
     formats: tuple[Literal["stablehlo", "onnx", "litert"], ...] = ("stablehlo", "onnx")
     tolerance: float = 1e-4
     agreement: float = 0.99
+    accuracy_drop: float | None = None
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

@@ -41,11 +41,18 @@ def settings_text(setting: tuple[int | None, int | None]) -> str:
 
 
 def within_tolerance(export: Mapping[str, Any]) -> bool | None:
-    """Whether an export's logits are as near as was asked; `None` if that was not measured."""
-    difference, tolerance = export.get("max_logit_difference"), export.get("tolerance")
-    if difference is None or tolerance is None:
-        return None
-    return bool(difference <= tolerance)
+    """Whether an export is as near its model as was asked; `None` if nothing was, or not measured."""
+    asked = (
+        ("max_logit_difference", "tolerance", 1),
+        ("label_agreement", "required_agreement", -1),
+        ("accuracy_drop", "allowed_drop", 1),
+    )
+    found = [
+        sign * export[figure] <= sign * export[bound]
+        for figure, bound, sign in asked
+        if export.get(figure) is not None and export.get(bound) is not None
+    ]
+    return all(found) if found else None
 
 
 def headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]] = ()) -> list[Claim]:

@@ -75,9 +75,17 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                 used = threads
         # An activation is rounded the other way where a sum was added up in another order.
         rounds = any(rule.activations for rule in spec.rules.values())
-        allowed = {"agreement": c.agreement} if rounds else {"difference": c.tolerance}
+        if not rounds:
+            allowed = {"difference": c.tolerance}
+        elif c.accuracy_drop is not None:
+            allowed = {"drop": c.accuracy_drop}
+        else:
+            allowed = {"agreement": c.agreement}
+        labels = context.splits.test.labels
         try:
-            found, parity = compare(path, reloaded, images, live, runtime=runtime, **allowed)
+            found, parity = compare(
+                path, reloaded, images, live, labels, runtime=runtime, **allowed
+            )
         except StageFailed as failed:
             if format == "stablehlo":
                 raise

@@ -25,8 +25,10 @@ class Parity:
       mean_logit_difference: likewise the mean.
       largest_logit: of the live model, absolute: what a difference is to be seen against.
       label_agreement: share of images with one label from both.
-      tolerance: largest difference allowed, None where labels alone decide.
-      required_agreement: smallest label agreement allowed, None where the difference decides.
+      accuracy_drop: by which its accuracy is below the live model's.
+      tolerance: largest difference allowed, None where something else decides.
+      required_agreement: smallest label agreement allowed, likewise.
+      allowed_drop: largest drop of the accuracy allowed, likewise.
     """
 
     artifact: str
@@ -35,8 +37,10 @@ class Parity:
     mean_logit_difference: float
     largest_logit: float
     label_agreement: float
+    accuracy_drop: float
     tolerance: float | None
     required_agreement: float | None
+    allowed_drop: float | None
 
 
 def compare(
@@ -44,10 +48,12 @@ def compare(
     run: Callable[[np.ndarray], Any],
     images: np.ndarray,
     live: np.ndarray,
+    labels: np.ndarray,
     *,
     runtime: str,
     difference: float | None = None,
     agreement: float | None = None,
+    drop: float | None = None,
 ) -> tuple[np.ndarray, Parity]:
     """Runs a file over `images` and holds its logits against the live model's.
 
@@ -56,12 +62,14 @@ def compare(
       run: the file in its runtime.
       images: raw.
       live: logits of the live model, [images, classes].
+      labels: of the images.
       runtime: its name.
       difference: largest difference allowed, relative to the largest live logit; None for any.
       agreement: smallest label agreement allowed; None for any.
+      drop: largest drop of the accuracy allowed; None for any.
 
     Raises:
-      StageFailed: one of the two is not kept.
+      StageFailed: one of them is not kept.
     """
     logits = evaluate.logits_over(run, images, batch=min(512, len(images)))
     found = evaluate.agreement(logits, live)
@@ -77,6 +85,13 @@ def compare(
             f"{path}: {found.label_agreement:.1%} of the labels agree with the live model's, "
             f"less than {agreement:.1%}"
         )
+    right, right_live = ((x.argmax(-1) == labels).mean() for x in (logits, live))
+    fall = float(right_live - right)
+    if drop is not None and fall > drop:
+        raise StageFailed(
+            f"{path}: {right:.1%} of the labels are right, of the live model {right_live:.1%}: more "
+            f"than {drop:.1%} less"
+        )
     return logits, Parity(
         artifact=path.name,
         runtime=runtime,
@@ -84,6 +99,8 @@ def compare(
         mean_logit_difference=found.mean_difference,
         largest_logit=largest,
         label_agreement=found.label_agreement,
+        accuracy_drop=fall,
         tolerance=None if difference is None else difference * largest,
         required_agreement=agreement,
+        allowed_drop=drop,
     )

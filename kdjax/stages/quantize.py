@@ -57,8 +57,10 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         lambda images: predict(found, images),
         context.splits.test_images,
         live,
+        context.splits.test.labels,
         runtime=f"xla:{jax.default_backend()}",
-        agreement=c.agreement,
+        agreement=None if c.accuracy_drop is not None else c.agreement,
+        drop=c.accuracy_drop,
     )
     parity = dataclasses.replace(parity, artifact=context.name)
     kept = save_variables(context.folder, found)

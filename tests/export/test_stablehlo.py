@@ -24,6 +24,16 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
         assert np.ptp(live, axis=0).min() > 1e-3 or batch == 1
 
 
+@pytest.mark.usefixtures("little_optimization")
+def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
+    path = tmp_path / "model.stablehlo"
+    write_stablehlo(every_family.predict, path, image_shape=every_family.spec.image_shape)
+    images = every_family.images(3)
+    live = every_family.live(images)
+    found = np.asarray(load_stablehlo(path)(images))
+    np.testing.assert_allclose(found, live, rtol=0, atol=1e-5 * np.abs(live).max())
+
+
 def test_the_file_says_what_it_takes_and_where_it_runs(path):
     exported = export.deserialize(bytearray(path.read_bytes()))
     assert exported.platforms == ("cpu", "cuda", "tpu")

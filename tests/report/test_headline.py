@@ -78,6 +78,11 @@ def test_a_failed_export_is_a_warning():
     bad = {"max_logit_difference": 0.2, "tolerance": 0.1}
     unknown = {"max_logit_difference": 0.2}
     assert [within_tolerance(e) for e in (good, bad, unknown)] == [True, False, None]
+    labels = {**unknown, "tolerance": None, "label_agreement": 0.97}
+    assert within_tolerance({**labels, "required_agreement": 0.95}) is True
+    assert within_tolerance({**labels, "required_agreement": 0.99}) is False
+    assert within_tolerance({**labels, "accuracy_drop": 0.02, "allowed_drop": 0.01}) is False
+    assert within_tolerance({**labels, "accuracy_drop": -0.02, "allowed_drop": 0.01}) is True
     (claim,) = headline([], [good, bad, unknown])
     assert claim.value == "1 of 2"
     assert claim.is_warning

@@ -194,6 +194,21 @@ def test_what_does_not_agree_fails(line):
         line.run(stages__res=_RES, stages__int8={**_INT8, "rules": rules, "agreement": 1.0})
 
 
+def test_the_accuracy_may_decide_instead_of_the_labels(line):
+    """A model in two values is often wrong where the float one is right."""
+    binary = {**_INT8, "rules": [{"weights": "binary"}], "float_edges": False}
+    kept = line.run(
+        stages__res=_RES, stages__bin={**binary, "agreement": 1.0, "accuracy_drop": 1.0}
+    )
+    (said,) = Artifact.open(kept["bin"].folder, kept["bin"].stage).manifest["parity"]
+    assert (said["allowed_drop"], said["required_agreement"]) == (1.0, None)
+    assert said["label_agreement"] < 1.0
+    with pytest.raises(
+        StageFailed, match=r"of the labels are right, of the live model .*: more than"
+    ):
+        line.run(stages__res=_RES, stages__bin={**binary, "accuracy_drop": -1.0})
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
