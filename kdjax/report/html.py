@@ -245,13 +245,16 @@ _EXPORT_COLUMNS = {
     "max_logit_difference": ("largest difference", "logits"),
     "tolerance": ("tolerance", "logits"),
     "label_agreement": ("same label", "% of examples"),
+    "required_agreement": ("required", "% of examples"),
+    "accuracy_drop": ("accuracy lost", "points"),
+    "allowed_drop": ("allowed", "points"),
 }
 
 
 def _exports(parity: Sequence[Mapping[str, Any]]) -> str:
     if not parity:
         return ""
-    keys = list(dict.fromkeys(key for export in parity for key in export))
+    keys = list(dict.fromkeys(k for export in parity for k, v in export.items() if v is not None))
     known = [key for key in _EXPORT_COLUMNS if key in keys]
     keys = known + [key for key in keys if key not in _EXPORT_COLUMNS]
     head = "<th scope='col' class='text'>verdict<small>&nbsp;</small></th>"
@@ -280,8 +283,8 @@ def _export(export: Mapping[str, Any], keys: Sequence[str]) -> str:
     cells = []
     for key in others:
         value = export.get(key)
-        if key == "label_agreement":
-            shown = units.percent(value) if value is None or value == 1 else f"{100 * value:.2f}"
+        if _EXPORT_COLUMNS.get(key, ("", ""))[1] in ("% of examples", "points"):
+            shown = units.percent(value) if value in (None, 0, 1) else f"{100 * value:.2f}"
         elif isinstance(value, float):
             shown = f"{value:.2g}"
         else:
