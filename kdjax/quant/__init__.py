@@ -23,7 +23,7 @@ from kdjax.quant.numbers import (
     scale_of,
 )
 from kdjax.quant.onnx_file import write_quantized
-from kdjax.quant.plan import Plan, plan_of
+from kdjax.quant.plan import Plan, Stored, plan_of
 from kdjax.quant.rules import ActivationType, Rule, WeightType, choose, static
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Plan",
     "Quantized",
     "Rule",
+    "Stored",
     "WeightType",
     "Weights",
     "allocate",

@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from kdjax import config
+from kdjax import config, quant
 from kdjax.export import load_litert, load_onnx
 from kdjax.stages import quantize
 from kdjax.stages.export import write_litert_model, write_onnx_model
+from kdjax.types import BadInput
 from tests.export.conftest import ENCODERS, made
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
@@ -77,3 +78,28 @@ def test_ranges_of_the_call(name, tmp_path):
     ]
     assert len(hybrid) == len(spec.rules)
     assert not any(operator["op_name"] == "DEQUANTIZE" for operator in operators)
+
+
+@pytest.mark.skipif(not LITERT, reason="needs the extra: pip install 'kdjax[litert]'")
+def test_a_layer_that_litert_has_not_as_one_product_is_named(tmp_path):
+    spec, variables, *_ = _quantized("cnn", "dynamic")
+    path = tmp_path / "model.tflite"
+    write_litert_model(spec, variables, path)
+    before = path.read_bytes()
+    layer = quant.Stored(
+        "gone/kernel",
+        np.ones((3, 4)),
+        False,
+        False,
+        np.ones((3, 4)),
+        np.ones(4),
+        8,
+        None,
+        None,
+        True,
+    )
+    with pytest.raises(BadInput, match=r"rules: gone/kernel is no single product in the LiteRT"):
+        quant.quantize_in_the_call(path, quant.Plan((layer,), (), {}))
+    assert path.read_bytes() == before
+    quant.quantize_in_the_call(path, quant.Plan((), (), {}))
+    assert path.read_bytes() == before

@@ -1,6 +1,6 @@
 import pytest
 
-from kdjax.quant import Rule, choose
+from kdjax.quant import Rule, choose, static
 from kdjax.types import BadInput
 
 NAMES = ["stem/kernel", "block/conv/kernel", "block/conv/kernel#2", "head/kernel"]
@@ -65,3 +65,21 @@ def test_the_line_names_some_layers():
         choose({"nothing": INT4}, NAMES)
     with pytest.raises(BadInput, match=r"the layers are a, b$"):
         choose({"nothing": INT4}, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        (Rule(), "int8"),
+        (Rule("int4", None, "mse"), "int4 weights mse"),
+        (Rule(activations="dynamic"), "int8 dynamic"),
+        (Rule("binary"), "binary"),
+    ],
+)
+def test_a_rule_has_a_name(rule, name):
+    assert rule.name == name
+
+
+def test_only_ranges_found_once_are_static():
+    rules = {"a": Rule(), "b": Rule(activations="dynamic"), "c": Rule(activations=None)}
+    assert static(rules) == ["a"]
