@@ -239,7 +239,7 @@ def test_divergence_stops_with_step_and_term(tmp_path):
 @pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-100")
 @pytest.mark.parametrize("arg", ["runlocal", "runlocal,live", "runlocal,k=10"])
 def test_cifar100_runlocal(tmp_path, arg):
-    """Every config runs: `digits` above, this one on two batches of the real images."""
+    """Every config runs: `digits` above, those of CIFAR on a few batches of the real images."""
     ended = kdjax(f"--config={ROOT / 'configs' / 'cifar100_kd.py'}:{arg}", f"--workdir={tmp_path}")
     assert ended.returncode == 0, ended.stderr
     assert [row["stage"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [
@@ -308,3 +308,27 @@ def test_ways_to_prune_runlocal(tmp_path):
         assert row["nonzero_params"] == pytest.approx(0.5 * dense, rel=0.01)
     for way in ("channels", "slimming"):
         assert 0.45 * dense < rows[f"{way}_50"]["params"] <= 0.5 * dense
+
+
+@pytest.mark.slow
+def test_numbers_mixed_runlocal(tmp_path):
+    """What a sensitivity measures of the layers decides their numbers, within the bytes given."""
+    stages = "--stages=dynamic,mixed"
+    ended = kdjax(f"--config={DIGITS}:runlocal,quantization", f"--workdir={tmp_path}", stages)
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads((tmp_path / "report.json").read_text())
+    assert said["sensitivity"]["bits"]["against"] == "teacher"
+    (mixed,) = tmp_path.glob("stages/mixed-*/manifest.json")
+    quantized = json.loads(mixed.read_text())["quantized"]
+    assert 50_000 < quantized["spent"]["bytes"] <= quantized["budget"]["bytes"] == 60_000
+    assert {rule["weights"] for rule in quantized["layers"].values()} == {"int8", "int4"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-10")
+def test_cifar10_runlocal(tmp_path):
+    config, stages = ROOT / "configs" / "cifar10_int8.py", "--stages=export_int8,export_aware"
+    ended = kdjax(f"--config={config}:runlocal", f"--workdir={tmp_path}", stages)
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [row["stage"] for row in rows] == ["student", "int8", "aware", "int8.onnx", "aware.onnx"]
