@@ -6,6 +6,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
+from kdjax.losses import rows
 from kdjax.types import BadInput
 
 
@@ -125,9 +126,9 @@ def embedding_cosine(
 ) -> Float[Array, "*batch"]:
     """Per-example `1 - cos(student, teacher)`, in [0, 2].
 
-    Half of BYOL's `2 - 2 cos`, the squared distance of the two unit rows, for one of its two
-    directions; SimSiam's `-cos` plus one. As there, no gradient reaches the target. It compares a
-    row with its own target alone; CompRess and SEED compare how the two sides see other examples.
+    Half of `byol`, which is the squared distance of the two unit rows; `negative_cosine` plus one. As
+    there, no gradient reaches the target. It compares a row with its own target alone; CompRess and
+    SEED compare how the two sides see other examples.
 
     Args:
       student_embedding: any scale: rows are normalised here, in float32. A row of zeros stays
@@ -138,6 +139,4 @@ def embedding_cosine(
     Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733, eq. 2 (BYOL); Chen & He 2020,
     https://arxiv.org/abs/2011.10566, eq. 1 (SimSiam).
     """
-    rows = (z.astype(jnp.float32) for z in (student_embedding, teacher_embedding))
-    student, teacher = (z * lax.rsqrt((z * z).sum(-1, keepdims=True) + 1e-12) for z in rows)
-    return 1.0 - (student * lax.stop_gradient(teacher)).sum(-1)
+    return 1.0 - rows.cosine(student_embedding, teacher_embedding)

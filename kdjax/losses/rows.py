@@ -1,0 +1,47 @@
+"""What losses share about the rows of a batch: their directions, and those of all devices.
+
+With `axis_name=None` the batch is already global and the rows of all devices are the rows given.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+
+def unit(z: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    """Rows of length one, in float32. A row of zeros stays zero, with a finite gradient."""
+    z = z.astype(jnp.float32)
+    return z * lax.rsqrt((z * z).sum(-1, keepdims=True) + 1e-12)
+
+
+def cosine(
+    z: Float[Array, "*batch dim"], target: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch"]:
+    """Per-example cosine, 0 where a row is zero. No gradient reaches the target."""
+    return (unit(z) * lax.stop_gradient(unit(target))).sum(-1)
+
+
+def dots(a: Float[Array, "a dim"], b: Float[Array, "b dim"]) -> Float[Array, "a b"]:
+    """Every row of `a` with every row of `b`, in float32 on accelerators too."""
+    return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
+
+
+def everywhere(x: Float[Array, "rows *dims"], axis_name: str | None) -> Float[Array, "all *dims"]:
+    """The rows of all devices."""
+    return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
+
+
+def places(x: Float[Array, "rows *dims"], axis_name: str | None) -> Int[Array, " rows"]:
+    """Where the rows of this device are among those of all."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * len(x)
+    return jnp.arange(len(x)) + first
+
+
+def count(x: Float[Array, "rows *dims"], axis_name: str | None) -> int:
+    """How many rows all devices have together."""
+    return len(x) if axis_name is None else len(x) * lax.axis_size(axis_name)
+
+
+def mean(x: Float[Array, "rows *dims"], axis_name: str | None) -> Float[Array, "*dims"]:
+    """The mean over the rows of all devices."""
+    return x.mean(0) if axis_name is None else lax.pmean(x.mean(0), axis_name)
