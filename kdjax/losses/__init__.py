@@ -3,15 +3,19 @@
 from kdjax.losses.classification import cross_entropy
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
 from kdjax.losses.distillation import embedding_cosine, kd_kl, kd_kl_top_k, top_k_signal
+from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
 
 __all__ = [
+    "byol",
     "cross_entropy",
     "dcl",
     "embedding_cosine",
     "info_nce",
     "kd_kl",
     "kd_kl_top_k",
+    "masked_patch_mse",
     "moco_v3",
+    "negative_cosine",
     "nt_xent",
     "top_k_signal",
 ]
