@@ -4,8 +4,10 @@ from kdjax.losses.classification import cross_entropy
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
 from kdjax.losses.distillation import embedding_cosine, kd_kl, kd_kl_top_k, top_k_signal
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
+from kdjax.losses.redundancy import barlow_twins, vicreg
 
 __all__ = [
+    "barlow_twins",
     "byol",
     "cross_entropy",
     "dcl",
@@ -18,4 +20,5 @@ __all__ = [
     "negative_cosine",
     "nt_xent",
     "top_k_signal",
+    "vicreg",
 ]
