@@ -1,6 +1,7 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside."""
 
 from kdjax.losses.classification import cross_entropy
+from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
 from kdjax.losses.distillation import embedding_cosine, kd_kl, kd_kl_top_k, top_k_signal
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
@@ -11,6 +12,8 @@ __all__ = [
     "byol",
     "cross_entropy",
     "dcl",
+    "dino",
+    "dino_center",
     "embedding_cosine",
     "info_nce",
     "kd_kl",
@@ -19,6 +22,8 @@ __all__ = [
     "moco_v3",
     "negative_cosine",
     "nt_xent",
+    "sinkhorn",
+    "swav",
     "top_k_signal",
     "vicreg",
 ]
