@@ -3,18 +3,23 @@
 from kdjax.losses.classification import cross_entropy
 from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
-from kdjax.losses.distillation import embedding_cosine, kd_kl, kd_kl_top_k, top_k_signal
+from kdjax.losses.distillation import kd_kl, kd_kl_top_k, top_k_signal
+from kdjax.losses.embeddings import compress, embedding_cosine, embedding_mse, seed
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
+from kdjax.losses.queue import enqueue
 from kdjax.losses.redundancy import barlow_twins, vicreg
 
 __all__ = [
     "barlow_twins",
     "byol",
+    "compress",
     "cross_entropy",
     "dcl",
     "dino",
     "dino_center",
     "embedding_cosine",
+    "embedding_mse",
+    "enqueue",
     "info_nce",
     "kd_kl",
     "kd_kl_top_k",
@@ -22,6 +27,7 @@ __all__ = [
     "moco_v3",
     "negative_cosine",
     "nt_xent",
+    "seed",
     "sinkhorn",
     "swav",
     "top_k_signal",

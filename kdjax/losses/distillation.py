@@ -6,7 +6,6 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
-from kdjax.losses import rows
 from kdjax.types import BadInput
 
 
@@ -119,24 +118,3 @@ def kd_kl_top_k(
     p = jnp.exp(log_p)
     kl = jnp.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)  # 0 log 0 is 0; a NaN stays NaN
     return temperature**2 * kl
-
-
-def embedding_cosine(
-    student_embedding: Float[Array, "*batch dim"], teacher_embedding: Float[Array, "*batch dim"]
-) -> Float[Array, "*batch"]:
-    """Per-example `1 - cos(student, teacher)`, in [0, 2].
-
-    Half of `byol`, which is the squared distance of the two unit rows; `negative_cosine` plus one. As
-    there, no gradient reaches the target. It compares a row with its own target alone; CompRess and
-    SEED compare how the two sides see other examples.
-
-    Args:
-      student_embedding: any scale: rows are normalised here, in float32. A row of zeros stays
-        zero: its loss is 1 and its gradient finite.
-      teacher_embedding: the teacher's row for the same view of the same example. A student of
-        another width needs a projection first.
-
-    Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733, eq. 2 (BYOL); Chen & He 2020,
-    https://arxiv.org/abs/2011.10566, eq. 1 (SimSiam).
-    """
-    return 1.0 - rows.cosine(student_embedding, teacher_embedding)

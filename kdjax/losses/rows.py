@@ -45,3 +45,43 @@ def count(x: Float[Array, "rows *dims"], axis_name: str | None) -> int:
 def mean(x: Float[Array, "rows *dims"], axis_name: str | None) -> Float[Array, "*dims"]:
     """The mean over the rows of all devices."""
     return x.mean(0) if axis_name is None else lax.pmean(x.mean(0), axis_name)
+
+
+def all_rows(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "all dim"]:
+    """The rows of every device, in its order; the rows themselves in the global view."""
+    return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
+
+
+def total(x: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
+    """The sum over devices; the array itself in the global view."""
+    return x if axis_name is None else lax.psum(x, axis_name)
+
+
+def unit_rows(rows: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    """Rows of length one, in float32. A row of zeros stays zero, and its gradient finite."""
+    rows = rows.astype(jnp.float32)
+    return rows * lax.rsqrt((rows * rows).sum(-1, keepdims=True) + 1e-12)
+
+
+def products(a: Float[Array, "a dim"], b: Float[Array, "b dim"]) -> Float[Array, "a b"]:
+    """The dot product of each row with each, in float32 where a device would rather round."""
+    return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
+
+
+def centred(x: Float[Array, "..."], axis: int, axis_name: str | None = None) -> Float[Array, "..."]:
+    """`x` less its mean along an axis, which the devices of `axis_name` share.
+
+    Equal entries give exact zeros: what rounding left of them would be all that a norm divides by.
+    """
+    most = lax.stop_gradient(x).max(axis, keepdims=True)
+    devices = 1
+    if axis_name is not None:
+        most, devices = lax.pmax(most, axis_name), lax.axis_size(axis_name)
+    x = x - most
+    return x - total(x.sum(axis, keepdims=True), axis_name) / (x.shape[axis] * devices)
+
+
+def root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The square root, with a gradient of zero at zero: that of a norm in torch."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kdjax.losses import embedding_cosine, kd_kl
+from kdjax.losses import kd_kl
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = jnp.asarray(RNG.normal(0, 3, (2, 6, 5)), jnp.float32)
@@ -151,96 +151,3 @@ def test_a_sweep_maps_over_the_temperature():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         expected, _ = _grads(STUDENT, TEACHER, temperature=temperature)
         np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-6)
-
-
-_cosine = jax.jit(embedding_cosine)
-_cosine_grads = jax.jit(
-    jax.grad(lambda *args: embedding_cosine(*args).sum(), argnums=(0, 1)),
-)
-# Rows far from zero: there the direction of a row is well defined in float32.
-_rows = hnp.arrays(np.float32, (6, 5), elements=st.floats(0.125, 4, width=32)).flatmap(
-    lambda size: hnp.arrays(np.float32, (6, 5), elements=st.sampled_from([-1.0, 1.0])).map(
-        lambda sign: size * sign
-    )
-)
-
-
-def _units(rows):
-    return [row / math.sqrt(math.fsum(v * v for v in row)) for row in np.asarray(rows, float)]
-
-
-def test_cosine_is_golden_and_half_of_byols_distance():
-    found = _cosine(STUDENT, TEACHER)
-    assert found.dtype == jnp.float32
-    pairs = list(zip(_units(STUDENT), _units(TEACHER), strict=True))
-    by_hand = [1 - math.fsum(a * b for a, b in zip(s, t, strict=True)) for s, t in pairs]
-    np.testing.assert_allclose(found, by_hand, rtol=1e-5)
-    np.testing.assert_allclose(2 * found, [((s - t) ** 2).sum() for s, t in pairs], rtol=1e-5)
-
-
-@settings(deadline=None, max_examples=25)
-@given(_rows, _rows, hnp.arrays(np.float32, (6, 1), elements=st.floats(2**-6, 2**6, width=32)))
-def test_cosine_is_in_its_range_and_blind_to_scale(student, teacher, scale):
-    found = np.asarray(_cosine(student, teacher))
-    assert ((found >= -1e-6) & (found <= 2 + 1e-6)).all()
-    np.testing.assert_allclose(_cosine(student * scale, teacher / scale), found, atol=1e-5)
-    np.testing.assert_allclose(_cosine(student, student * scale), 0, atol=1e-5)
-    np.testing.assert_allclose(_cosine(student, -student), 2, rtol=1e-5)
-
-
-def test_cosine_gradient_is_at_right_angles_and_none_reaches_the_teacher():
-    grad, teacher_grad = _cosine_grads(STUDENT, TEACHER)
-    lengths = np.linalg.norm(np.asarray(STUDENT, float), axis=-1)
-    expected = [
-        ((s @ t) * s - t) / length
-        for s, t, length in zip(_units(STUDENT), _units(TEACHER), lengths, strict=True)
-    ]
-    np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose((grad * STUDENT).sum(-1), 0, atol=1e-6)
-    assert (np.asarray(teacher_grad) == 0).all()
-    flat, _ = _cosine_grads(STUDENT, 3 * STUDENT)
-    np.testing.assert_allclose(flat, 0, atol=1e-6)
-
-
-def test_cosine_of_a_zero_row_is_one_and_its_gradient_finite():
-    student, teacher = np.array(STUDENT), np.array(TEACHER)
-    student[0] = teacher[0] = 0  # both
-    student[1] = 0
-    teacher[2] = 0
-    student[3], teacher[3] = 1e4, -1e4
-    found = _cosine(student, teacher)
-    np.testing.assert_array_equal(found[:3], 1)
-    np.testing.assert_allclose(found[3], 2, rtol=1e-6)
-    grad, _ = _cosine_grads(student, teacher)
-    assert np.isfinite(grad).all()
-
-
-def test_cosine_leading_axes_are_free():
-    flat = _cosine(STUDENT, TEACHER)
-    one = _cosine(STUDENT[1], TEACHER[1])
-    assert one.shape == ()
-    np.testing.assert_allclose(one, flat[1], rtol=1e-6)
-    cube = _cosine(STUDENT.reshape(3, 2, 5), TEACHER.reshape(3, 2, 5))
-    np.testing.assert_allclose(cube.ravel(), flat, rtol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_cosine_of_low_precision_is_computed_in_float32(dtype):
-    student, teacher = STUDENT.astype(dtype), TEACHER.astype(dtype)
-    found = _cosine(student, teacher)
-    assert found.dtype == jnp.float32
-    wide = _cosine(student.astype(jnp.float32), teacher.astype(jnp.float32))
-    np.testing.assert_array_equal(found, wide)
-
-
-def test_second_cosine_does_not_retrace():
-    traces = []
-
-    @jax.jit
-    def loss(student, teacher):
-        traces.append(0)
-        return embedding_cosine(student, teacher)
-
-    loss(STUDENT, TEACHER)
-    loss(TEACHER, STUDENT)
-    assert len(traces) == 1
