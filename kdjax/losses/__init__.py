@@ -3,7 +3,15 @@
 from kdjax.losses.classification import cross_entropy
 from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
-from kdjax.losses.distillation import kd_kl, kd_kl_top_k, top_k_signal
+from kdjax.losses.distillation import (
+    dkd,
+    kd_ce,
+    kd_kl,
+    kd_kl_top_k,
+    kd_mse,
+    standardize,
+    top_k_signal,
+)
 from kdjax.losses.embeddings import compress, embedding_cosine, embedding_mse, seed
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
 from kdjax.losses.queue import enqueue
@@ -17,18 +25,22 @@ __all__ = [
     "dcl",
     "dino",
     "dino_center",
+    "dkd",
     "embedding_cosine",
     "embedding_mse",
     "enqueue",
     "info_nce",
+    "kd_ce",
     "kd_kl",
     "kd_kl_top_k",
+    "kd_mse",
     "masked_patch_mse",
     "moco_v3",
     "negative_cosine",
     "nt_xent",
     "seed",
     "sinkhorn",
+    "standardize",
     "swav",
     "top_k_signal",
     "vicreg",

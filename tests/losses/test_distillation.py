@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kdjax.losses import kd_kl
+from kdjax.losses import cross_entropy, kd_ce, kd_kl, kd_mse, standardize
+from tests.differences import slopes
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = jnp.asarray(RNG.normal(0, 3, (2, 6, 5)), jnp.float32)
@@ -151,3 +152,116 @@ def test_a_sweep_maps_over_the_temperature():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         expected, _ = _grads(STUDENT, TEACHER, temperature=temperature)
         np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-6)
+
+
+_ce = jax.jit(kd_ce)
+_ce_grads = jax.jit(
+    jax.grad(lambda *args, **kwargs: kd_ce(*args, **kwargs).sum(), argnums=(0, 1)),
+)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_cross_entropy_is_golden_and_kd_kl_with_the_teachers_entropy(temperature):
+    found = _ce(STUDENT, TEACHER, temperature=temperature)
+    assert found.dtype == jnp.float32
+    by_hand, entropy = [], []
+    for s, t in zip(*(np.asarray(x, np.float64) for x in (STUDENT, TEACHER)), strict=True):
+        q, p = _softened(s, temperature), _softened(t, temperature)
+        by_hand.append(-math.fsum(a * math.log(b) for a, b in zip(p, q, strict=True)))
+        entropy.append(-math.fsum(a * math.log(a) for a in p))
+    np.testing.assert_allclose(found, temperature**2 * np.array(by_hand), rtol=1e-5)
+    kl = found - temperature**2 * np.array(entropy)
+    np.testing.assert_allclose(kl, _by_hand(STUDENT, TEACHER, temperature), rtol=1e-4, atol=1e-4)
+
+
+def test_cross_entropy_has_the_gradient_of_kd_kl():
+    found = _ce_grads(STUDENT, TEACHER, temperature=4.0)
+    expected = _grads(STUDENT, TEACHER, temperature=4.0)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_cross_entropy_with_a_teacher_that_is_sure_is_that_of_its_label():
+    label = jnp.array([0, 3, 4, 1, 1, 2])
+    sure = 200 * jax.nn.one_hot(label, 5)
+    expected = cross_entropy(STUDENT, label)
+    np.testing.assert_allclose(_ce(STUDENT, sure, temperature=1.0), expected, rtol=1e-5)
+
+
+_mse = jax.jit(kd_mse)
+_mse_grads = jax.jit(jax.grad(lambda *args: kd_mse(*args).sum(), argnums=(0, 1)))
+
+
+def test_squares_are_golden_in_value_and_gradient():
+    found = _mse(STUDENT, TEACHER)
+    assert found.dtype == jnp.float32
+    pairs = list(zip(*(np.asarray(x, float).tolist() for x in (STUDENT, TEACHER)), strict=True))
+    expected = [math.fsum((a - b) ** 2 for a, b in zip(s, t, strict=True)) / 5 for s, t in pairs]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    grad, teacher_grad = _mse_grads(STUDENT, TEACHER)
+    np.testing.assert_allclose(grad, 2 * (STUDENT - TEACHER) / 5, rtol=1e-5)
+    assert (np.asarray(teacher_grad) == 0).all()
+
+
+def test_half_of_the_squares_is_kd_kl_at_a_high_temperature():
+    # Kim et al., sec. 3: with centred logits, the limit is the squared distance over 2 classes.
+    centred = [x - x.mean(-1, keepdims=True) for x in (STUDENT / 3, TEACHER / 3)]
+    found = _loss(*centred, temperature=100.0)
+    np.testing.assert_allclose(found, _mse(*centred) / 2, rtol=0.05, atol=5e-3)
+
+
+_standardized = jax.jit(standardize)
+
+
+def _standardized_by_hand(logits):
+    rows = []
+    for row in np.asarray(logits, np.float64).tolist():
+        middle = math.fsum(row) / len(row)
+        variance = math.fsum((v - middle) ** 2 for v in row) / (len(row) - 1)
+        rows.append([(v - middle) / (1e-7 + math.sqrt(variance)) for v in row])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 100.0])
+def test_standardized_logits_are_golden(size):
+    # At the smallest size the 1e-7 is a third of what is there.
+    found = _standardized(size * STUDENT)
+    assert found.dtype == jnp.float32
+    expected = _standardized_by_hand(size * STUDENT)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(-30, 30, width=32), st.floats(0.125, 8, width=32))
+def test_standardized_logits_are_blind_to_a_shift_and_to_a_positive_scale(shift, scale):
+    found = np.asarray(_standardized(STUDENT))
+    moved = _standardized(np.float32(scale) * STUDENT + np.float32(shift))
+    np.testing.assert_allclose(moved, found, atol=1e-4)
+    np.testing.assert_allclose(found.mean(-1), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(-1, ddof=1), 1, rtol=1e-5)
+
+
+def test_a_loss_of_standardized_logits_is_golden_in_value_and_gradient():
+    def loss(student, teacher):
+        return kd_kl(standardize(student), standardize(teacher), temperature=2.0)
+
+    def by_hand(student):
+        return _by_hand(*(_standardized_by_hand(x) for x in (student, TEACHER)), 2.0)
+
+    np.testing.assert_allclose(jax.jit(loss)(STUDENT, TEACHER), by_hand(STUDENT), rtol=1e-4)
+    grads = jax.jit(jax.grad(lambda *args: loss(*args).sum(), argnums=(0, 1)))
+    grad, teacher_grad = grads(STUDENT, TEACHER)
+    np.testing.assert_allclose(grad, slopes(by_hand, STUDENT), rtol=1e-3, atol=1e-5)
+    assert (np.asarray(teacher_grad) == 0).all()
+    # Along a row and along a shift of it nothing changes.
+    np.testing.assert_allclose((grad * STUDENT).sum(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(grad.sum(-1), 0, atol=1e-6)
+
+
+def test_the_gradient_of_equal_logits_is_that_of_the_mean_alone():
+    # Ten times 0.7 has a mean that rounds, and of what is left no std may be made.
+    equal = jnp.tile(jnp.array([[0.0], [3.0], [0.7]]), (1, 10))
+    np.testing.assert_array_equal(_standardized(equal), 0)
+    weight = jnp.asarray(RNG.normal(size=(3, 10)), jnp.float32)
+    grads = jax.jit(jax.grad(lambda x: (weight * standardize(x)).sum()))
+    expected = (weight - weight.mean(-1, keepdims=True)) / 1e-7
+    np.testing.assert_allclose(grads(equal), expected, rtol=1e-4)
