@@ -1,6 +1,6 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside."""
 
-from kdjax.losses.classification import cross_entropy
+from kdjax.losses.classification import cross_entropy, tf_kd
 from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
 from kdjax.losses.distillation import (
@@ -42,6 +42,7 @@ __all__ = [
     "sinkhorn",
     "standardize",
     "swav",
+    "tf_kd",
     "top_k_signal",
     "vicreg",
 ]
