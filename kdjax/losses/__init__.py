@@ -13,18 +13,22 @@ from kdjax.losses.distillation import (
     top_k_signal,
 )
 from kdjax.losses.embeddings import compress, embedding_cosine, embedding_mse, seed
+from kdjax.losses.logit_relations import batch_level_kd, class_level_kd, dist, multi_level_kd
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
 from kdjax.losses.queue import enqueue
 from kdjax.losses.redundancy import barlow_twins, vicreg
 
 __all__ = [
     "barlow_twins",
+    "batch_level_kd",
     "byol",
+    "class_level_kd",
     "compress",
     "cross_entropy",
     "dcl",
     "dino",
     "dino_center",
+    "dist",
     "dkd",
     "embedding_cosine",
     "embedding_mse",
@@ -36,6 +40,7 @@ __all__ = [
     "kd_mse",
     "masked_patch_mse",
     "moco_v3",
+    "multi_level_kd",
     "negative_cosine",
     "nt_xent",
     "seed",
