@@ -3,6 +3,7 @@
 from kdjax.losses.classification import cross_entropy, tf_kd
 from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
+from kdjax.losses.crd import CRDState, crd, crd_state
 from kdjax.losses.distillation import (
     dkd,
     kd_ce,
@@ -13,17 +14,34 @@ from kdjax.losses.distillation import (
     top_k_signal,
 )
 from kdjax.losses.embeddings import compress, embedding_cosine, embedding_mse, seed
+from kdjax.losses.features import attention_transfer, fsp, hint_mse, nst, vid
 from kdjax.losses.logit_relations import batch_level_kd, class_level_kd, dist, multi_level_kd
+from kdjax.losses.overhaul import ofd, ofd_margin
+from kdjax.losses.pooling import adaptive_average_pool
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
 from kdjax.losses.queue import enqueue
 from kdjax.losses.redundancy import barlow_twins, vicreg
+from kdjax.losses.relations import (
+    correlation_congruence,
+    pkt,
+    rkd_angle,
+    rkd_distance,
+    similarity_preserving,
+)
+from kdjax.losses.review import review_hcl
 
 __all__ = [
+    "CRDState",
+    "adaptive_average_pool",
+    "attention_transfer",
     "barlow_twins",
     "batch_level_kd",
     "byol",
     "class_level_kd",
     "compress",
+    "correlation_congruence",
+    "crd",
+    "crd_state",
     "cross_entropy",
     "dcl",
     "dino",
@@ -33,6 +51,8 @@ __all__ = [
     "embedding_cosine",
     "embedding_mse",
     "enqueue",
+    "fsp",
+    "hint_mse",
     "info_nce",
     "kd_ce",
     "kd_kl",
@@ -42,12 +62,21 @@ __all__ = [
     "moco_v3",
     "multi_level_kd",
     "negative_cosine",
+    "nst",
     "nt_xent",
+    "ofd",
+    "ofd_margin",
+    "pkt",
+    "review_hcl",
+    "rkd_angle",
+    "rkd_distance",
     "seed",
+    "similarity_preserving",
     "sinkhorn",
     "standardize",
     "swav",
     "tf_kd",
     "top_k_signal",
     "vicreg",
+    "vid",
 ]

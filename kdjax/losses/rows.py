@@ -5,13 +5,18 @@ With `axis_name=None` the batch is already global and the rows of all devices ar
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 
-def unit(z: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-    """Rows of length one, in float32. A row of zeros stays zero, with a finite gradient."""
-    z = z.astype(jnp.float32)
-    return z * lax.rsqrt((z * z).sum(-1, keepdims=True) + 1e-12)
+def unit(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
+    """`x / max(length, 1e-12)` along `axis`, in float32, as `torch.nn.functional.normalize`.
+
+    What is all zero has no direction: it stays zero and sends no gradient, where torch sends the one
+    that arrives times 1e12.
+    """
+    x = x.astype(jnp.float32)
+    squared = (x * x).sum(axis, keepdims=True)
+    return jnp.where(squared > 0, x * lax.rsqrt(jnp.maximum(squared, 1e-24)), 0.0)
 
 
 def cosine(
@@ -47,7 +52,9 @@ def mean(x: Float[Array, "rows *dims"], axis_name: str | None) -> Float[Array, "
     return x.mean(0) if axis_name is None else lax.pmean(x.mean(0), axis_name)
 
 
-def all_rows(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "all dim"]:
+def all_rows(
+    rows: Shaped[Array, "rows *rest"], axis_name: str | None
+) -> Shaped[Array, "all *rest"]:
     """The rows of every device, in its order; the rows themselves in the global view."""
     return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
 
@@ -85,3 +92,14 @@ def root(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The square root, with a gradient of zero at zero: that of a norm in torch."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def flat(x: Float[Array, "batch *feature"]) -> Float[Array, "batch dim"]:
+    """One float32 row for each example, whatever its shape was."""
+    return x.astype(jnp.float32).reshape(x.shape[0], -1)
+
+
+def positions(rows: int, axis_name: str | None) -> Int[Array, " rows"]:
+    """Where this shard's rows are among `all_rows`."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * rows
+    return jnp.arange(rows) + first
