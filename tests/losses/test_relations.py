@@ -146,3 +146,16 @@ def test_transfer_of_probabilities_knows_no_zero():
     found, grad = jax.jit(jax.value_and_grad(lambda x: losses.pkt(x, teacher).mean()))(student)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.isfinite(grad).all()
+
+
+def test_transfer_of_probabilities_is_safe_from_rounding():
+    # In float32 the cosine of opposite rows may be below -1 by more than 1e-7.
+    for row in np.random.default_rng(0).normal(size=(40, 1, 512)).astype(np.float32):
+        assert np.isfinite(LOSSES["pkt"](np.concatenate([row, -row]), TEACHER[:2])).all()
+
+
+def test_distances_among_equal_rows_are_all_their_mean():
+    # So in the published code: 1e-6 over 1e-6, and zero to the row itself.
+    student = jnp.tile(STUDENT[:1], (6, 1))
+    expected = by_hand.rkd_distance(student, TEACHER)
+    np.testing.assert_allclose(LOSSES["rkd_distance"](student, TEACHER), expected, rtol=2e-5)
