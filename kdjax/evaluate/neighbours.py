@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Integer
 
 from kdjax.evaluate.classification import check_classes, logits_over
-from kdjax.losses import rows
+from kdjax.losses.rows import products, unit
 from kdjax.types import BadInput
 
 
@@ -22,7 +22,7 @@ def _votes(
     classes: int,
     k: int,
 ) -> Float[Array, "batch {classes}"]:
-    cosine, nearest = jax.lax.top_k(rows.dots(rows.unit(queries), features), k)
+    cosine, nearest = jax.lax.top_k(products(unit(queries), features), k)
     # A softmax: the weights relative to their sum, which no temperature makes overflow.
     weight = jax.nn.softmax(cosine / temperature)
 
@@ -68,7 +68,7 @@ def knn(
         raise ValueError(f"{len(features)} features but {len(label)} labels")
     if not 1 <= k <= len(features):
         raise BadInput(f"k: {k} of {len(features)} examples cannot vote; give 1 to all of them")
-    bank, label = rows.unit(jnp.asarray(features)), jnp.asarray(label, jnp.int32)
+    bank, label = unit(jnp.asarray(features)), jnp.asarray(label, jnp.int32)
 
     def vote(some):
         return _votes(some, bank, label, jnp.float32(temperature), classes=classes, k=k)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax.losses import rows
+from kdjax.losses.rows import products, unit
 
 # Pairs are looked at for so many rows at a time: the memory is this times the rows, not their square.
 _ROWS = 256
@@ -25,7 +25,7 @@ def alignment(
 
     Reference: Wang & Isola 2020, https://arxiv.org/abs/2005.10242, sec. 4.1.
     """
-    squared = jnp.square(rows.unit(za) - rows.unit(zb)).sum(-1)
+    squared = jnp.square(unit(za) - unit(zb)).sum(-1)
     return (squared ** (0.5 * alpha)).mean()
 
 
@@ -47,11 +47,11 @@ def uniformity(z: Float[Array, "n dim"], *, t: float = 2.0) -> Float[Array, ""]:
     n = len(z)
     if n < 2:
         raise ValueError(f"{n} examples make no pair")
-    z = rows.unit(z)
+    z = unit(z)
     length = jnp.square(z).sum(-1)  # 1, or 0 for a row of zeros
 
     def log_sum(i):
-        squared = length[i] + length - 2.0 * rows.dots(z[i][None, :], z)[0]
+        squared = length[i] + length - 2.0 * products(z[i][None, :], z)[0]
         return jax.nn.logsumexp(jnp.where(jnp.arange(n) == i, -jnp.inf, -t * squared))
 
     each = jax.lax.map(log_sum, jnp.arange(n), batch_size=_ROWS)

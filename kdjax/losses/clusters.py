@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.losses import rows
+from kdjax.losses.rows import all_rows, row_mean
 from kdjax.types import BadInput
 
 
@@ -27,7 +27,7 @@ def dino(
     teacher_logits: Float[Array, "teacher_views batch dim"],
     center: Float[Array, " dim"],
     *,
-    student_temperature: float,
+    student_temperature: float | Float[Array, ""],
     teacher_temperature: float | Float[Array, ""],
 ) -> Float[Array, " batch"]:
     """Per-example cross-entropy of the student's views with the teacher's of other views, in nats.
@@ -72,7 +72,7 @@ def dino_center(
     Reference: Caron et al. 2021, https://arxiv.org/abs/2104.14294, eq. 4.
     """
     scores = lax.stop_gradient(teacher_logits.astype(jnp.float32))
-    mean = rows.mean(lax.collapse(scores, 0, 2), axis_name)
+    mean = row_mean(lax.collapse(scores, 0, 2), axis_name)
     return momentum * center + (1.0 - momentum) * mean
 
 
@@ -102,8 +102,7 @@ def sinkhorn(
 
     def scale_both(_, log_q):
         log_share = jax.nn.logsumexp(log_q, axis=-2, keepdims=True)
-        if axis_name is not None:
-            log_share = jax.nn.logsumexp(lax.all_gather(log_share, axis_name), axis=0)
+        log_share = jax.nn.logsumexp(all_rows(log_share[None], axis_name), axis=0)
         return jax.nn.log_softmax(log_q - log_share)
 
     log_q = lax.stop_gradient(scores.astype(jnp.float32)) / epsilon
@@ -116,7 +115,7 @@ def swav(
     assigned: int = 2,
     epsilon: float = 0.05,
     iterations: int = 3,
-    temperature: float = 0.1,
+    temperature: float | Float[Array, ""] = 0.1,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """Per-example cross-entropy of a view's prototypes with the codes of another view, in nats.

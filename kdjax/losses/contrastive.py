@@ -8,7 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from kdjax.losses import rows
+from kdjax.losses.rows import all_rows, is_itself, positions, products, row_count, unit
 from kdjax.types import BadInput
 
 
@@ -16,7 +16,7 @@ def _similarities(
     za: Float[Array, "batch dim"],
     zb: Float[Array, "batch dim"],
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     axis_name: str | None,
 ) -> tuple[Bool[Array, "batch all"], tuple[tuple[Array, Array], tuple[Array, Array]]]:
     """`own`, and for each view its logits `(across, within)` to all rows of the other and of itself.
@@ -24,12 +24,12 @@ def _similarities(
     `own` is True where a column of all rows is the row's own: across it is the positive, within the
     row itself, which is left out (-inf).
     """
-    all_a, all_b = rows.everywhere(za, axis_name), rows.everywhere(zb, axis_name)
-    own = rows.places(za, axis_name)[:, None] == jnp.arange(len(all_a))[None, :]
+    all_a, all_b = all_rows(za, axis_name), all_rows(zb, axis_name)
+    own = is_itself(za, axis_name)
 
     def direction(query, other_view, same_view):
-        within = jnp.where(own, -jnp.inf, rows.dots(query, same_view) / temperature)
-        return rows.dots(query, other_view) / temperature, within
+        within = jnp.where(own, -jnp.inf, products(query, same_view) / temperature)
+        return products(query, other_view) / temperature, within
 
     return own, (direction(za, all_b, all_a), direction(zb, all_a, all_b))
 
@@ -38,7 +38,7 @@ def nt_xent(
     za: Float[Array, "batch dim"],
     zb: Float[Array, "batch dim"],
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """Per-example NT-Xent between two views, in nats.
@@ -57,10 +57,8 @@ def nt_xent(
 
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, eq. 1.
     """
-    _, directions = _similarities(
-        rows.unit(za), rows.unit(zb), temperature=temperature, axis_name=axis_name
-    )
-    positive = rows.places(za, axis_name)
+    _, directions = _similarities(unit(za), unit(zb), temperature=temperature, axis_name=axis_name)
+    positive = positions(za, axis_name)
 
     def loss(across, within):
         logits = jnp.concatenate([across, within], axis=-1)
@@ -74,7 +72,7 @@ def dcl(
     za: Float[Array, "batch dim"],
     zb: Float[Array, "batch dim"],
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     sigma: float = math.inf,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
@@ -100,14 +98,14 @@ def dcl(
 
     Reference: Yeh et al. 2021, https://arxiv.org/abs/2110.06848, eq. 6, and its weighted form.
     """
-    if rows.count(za, axis_name) < 2:
+    if row_count(za, axis_name) < 2:
         raise BadInput("batch: one pair has no negatives; give at least two")
-    za, zb = rows.unit(za), rows.unit(zb)
+    za, zb = unit(za), unit(zb)
     own, directions = _similarities(za, zb, temperature=temperature, axis_name=axis_name)
 
     cosine = (za * zb).sum(-1)
     agreement = lax.stop_gradient(cosine) / sigma
-    mean = jax.nn.logsumexp(rows.everywhere(agreement, axis_name)) - math.log(own.shape[1])
+    mean = jax.nn.logsumexp(all_rows(agreement, axis_name)) - math.log(own.shape[1])
     positive = (2.0 - jnp.exp(agreement - mean)) * cosine / temperature
 
     def negatives(across, within):
@@ -123,7 +121,7 @@ def info_nce(
     key: Float[Array, "batch dim"],
     queue: Float[Array, "queue dim"],
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
 ) -> Float[Array, " batch"]:
     """Per-example InfoNCE of a query among its key and a queue of earlier keys, in nats (MoCo).
 
@@ -141,10 +139,10 @@ def info_nce(
 
     Reference: He et al. 2019, https://arxiv.org/abs/1911.05722, eq. 1 and algorithm 1.
     """
-    query = rows.unit(query)
-    key, queue = lax.stop_gradient((rows.unit(key), rows.unit(queue)))
+    query = unit(query)
+    key, queue = lax.stop_gradient((unit(key), unit(queue)))
     positive = (query * key).sum(-1, keepdims=True)
-    logits = jnp.concatenate([positive, rows.dots(query, queue)], axis=-1) / temperature
+    logits = jnp.concatenate([positive, products(query, queue)], axis=-1) / temperature
     first = jnp.zeros(len(query), jnp.int32)
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, first)
 
@@ -153,7 +151,7 @@ def moco_v3(
     query: Float[Array, "batch dim"],
     key: Float[Array, "batch dim"],
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """Per-example `2 * temperature * InfoNCE` of a query among the keys of the batch.
@@ -171,8 +169,8 @@ def moco_v3(
 
     Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057, eq. 1 and algorithm 1.
     """
-    keys = rows.everywhere(lax.stop_gradient(rows.unit(key)), axis_name)
-    logits = rows.dots(rows.unit(query), keys) / temperature
-    own = rows.places(query, axis_name)
+    keys = all_rows(lax.stop_gradient(unit(key)), axis_name)
+    logits = products(unit(query), keys) / temperature
+    own = positions(query, axis_name)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, own)
     return 2.0 * temperature * loss

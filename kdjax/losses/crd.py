@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from kdjax.losses.rows import all_rows, unit
+from kdjax.losses.rows import all_rows, contract, unit
 from kdjax.types import BadInput
 
 
@@ -97,15 +97,14 @@ def crd(
     """
     if negatives.shape[1] == 0:
         raise BadInput("negatives: none; give at least one for each example")
-    student, teacher = (unit(z.astype(jnp.float32)) for z in (student, teacher))
+    student, teacher = unit(student), unit(teacher)
     state = lax.stop_gradient(state)
     examples = len(state.student_memory)
     outcomes = jnp.concatenate([index[:, None], negatives], axis=1)
 
     def score(anchor, memory, log_z):
         others = memory.at[outcomes].get(mode="fill", fill_value=jnp.nan)
-        highest = lax.Precision.HIGHEST
-        scores = jnp.einsum("bd,bkd->bk", anchor, others, precision=highest) / temperature
+        scores = contract("bd,bkd->bk", anchor, others) / temperature
         each = all_rows(jax.nn.logsumexp(scores, axis=1), axis_name)
         fresh = jax.nn.logsumexp(each) + math.log(examples / (len(each) * scores.shape[1]))
         log_z = jnp.where(jnp.isneginf(log_z), lax.stop_gradient(fresh), log_z)

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.losses.distillation import kd_kl
-from kdjax.losses.rows import products, unit_rows
+from kdjax.losses.rows import cosine, products, unit
 
 
 def embedding_cosine(
@@ -28,8 +28,7 @@ def embedding_cosine(
     Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733, eq. 2 (BYOL); Chen & He 2020,
     https://arxiv.org/abs/2011.10566, eq. 1 (SimSiam).
     """
-    student, teacher = unit_rows(student_embedding), unit_rows(teacher_embedding)
-    return 1.0 - (student * lax.stop_gradient(teacher)).sum(-1)
+    return 1.0 - cosine(student_embedding, teacher_embedding)
 
 
 def embedding_mse(
@@ -82,8 +81,8 @@ def seed(
 
     Reference: Fang et al. 2021, https://arxiv.org/abs/2101.04731, sec. 3.2.
     """
-    student, others = unit_rows(student), lax.stop_gradient(unit_rows(queue))
-    teacher = lax.stop_gradient(unit_rows(teacher))
+    student, others = unit(student), lax.stop_gradient(unit(queue))
+    teacher = lax.stop_gradient(unit(teacher))
 
     def cosines(rows):
         itself = (rows * teacher).sum(-1, keepdims=True)
@@ -121,6 +120,6 @@ def compress(
     Reference: Abbasi Koohpayegani et al. 2020, https://arxiv.org/abs/2010.14713, sec. 3.
     """
     student_queue = lax.stop_gradient(student_queue)
-    near_student = products(unit_rows(student), unit_rows(student_queue))
-    near_teacher = products(unit_rows(teacher), unit_rows(teacher_queue))
+    near_student = products(unit(student), unit(student_queue))
+    near_teacher = products(unit(teacher), unit(teacher_queue))
     return kd_kl(near_student / temperature, near_teacher / temperature)

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.losses.pooling import to_smaller
-from kdjax.losses.rows import flat, unit
+from kdjax.losses.rows import contract, flat, unit
 
 
 def hint_mse(
@@ -75,8 +75,7 @@ def nst(
     student, teacher = (unit(lax.collapse(maps, 1, 3), axis=1) for maps in (student, teacher))
 
     def kernel(a, b):
-        products = jnp.einsum("bpc,bpd->bcd", a, b, precision=lax.Precision.HIGHEST)
-        return (products**2).mean((1, 2))
+        return (contract("bpc,bpd->bcd", a, b) ** 2).mean((1, 2))
 
     return kernel(student, student) + kernel(teacher, teacher) - 2 * kernel(student, teacher)
 
@@ -115,8 +114,7 @@ def _flow(
     """Mean over positions of the outer products of the channels of two maps."""
     lower, upper = to_smaller(lower, upper)
     positions = lower.shape[1] * lower.shape[2]
-    highest = lax.Precision.HIGHEST
-    return jnp.einsum("bhwi,bhwj->bji", lower, upper, precision=highest) / positions
+    return contract("bhwi,bhwj->bji", lower, upper) / positions
 
 
 def fsp(

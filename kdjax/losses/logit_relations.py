@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.losses.distillation import kd_kl
-from kdjax.losses.rows import all_rows, centred, mean, products, root, total
+from kdjax.losses.rows import all_rows, centred, products, root, row_mean, total
 from kdjax.types import BadInput
 
 
@@ -33,7 +33,7 @@ def _correlation(
     def along(z):
         return total(z.sum(axis), axis_name)
 
-    x, y = (centred(z, axis, axis_name) for z in (x, y))
+    x, y = (centred(z, axis=axis, axis_name=axis_name) for z in (x, y))
     return along(x * y) / (root(along(x * x)) * root(along(y * y)) + 1e-8)
 
 
@@ -71,7 +71,7 @@ def dist(
     Reference: Huang et al. 2022, https://arxiv.org/abs/2205.10536, sec. 4.
     """
     q, p = _softened(student_logits, teacher_logits, temperature)
-    inter = mean(_correlation(q, p, 1, None), axis_name)
+    inter = row_mean(_correlation(q, p, 1, None), axis_name)
     intra = _correlation(q, p, 0, axis_name).mean()
     return temperature**2 * (beta * (1.0 - inter) + gamma * (1.0 - intra))
 
@@ -167,7 +167,7 @@ def multi_level_kd(
     logits = student_logits, teacher_logits
     terms = []
     for temperature in temperatures:
-        terms.append(mean(kd_kl(*logits, temperature=temperature), axis_name))
+        terms.append(row_mean(kd_kl(*logits, temperature=temperature), axis_name))
         for level in (batch_level_kd, class_level_kd):
             terms.append(level(*logits, temperature=temperature, axis_name=axis_name))
     return jnp.stack(terms).sum()

@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
+
+from kdjax.losses.rows import contract
 
 
 def _windows(size: int, wanted: int) -> Float[np.ndarray, "wanted size"]:
@@ -28,8 +29,10 @@ def adaptive_average_pool(
     maps = maps.astype(jnp.float32)
     if maps.shape[1:3] == tuple(size):
         return maps
-    rows, columns = (_windows(side, to) for side, to in zip(maps.shape[1:3], size, strict=True))
-    return jnp.einsum("bhwc,ih,jw->bijc", maps, rows, columns, precision=lax.Precision.HIGHEST)
+    rows, columns = (
+        jnp.asarray(_windows(side, to)) for side, to in zip(maps.shape[1:3], size, strict=True)
+    )
+    return contract("bhwc,ih,jw->bijc", maps, rows, columns)
 
 
 def to_smaller(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from kdjax.losses import rows
+from kdjax.losses.rows import centred, cosine
 
 
 def byol(
@@ -24,7 +24,7 @@ def byol(
 
     Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733, eq. 2.
     """
-    return 2.0 - 2.0 * rows.cosine(prediction, target)
+    return 2.0 - 2.0 * cosine(prediction, target)
 
 
 def negative_cosine(
@@ -42,7 +42,7 @@ def negative_cosine(
 
     Reference: Chen & He 2020, https://arxiv.org/abs/2011.10566, eq. 1.
     """
-    return -rows.cosine(prediction, target)
+    return -cosine(prediction, target)
 
 
 def masked_patch_mse(
@@ -68,7 +68,8 @@ def masked_patch_mse(
     """
     target = lax.stop_gradient(patches.astype(jnp.float32))
     if normalize:
-        target = target - target.mean(-1, keepdims=True)
-        target = target * lax.rsqrt(target.var(-1, keepdims=True, ddof=1) + 1e-6)
+        target = centred(target, axis=-1)
+        variance = (target * target).sum(-1, keepdims=True) / (target.shape[-1] - 1)
+        target = target * lax.rsqrt(variance + 1e-6)
     error = jnp.square(prediction.astype(jnp.float32) - target).mean(-1)
     return jnp.where(hidden, error, 0.0).sum(-1) / jnp.maximum(hidden.sum(-1), 1)

@@ -8,22 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.losses import rows
+from kdjax.losses.rows import centred, products, row_count, row_mean, total
 from kdjax.types import BadInput
-
-
-def _centred(z: Float[Array, "batch dim"], axis_name: str | None) -> Float[Array, "batch dim"]:
-    """Each dimension less its mean over all rows, in float32."""
-    z = z.astype(jnp.float32)
-    return z - rows.mean(z, axis_name)[None, :]
 
 
 def _second_moments(
     a: Float[Array, "batch dim"], b: Float[Array, "batch dim"], axis_name: str | None
 ) -> Float[Array, "dim dim"]:
     """`a^T b / N` over all rows. Each device multiplies its own rows alone."""
-    mean = rows.dots(a.T, b.T) / len(a)
-    return mean if axis_name is None else lax.pmean(mean, axis_name)
+    return total(products(a.T, b.T), axis_name) / row_count(a, axis_name)
 
 
 def _off_diagonal(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
@@ -54,8 +47,8 @@ def barlow_twins(
     """
 
     def standard(z):
-        z = _centred(z, axis_name)
-        return z * lax.rsqrt(rows.mean(z * z, axis_name) + 1e-5)[None, :]
+        z = centred(z.astype(jnp.float32), axis=0, axis_name=axis_name)
+        return z * lax.rsqrt(row_mean(z * z, axis_name) + 1e-5)[None, :]
 
     c = _second_moments(standard(za), standard(zb), axis_name)
     redundancy = jnp.square(_off_diagonal(c)).sum()
@@ -92,14 +85,14 @@ def vicreg(
 
     Reference: Bardes et al. 2021, https://arxiv.org/abs/2105.04906, eq. 1 to 6.
     """
-    total = rows.count(za, axis_name)
-    if total < 2:
+    rows = row_count(za, axis_name)
+    if rows < 2:
         raise BadInput("batch: one row has no variance; give at least two")
-    distance = rows.mean(jnp.square(za.astype(jnp.float32) - zb.astype(jnp.float32)), axis_name)
+    distance = row_mean(jnp.square(za.astype(jnp.float32) - zb.astype(jnp.float32)), axis_name)
 
     def spread(z):
-        z = _centred(z, axis_name)
-        moments = _second_moments(z, z, axis_name) * (total / (total - 1))
+        z = centred(z.astype(jnp.float32), axis=0, axis_name=axis_name)
+        moments = _second_moments(z, z, axis_name) * (rows / (rows - 1))
         std = jnp.sqrt(jnp.diagonal(moments) + 1e-4)
         return jax.nn.relu(1.0 - std).mean(), jnp.square(_off_diagonal(moments)).sum() / len(
             moments

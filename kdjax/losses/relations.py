@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.losses.rows import all_rows, flat, positions, unit
+from kdjax.losses.rows import all_rows, contract, flat, is_itself, products, total, unit
 from kdjax.types import BadInput
 
 
@@ -27,12 +27,10 @@ def _relative_distances(
     """Euclidean distances over their mean, that of a row to itself left out of the mean."""
     squared = (_gaps(rows, axis_name) ** 2).sum(-1)
     everyone = squared.shape[1]
-    itself = positions(len(rows), axis_name)[:, None] == jnp.arange(everyone)[None, :]
     # At the bound the square root has no gradient to send, so that no zero is divided by.
-    distances = jnp.where(itself, 0.0, jnp.sqrt(jnp.maximum(squared, 1e-12)))
-    total = distances.sum()
-    total = total if axis_name is None else lax.psum(total, axis_name)
-    return distances / (total / (everyone * (everyone - 1)) if everyone > 1 else 1.0)
+    distances = jnp.where(is_itself(rows, axis_name), 0.0, jnp.sqrt(jnp.maximum(squared, 1e-12)))
+    pairs = everyone * (everyone - 1)
+    return distances / (total(distances.sum(), axis_name) / pairs if pairs else 1.0)
 
 
 def rkd_distance(
@@ -65,7 +63,7 @@ def rkd_distance(
 def _angles(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "rows all all"]:
     """Cosines of the angles at each of these rows between every two of the batch."""
     towards = unit(_gaps(rows, axis_name))
-    return jnp.einsum("ijd,ikd->ijk", towards, towards, precision=lax.Precision.HIGHEST)
+    return contract("ijd,ikd->ijk", towards, towards)
 
 
 def rkd_angle(
@@ -96,9 +94,11 @@ def rkd_angle(
     return optax.losses.huber_loss(found, wanted, delta=1.0).mean((1, 2))
 
 
-def _products(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "rows all"]:
+def _similarities(
+    rows: Float[Array, "rows dim"], axis_name: str | None
+) -> Float[Array, "rows all"]:
     """Of each of these rows with every row of the batch."""
-    return jnp.matmul(rows, all_rows(rows, axis_name).T, precision=lax.Precision.HIGHEST)
+    return products(rows, all_rows(rows, axis_name))
 
 
 def similarity_preserving(
@@ -121,7 +121,7 @@ def similarity_preserving(
     Reference: Tung & Mori 2019, https://arxiv.org/abs/1907.09682, sec. 3.
     """
     found, wanted = (
-        unit(_products(flat(x), axis_name)) for x in (student, lax.stop_gradient(teacher))
+        unit(_similarities(flat(x), axis_name)) for x in (student, lax.stop_gradient(teacher))
     )
     return ((found - wanted) ** 2).mean(-1)
 
@@ -162,7 +162,7 @@ def correlation_congruence(
         raise BadInput(f"order: {order} leaves no term that sees the examples; give 1 or more")
 
     def kernel(x):
-        cosines = _products(unit(flat(x)), axis_name)
+        cosines = _similarities(unit(flat(x)), axis_name)
         terms = ((2 * gamma) ** p / math.factorial(p) * cosines**p for p in range(1, order + 1))
         return jnp.exp(-2.0 * gamma) * sum(terms, jnp.ones_like(cosines))
 
@@ -172,7 +172,7 @@ def correlation_congruence(
 def _affinities(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "rows all"]:
     """Probabilities of each of the batch given one of these rows."""
     # Rounding may take a cosine below -1.
-    similarities = jnp.maximum(0.5 * (_products(unit(rows), axis_name) + 1.0), 0.0)
+    similarities = jnp.maximum(0.5 * (_similarities(unit(rows), axis_name) + 1.0), 0.0)
     return similarities / similarities.sum(-1, keepdims=True)
 
 
