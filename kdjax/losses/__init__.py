@@ -1,4 +1,10 @@
-"""Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside."""
+"""Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
+
+By what they compare: labels (`classification`); views of an example (`contrastive`, `predictive`,
+`redundancy`, `clusters`); a student with a teacher in logits (`distillation`, `logit_relations`), in
+embeddings (`embeddings`, `crd`) and in features (`features`, `overhaul`, `review`, `relations`).
+`queue` is the state that some of them read; `rows` and `pooling` are what they share.
+"""
 
 from kdjax.losses.classification import cross_entropy, tf_kd
 from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav

@@ -67,7 +67,8 @@ def dino_center(
       center: that of this step, float32; zero at the first.
       teacher_logits: scores of this step, averaged over views, batch and devices, in float32.
       momentum: share of the old center, in [0, 1]; 0.9 in the paper.
-      axis_name: mapped axis to average over. `None` where the batch is already global.
+      axis_name: mapped axis to average over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Caron et al. 2021, https://arxiv.org/abs/2104.14294, eq. 4.
     """
@@ -94,7 +95,8 @@ def sinkhorn(
       scores: cosines of rows and prototypes in the paper; at any scale here (float32 inside).
       epsilon: divisor of the scores, > 0: the larger, the more even; 0.05 in the paper.
       iterations: how often both are scaled; 3 in the paper. At 0 each row is a softmax.
-      axis_name: mapped axis that the batch is spread over. `None` where it is already global.
+      axis_name: mapped axis to gather the shares of prototypes over. `None` where the batch is
+        already global, as it is under `jax.jit`.
 
     Reference: Caron et al. 2020, https://arxiv.org/abs/2006.09882, eq. 3 to 5; Cuturi 2013,
     https://arxiv.org/abs/1306.0895.
@@ -130,7 +132,8 @@ def swav(
       epsilon: see `sinkhorn`.
       iterations: see `sinkhorn`.
       temperature: divisor of the scores in the prediction, > 0.
-      axis_name: mapped axis that the batch is spread over. `None` where it is already global.
+      axis_name: mapped axis to gather the shares of prototypes over. `None` where the batch is
+        already global, as it is under `jax.jit`.
 
     Raises:
       BadInput: there are fewer than two views, or `assigned` is not one of 1 to their number.

@@ -91,7 +91,8 @@ def dcl(
       zb: projections of view b.
       temperature: divisor of the cosine similarities, > 0.
       sigma: divisor of the cosines in the weight, > 0; 0.5 is usual for DCLW.
-      axis_name: mapped axis to gather negatives over. `None` where the batch is already global.
+      axis_name: mapped axis to gather negatives over. `None` where the batch is already global, as
+        it is under `jax.jit`.
 
     Raises:
       BadInput: there is one pair in all, which has no negatives.
@@ -165,7 +166,8 @@ def moco_v3(
         float32. A row of zeros stays zero.
       key: of the momentum encoder, for the other view of the same example.
       temperature: divisor of the cosine similarities, > 0.
-      axis_name: mapped axis to gather keys over. `None` where the batch is already global.
+      axis_name: mapped axis to gather keys over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057, eq. 1 and algorithm 1.
     """

@@ -50,8 +50,8 @@ def _contrast(scores: Float[Array, "batch outcomes"], examples: int) -> Float[Ar
 
 
 def crd(
-    student: Float[Array, "batch dim"],
-    teacher: Float[Array, "batch dim"],
+    student_embedding: Float[Array, "batch dim"],
+    teacher_embedding: Float[Array, "batch dim"],
     state: CRDState,
     index: Int[Array, " batch"],
     negatives: Int[Array, "batch negatives"],
@@ -78,16 +78,16 @@ def crd(
     the state.
 
     Args:
-      student: embeddings, at any scale: they are normalised here, in float32.
-      teacher: embeddings of the same width, normalised here as well.
+      student_embedding: any scale: rows are normalised here, in float32.
+      teacher_embedding: of the same width, normalised here as well.
       state: from `crd_state`, then from the call before.
       index: places of the batch's examples in the memory. One that is not there makes its row NaN.
       negatives: places of other examples, drawn for each anew. The authors take those of
         another class.
       temperature: divisor of the cosines, > 0. 0.07 in the paper.
       momentum: share of the old row.
-      axis_name: mapped axis whose devices hold parts of the batch, each with the whole state.
-        `None` where the batch is already global.
+      axis_name: mapped axis to gather rows over; each device has the whole state. `None` where the
+        batch is already global, as it is under `jax.jit`.
 
     Raises:
       BadInput: there are no negatives.
@@ -97,7 +97,7 @@ def crd(
     """
     if negatives.shape[1] == 0:
         raise BadInput("negatives: none; give at least one for each example")
-    student, teacher = unit(student), unit(teacher)
+    student, teacher = unit(student_embedding), unit(teacher_embedding)
     state = lax.stop_gradient(state)
     examples = len(state.student_memory)
     outcomes = jnp.concatenate([index[:, None], negatives], axis=1)

@@ -53,8 +53,8 @@ def embedding_mse(
 
 
 def seed(
-    student: Float[Array, "batch dim"],
-    teacher: Float[Array, "batch dim"],
+    student_embedding: Float[Array, "batch dim"],
+    teacher_embedding: Float[Array, "batch dim"],
     queue: Float[Array, "size dim"],
     *,
     student_temperature: float | Float[Array, ""],
@@ -70,9 +70,9 @@ def seed(
     the entropy of `p` is left in: the optimum is above zero. No gradient reaches teacher or queue.
 
     Args:
-      student: embeddings at any scale: they are normalised here, in float32. A row of zeros stays
-        zero and its gradient finite.
-      teacher: the teacher's rows for the same views of the same examples. A student of another
+      student_embedding: any scale: rows are normalised here, in float32. A row of zeros stays zero and
+        its gradient finite.
+      teacher_embedding: the teacher's rows for the same views of the same examples. A student of another
         width needs a projection first.
       queue: the teacher's embeddings of earlier examples, at any scale; `enqueue` keeps it. Every
         device has the same one, so no axis needs to be gathered over.
@@ -81,8 +81,8 @@ def seed(
 
     Reference: Fang et al. 2021, https://arxiv.org/abs/2101.04731, sec. 3.2.
     """
-    student, others = unit(student), lax.stop_gradient(unit(queue))
-    teacher = lax.stop_gradient(unit(teacher))
+    student = unit(student_embedding)
+    teacher, others = lax.stop_gradient((unit(teacher_embedding), unit(queue)))
 
     def cosines(rows):
         itself = (rows * teacher).sum(-1, keepdims=True)
@@ -93,8 +93,8 @@ def seed(
 
 
 def compress(
-    student: Float[Array, "batch student_dim"],
-    teacher: Float[Array, "batch teacher_dim"],
+    student_embedding: Float[Array, "batch student_dim"],
+    teacher_embedding: Float[Array, "batch teacher_dim"],
     student_queue: Float[Array, "size student_dim"],
     teacher_queue: Float[Array, "size teacher_dim"],
     *,
@@ -109,9 +109,9 @@ def compress(
     teacher or a queue.
 
     Args:
-      student: embeddings at any scale: they are normalised here, in float32. A row of zeros stays
-        zero and its gradient finite.
-      teacher: the teacher's rows for the same views of the same examples.
+      student_embedding: any scale: rows are normalised here, in float32. A row of zeros stays zero and
+        its gradient finite.
+      teacher_embedding: the teacher's rows for the same views of the same examples.
       student_queue: the student's embeddings of the anchors, at any scale, from earlier steps or of
         its moving average; `enqueue` keeps it.
       teacher_queue: the teacher's embeddings of the same anchors, in the same order.
@@ -120,6 +120,6 @@ def compress(
     Reference: Abbasi Koohpayegani et al. 2020, https://arxiv.org/abs/2010.14713, sec. 3.
     """
     student_queue = lax.stop_gradient(student_queue)
-    near_student = products(unit(student), unit(student_queue))
-    near_teacher = products(unit(teacher), unit(teacher_queue))
+    near_student = products(unit(student_embedding), unit(student_queue))
+    near_teacher = products(unit(teacher_embedding), unit(teacher_queue))
     return kd_kl(near_student / temperature, near_teacher / temperature)

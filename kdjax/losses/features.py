@@ -13,19 +13,21 @@ from kdjax.losses.rows import contract, flat, unit
 
 
 def hint_mse(
-    student: Float[Array, "batch *feature"], teacher: Float[Array, "batch *feature"]
+    student_features: Float[Array, "batch *feature"],
+    teacher_features: Float[Array, "batch *feature"],
 ) -> Float[Array, " batch"]:
     """Per-example mean over all elements of `(student - teacher)^2`.
 
     Args:
-      student: features after the learned regressor (`kdjax.models.regressor`), any float dtype
+      student_features: after the learned regressor (`kdjax.models.regressor`), any float dtype
         (float32 inside).
-      teacher: the hint, of the same shape. No gradient reaches it.
+      teacher_features: the hint, of the same shape. No gradient reaches it.
 
     Reference: Romero et al. 2014, https://arxiv.org/abs/1412.6550, eq. 3, which has half of the sum
     for the mean. mdistiller multiplies by 100.
     """
-    return ((flat(student) - lax.stop_gradient(flat(teacher))) ** 2).mean(-1)
+    student, teacher = flat(student_features), lax.stop_gradient(flat(teacher_features))
+    return ((student - teacher) ** 2).mean(-1)
 
 
 def _attention(maps: Float[Array, "batch height width channel"]) -> Float[Array, "batch place"]:
@@ -33,8 +35,8 @@ def _attention(maps: Float[Array, "batch height width channel"]) -> Float[Array,
 
 
 def attention_transfer(
-    student: Float[Array, "batch height width channel"],
-    teacher: Float[Array, "batch teacher_height teacher_width teacher_channel"],
+    student_features: Float[Array, "batch height width channel"],
+    teacher_features: Float[Array, "batch teacher_height teacher_width teacher_channel"],
 ) -> Float[Array, " batch"]:
     """Per-example mean over positions of `(a_student - a_teacher)^2`.
 
@@ -43,19 +45,19 @@ def attention_transfer(
     for its mean square. Several stages add up. mdistiller multiplies by 1000.
 
     Args:
-      student: any float dtype (float32 inside). A map of zeros has no attention anywhere.
-      teacher: with any number of channels. If the sizes differ the larger map is pooled to the
+      student_features: any float dtype (float32 inside). A map of zeros has no attention anywhere.
+      teacher_features: with any number of channels. If the sizes differ the larger map is pooled to the
         smaller, see `adaptive_average_pool`. No gradient reaches it.
 
     Reference: Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1612.03928, sec. 3.1.
     """
-    student, teacher = to_smaller(student, lax.stop_gradient(teacher))
+    student, teacher = to_smaller(student_features, lax.stop_gradient(teacher_features))
     return ((_attention(student) - _attention(teacher)) ** 2).mean(-1)
 
 
 def nst(
-    student: Float[Array, "batch height width channel"],
-    teacher: Float[Array, "batch teacher_height teacher_width teacher_channel"],
+    student_features: Float[Array, "batch height width channel"],
+    teacher_features: Float[Array, "batch teacher_height teacher_width teacher_channel"],
 ) -> Float[Array, " batch"]:
     """Per-example squared MMD between the channels of the student and of the teacher.
 
@@ -64,14 +66,14 @@ def nst(
     mdistiller multiplies by 50.
 
     Args:
-      student: any float dtype (float32 inside).
-      teacher: with any number of channels. If the sizes differ the larger map is pooled to the
+      student_features: any float dtype (float32 inside).
+      teacher_features: with any number of channels. If the sizes differ the larger map is pooled to the
         smaller, see `adaptive_average_pool`. No gradient reaches it.
 
     Reference: Huang & Wang 2017, https://arxiv.org/abs/1707.01219, sec. 4, with the polynomial kernel of
     d = 2 and c = 0.
     """
-    student, teacher = to_smaller(student, lax.stop_gradient(teacher))
+    student, teacher = to_smaller(student_features, lax.stop_gradient(teacher_features))
     student, teacher = (unit(lax.collapse(maps, 1, 3), axis=1) for maps in (student, teacher))
 
     def kernel(a, b):
@@ -82,7 +84,7 @@ def nst(
 
 def vid(
     student_mean: Float[Array, "batch *space channel"],
-    teacher: Float[Array, "batch *space channel"],
+    teacher_features: Float[Array, "batch *space channel"],
     log_scale: Float[Array, " channel"],
 ) -> Float[Array, " batch"]:
     """Per-example mean over elements of `((student_mean - teacher)^2 / var + log var) / 2`, in nats.
@@ -93,7 +95,7 @@ def vid(
     Args:
       student_mean: what `kdjax.models.VariationalRegressor` makes of the student's features, any
         float dtype (float32 inside).
-      teacher: of the same shape: pool the larger first, the student's before its regressor. No
+      teacher_features: of the same shape: pool the larger first, the student's before its regressor. No
         gradient reaches it.
       log_scale: a parameter of that regressor. mdistiller never trains its own: it is in a plain
         list there.
@@ -101,7 +103,7 @@ def vid(
     Reference: Ahn et al. 2019, https://arxiv.org/abs/1904.05835, sec. 2.
     """
     student_mean, teacher = (
-        x.astype(jnp.float32) for x in (student_mean, lax.stop_gradient(teacher))
+        x.astype(jnp.float32) for x in (student_mean, lax.stop_gradient(teacher_features))
     )
     var = jax.nn.softplus(log_scale.astype(jnp.float32)) + 1e-5
     var = jnp.expand_dims(var, range(teacher.ndim - 1))

@@ -65,8 +65,8 @@ def dist(
       beta: weight of the relations within an example.
       gamma: weight of the relations within a class. The authors take 1 and 1, times 2.
       temperature: divisor of both logits, > 0; theirs is 1 for ImageNet and 4 for CIFAR-100.
-      axis_name: mapped axis to gather the sums over examples over. `None` where the batch is
-        already global, as it is under `jax.jit`.
+      axis_name: mapped axis to sum over. `None` where the batch is already global, as
+        it is under `jax.jit`.
 
     Reference: Huang et al. 2022, https://arxiv.org/abs/2205.10536, sec. 4.
     """
@@ -93,8 +93,8 @@ def batch_level_kd(
       student_logits: pre-softmax scores, any float dtype (float32 inside).
       teacher_logits: the teacher's scores of the same views of the same examples.
       temperature: divisor of both logits, > 0.
-      axis_name: mapped axis to gather the rows over. `None` where the batch is already global, as
-        it is under `jax.jit`.
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: see `multi_level_kd`.
     """
@@ -153,7 +153,7 @@ def multi_level_kd(
       student_logits: pre-softmax scores, any float dtype (float32 inside).
       teacher_logits: the teacher's scores of the same views of the same examples.
       temperatures: divisors of both logits, each > 0.
-      axis_name: mapped axis that shares the batch. `None` where it is already global, as it is
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
         under `jax.jit`.
 
     Raises:

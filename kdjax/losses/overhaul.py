@@ -30,8 +30,8 @@ def ofd_margin(
 
 
 def ofd(
-    student: Float[Array, "batch height width channel"],
-    teacher: Float[Array, "batch height width channel"],
+    student_features: Float[Array, "batch height width channel"],
+    teacher_features: Float[Array, "batch height width channel"],
     margin: Float[Array, " channel"],
 ) -> Float[Array, " batch"]:
     """Per-example sum of `(student - target)^2` where it counts, with `target = max(teacher, margin)`.
@@ -42,14 +42,16 @@ def ofd(
     batch and divide the whole by its size and 10,000.
 
     Args:
-      student: features before the ReLU, brought to the teacher's shape by a learned connector
+      student_features: before the ReLU, brought to the teacher's shape by a learned connector
         (`kdjax.models.ofd_connector`), any float dtype (float32 inside).
-      teacher: features before the ReLU. No gradient reaches it.
+      teacher_features: before the ReLU. No gradient reaches it.
       margin: below which the teacher is not followed, see `ofd_margin`.
 
     Reference: Heo et al. 2019, https://arxiv.org/abs/1904.01866, sec. 3.
     """
-    student, teacher, margin = (x.astype(jnp.float32) for x in (student, teacher, margin))
+    student, teacher, margin = (
+        x.astype(jnp.float32) for x in (student_features, teacher_features, margin)
+    )
     target = lax.stop_gradient(jnp.maximum(teacher, margin.reshape(1, 1, 1, -1)))
     counts = (student > target) | (teacher > 0)
     return jnp.where(counts, (student - target) ** 2, 0.0).sum((1, 2, 3))

@@ -26,7 +26,7 @@ def enqueue(
       pointer: index of the row to write first, in [0, size). It moves on by as many rows as were
         written, and from the end to 0.
       axis_name: mapped axis to gather rows over, so that every device stores those of all, in the
-        order of the devices. `None` where the batch is already global.
+        order of the devices. `None` where the batch is already global, as it is under `jax.jit`.
 
     Raises:
       BadInput: `size` is no multiple of the rows of all devices.

@@ -41,7 +41,8 @@ def barlow_twins(
       za: projections of view a, any float dtype (float32 inside), not normalised.
       zb: projections of view b.
       off_diagonal_weight: the paper's lambda; 0.005 there, 0.0051 in the authors' code.
-      axis_name: mapped axis to average over. `None` where the batch is already global.
+      axis_name: mapped axis to average over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Zbontar et al. 2021, https://arxiv.org/abs/2103.03230, eq. 1 and 2.
     """
@@ -78,7 +79,8 @@ def vicreg(
       invariance: weight of `S`.
       variance: weight of the variance term.
       covariance: weight of the covariance term.
-      axis_name: mapped axis to average over. `None` where the batch is already global.
+      axis_name: mapped axis to average over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Raises:
       BadInput: there is one row in all, which has no variance.

@@ -34,8 +34,8 @@ def _relative_distances(
 
 
 def rkd_distance(
-    student: Float[Array, "batch *feature"],
-    teacher: Float[Array, "batch *teacher_feature"],
+    student_features: Float[Array, "batch *feature"],
+    teacher_features: Float[Array, "batch *teacher_feature"],
     *,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
@@ -46,16 +46,17 @@ def rkd_distance(
     published code. Equal rows are 1e-6 apart and send each other no gradient.
 
     Args:
-      student: any float dtype (float32 inside).
-      teacher: of any width.
-      axis_name: mapped axis whose devices hold parts of the batch. `None` where it is already
-        global.
+      student_features: any float dtype (float32 inside).
+      teacher_features: of any width.
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Park et al. 2019, https://arxiv.org/abs/1904.05068, sec. 3.2.1. The usual weight is
     25, beside 50 of `rkd_angle`.
     """
     found, wanted = (
-        _relative_distances(flat(x), axis_name) for x in (student, lax.stop_gradient(teacher))
+        _relative_distances(flat(x), axis_name)
+        for x in (student_features, lax.stop_gradient(teacher_features))
     )
     return optax.losses.huber_loss(found, wanted, delta=1.0).mean(-1)
 
@@ -67,8 +68,8 @@ def _angles(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Arra
 
 
 def rkd_angle(
-    student: Float[Array, "batch *feature"],
-    teacher: Float[Array, "batch *teacher_feature"],
+    student_features: Float[Array, "batch *feature"],
+    teacher_features: Float[Array, "batch *teacher_feature"],
     *,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
@@ -82,15 +83,17 @@ def rkd_angle(
     its gradient reaches 1e10 where a student has equal rows that its teacher tells apart.
 
     Args:
-      student: any float dtype (float32 inside).
-      teacher: of any width.
-      axis_name: mapped axis whose devices hold parts of the batch. `None` where it is already
-        global.
+      student_features: any float dtype (float32 inside).
+      teacher_features: of any width.
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Park et al. 2019, https://arxiv.org/abs/1904.05068, sec. 3.2.2. The usual weight is
     50, beside 25 of `rkd_distance`.
     """
-    found, wanted = (_angles(flat(x), axis_name) for x in (student, lax.stop_gradient(teacher)))
+    found, wanted = (
+        _angles(flat(x), axis_name) for x in (student_features, lax.stop_gradient(teacher_features))
+    )
     return optax.losses.huber_loss(found, wanted, delta=1.0).mean((1, 2))
 
 
@@ -102,8 +105,8 @@ def _similarities(
 
 
 def similarity_preserving(
-    student: Float[Array, "batch *feature"],
-    teacher: Float[Array, "batch *teacher_feature"],
+    student_features: Float[Array, "batch *feature"],
+    teacher_features: Float[Array, "batch *teacher_feature"],
     *,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
@@ -113,22 +116,23 @@ def similarity_preserving(
     mdistiller multiplies by 3000; torchdistill's rows have a unit sum of absolute values.
 
     Args:
-      student: any float dtype (float32 inside). An example of zeros is like no other.
-      teacher: of any shape.
-      axis_name: mapped axis whose devices hold parts of the batch. `None` where it is already
-        global.
+      student_features: any float dtype (float32 inside). An example of zeros is like no other.
+      teacher_features: of any shape.
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Tung & Mori 2019, https://arxiv.org/abs/1907.09682, sec. 3.
     """
     found, wanted = (
-        unit(_similarities(flat(x), axis_name)) for x in (student, lax.stop_gradient(teacher))
+        unit(_similarities(flat(x), axis_name))
+        for x in (student_features, lax.stop_gradient(teacher_features))
     )
     return ((found - wanted) ** 2).mean(-1)
 
 
 def correlation_congruence(
-    student: Float[Array, "batch *feature"],
-    teacher: Float[Array, "batch *teacher_feature"],
+    student_features: Float[Array, "batch *feature"],
+    teacher_features: Float[Array, "batch *teacher_feature"],
     *,
     gamma: float | Float[Array, ""] = 0.4,
     order: int = 2,
@@ -145,13 +149,13 @@ def correlation_congruence(
     depends on the order of the batch.
 
     Args:
-      student: at any scale: rows are normalised here, in float32. A row of zeros has a cosine of
+      student_features: at any scale: rows are normalised here, in float32. A row of zeros has a cosine of
         zero with all.
-      teacher: of any width.
+      teacher_features: of any width.
       gamma: of the Gaussian, > 0.
       order: last power of the series, at least 1.
-      axis_name: mapped axis whose devices hold parts of the batch. `None` where it is already
-        global.
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Raises:
       BadInput: `order` is below 1.
@@ -166,7 +170,7 @@ def correlation_congruence(
         terms = ((2 * gamma) ** p / math.factorial(p) * cosines**p for p in range(1, order + 1))
         return jnp.exp(-2.0 * gamma) * sum(terms, jnp.ones_like(cosines))
 
-    return ((kernel(student) - kernel(lax.stop_gradient(teacher))) ** 2).mean(-1)
+    return ((kernel(student_features) - kernel(lax.stop_gradient(teacher_features))) ** 2).mean(-1)
 
 
 def _affinities(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "rows all"]:
@@ -177,8 +181,8 @@ def _affinities(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[
 
 
 def pkt(
-    student: Float[Array, "batch *feature"],
-    teacher: Float[Array, "batch *teacher_feature"],
+    student_features: Float[Array, "batch *feature"],
+    teacher_features: Float[Array, "batch *teacher_feature"],
     *,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
@@ -191,13 +195,16 @@ def pkt(
     probability. mdistiller multiplies by 30,000.
 
     Args:
-      student: at any scale: rows are normalised here, in float32. A row of zeros has a cosine of
+      student_features: at any scale: rows are normalised here, in float32. A row of zeros has a cosine of
         zero with all, itself included, and a finite gradient; in the published code it is NaN.
-      teacher: of any width.
-      axis_name: mapped axis whose devices hold parts of the batch. `None` where it is already
-        global.
+      teacher_features: of any width.
+      axis_name: mapped axis to gather rows over. `None` where the batch is already global, as it is
+        under `jax.jit`.
 
     Reference: Passalis & Tefas 2018, https://arxiv.org/abs/1803.10837, sec. 3.
     """
-    q, p = (_affinities(flat(x), axis_name) for x in (student, lax.stop_gradient(teacher)))
+    q, p = (
+        _affinities(flat(x), axis_name)
+        for x in (student_features, lax.stop_gradient(teacher_features))
+    )
     return (p * jnp.log((p + 1e-7) / (q + 1e-7))).mean(-1)

@@ -39,7 +39,7 @@ def root(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def products(a: Float[Array, "a dim"], b: Float[Array, "b dim"]) -> Float[Array, "a b"]:
     """The dot product of each row with each."""
-    return contract("id,jd->ij", a, b)
+    return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
 
 
 def contract(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -1,26 +1,34 @@
-"""Losses between features, in float64, one number after the other, from their definitions."""
+"""Losses in float64, one number after the other, from their definitions; and what they are made of."""
 
 import math
 
 import numpy as np
 
 
-def _length(values):
-    return math.sqrt(math.fsum(v * v for v in values))
-
-
-def _unit(values):
-    length = _length(values)
-    return [v / length if length else 0.0 for v in values]
-
-
-def _dot(a, b):
+def dot(a, b):
     return math.fsum(x * y for x, y in zip(a, b, strict=True))
 
 
-def _mean(values):
+def length(values):
+    return math.sqrt(dot(values, values))
+
+
+def unit(values):
+    """Zeros stay zeros."""
+    size = length(values)
+    return np.array([v / size if size else 0.0 for v in values])
+
+
+def mean(values):
     values = list(values)
     return math.fsum(values) / len(values)
+
+
+def softmax(row, temperature=1.0):
+    top = max(row)
+    exp = [math.exp((value - top) / temperature) for value in row]
+    whole = math.fsum(exp)
+    return [value / whole for value in exp]
 
 
 def _smooth_l1(a, b):
@@ -45,7 +53,7 @@ def pooled(maps, height, width):
                 math.floor(j * maps.shape[1] / width), math.ceil((j + 1) * maps.shape[1] / width)
             )
             for c in range(maps.shape[2]):
-                found[i, j, c] = _mean(maps[h, w, c] for h in rows for w in columns)
+                found[i, j, c] = mean(maps[h, w, c] for h in rows for w in columns)
     return found
 
 
@@ -55,7 +63,7 @@ def _of_one_size(a, b):
 
 
 def _mean_square(a, b):
-    return _mean((x - y) ** 2 for x, y in zip(a.ravel(), b.ravel(), strict=True))
+    return mean((x - y) ** 2 for x, y in zip(a.ravel(), b.ravel(), strict=True))
 
 
 def hint_mse(student, teacher):
@@ -64,7 +72,7 @@ def hint_mse(student, teacher):
 
 def attention_transfer(student, teacher):
     def attention(maps):
-        return _unit([_mean(v * v for v in place) for row in maps for place in row])
+        return unit([mean(v * v for v in place) for row in maps for place in row])
 
     def loss(s, t):
         s, t = (np.array(attention(maps)) for maps in _of_one_size(s, t))
@@ -76,12 +84,12 @@ def attention_transfer(student, teacher):
 def nst(student, teacher):
     def loss(s, t):
         s, t = (
-            [_unit(maps[:, :, c].ravel()) for c in range(maps.shape[2])]
+            [unit(maps[:, :, c].ravel()) for c in range(maps.shape[2])]
             for maps in _of_one_size(s, t)
         )
 
         def kernel(x, y):
-            return _mean(_dot(a, b) ** 2 for a in x for b in y)
+            return mean(dot(a, b) ** 2 for a in x for b in y)
 
         return kernel(t, t) + kernel(s, s) - 2 * kernel(s, t)
 
@@ -96,7 +104,7 @@ def vid(student_mean, teacher, log_scale):
         for place in np.ndindex(s.shape):
             var = variances[place[-1]]
             terms.append(0.5 * ((s[place] - t[place]) ** 2 / var + math.log(var)))
-        return _mean(terms)
+        return mean(terms)
 
     return _each(loss, student_mean, teacher)
 
@@ -107,7 +115,7 @@ def fsp(student_pair, teacher_pair):
         places = [(h, w) for h in range(lower.shape[0]) for w in range(lower.shape[1])]
         return np.array(
             [
-                [_mean(lower[p][i] * upper[p][j] for p in places) for i in range(lower.shape[2])]
+                [mean(lower[p][i] * upper[p][j] for p in places) for i in range(lower.shape[2])]
                 for j in range(upper.shape[2])
             ]
         )
@@ -140,7 +148,7 @@ def review_hcl(student_levels, teacher_levels):
         found = [_mean_square(s, t)]
         found += [_mean_square(pooled(s, side, side), pooled(t, side, side)) for side in sides]
         weights = [0.5**i for i in range(len(found))]
-        return _dot(weights, found) / math.fsum(weights)
+        return dot(weights, found) / math.fsum(weights)
 
     pairs = zip(student_levels, teacher_levels, strict=True)
     return sum(_each(level, s, t) for s, t in pairs)
@@ -154,25 +162,25 @@ def rkd_distance(student, teacher):
     def relative(rows):
         n = len(rows)
         distances = [
-            [max(_length(b - a), 1e-6) if i != j else 0.0 for j, b in enumerate(rows)]
+            [max(length(b - a), 1e-6) if i != j else 0.0 for j, b in enumerate(rows)]
             for i, a in enumerate(rows)
         ]
-        mean = _mean(distances[i][j] for i in range(n) for j in range(n) if i != j)
-        return [[d / mean for d in row] for row in distances]
+        average = mean(distances[i][j] for i in range(n) for j in range(n) if i != j)
+        return [[d / average for d in row] for row in distances]
 
     pairs = zip(relative(_rows(student)), relative(_rows(teacher)), strict=True)
-    return np.array([_mean(map(_smooth_l1, s, t)) for s, t in pairs])
+    return np.array([mean(map(_smooth_l1, s, t)) for s, t in pairs])
 
 
 def rkd_angle(student, teacher):
     def cosines(rows, i):
-        towards = [_unit(row - rows[i]) for row in rows]
-        return [_dot(a, b) for a in towards for b in towards]
+        towards = [unit(row - rows[i]) for row in rows]
+        return [dot(a, b) for a in towards for b in towards]
 
     student, teacher = _rows(student), _rows(teacher)
     return np.array(
         [
-            _mean(map(_smooth_l1, cosines(student, i), cosines(teacher, i)))
+            mean(map(_smooth_l1, cosines(student, i), cosines(teacher, i)))
             for i in range(len(student))
         ]
     )
@@ -180,7 +188,7 @@ def rkd_angle(student, teacher):
 
 def similarity_preserving(student, teacher):
     def similar(rows, i):
-        return _unit([_dot(rows[i], other) for other in rows])
+        return unit([dot(rows[i], other) for other in rows])
 
     student, teacher = _rows(student), _rows(teacher)
     return np.array(
@@ -193,12 +201,12 @@ def similarity_preserving(student, teacher):
 
 def correlation_congruence(student, teacher, gamma=0.4, order=2):
     def kernel(rows, i):
-        rows = [_unit(row) for row in rows]
+        rows = [unit(row) for row in rows]
         return np.array(
             [
                 math.exp(-2 * gamma)
                 * math.fsum(
-                    (2 * gamma) ** p / math.factorial(p) * _dot(rows[i], other) ** p
+                    (2 * gamma) ** p / math.factorial(p) * dot(rows[i], other) ** p
                     for p in range(order + 1)
                 )
                 for other in rows
@@ -213,12 +221,12 @@ def correlation_congruence(student, teacher, gamma=0.4, order=2):
 
 def pkt(student, teacher):
     def probabilities(rows, i):
-        rows = [_unit(row) for row in rows]
-        similar = [(_dot(rows[i], other) + 1) / 2 for other in rows]
+        rows = [unit(row) for row in rows]
+        similar = [(dot(rows[i], other) + 1) / 2 for other in rows]
         return [value / math.fsum(similar) for value in similar]
 
     def loss(q, p):
-        return _mean(b * math.log((b + 1e-7) / (a + 1e-7)) for a, b in zip(q, p, strict=True))
+        return mean(b * math.log((b + 1e-7) / (a + 1e-7)) for a, b in zip(q, p, strict=True))
 
     student, teacher = _rows(student), _rows(teacher)
     return np.array(

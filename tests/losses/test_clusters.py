@@ -12,10 +12,9 @@ from hypothesis import given, settings
 
 from kdjax.losses import dino, dino_center, sinkhorn, swav
 from kdjax.types import BadInput
-from tests.losses import cases
-from tests.losses.cases import Case, dot, softmax
-
-pytestmark = pytest.mark.usefixtures("little_optimization")
+from tests.losses import laws
+from tests.losses.by_hand import dot, softmax
+from tests.losses.laws import Case
 
 
 def _codes_by_hand(scores, *, epsilon, iterations):
@@ -81,7 +80,7 @@ def _dino(views):
         functools.partial(dino, **temperatures),
         functools.partial(_logits, views=views),
         functools.partial(_dino_by_hand, **temperatures),
-        learned=(0,),
+        rows=1,
     )
 
 
@@ -91,43 +90,43 @@ def _swav(assigned):
         functools.partial(swav, assigned=assigned),
         _scores,
         functools.partial(_swav_by_hand, assigned=assigned),
-        learned=(0,),
         batch_axes=(1,),
+        rows=1,
     )
 
 
 CASES = [_dino(4), _dino(2), _swav(2), _swav(1)]
-every = pytest.mark.parametrize(**cases.named(CASES))
+every = pytest.mark.parametrize(**laws.named(CASES))
 
 
 @every
 def test_golden(case):
-    cases.check_value(case)
+    laws.check_value(case)
 
 
 # The codes of SwAV are slow by hand.
-@pytest.mark.parametrize(**cases.named(CASES[:3]))
+@pytest.mark.parametrize(**laws.named(CASES[:3]))
 def test_gradient(case):
-    cases.check_gradient(case)
+    laws.check_gradient(case)
 
 
 @every
 def test_hard_rows_stay_finite(case):
-    cases.check_finite(case)
+    laws.check_finite(case)
 
 
 @every
 def test_low_precision_is_computed_in_float32(case):
-    cases.check_low_precision(case)
+    laws.check_low_precision(case)
 
 
 @every
 def test_second_call_does_not_retrace(case):
-    cases.check_no_retrace(case)
+    laws.check_no_retrace(case)
 
 
 def test_eight_devices_give_the_loss_and_the_gradient_of_one():
-    cases.check_devices(CASES[2])
+    laws.check_devices(CASES[2])
 
 
 STUDENT, TEACHER, CENTER = CASES[0].arrays

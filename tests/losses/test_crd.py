@@ -18,11 +18,6 @@ STATE = crd_state(jax.random.key(0), examples=EXAMPLES, dim=DIM)
 TRACES = []
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(little_optimization):
-    pass
-
-
 def _mean(student, teacher, state, index, negatives, temperature):
     TRACES.append(0)
     found, after = crd(student, teacher, state, index, negatives, temperature=temperature)

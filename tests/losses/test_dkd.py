@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from kdjax.losses import dkd, kd_kl
-from tests.differences import slopes
+from tests.losses.by_hand import softmax
+from tests.losses.laws import slopes
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = jnp.asarray(RNG.normal(0, 2, (2, 6, 5)), jnp.float32)
@@ -23,11 +24,6 @@ _whole = jax.jit(kd_kl)
 _grads = jax.jit(jax.grad(lambda *args, **kwargs: dkd(*args, **kwargs).sum(), argnums=(0, 1)))
 
 
-def _softened(row, temperature):
-    exp = [math.exp((value - max(row)) / temperature) for value in row]
-    return [value / math.fsum(exp) for value in exp]
-
-
 def _kl(p, q):
     return math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
@@ -39,7 +35,7 @@ def _by_hand(student, teacher, label, alpha, beta, temperature):
         if y < 0:
             losses.append(0.0)
             continue
-        q, p = _softened(s, temperature), _softened(t, temperature)
+        q, p = softmax(s, temperature), softmax(t, temperature)
         q_others, p_others = ([x for c, x in enumerate(r) if c != y] for r in (q, p))
         q_rest, p_rest = math.fsum(q_others), math.fsum(p_others)
         tckd = _kl([p[y], p_rest], [q[y], q_rest])
@@ -99,7 +95,7 @@ def test_kd_kl_is_the_first_plus_the_second_by_what_the_teacher_gives_the_rest(
     tckd = _loss(student, teacher, LABEL, alpha=1.0, beta=0.0, **both)
     nckd = _loss(student, teacher, LABEL, alpha=0.0, beta=1.0, **both)
     rest = [
-        math.fsum(p for c, p in enumerate(_softened(t, temperature)) if c != y)
+        math.fsum(p for c, p in enumerate(softmax(t, temperature)) if c != y)
         for t, y in zip(teacher.astype(float), LABEL.tolist(), strict=True)
     ]
     expected = np.asarray(_whole(student, teacher, temperature=temperature))

@@ -24,11 +24,6 @@ _maps = hnp.arrays(np.float32, (2, 3, 3, 4), elements=st.floats(-4, 4, width=32)
 _scales = st.floats(2.0**-6, 2.0**6, width=32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(little_optimization):
-    pass
-
-
 def _draw(*shape):
     return jnp.asarray(RNG.normal(0, 1.5, shape), jnp.float32)
 

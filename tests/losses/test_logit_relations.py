@@ -8,22 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from jax import lax
 
 from kdjax.losses import batch_level_kd, class_level_kd, dist, kd_kl, multi_level_kd
 from kdjax.types import BadInput
-from tests.differences import slopes
+from tests.losses.by_hand import dot, softmax
+from tests.losses.laws import slopes
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = jnp.asarray(RNG.normal(0, 2, (2, 6, 5)), jnp.float32)
 
 
 def _probabilities(logits, temperature):
-    rows = []
-    for row in np.asarray(logits, np.float64):
-        exp = [math.exp((value - row.max()) / temperature) for value in row]
-        rows.append([value / math.fsum(exp) for value in exp])
-    return rows
+    return [softmax(row, temperature) for row in np.asarray(logits, np.float64)]
 
 
 def _pearson(x, y):
@@ -47,12 +43,8 @@ def _dist_by_hand(student, teacher, beta, gamma, temperature):
 
 def _gram_distance(q, p):
     """The squared differences of all dot products, and how many rows there are."""
-
-    def dot(rows, i, k):
-        return math.fsum(a * b for a, b in zip(rows[i], rows[k], strict=True))
-
     pairs = [(i, k) for i in range(len(q)) for k in range(len(q))]
-    return math.fsum((dot(q, i, k) - dot(p, i, k)) ** 2 for i, k in pairs) / len(q)
+    return math.fsum((dot(q[i], q[k]) - dot(p[i], p[k])) ** 2 for i, k in pairs) / len(q)
 
 
 def _batch_by_hand(student, teacher, temperature):
@@ -183,33 +175,6 @@ def test_the_levels_see_what_the_others_do_not():
     ]:
         np.testing.assert_allclose(_compiled(loss)(blind_to, TEACHER, **numbers)[0], 0, atol=1e-6)
         assert _compiled(loss)(sees, TEACHER, **numbers)[0] > 0.05
-
-
-@LOSSES
-def test_eight_devices_give_the_loss_and_the_gradient_of_one(loss, numbers):
-    x, teacher = jnp.asarray(RNG.normal(size=(2, 16, 5)), jnp.float32)
-    weight = jnp.asarray(RNG.normal(size=(5, 5)), jnp.float32)
-
-    def total(weight, x, teacher, axis_name):
-        return loss(x @ weight, teacher, **numbers, axis_name=axis_name)
-
-    def mapped(weight, x, teacher):
-        found, grad = jax.value_and_grad(total)(weight, x, teacher, "data")
-        return found, lax.pmean(grad, "data")
-
-    expected, expected_grad = jax.jit(
-        lambda *args: jax.value_and_grad(total)(*args, None),
-    )(weight, x, teacher)
-    shards = [z.reshape(8, 2, 5) for z in (x, teacher)]
-    found, grads = jax.pmap(mapped, axis_name="data", in_axes=(None, 0, 0))(weight, *shards)
-    np.testing.assert_allclose(found, np.full(8, expected), rtol=1e-5)
-    for grad in np.asarray(grads):
-        np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-5)
-    # Without the name every device would see its own two examples alone.
-    alone = np.mean(
-        [_compiled(loss)(a @ weight, b, **numbers)[0] for a, b in zip(*shards, strict=True)]
-    )
-    assert abs(alone - expected) > 1e-3
 
 
 @pytest.mark.parametrize("temperatures", [(), (2.0, 0.0), (-1.0,), (math.nan,)])

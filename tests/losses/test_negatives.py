@@ -12,10 +12,9 @@ from hypothesis import given, settings
 
 from kdjax.losses import dcl, info_nce, moco_v3, nt_xent
 from kdjax.types import BadInput
-from tests.losses import cases
-from tests.losses.cases import Case, dot, unit
-
-pytestmark = pytest.mark.usefixtures("little_optimization")
+from tests.losses import laws
+from tests.losses.by_hand import dot, unit
+from tests.losses.laws import Case
 
 
 def _dcl_by_hand(arrays, fixed, temperature, sigma=None):
@@ -99,37 +98,37 @@ CASES = [
         batch_axes=(0, 0),
     ),
 ]
-every = pytest.mark.parametrize(**cases.named(CASES))
+every = pytest.mark.parametrize(**laws.named(CASES))
 
 
 @every
 def test_golden(case):
-    cases.check_value(case)
+    laws.check_value(case)
 
 
 @every
 def test_gradient(case):
-    cases.check_gradient(case)
+    laws.check_gradient(case)
 
 
 @every
 def test_hard_rows_stay_finite(case):
-    cases.check_finite(case)
+    laws.check_finite(case)
 
 
 @every
 def test_low_precision_is_computed_in_float32(case):
-    cases.check_low_precision(case)
+    laws.check_low_precision(case)
 
 
 @every
 def test_second_call_does_not_retrace(case):
-    cases.check_no_retrace(case)
+    laws.check_no_retrace(case)
 
 
-@pytest.mark.parametrize(**cases.named([CASES[0], CASES[2], CASES[4]]))
+@pytest.mark.parametrize(**laws.named([CASES[0], CASES[2], CASES[4]]))
 def test_eight_devices_give_the_loss_and_the_gradient_of_one(case):
-    cases.check_devices(case)
+    laws.check_devices(case)
 
 
 @settings(deadline=None, max_examples=10)

@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 
 from kdjax.losses import adaptive_average_pool
-from kdjax.losses.rows import unit
 from tests.losses import by_hand
 
 RNG = np.random.default_rng(0)
 _pool = jax.jit(adaptive_average_pool, static_argnums=1)
-_unit = jax.jit(unit, static_argnames="axis")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick(little_optimization):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -52,21 +45,3 @@ def test_pooling_in_low_precision_is_computed_in_float32():
         found = _pool(maps, size)
         assert found.dtype == jnp.float32
         np.testing.assert_array_equal(found, _pool(maps.astype(jnp.float32), size))
-
-
-@pytest.mark.parametrize("axis", [-1, 0, 1])
-def test_unit_vectors(axis):
-    x = jnp.asarray(RNG.normal(size=(4, 3, 5)), jnp.float32)
-    expected = x / np.linalg.norm(np.asarray(x, np.float64), axis=axis, keepdims=True)
-    np.testing.assert_allclose(_unit(x, axis=axis), expected, rtol=1e-5)
-
-
-def test_what_is_zero_has_no_direction_and_what_is_nearly_zero_little():
-    x = jnp.array([[0.0, 0.0], [3e-13, 4e-13], [3e-6, 4e-6], [3e15, 4e15]])
-    found = _unit(x)
-    np.testing.assert_allclose(found, [[0, 0], [0.3, 0.4], [0.6, 0.8], [0.6, 0.8]], rtol=1e-5)
-    grad = jax.jit(jax.grad(lambda x: unit(x).sum()))(x)
-    assert np.isfinite(grad).all()
-    assert (grad[0] == 0).all()
-    # Below 1e-12 the divisor stands still.
-    np.testing.assert_allclose(grad[1], 1e12, rtol=1e-5)

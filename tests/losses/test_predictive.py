@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from kdjax.losses import byol, embedding_cosine, masked_patch_mse, negative_cosine
-from tests.losses import cases
-from tests.losses.cases import Case, dot, unit
-
-pytestmark = pytest.mark.usefixtures("little_optimization")
+from tests.losses import laws
+from tests.losses.by_hand import dot, unit
+from tests.losses.laws import Case
 
 
 def _cosines(arrays):
@@ -66,32 +65,32 @@ CASES = [
         for normalize in (False, True)
     ),
 ]
-every = pytest.mark.parametrize(**cases.named(CASES))
+every = pytest.mark.parametrize(**laws.named(CASES))
 
 
 @every
 def test_golden(case):
-    cases.check_value(case)
+    laws.check_value(case)
 
 
 @every
 def test_gradient(case):
-    cases.check_gradient(case)
+    laws.check_gradient(case)
 
 
 @every
 def test_hard_rows_stay_finite(case):
-    cases.check_finite(case)
+    laws.check_finite(case)
 
 
 @every
 def test_low_precision_is_computed_in_float32(case):
-    cases.check_low_precision(case)
+    laws.check_low_precision(case)
 
 
 @every
 def test_second_call_does_not_retrace(case):
-    cases.check_no_retrace(case)
+    laws.check_no_retrace(case)
 
 
 _rows = hnp.arrays(np.float32, (6, 5), elements=st.floats(0.125, 4, width=32)).flatmap(

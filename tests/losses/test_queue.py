@@ -1,10 +1,15 @@
+import collections
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.losses import enqueue
+from kdjax.losses import enqueue, info_nce, seed
 from kdjax.types import BadInput
+from tests.losses.by_hand import dot, softmax, unit
 
 RNG = np.random.default_rng(0)
 QUEUE = jnp.asarray(RNG.normal(size=(24, 3)), jnp.float32)
@@ -55,6 +60,46 @@ def test_it_is_carried_by_a_scan():
     assert queue.dtype == jnp.float32  # whatever the encoder's
     assert int(pointer) == 8
     np.testing.assert_array_equal(queue[:8], batches[3].astype(jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        functools.partial(info_nce, temperature=0.3),
+        # A teacher so cold is sure of its own embedding: the same loss.
+        functools.partial(seed, student_temperature=0.3, teacher_temperature=1e-4),
+    ],
+    ids=["info_nce", "seed"],
+)
+def test_a_loss_reads_the_keys_of_the_batches_before(loss):
+    images = jnp.asarray(RNG.normal(size=(7, 4, 5)), jnp.float32)
+    online, target = jnp.asarray(RNG.normal(size=(2, 5, 3)), jnp.float32)
+
+    def step(state, batch):
+        online, target, queue, pointer = state
+        keys = batch @ target
+
+        def mean(online):
+            losses = loss(batch @ online, keys, queue)
+            return losses.mean(), losses
+
+        grad, losses = jax.grad(mean, has_aux=True)(online)
+        online = online - 0.5 * grad
+        queue, pointer = enqueue(queue, keys, pointer)
+        return (online, 0.9 * target + 0.1 * online, queue, pointer), (state[:2], losses)
+
+    start = online, target, QUEUE[:12], jnp.int32(0)
+    _, (weights, found) = jax.jit(lambda *args: jax.lax.scan(step, *args))(start, images)
+
+    queue = collections.deque(np.asarray(QUEUE[:12], float), maxlen=12)
+    for batch, online, target, losses in zip(
+        np.asarray(images, float), *weights, found, strict=True
+    ):
+        keys = batch @ np.asarray(target, float)
+        for query, key, value in zip(batch @ np.asarray(online, float), keys, losses, strict=True):
+            cosines = [dot(unit(query), unit(other)) for other in (key, *queue)]
+            np.testing.assert_allclose(value, -math.log(softmax(cosines, 0.3)[0]), rtol=1e-4)
+        queue.extend(keys)
 
 
 def test_no_gradient_goes_through_it():

@@ -11,10 +11,8 @@ from scipy.linalg import hadamard
 
 from kdjax.losses import barlow_twins, vicreg
 from kdjax.types import BadInput
-from tests.losses import cases
-from tests.losses.cases import Case
-
-pytestmark = pytest.mark.usefixtures("little_optimization")
+from tests.losses import laws
+from tests.losses.laws import Case
 
 
 def _columns(z):
@@ -88,38 +86,38 @@ CASES = [
         )
     ),
 ]
-every = pytest.mark.parametrize(**cases.named(CASES))
-whole = pytest.mark.parametrize(**cases.named([CASES[0], CASES[2]]))
+every = pytest.mark.parametrize(**laws.named(CASES))
+whole = pytest.mark.parametrize(**laws.named([CASES[0], CASES[2]]))
 
 
 @every
 def test_golden(case):
-    cases.check_value(case)
+    laws.check_value(case)
 
 
 @every
 def test_gradient(case):
-    cases.check_gradient(case)
+    laws.check_gradient(case)
 
 
 @every
 def test_hard_rows_stay_finite(case):
-    cases.check_finite(case)
+    laws.check_finite(case)
 
 
 @whole
 def test_low_precision_is_computed_in_float32(case):
-    cases.check_low_precision(case)
+    laws.check_low_precision(case)
 
 
 @whole
 def test_second_call_does_not_retrace(case):
-    cases.check_no_retrace(case)
+    laws.check_no_retrace(case)
 
 
 @whole
 def test_eight_devices_give_the_loss_and_the_gradient_of_one(case):
-    cases.check_devices(case)
+    laws.check_devices(case)
 
 
 @settings(deadline=None, max_examples=10)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from jax import lax
 
 from kdjax import losses
 from kdjax.types import BadInput
@@ -30,11 +29,6 @@ _rows = st.permutations(range(24)).map(
     lambda values: (np.reshape(values, (6, 4)) - 11.5).astype(np.float32) / 8
 )
 by_name = pytest.mark.parametrize("name", BLIND_TO)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick(little_optimization):
-    pass
 
 
 @by_name
@@ -76,32 +70,6 @@ def test_an_example_alone_has_no_relations(name):
     found, grad = loss(STUDENT[:1], TEACHER[:1])
     np.testing.assert_allclose(found, 0, atol=1e-6)
     np.testing.assert_allclose(grad, 0, atol=1e-6)
-
-
-@by_name
-def test_eight_devices_give_the_loss_and_the_gradient_of_one(name):
-    x, teacher = (jnp.asarray(RNG.normal(size=(16, dim)), jnp.float32) for dim in (5, 3))
-    weight = jnp.asarray(RNG.normal(size=(5, 4)), jnp.float32)
-
-    def loss(weight, x, teacher, axis_name):
-        found = getattr(losses, name)(x @ weight, teacher, axis_name=axis_name)
-        return found.mean(), found
-
-    def mapped(weight, x, teacher):
-        grad, found = jax.grad(loss, has_aux=True)(weight, x, teacher, "data")
-        return lax.pmean(grad, "data"), found
-
-    expected, one = jax.jit(lambda *args: jax.grad(loss, has_aux=True)(*args, None))(
-        weight, x, teacher
-    )
-    shards = [rows.reshape(8, 2, -1) for rows in (x, teacher)]
-    found, many = jax.pmap(mapped, axis_name="data", in_axes=(None, 0, 0))(weight, *shards)
-    np.testing.assert_allclose(many.ravel(), one, rtol=1e-5, atol=1e-7)
-    for device in np.asarray(found):
-        np.testing.assert_allclose(device, expected, rtol=1e-4, atol=1e-6)
-    # Without the name every device would see its own two rows alone.
-    alone = LOSSES[name](x[:2] @ weight, teacher[:2])
-    assert np.abs(alone - one[:2]).max() > 1e-3
 
 
 def test_the_distances_of_the_published_code():
