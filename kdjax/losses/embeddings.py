@@ -45,7 +45,7 @@ def embedding_mse(
       teacher_embedding: the teacher's row for the same view of the same example. A student of
         another width needs a projection first.
 
-    Reference: Romero et al. 2015, https://arxiv.org/abs/1412.6550, eq. 3 (half of the sum there),
+    Reference: Romero et al. 2014, https://arxiv.org/abs/1412.6550, eq. 3 (half of the sum there),
     of vectors.
     """
     student, teacher = (z.astype(jnp.float32) for z in (student_embedding, teacher_embedding))

@@ -65,8 +65,8 @@ def dist(
       beta: weight of the relations within an example.
       gamma: weight of the relations within a class. The authors take 1 and 1, times 2.
       temperature: divisor of both logits, > 0; theirs is 1 for ImageNet and 4 for CIFAR-100.
-      axis_name: mapped axis to sum over. `None` where the batch is already global, as
-        it is under `jax.jit`.
+      axis_name: mapped axis to sum over. `None` where the batch is already global, as it is under
+        `jax.jit`.
 
     Reference: Huang et al. 2022, https://arxiv.org/abs/2205.10536, sec. 4.
     """

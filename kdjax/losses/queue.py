@@ -31,7 +31,7 @@ def enqueue(
     Raises:
       BadInput: `size` is no multiple of the rows of all devices.
 
-    Reference: He et al. 2020, https://arxiv.org/abs/1911.05722, algorithm 1.
+    Reference: He et al. 2019, https://arxiv.org/abs/1911.05722, algorithm 1.
     """
     size = queue.shape[0]
     queue, rows = (lax.stop_gradient(x.astype(jnp.float32)) for x in (queue, rows))

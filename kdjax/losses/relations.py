@@ -97,9 +97,7 @@ def rkd_angle(
     return optax.losses.huber_loss(found, wanted, delta=1.0).mean((1, 2))
 
 
-def _similarities(
-    rows: Float[Array, "rows dim"], axis_name: str | None
-) -> Float[Array, "rows all"]:
+def _gram(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "rows all"]:
     """Of each of these rows with every row of the batch."""
     return products(rows, all_rows(rows, axis_name))
 
@@ -124,7 +122,7 @@ def similarity_preserving(
     Reference: Tung & Mori 2019, https://arxiv.org/abs/1907.09682, sec. 3.
     """
     found, wanted = (
-        unit(_similarities(flat(x), axis_name))
+        unit(_gram(flat(x), axis_name))
         for x in (student_features, lax.stop_gradient(teacher_features))
     )
     return ((found - wanted) ** 2).mean(-1)
@@ -166,7 +164,7 @@ def correlation_congruence(
         raise BadInput(f"order: {order} leaves no term that sees the examples; give 1 or more")
 
     def kernel(x):
-        cosines = _similarities(unit(flat(x)), axis_name)
+        cosines = _gram(unit(flat(x)), axis_name)
         terms = ((2 * gamma) ** p / math.factorial(p) * cosines**p for p in range(1, order + 1))
         return jnp.exp(-2.0 * gamma) * sum(terms, jnp.ones_like(cosines))
 
@@ -176,7 +174,7 @@ def correlation_congruence(
 def _affinities(rows: Float[Array, "rows dim"], axis_name: str | None) -> Float[Array, "rows all"]:
     """Probabilities of each of the batch given one of these rows."""
     # Rounding may take a cosine below -1.
-    similarities = jnp.maximum(0.5 * (_similarities(unit(rows), axis_name) + 1.0), 0.0)
+    similarities = jnp.maximum(0.5 * (_gram(unit(rows), axis_name) + 1.0), 0.0)
     return similarities / similarities.sum(-1, keepdims=True)
 
 

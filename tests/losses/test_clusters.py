@@ -135,8 +135,8 @@ STUDENT, TEACHER, CENTER = CASES[0].arrays
 def test_dino_is_least_where_the_student_says_what_the_teacher_does():
     scores = jnp.tile(TEACHER[:1], (3, 1, 1))
     same = {"student_temperature": 0.1, "teacher_temperature": 0.1}
-    found, grad = jax.value_and_grad(
-        lambda student: dino(student, scores[:2], jnp.zeros(5), **same).sum()
+    found, grad = jax.jit(
+        jax.value_and_grad(lambda student: dino(student, scores[:2], jnp.zeros(5), **same).sum())
     )(scores)
     p = [softmax(row) for row in np.asarray(TEACHER[0], float) / 0.1]
     np.testing.assert_allclose(found, -np.sum(np.multiply(p, np.log(p))), rtol=1e-5)
@@ -146,10 +146,11 @@ def test_dino_is_least_where_the_student_says_what_the_teacher_does():
 def test_dino_does_not_look_at_the_same_crop():
     # Two views: each of the teacher's meets the student's other one alone.
     only = {"student_temperature": 0.1, "teacher_temperature": 0.05}
-    swapped = dino(STUDENT[:2][::-1], TEACHER[::-1], CENTER, **only)
-    found = dino(STUDENT[:2], TEACHER, CENTER, **only)
+    loss = jax.jit(functools.partial(dino, **only))
+    swapped = loss(STUDENT[:2][::-1], TEACHER[::-1], CENTER)
+    found = loss(STUDENT[:2], TEACHER, CENTER)
     np.testing.assert_allclose(swapped, found, rtol=1e-6)
-    grad = jax.grad(lambda student: dino(student, TEACHER[:1], CENTER, **only).sum())(STUDENT[:2])
+    grad = jax.jit(jax.grad(lambda student: loss(student, TEACHER[:1], CENTER).sum()))(STUDENT[:2])
     assert (np.asarray(grad[0]) == 0).all()
     assert np.abs(grad[1]).max() > 0.1
 
