@@ -27,7 +27,7 @@ def barlow_twins(
     za: Float[Array, "batch dim"],
     zb: Float[Array, "batch dim"],
     *,
-    off_diagonal_weight: float,
+    off_diagonal_weight: float | Float[Array, ""],
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Barlow Twins: `sum_i (1 - c_ii)^2 + off_diagonal_weight * sum_(i != j) c_ij^2`, a scalar.
@@ -60,9 +60,9 @@ def vicreg(
     za: Float[Array, "batch dim"],
     zb: Float[Array, "batch dim"],
     *,
-    invariance: float = 25.0,
-    variance: float = 25.0,
-    covariance: float = 1.0,
+    invariance: float | Float[Array, ""] = 25.0,
+    variance: float | Float[Array, ""] = 25.0,
+    covariance: float | Float[Array, ""] = 1.0,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """VICReg: `invariance * S + variance * (Va + Vb) / 2 + covariance * (Ca + Cb)`, a scalar.
