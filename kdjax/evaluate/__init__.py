@@ -1,4 +1,4 @@
-"""What a model is worth: its scores, how long it takes and how much it computes."""
+"""What a model is worth: its scores and features, how long it takes and how much it computes."""
 
 from kdjax.evaluate.classification import (
     Agreement,
@@ -17,20 +17,28 @@ from kdjax.evaluate.latency import (
     onnx_call,
     peak_memory,
 )
+from kdjax.evaluate.neighbours import knn
+from kdjax.evaluate.probe import Probe, linear_probe
+from kdjax.evaluate.representation import alignment, uniformity
 
 __all__ = [
     "Agreement",
     "Latency",
+    "Probe",
     "Scores",
     "agreement",
+    "alignment",
     "confusion",
     "equation_flops",
     "flops",
     "interleaved",
+    "knn",
     "latency",
+    "linear_probe",
     "litert_call",
     "logits_over",
     "onnx_call",
     "peak_memory",
     "scores",
+    "uniformity",
 ]

@@ -47,6 +47,13 @@ class Agreement:
     label_agreement: float
 
 
+def check_classes(name: str, values: Integer[np.ndarray, " n"], *, classes: int):
+    """Raises ValueError unless all of `values` are in `0 .. classes - 1`."""
+    outside = values[(values < 0) | (values >= classes)]
+    if outside.size:
+        raise ValueError(f"{name}: {outside[0]} is not one of {classes} classes")
+
+
 def confusion(
     label: Integer[Array | np.ndarray, " n"],
     prediction: Integer[Array | np.ndarray, " n"],
@@ -67,10 +74,8 @@ def confusion(
     label, prediction = np.asarray(label, np.int64), np.asarray(prediction, np.int64)
     if label.shape != prediction.shape:
         raise ValueError(f"{label.size} labels but {prediction.size} predictions")
-    for name, values in (("label", label), ("prediction", prediction)):
-        outside = values[(values < 0) | (values >= classes)]
-        if outside.size:
-            raise ValueError(f"{name}: {outside[0]} is not one of {classes} classes")
+    check_classes("label", label, classes=classes)
+    check_classes("prediction", prediction, classes=classes)
     counts = np.bincount(label * classes + prediction, minlength=classes * classes)
     return counts.reshape(classes, classes)
 

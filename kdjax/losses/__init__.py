@@ -1,7 +1,88 @@
-"""Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside."""
+"""Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
-from kdjax.losses.classification import cross_entropy
-from kdjax.losses.contrastive import nt_xent
-from kdjax.losses.distillation import embedding_cosine, kd_kl, kd_kl_top_k, top_k_signal
+By what they compare: labels (`classification`); views of an example (`contrastive`, `predictive`,
+`redundancy`, `clusters`); a student with a teacher in logits (`distillation`, `logit_relations`), in
+embeddings (`embeddings`, `crd`) and in features (`features`, `overhaul`, `review`, `relations`).
+`queue` is the state that some of them read; `rows` and `pooling` are what they share.
+"""
 
-__all__ = ["cross_entropy", "embedding_cosine", "kd_kl", "kd_kl_top_k", "nt_xent", "top_k_signal"]
+from kdjax.losses.classification import cross_entropy, tf_kd
+from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
+from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
+from kdjax.losses.crd import CRDState, crd, crd_state
+from kdjax.losses.distillation import (
+    dkd,
+    kd_ce,
+    kd_kl,
+    kd_kl_top_k,
+    kd_mse,
+    standardize,
+    top_k_signal,
+)
+from kdjax.losses.embeddings import compress, embedding_cosine, embedding_mse, seed
+from kdjax.losses.features import attention_transfer, fsp, hint_mse, nst, vid
+from kdjax.losses.logit_relations import batch_level_kd, class_level_kd, dist, multi_level_kd
+from kdjax.losses.overhaul import ofd, ofd_margin
+from kdjax.losses.pooling import adaptive_average_pool
+from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
+from kdjax.losses.queue import enqueue
+from kdjax.losses.redundancy import barlow_twins, vicreg
+from kdjax.losses.relations import (
+    correlation_congruence,
+    pkt,
+    rkd_angle,
+    rkd_distance,
+    similarity_preserving,
+)
+from kdjax.losses.review import review_hcl
+
+__all__ = [
+    "CRDState",
+    "adaptive_average_pool",
+    "attention_transfer",
+    "barlow_twins",
+    "batch_level_kd",
+    "byol",
+    "class_level_kd",
+    "compress",
+    "correlation_congruence",
+    "crd",
+    "crd_state",
+    "cross_entropy",
+    "dcl",
+    "dino",
+    "dino_center",
+    "dist",
+    "dkd",
+    "embedding_cosine",
+    "embedding_mse",
+    "enqueue",
+    "fsp",
+    "hint_mse",
+    "info_nce",
+    "kd_ce",
+    "kd_kl",
+    "kd_kl_top_k",
+    "kd_mse",
+    "masked_patch_mse",
+    "moco_v3",
+    "multi_level_kd",
+    "negative_cosine",
+    "nst",
+    "nt_xent",
+    "ofd",
+    "ofd_margin",
+    "pkt",
+    "review_hcl",
+    "rkd_angle",
+    "rkd_distance",
+    "seed",
+    "similarity_preserving",
+    "sinkhorn",
+    "standardize",
+    "swav",
+    "tf_kd",
+    "top_k_signal",
+    "vicreg",
+    "vid",
+]

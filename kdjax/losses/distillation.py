@@ -6,6 +6,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
+from kdjax.losses.rows import centred, root
 from kdjax.types import BadInput
 
 
@@ -31,6 +32,117 @@ def kd_kl(
     log_p = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
     kl = optax.losses.kl_divergence_with_log_targets(log_q, lax.stop_gradient(log_p))
     return temperature**2 * kl
+
+
+def kd_ce(
+    student_logits: Float[Array, "*batch classes"],
+    teacher_logits: Float[Array, "*batch classes"],
+    *,
+    temperature: float | Float[Array, ""],
+) -> Float[Array, "*batch"]:
+    """Per-example `-temperature^2 * sum_c p_c log q_c` of the softened softmaxes, in nats.
+
+    `kd_kl` plus `temperature^2` times the entropy of the teacher's `p`: the same gradient, but an
+    optimum that is above zero. No gradient reaches the teacher.
+
+    Args:
+      student_logits: pre-softmax scores, any float dtype (float32 inside).
+      teacher_logits: the teacher's scores of the same view of the same example.
+      temperature: divisor of both logits, > 0. It may be traced.
+
+    Reference: Hinton et al. 2015, https://arxiv.org/abs/1503.02531, sec. 2.
+    """
+    q, p = (x.astype(jnp.float32) / temperature for x in (student_logits, teacher_logits))
+    p = lax.stop_gradient(jax.nn.softmax(p))
+    return temperature**2 * optax.losses.softmax_cross_entropy(q, p)
+
+
+def kd_mse(
+    student_logits: Float[Array, "*batch classes"], teacher_logits: Float[Array, "*batch classes"]
+) -> Float[Array, "*batch"]:
+    """Per-example mean over classes of `(student - teacher)^2`, of the logits.
+
+    Unlike `kd_kl` it minds a shift of all classes. Of centred logits, half of it is what `kd_kl`
+    tends to as the temperature grows. No gradient reaches the teacher.
+
+    Args:
+      student_logits: pre-softmax scores, any float dtype (float32 inside).
+      teacher_logits: the teacher's scores of the same view of the same example.
+
+    Reference: Ba & Caruana 2014, https://arxiv.org/abs/1312.6184, sec. 2.2; Kim et al. 2021,
+    https://arxiv.org/abs/2105.08919, sec. 3. Both write a sum over classes; the latter's code has
+    this mean.
+    """
+    student, teacher = (x.astype(jnp.float32) for x in (student_logits, teacher_logits))
+    return optax.losses.squared_error(student, lax.stop_gradient(teacher)).mean(-1)
+
+
+def standardize(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
+    """`(x - mean) / (1e-7 + std)` of each row, in float32: the std of a sample, by `classes - 1`.
+
+    Before any loss on logits, of the student's and the teacher's alike, it has the two agree on the
+    order and the ratios of the gaps, not on the size: `kd_kl(standardize(student),
+    standardize(teacher), temperature=2.0)`. The gradient goes through the mean and the std; in a
+    row of equal logits it is finite, the std's share of it zero, as in torch.
+
+    Args:
+      logits: pre-softmax scores of at least two classes, any float dtype.
+
+    Reference: Sun et al. 2024, https://arxiv.org/abs/2403.01427, sec. 4, algorithm 1; the epsilon
+    and the std of a sample are those of the authors' code.
+    """
+    logits = centred(logits.astype(jnp.float32), axis=-1)
+    variance = (logits * logits).sum(-1, keepdims=True) / (logits.shape[-1] - 1)
+    return logits / (1e-7 + root(variance))
+
+
+def dkd(
+    student_logits: Float[Array, "*batch classes"],
+    teacher_logits: Float[Array, "*batch classes"],
+    label: Int[Array, "*batch"],
+    *,
+    alpha: float | Float[Array, ""],
+    beta: float | Float[Array, ""],
+    temperature: float | Float[Array, ""],
+) -> Float[Array, "*batch"]:
+    """Per-example `temperature^2 * (alpha * TCKD + beta * NCKD)`, in nats.
+
+    `TCKD` is the `KL(teacher || student)` of two outcomes, the label and all other classes; `NCKD`
+    that of the softmaxes over the other classes alone. All of it is in log space. `kd_kl` is
+    `alpha = 1` with a `beta` of each example's own, what the teacher gives the other classes. No
+    gradient reaches the teacher.
+
+    The authors' code takes logs of probabilities, which in float32 is no longer finite from a gap
+    of about 104 between softened logits on, and leaves the label out of `NCKD` by subtracting 1000.
+    Its defaults are 1, 8 and 4; its weight of all this rises over the first 20 epochs.
+
+    Args:
+      student_logits: pre-softmax scores, any float dtype (float32 inside).
+      teacher_logits: the teacher's scores of the same view of the same example.
+      label: integer classes. A negative label means "unlabelled": its row is zero and sends no
+        gradient.
+      alpha: weight of the label against the rest.
+      beta: weight of the classes that are not the label.
+      temperature: divisor of both logits, > 0. It may be traced.
+
+    Reference: Zhao et al. 2022, https://arxiv.org/abs/2203.08679, eq. 7.
+    """
+    is_target = jax.nn.one_hot(label, student_logits.shape[-1], dtype=bool)
+
+    def split(logits):
+        scores = logits.astype(jnp.float32) / temperature
+        log_p = jax.nn.log_softmax(scores)
+        log_target = jnp.where(is_target, log_p, 0.0).sum(-1)
+        log_rest = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, log_p), axis=-1)
+        # Their own softmax, not `log_p - log_rest`, which loses digits where both are large.
+        log_others = jax.nn.log_softmax(scores, where=~is_target)
+        return jnp.stack([log_target, log_rest], axis=-1), log_others
+
+    target, others = split(student_logits)
+    teacher_target, teacher_others = lax.stop_gradient(split(teacher_logits))
+    tckd = optax.losses.kl_divergence_with_log_targets(target, teacher_target)
+    nckd = optax.losses.kl_divergence_with_log_targets(others, teacher_others, where=~is_target)
+    return jnp.where(label >= 0, temperature**2 * (alpha * tckd + beta * nckd), 0.0)
 
 
 def _log_tail(
@@ -118,26 +230,3 @@ def kd_kl_top_k(
     p = jnp.exp(log_p)
     kl = jnp.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)  # 0 log 0 is 0; a NaN stays NaN
     return temperature**2 * kl
-
-
-def embedding_cosine(
-    student_embedding: Float[Array, "*batch dim"], teacher_embedding: Float[Array, "*batch dim"]
-) -> Float[Array, "*batch"]:
-    """Per-example `1 - cos(student, teacher)`, in [0, 2].
-
-    Half of BYOL's `2 - 2 cos`, the squared distance of the two unit rows, for one of its two
-    directions; SimSiam's `-cos` plus one. As there, no gradient reaches the target. It compares a
-    row with its own target alone; CompRess and SEED compare how the two sides see other examples.
-
-    Args:
-      student_embedding: any scale: rows are normalised here, in float32. A row of zeros stays
-        zero: its loss is 1 and its gradient finite.
-      teacher_embedding: the teacher's row for the same view of the same example. A student of
-        another width needs a projection first.
-
-    Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733, eq. 2 (BYOL); Chen & He 2020,
-    https://arxiv.org/abs/2011.10566, eq. 1 (SimSiam).
-    """
-    rows = (z.astype(jnp.float32) for z in (student_embedding, teacher_embedding))
-    student, teacher = (z * lax.rsqrt((z * z).sum(-1, keepdims=True) + 1e-12) for z in rows)
-    return 1.0 - (student * lax.stop_gradient(teacher)).sum(-1)

@@ -1,7 +1,19 @@
 """Linen modules: encoders give features, a classifier or a projector sits on top of them."""
 
 from kdjax.models.blocks import Compute, ConvNorm, fold
+from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
+from kdjax.models.connectors import (
+    AttentionFusion,
+    Pointwise,
+    Regressor,
+    Review,
+    VariationalRegressor,
+    ofd_connector,
+    pointwise_to,
+    regressor,
+    review,
+)
 from kdjax.models.efficientnet import efficientnet_b0
 from kdjax.models.heads import Classifier, Contrastive, Projector
 from kdjax.models.mobilenet import (
@@ -17,23 +29,34 @@ from kdjax.models.vit import ViT, vit
 __all__ = [
     "CNN",
     "VGG",
+    "AttentionFusion",
     "Bottleneck",
+    "Captured",
     "Classifier",
     "Compute",
     "Contrastive",
     "ConvNorm",
     "MobileNet",
+    "Pointwise",
     "Projector",
+    "Regressor",
     "ResNet",
+    "Review",
+    "VariationalRegressor",
     "ViT",
+    "capture",
     "cifar_resnet",
     "efficientnet_b0",
     "fold",
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
+    "ofd_connector",
+    "pointwise_to",
+    "regressor",
     "resnet18",
     "resnet50",
+    "review",
     "vgg",
     "vit",
 ]

@@ -39,11 +39,25 @@ def require_positive(field: str, *values: float | int) -> None:
             raise BadInput(f"{field}: {value} is not positive; give a value above 0")
 
 
+def batch_norm(compute: Compute, *, train: bool, name: str) -> nn.BatchNorm:
+    """The BatchNorm of every model: epsilon 1e-5, and 0.9 of the running statistics kept a step.
+
+    It takes the batch's statistics when training, and the running ones otherwise.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=_EPSILON,
+        dtype=compute.dtype,
+        axis_name=compute.axis_name,
+        name=name,
+    )
+
+
 class ConvNorm(nn.Module):
     """A convolution without bias and its BatchNorm; one convolution with bias once folded.
 
-    BatchNorm has an epsilon of 1e-5 and keeps 0.9 of its running statistics at each step, in every
-    model. Kernels are drawn with He's fan-out variance, `2 / (kernel_size^2 * features)`, which for
+    Kernels are drawn with He's fan-out variance, `2 / (kernel_size^2 * features)`, which for
     a depthwise convolution counts all of its output channels, as PyTorch does.
 
     Attributes:
@@ -78,14 +92,7 @@ class ConvNorm(nn.Module):
         )(x)
         if self.compute.folded:
             return x
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=_EPSILON,
-            dtype=self.compute.dtype,
-            axis_name=self.compute.axis_name,
-            name="norm",
-        )(x)
+        return batch_norm(self.compute, train=train, name="norm")(x)
 
 
 def fold(variables: Variables) -> dict[str, PyTree]:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax.models.blocks import Compute
+from kdjax.models.blocks import Compute, batch_norm
 
 
 class Projector(nn.Module):
@@ -32,14 +32,7 @@ class Projector(nn.Module):
         x = features.astype(self.compute.dtype)
         for i, width in enumerate(self.widths[:-1]):
             x = nn.Dense(width, use_bias=False, dtype=self.compute.dtype, name=f"dense{i}")(x)
-            x = nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                dtype=self.compute.dtype,
-                axis_name=self.compute.axis_name,
-                name=f"norm{i}",
-            )(x)
-            x = nn.relu(x)
+            x = nn.relu(batch_norm(self.compute, train=train, name=f"norm{i}")(x))
         x = nn.Dense(
             self.widths[-1], dtype=self.compute.dtype, name=f"dense{len(self.widths) - 1}"
         )(x)

@@ -1,7 +1,8 @@
 """Views: pure augmentations of one image, recipes of them, and mixtures of two."""
 
 from kdjax.views.color import blur, grayscale, jitter
-from kdjax.views.geometry import crop_resize, cutout, flip, resize, shift
+from kdjax.views.geometry import crop_resize, cutout, flip, quarter_turns, resize, shift
+from kdjax.views.masking import random_patch_mask
 from kdjax.views.mixing import batch_mixed, cutmix, mixup
 from kdjax.views.recipes import (
     RECIPES_VERSION,
@@ -27,6 +28,8 @@ __all__ = [
     "jitter",
     "mixup",
     "normalize",
+    "quarter_turns",
+    "random_patch_mask",
     "resize",
     "shift",
     "simclr",

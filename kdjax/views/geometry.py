@@ -1,4 +1,4 @@
-"""Views that move pixels: crop, resize, flip, shift, cutout.
+"""Views that move pixels: crop, resize, flip, turn, shift, cutout.
 
 Each is `f(key, image, *, hyper-parameters)` on one float32 image in [0, 1], any number of channels;
 `jax.vmap` it over a batch. Hyper-parameters are static, and so is the shape of the result.
@@ -159,6 +159,24 @@ def flip(key: Key[Array, ""], image: Image, *, probability: float = 0.5) -> Imag
     if probability == 0.0:
         return image
     return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
+
+
+def quarter_turns(image: Image, turns: Int[Array, ""] | int) -> Image:
+    """The image turned by `turns` quarters of a circle, against the clock, as `numpy.rot90` does.
+
+    Draws nothing and moves pixels only. `turns`, modulo 4, is the label of rotation prediction: a
+    classifier of four classes on such views, with `cross_entropy`. It may be traced; draw it as
+    `jax.random.randint(key, (), 0, 4)`, or take all four.
+
+    Raises:
+      BadInput: the image is not square, so a turned one would have another shape.
+
+    Reference: Gidaris et al. 2018, https://arxiv.org/abs/1803.07728, sec. 3.1.
+    """
+    height, width, _ = image.shape
+    if height != width:
+        raise BadInput(f"image: {height} x {width} pixels cannot be turned; make it square")
+    return jnp.stack([jnp.rot90(image, quarter) for quarter in range(4)])[turns % 4]
 
 
 def shift(key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: int | None = None) -> Image:

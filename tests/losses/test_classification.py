@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kdjax.losses import cross_entropy
+from kdjax.losses import cross_entropy, tf_kd
+from kdjax.types import BadInput
 
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(RNG.normal(0, 3, (6, 5)), jnp.float32)
@@ -139,3 +140,91 @@ def test_second_call_does_not_retrace():
     loss(LOGITS, LABEL)
     loss(LOGITS + 1, LABEL[::-1])
     assert len(traces) == 1
+
+
+_virtual = jax.jit(tf_kd, static_argnames="correct_probability")
+_virtual_grad = jax.jit(
+    jax.grad(lambda *args, **kwargs: tf_kd(*args, **kwargs).sum()),
+    static_argnames="correct_probability",
+)
+
+
+def _virtual_teacher(label, classes, correct_probability, temperature):
+    """Float64: the paper's eq. 8, softened."""
+    share = (1 - correct_probability) / (classes - 1)
+    raised = [
+        (correct_probability if c == label else share) ** (1 / temperature) for c in range(classes)
+    ]
+    return [value / math.fsum(raised) for value in raised]
+
+
+def _virtual_pairs(correct_probability, temperature):
+    """Float64, for each row: the student's softened softmax and the virtual teacher's."""
+    for row, label in zip(np.asarray(LOGITS, np.float64), LABEL.tolist(), strict=True):
+        exp = [math.exp((value - row.max()) / temperature) for value in row]
+        q = [value / math.fsum(exp) for value in exp]
+        yield q, _virtual_teacher(label, 5, correct_probability, temperature)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+@pytest.mark.parametrize("correct_probability", [0.9, 0.99])
+def test_a_virtual_teacher_is_golden_in_value_and_gradient(correct_probability, temperature):
+    numbers = {"correct_probability": correct_probability, "temperature": temperature}
+    found = _virtual(LOGITS, LABEL, **numbers)
+    assert found.dtype == jnp.float32
+    pairs = list(_virtual_pairs(**numbers))
+    kl = [math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) for q, p in pairs]
+    np.testing.assert_allclose(found, temperature**2 * np.array(kl), rtol=1e-4, atol=1e-4)
+    expected = [temperature * (np.array(q) - p) for q, p in pairs]
+    grad = _virtual_grad(LOGITS, LABEL, **numbers)
+    np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_virtual_teacher_is_as_soft_as_the_papers_figure():
+    # Ten classes at a temperature of 20: a little above the others, which are just below a tenth.
+    # The softmax of the probabilities over 20 could never give the label more than 0.105.
+    for correct_probability, at_label in [(0.9, 0.122), (0.99, 0.135), (0.999, 0.149)]:
+        p = _virtual_teacher(5, 10, correct_probability, 20.0)
+        logits = jnp.asarray(20 * np.log([p]), jnp.float32)
+        numbers = {"correct_probability": correct_probability, "temperature": 20.0}
+        np.testing.assert_allclose(p[5], at_label, atol=1e-3)
+        np.testing.assert_allclose(_virtual(logits, jnp.array([5]), **numbers), 0, atol=1e-3)
+
+
+def _entropy(p):
+    return -math.fsum(value * math.log(value) for value in p)
+
+
+def test_a_virtual_teacher_that_is_not_softened_is_label_smoothing():
+    found = _virtual(LOGITS, LABEL, correct_probability=0.92, temperature=1.0)
+    smoothed = _loss(LOGITS, LABEL, label_smoothing=0.1)  # 0.9 + 0.1 / 5 at the label
+    entropy = _entropy([0.92, *[0.02] * 4])
+    np.testing.assert_allclose(found, smoothed - entropy, rtol=1e-4, atol=1e-5)
+
+
+def test_the_published_virtual_teacher_is_much_label_smoothing():
+    # The authors' code: F.softmax(teacher / T) of probabilities, F.log_softmax(outputs) at T = 1.
+    exp = np.exp(np.array([0.99, *[0.0025] * 4]) / 20)
+    p = exp / exp.sum()
+    published = []
+    for row, label in zip(np.asarray(LOGITS, np.float64), LABEL.tolist(), strict=True):
+        target = np.where(np.arange(5) == label, p[0], p[1])
+        log_q = row - row.max() - math.log(math.fsum(np.exp(row - row.max())))
+        published.append((target * (np.log(target) - log_q)).sum())
+    smoothed = _loss(LOGITS, LABEL, label_smoothing=float(5 * p[1]))
+    np.testing.assert_allclose(smoothed - _entropy(p), published, rtol=1e-4)
+
+
+def test_a_virtual_teacher_has_nothing_to_say_without_a_label():
+    label = LABEL.at[1].set(-1)
+    numbers = {"correct_probability": 0.99, "temperature": 4.0}
+    found, grad = _virtual(LOGITS, label, **numbers), _virtual_grad(LOGITS, label, **numbers)
+    is_labelled = np.asarray(label) >= 0
+    np.testing.assert_array_equal(np.asarray(found) > 0, is_labelled)
+    np.testing.assert_array_equal(np.abs(grad).max(-1) > 0, is_labelled)
+
+
+@pytest.mark.parametrize("correct_probability", [0.0, 1.0, -0.5, math.nan])
+def test_a_virtual_teacher_that_cannot_be_is_named(correct_probability):
+    with pytest.raises(BadInput, match=r"^correct_probability: "):
+        tf_kd(LOGITS, LABEL, correct_probability=correct_probability, temperature=20.0)

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import hypothesis.extra.numpy as hnp
@@ -7,17 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from jax import lax
 
 from kdjax.losses import nt_xent
+from tests.losses import laws
+from tests.losses.laws import Case
 
 RNG = np.random.default_rng(0)
+CASE = Case(
+    "nt_xent",
+    functools.partial(nt_xent, temperature=0.2),
+    lambda random, rows: random.normal(size=(2, rows, 5)),
+    learned=(0, 1),
+    batch_axes=(0, 0),
+)
 ZA, ZB = jnp.asarray(RNG.normal(0, 2, (2, 6, 4)), jnp.float32)
 
-_loss = jax.jit(nt_xent, static_argnames="temperature")
+# The temperature is traced: one compilation for all of them.
+_loss = jax.jit(nt_xent)
 _grads = jax.jit(
     jax.grad(lambda *args, **kwargs: nt_xent(*args, **kwargs).sum(), argnums=(0, 1)),
-    static_argnames="temperature",
 )
 # Rows far from zero: there the direction of a row is well defined in float32.
 _rows = hnp.arrays(np.float32, (6, 4), elements=st.floats(0.125, 4, width=32)).flatmap(
@@ -143,38 +152,8 @@ def test_low_precision_is_computed_in_float32():
 
 
 def test_eight_devices_give_the_loss_and_the_gradient_of_one():
-    x_a, x_b = jnp.asarray(RNG.normal(size=(2, 16, 5)), jnp.float32)
-    weight = jnp.asarray(RNG.normal(size=(5, 4)), jnp.float32)
-
-    def loss(weight, a, b, axis_name):
-        losses = nt_xent(a @ weight, b @ weight, temperature=0.2, axis_name=axis_name)
-        return losses.mean(), losses
-
-    def mapped(weight, a, b):
-        grad, losses = jax.grad(loss, has_aux=True)(weight, a, b, "data")
-        return lax.pmean(grad, "data"), losses
-
-    expected, losses = jax.jit(
-        lambda *args: jax.grad(loss, has_aux=True)(*args, None),
-    )(weight, x_a, x_b)
-    shards = [x.reshape(8, 2, 5) for x in (x_a, x_b)]
-    found, mapped_losses = jax.pmap(mapped, axis_name="data", in_axes=(None, 0, 0))(weight, *shards)
-    np.testing.assert_allclose(mapped_losses.ravel(), losses, rtol=1e-5, atol=1e-6)
-    for device in np.asarray(found):
-        np.testing.assert_allclose(device, expected, rtol=1e-5, atol=1e-6)
-    # Without the name every device would see its own two rows alone.
-    alone = _loss(x_a[:2] @ weight, x_b[:2] @ weight, temperature=0.2)
-    assert np.abs(alone - losses[:2]).max() > 0.1
+    laws.check_devices(CASE)
 
 
 def test_second_call_does_not_retrace():
-    traces = []
-
-    @jax.jit
-    def loss(za, zb):
-        traces.append(0)
-        return nt_xent(za, zb, temperature=0.5)
-
-    loss(ZA, ZB)
-    loss(ZB, ZA)
-    assert len(traces) == 1
+    laws.check_no_retrace(CASE)

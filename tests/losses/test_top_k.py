@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from kdjax.losses import kd_kl, kd_kl_top_k, top_k_signal
 from kdjax.types import BadInput
+from tests.losses.by_hand import softmax
 
 RNG = np.random.default_rng(0)
 CLASSES = 7
@@ -37,11 +38,6 @@ def _top_k(student, teacher, k, temperature):
     return _loss(jnp.asarray(student), *_kept(teacher, k, temperature), temperature=temperature)
 
 
-def _softened(row, temperature):
-    exp = [math.exp((value - max(row)) / temperature) for value in row]
-    return [value / math.fsum(exp) for value in exp]
-
-
 def _order(row):
     """Classes from the likeliest down; the lower one first where two are equal."""
     return sorted(range(len(row)), key=lambda c: (-row[c], c))
@@ -50,7 +46,7 @@ def _order(row):
 def _pairs(student, teacher, k, temperature):
     """Float64, for each row: its kept classes, and both sides' whole softened softmaxes."""
     for s, t in zip(np.asarray(student, float), np.asarray(teacher, float), strict=True):
-        yield _order(t)[:k], _softened(s, temperature), _softened(t, temperature)
+        yield _order(t)[:k], softmax(s, temperature), softmax(t, temperature)
 
 
 def _buckets(row, kept):
@@ -227,7 +223,7 @@ def test_what_underflowed_in_the_teacher_costs_nothing(scale, temperature):
     found = _loss(student, indices, log_probs, log_tail, temperature=temperature)
     grad, *teacher_grads = _grads(student, indices, log_probs, log_tail, temperature=temperature)
 
-    q = np.array(_softened(np.asarray(student[0], float), temperature))
+    q = np.array(softmax(np.asarray(student[0], float), temperature))
     gap = 0.5 * scale / temperature  # between the two classes that the teacher holds possible
     log_q0 = math.log(q[0])
     expected = temperature**2 * (log_half - 0.5 * (log_q0 + log_q0 - gap))
@@ -347,7 +343,7 @@ def test_the_signal_is_golden(k):
     indices, log_probs, log_tail = _signal(TEACHER, k=k, temperatures=temperatures)
     assert (indices.dtype, log_probs.dtype, log_tail.dtype) == ("int32", "float32", "float32")
     for row, classes, kept, tails in zip(TEACHER, indices, log_probs, log_tail, strict=True):
-        p = _softened(np.asarray(row, float), 1.0)
+        p = softmax(np.asarray(row, float), 1.0)
         assert classes.tolist() == _order(p)[:k]
         np.testing.assert_allclose(kept, [math.log(p[c]) for c in _order(p)[:k]], rtol=1e-5)
         for tail, temperature in zip(tails, temperatures, strict=True):

@@ -116,6 +116,17 @@ def test_flip_frequency():
     assert abs(float(flipped.mean()) - 0.3) < 0.03
 
 
+def test_quarter_turns_are_those_of_numpy():
+    image = picture(5, 5, 3)
+    turn = jax.jit(jax.vmap(views.quarter_turns, in_axes=(None, 0)))
+    turns = np.arange(-1, 6)
+    for turned, count in zip(turn(image, jnp.asarray(turns)), turns, strict=True):
+        np.testing.assert_array_equal(turned, np.rot90(image, count))
+    np.testing.assert_array_equal(views.quarter_turns(image, 3), np.rot90(image, 3))
+    # Four different labels of four different views.
+    assert len({np.asarray(turned).tobytes() for turned in turn(image, jnp.arange(4))}) == 4
+
+
 def test_shift_golden():
     """Each result is one of the nine slices of the padded image, and they are equally likely."""
     image = np.asarray(picture(5, 6, 2))
@@ -172,6 +183,7 @@ def test_cutout_probability():
         (lambda image: views.crop_resize(KEY, image, size=4, ratio=(2.0, 1.0)), "ratio"),
         (lambda image: views.resize(image, size=-1), "size"),
         (lambda image: views.flip(KEY, image, probability=1.5), "probability"),
+        (lambda image: views.quarter_turns(image[:4], 1), "image"),
         (lambda image: views.shift(KEY, image, pixels=-1), "pixels"),
         (lambda image: views.cutout(KEY, image, length=-2), "length"),
     ],

@@ -1,0 +1,136 @@
+"""A linear classifier on frozen features."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Float64, Integer
+from sklearn.linear_model import LogisticRegression
+
+from kdjax.evaluate.classification import check_classes
+from kdjax.types import BadInput
+
+STRENGTHS = tuple(10.0**power for power in range(-6, 2))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probe:
+    """A linear classifier and how it was chosen.
+
+    Attributes:
+      kernel: of the features as they came, not of standardised ones.
+      bias: one a class.
+      strength: the L2 strength that was chosen.
+      validation_accuracy: for each strength tried, in their order, as a fraction.
+    """
+
+    kernel: Float64[np.ndarray, "dim classes"]
+    bias: Float64[np.ndarray, " classes"]
+    strength: float
+    validation_accuracy: tuple[float, ...]
+
+    def logits(
+        self, features: Float[Array | np.ndarray, "n dim"]
+    ) -> Float32[np.ndarray, "n classes"]:
+        """Scores of features of the same encoder."""
+        logits = np.asarray(features, np.float64) @ self.kernel + self.bias
+        return logits.astype(np.float32)
+
+
+def linear_probe(
+    features: Float[Array | np.ndarray, "n dim"],
+    label: Integer[Array | np.ndarray, " n"],
+    *,
+    classes: int,
+    seed: int,
+    strengths: Sequence[float] = STRENGTHS,
+    validation: float = 0.2,
+    max_iterations: int = 1000,
+) -> Probe:
+    """Multinomial logistic regression on frozen features, its L2 strength chosen by validation.
+
+    Minimises the mean cross-entropy (nats) plus `strength / 2` times the sum of the squared weights
+    of standardised features, bias apart: so a strength means the same whatever the number of examples
+    and the encoder's scale. A part of each class is held out, every strength is fitted on the rest,
+    and the one that predicts most of the held-out examples right, the largest where several do, is
+    fitted on all of them.
+
+    scikit-learn's LBFGS does the fitting, in float64 on the host, where cached features are: the
+    problem is convex, so what counts is that its minimum is reached, and scikit-learn tests for that
+    and warns. With `optax.lbfgs` the loop and its test would be ours to keep, in float32.
+
+    Args:
+      features: of labelled examples, from the cache of a frozen encoder.
+      label: their classes, `0 <= label < classes`, at least two examples of each.
+      classes: number of classes, at least 2.
+      seed: of the choice of what is held out.
+      strengths: L2 strengths to try, each > 0.
+      validation: share of each class that is held out, in (0, 1); at least one example of it.
+      max_iterations: of one fit; scikit-learn warns (`ConvergenceWarning`) where they did not do.
+
+    Raises:
+      BadInput: `strengths`, `validation` or `classes` is out of range.
+      ValueError: a label is out of range, a class has fewer than two examples, or the numbers of
+        features and labels differ.
+
+    Reference: Kornblith et al. 2018, https://arxiv.org/abs/1805.08974; Chen et al. 2020,
+    https://arxiv.org/abs/2002.05709, appendix B.8.
+    """
+    if classes < 2:
+        raise BadInput(f"classes: {classes}; give at least two")
+    if not strengths or min(strengths) <= 0.0:
+        raise BadInput(f"strengths: {tuple(strengths)}; give at least one, each above zero")
+    if not 0.0 < validation < 1.0:
+        raise BadInput(f"validation: {validation} is outside (0, 1)")
+    x, y = np.asarray(features, np.float64), np.asarray(label)
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} features but {len(y)} labels")
+    check_classes("label", y, classes=classes)
+    few = np.flatnonzero(np.bincount(y, minlength=classes) < 2)
+    if few.size:
+        raise ValueError(f"label: class {few[0]} has fewer than two examples")
+
+    held_out = _held_out(y, validation=validation, seed=seed)
+    accuracy = []
+    for strength in strengths:
+        kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
+        prediction = (x[held_out] @ kernel + bias).argmax(-1)
+        accuracy.append(float((prediction == y[held_out]).mean()))
+    _, strength = max(zip(accuracy, strengths, strict=True))
+    kernel, bias = _fit(x, y, strength, max_iterations)
+    return Probe(kernel, bias, strength, tuple(accuracy))
+
+
+def _held_out(
+    label: Integer[np.ndarray, " n"], *, validation: float, seed: int
+) -> Bool[np.ndarray, " n"]:
+    """True for `validation` of each class, drawn by `seed`; at least one, and never all."""
+    random = np.random.default_rng(seed)
+    held_out = np.zeros(len(label), bool)
+    for name in np.unique(label):
+        of_class = random.permutation(np.flatnonzero(label == name))
+        count = min(max(1, round(validation * len(of_class))), len(of_class) - 1)
+        held_out[of_class[:count]] = True
+    return held_out
+
+
+def _fit(
+    x: Float64[np.ndarray, "n dim"],
+    label: Integer[np.ndarray, " n"],
+    strength: float,
+    max_iterations: int,
+) -> tuple[Float64[np.ndarray, "dim classes"], Float64[np.ndarray, " classes"]]:
+    """Kernel and bias on features as they are, fitted on standardised ones."""
+    mean, std = x.mean(0), x.std(0)
+    # One that is constant but for float32's rounding must not be blown up; its weight will be zero.
+    std[std <= 1e-6 * np.abs(x).max(0)] = 1.0
+    classes = len(np.unique(label))
+    # Of two classes it fits the difference of their weights, whose penalty is half that of both.
+    inverse = (2.0 if classes == 2 else 1.0) / (strength * len(x))
+    regression = LogisticRegression(C=inverse, max_iter=max_iterations, tol=1e-6)
+    fitted = regression.fit((x - mean) / std, label)
+    kernel, bias = fitted.coef_.T, fitted.intercept_
+    if classes == 2:
+        kernel, bias = np.concatenate([-kernel, kernel], 1) / 2, np.concatenate([-bias, bias]) / 2
+    kernel = kernel / std[:, None]
+    return kernel, bias - mean @ kernel

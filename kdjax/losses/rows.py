@@ -1,0 +1,96 @@
+"""What losses share about the rows of a batch: flat, of unit length, multiplied, of all devices.
+
+With `axis_name=None` the batch is already global: all rows are the rows given.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+
+def flat(x: Float[Array, "batch *feature"]) -> Float[Array, "batch dim"]:
+    """One float32 row for each example, whatever its shape was."""
+    return x.astype(jnp.float32).reshape(x.shape[0], -1)
+
+
+def unit(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
+    """`x / max(length, 1e-12)` along `axis`, in float32, as `torch.nn.functional.normalize`.
+
+    What is all zero has no direction: it stays zero and sends no gradient, where torch sends the one
+    that arrives times 1e12.
+    """
+    x = x.astype(jnp.float32)
+    squared = (x * x).sum(axis, keepdims=True)
+    return jnp.where(squared > 0, x * lax.rsqrt(jnp.maximum(squared, 1e-24)), 0.0)
+
+
+def cosine(
+    x: Float[Array, "*batch dim"], target: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch"]:
+    """Per-example cosine, 0 where a row is zero. No gradient reaches the target."""
+    return (unit(x) * lax.stop_gradient(unit(target))).sum(-1)
+
+
+def root(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The square root, with a gradient of zero at zero: that of a norm in torch."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def products(a: Float[Array, "a dim"], b: Float[Array, "b dim"]) -> Float[Array, "a b"]:
+    """The dot product of each row with each."""
+    return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
+
+
+def contract(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`jnp.einsum` in full float32, where an accelerator would rather round what it multiplies."""
+    return jnp.einsum(subscripts, *operands, precision=lax.Precision.HIGHEST)
+
+
+def all_rows(x: Shaped[Array, "rows *rest"], axis_name: str | None) -> Shaped[Array, "all *rest"]:
+    """The rows of every device, in the order of the devices."""
+    return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
+
+
+def row_count(x: Shaped[Array, "rows *rest"], axis_name: str | None) -> int:
+    """How many rows all devices have together."""
+    return len(x) * _devices(axis_name)
+
+
+def positions(x: Shaped[Array, "rows *rest"], axis_name: str | None) -> Int[Array, " rows"]:
+    """Where the rows of this device are among those of all."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * len(x)
+    return jnp.arange(len(x)) + first
+
+
+def is_itself(x: Shaped[Array, "rows *rest"], axis_name: str | None) -> Bool[Array, "rows all"]:
+    """True where a row of this device meets itself among the rows of all."""
+    everyone = jnp.arange(row_count(x, axis_name))
+    return positions(x, axis_name)[:, None] == everyone[None, :]
+
+
+def total(x: Float[Array, "*shape"], axis_name: str | None) -> Float[Array, "*shape"]:
+    """The sum over devices."""
+    return x if axis_name is None else lax.psum(x, axis_name)
+
+
+def row_mean(x: Float[Array, "rows *rest"], axis_name: str | None) -> Float[Array, "*rest"]:
+    """The mean over the rows of all devices."""
+    return x.mean(0) if axis_name is None else lax.pmean(x.mean(0), axis_name)
+
+
+def centred(
+    x: Float[Array, "*shape"], *, axis: int, axis_name: str | None = None
+) -> Float[Array, "*shape"]:
+    """`x` less its mean along an axis, which the devices of `axis_name` share.
+
+    Equal entries give exact zeros: what rounding left of them would be all that a norm divides by.
+    """
+    most = lax.stop_gradient(x).max(axis, keepdims=True)
+    x = x - (most if axis_name is None else lax.pmax(most, axis_name))
+    sums = total(x.sum(axis, keepdims=True), axis_name)
+    return x - sums / (x.shape[axis] * _devices(axis_name))
+
+
+def _devices(axis_name: str | None) -> int:
+    return 1 if axis_name is None else lax.axis_size(axis_name)
