@@ -7,15 +7,6 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# Half of the time goes into XLA, and tests compile the same programs again and again: in this
-# process, in that of another worker, in one that a test starts. Who compiles one leaves it here for
-# all of them, which inherit the environment, until the session ends.
-_compiled = None
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _compiled = tempfile.mkdtemp(prefix="kdjax-compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-
 import jax
 import jaxtyping
 import pytest
@@ -24,10 +15,24 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
 
+# Half of the time goes into XLA, and tests compile the same programs again and again: in this process,
+# in that of another worker, in one that a test starts. Who compiles one leaves it here for all of them,
+# which inherit the environment, until the session ends.
+_COMPILED, _LEAST_SECONDS = (
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+)
+_own = _COMPILED not in os.environ
+if _own:
+    os.environ[_COMPILED] = tempfile.mkdtemp(prefix="kdjax-compiled-")
+    os.environ[_LEAST_SECONDS] = "0.1"
+    jax.config.update(_COMPILED.lower(), os.environ[_COMPILED])
+    jax.config.update(_LEAST_SECONDS.lower(), float(os.environ[_LEAST_SECONDS]))
+
 
 def pytest_unconfigure():
-    if _compiled is not None:
-        shutil.rmtree(_compiled, ignore_errors=True)
+    if _own:
+        shutil.rmtree(os.environ[_COMPILED], ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
