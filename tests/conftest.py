@@ -17,7 +17,8 @@ jaxtyping.install_import_hook("kdjax", "beartype.beartype")
 
 # Half of the time goes into XLA, and tests compile the same programs again and again: in this process,
 # in that of another worker, in one that a test starts. Who compiles one leaves it here for all of them,
-# which inherit the environment, until the session ends.
+# which inherit the environment, until the session ends. jax writes such a file in place: who meets one
+# that is not whole yet warns of it and compiles.
 _COMPILED, _LEAST_SECONDS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
@@ -26,6 +27,7 @@ _own = _COMPILED not in os.environ
 if _own:
     os.environ[_COMPILED] = tempfile.mkdtemp(prefix="kdjax-compiled-")
     os.environ[_LEAST_SECONDS] = "0.1"
+    os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache"
     jax.config.update(_COMPILED.lower(), os.environ[_COMPILED])
     jax.config.update(_LEAST_SECONDS.lower(), float(os.environ[_LEAST_SECONDS]))
 
