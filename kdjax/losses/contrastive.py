@@ -28,8 +28,8 @@ def _similarities(
     own = is_itself(za, axis_name)
 
     def direction(query, other_view, same_view):
-        within = jnp.where(own, -jnp.inf, products(query, same_view) / temperature)
-        return products(query, other_view) / temperature, within
+        across = products(query, other_view) / temperature
+        return across, jnp.where(own, -jnp.inf, products(query, same_view) / temperature)
 
     return own, (direction(za, all_b, all_a), direction(zb, all_a, all_b))
 
