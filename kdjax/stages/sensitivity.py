@@ -163,7 +163,7 @@ def _taught(
     for part in parts:
         numbers = (part % cached.views).astype("uint32")
         image, _ = see(source.read(part, numbers), context.key)
-        said = {part: jnp.asarray(value) for part, value in read(part, numbers).items()}
+        said = {kind: jnp.asarray(value) for kind, value in read(part, numbers).items()}
         batches.append({"image": image, **said})
     return batches, lambda logits, batch: kd({"logits": logits}, batch)
 
