@@ -114,7 +114,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     bulk = [
         ""
         if row.bulk_ms_p50 is None
-        else f"<small>{units.milliseconds(row.bulk_ms_p50)} for {row.bulk_batch}</small>"
+        else f"<small>{units.milliseconds(row.bulk_ms_p50)} for&nbsp;{row.bulk_batch}</small>"
         for row in rows
     ]
     below = {"not zero": pruned, "on disk": zipped, "median": bulk, "runtime": setting}
