@@ -6,7 +6,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
-from kdjax.losses.rows import centred, root
+from kdjax.losses.rows import centred, mean_square, root
 from kdjax.types import BadInput
 
 
@@ -73,8 +73,7 @@ def kd_mse(
     https://arxiv.org/abs/2105.08919, sec. 3. Both write a sum over classes; the latter's code has
     this mean.
     """
-    student, teacher = (x.astype(jnp.float32) for x in (student_logits, teacher_logits))
-    return optax.losses.squared_error(student, lax.stop_gradient(teacher)).mean(-1)
+    return mean_square(student_logits, teacher_logits)
 
 
 def standardize(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:

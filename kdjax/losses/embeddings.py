@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.losses.distillation import kd_kl
-from kdjax.losses.rows import cosine, products, unit
+from kdjax.losses.rows import cosine, mean_square, products, unit
 
 
 def embedding_cosine(
@@ -48,8 +48,7 @@ def embedding_mse(
     Reference: Romero et al. 2014, https://arxiv.org/abs/1412.6550, eq. 3 (half of the sum there),
     of vectors.
     """
-    student, teacher = (z.astype(jnp.float32) for z in (student_embedding, teacher_embedding))
-    return optax.losses.squared_error(student, lax.stop_gradient(teacher)).mean(-1)
+    return mean_square(student_embedding, teacher_embedding)
 
 
 def seed(

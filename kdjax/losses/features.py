@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.losses.pooling import to_smaller
-from kdjax.losses.rows import contract, flat, unit
+from kdjax.losses.rows import contract, flat, mean_square, unit
 
 
 def hint_mse(
@@ -26,8 +26,7 @@ def hint_mse(
     Reference: Romero et al. 2014, https://arxiv.org/abs/1412.6550, eq. 3, which has half of the sum
     for the mean. mdistiller multiplies by 100.
     """
-    student, teacher = flat(student_features), lax.stop_gradient(flat(teacher_features))
-    return ((student - teacher) ** 2).mean(-1)
+    return mean_square(flat(student_features), flat(teacher_features))
 
 
 def _attention(maps: Float[Array, "batch height width channel"]) -> Float[Array, "batch place"]:

@@ -4,6 +4,7 @@ With `axis_name=None` the batch is already global: all rows are the rows given.
 """
 
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
@@ -29,6 +30,14 @@ def cosine(
 ) -> Float[Array, "*batch"]:
     """Per-example cosine, 0 where a row is zero. No gradient reaches the target."""
     return (unit(x) * lax.stop_gradient(unit(target))).sum(-1)
+
+
+def mean_square(
+    student: Float[Array, "*batch dim"], teacher: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch"]:
+    """Per-example mean of `(student - teacher)^2`, in float32. No gradient reaches the teacher."""
+    student, teacher = (x.astype(jnp.float32) for x in (student, teacher))
+    return optax.losses.squared_error(student, lax.stop_gradient(teacher)).mean(-1)
 
 
 def root(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

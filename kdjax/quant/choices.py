@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from kdjax.quant.layers import Layer, graph_of
 from kdjax.quant.model import run
 from kdjax.quant.numbers import fake_activation, fake_dynamic, fake_weights
-from kdjax.quant.rules import Rule
+from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
 
@@ -51,8 +51,7 @@ class Choices:
             name: Rule(activations="int8" if _any(rules, "int8") else None)
             for name, rules in candidates.items()
         }
-        ranged = [name for name, rule in self.rules.items() if rule.activations]
-        self._tensors = self._graph.tensors(ranged)
+        self._tensors = self._graph.tensors(static(self.rules))
 
     def choice(self, chosen: Mapping[str, int]) -> Choice:
         """The numbers of some layers, counted from 1; the others stay in float."""

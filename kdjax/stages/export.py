@@ -130,8 +130,9 @@ def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str])
     forward, own, ranges = _in_float(spec, variables)
     rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
     write_litert(lambda images: rounds(spec.preprocess(images)), path, image_shape=spec.image_shape)
-    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-    quant.quantize_in_the_call(path, plan)
+    if any(rule.activations == "dynamic" for rule in spec.rules.values()):
+        plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+        quant.quantize_in_the_call(path, plan)
 
 
 def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
@@ -149,6 +150,15 @@ def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -
             image_shape=spec.image_shape,
         )
         quant.write_quantized(source, path, plan)
+
+
+def onnx_latency(context: Context, spec: Spec, variables: Variables) -> float:
+    """Milliseconds that the ONNX file of a model takes for `latency_batch` images, the median."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        write_onnx_model(spec, variables, file)
+        run = load_onnx(file, threads=context.run.latency_threads)
+        return measure.timed(context, run).ms_p50
 
 
 def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:

@@ -56,12 +56,12 @@ def mixed_rules(
     match {name: value for name, value in vars(c.budget).items() if value is not None}:
         case {"bytes": int(most), **rest} if not rest:
             costs, others = _bytes(graph, folded, hurts, rules)
-            chosen = _allocated(hurts, costs, most - others, path)
-            if chosen is None:
-                least = others + _least(costs)
+            least = others + _least(costs)
+            if least > most:
                 raise BadInput(
                     f"{path}.budget: {most} cannot be met; the cheapest numbers take {least:g} bytes"
                 )
+            chosen = _allocated(hurts, costs, most - others, path)
             spent = others + sum(costs[layer][name] for layer, name in chosen.items())
             if not (found := _rules(chosen, rules)):
                 raise _met(path)
@@ -70,19 +70,18 @@ def mixed_rules(
             pass
         case _:
             raise BadInput(f"{path}.budget: give bytes or latency_ms")
+    in_float = latency({})
+    if in_float <= most:
+        raise _met(path)
     uniform = {
         name: latency({layer: rules[name] for layer, found in hurts.items() if name in found})
         for name in rules
     }
-    in_float = latency({})
-    if in_float <= most:
-        raise _met(path)
     costs, others = _milliseconds(graph, hurts, {FLOAT: in_float, **uniform})
     aim, least, taken = most, others + _least(costs), in_float
     for _ in range(_TRIES):
         # The cheapest are tried before it is given up: what they cost is an estimate.
         chosen = _allocated(hurts, costs, max(aim, least) * (1 + 1e-9) - others, path)
-        assert chosen is not None
         found = _rules(chosen, rules)
         taken = latency(found) if found else in_float
         if taken <= most:
@@ -125,10 +124,8 @@ def _measured(
     return hurts, rules
 
 
-def _allocated(hurts, costs, budget: float, path: str) -> dict[str, str] | None:
-    """The choice of numbers, None where even the cheapest cost more."""
-    if _least(costs) > budget:
-        return None
+def _allocated(hurts, costs, budget: float, path: str) -> dict[str, str]:
+    """The choice of numbers, with the path in what is said where there is none."""
     try:
         return quant.allocate(hurts, costs, budget=budget)
     except BadInput as error:

@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,12 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kdjax import config, models, quant
-from kdjax.export import load_onnx
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
-from kdjax.stages.export import write_onnx_model
+from kdjax.stages.export import onnx_latency
 from kdjax.stages.mixed import mixed_rules
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import compare
@@ -43,11 +40,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
             tried = spec, variables
             if rules:
                 tried = quantized(spec, variables, images, c, mixed=rules)[:2]
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "model.onnx"
-                write_onnx_model(*tried, file)
-                run = load_onnx(file, threads=context.run.latency_threads)
-                return measure.timed(context, run).ms_p50
+            return onnx_latency(context, *tried)
 
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
     spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules", mixed=mixed)

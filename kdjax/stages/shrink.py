@@ -2,9 +2,7 @@
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from kdjax import config, evaluate, keys, shrink, train, tree
-from kdjax.export import load_onnx, write_onnx
 from kdjax.prune import allocation
 from kdjax.shrink import Groups
 from kdjax.stages import measure
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context
+from kdjax.stages.export import onnx_latency
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import StageFailed
 from kdjax.stages.pruning import UNIT_SCORES
@@ -163,20 +161,13 @@ def _cost(
         raise BadInput(f"{path}.budget: give one of {', '.join(vars(budget))}")
     ((name, limit),) = given.items()
 
-    def latency(spec: Spec, variables: Variables) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.onnx"
-            write_onnx(spec.deployed(variables), file, image_shape=spec.image_shape)
-            run = load_onnx(file, threads=context.run.latency_threads)
-            return measure.timed(context, run).ms_p50
-
     costs: dict[str, Callable[[Spec, Variables], float]] = {
         "params": lambda spec, variables: tree.size(variables["params"]),
         "flops": lambda spec, variables: evaluate.flops(
             spec.predict, spec.abstract(), jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
         ),
         "bytes": lambda spec, variables: 4 * tree.size(variables["params"]),
-        "latency_ms": latency,
+        "latency_ms": lambda spec, variables: onnx_latency(context, spec, variables),
     }
     return costs[name], float(limit)
 

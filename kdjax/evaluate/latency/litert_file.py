@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.evaluate.latency.made_up import check_positive, line, made_up
+from kdjax.evaluate.latency.made_up import check_batch, check_positive, is_open, line, made_up
 from kdjax.types import BadInput
 
 
@@ -46,12 +46,9 @@ def litert_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Ca
         shape = [int(size) for size in value["shape_signature"]]
         if shape:
             sizes[value["name"]] = shape[0]
-            shape[0] = batch if shape[0] < 0 else shape[0]
+            shape[0] = batch if is_open(shape[0]) else shape[0]
         value["feed"] = made_up(path, value["name"], shape, np.dtype(value["dtype"]), random)
-    if sizes and not any(size in (-1, batch) for size in sizes.values()):
-        name, size = next(iter(sizes.items()))
-        raise BadInput(f"{path}: input {name!r} has its batch fixed: use --batch={size}")
-
+    check_batch(path, sizes, batch)
     outputs = [value["index"] for value in interpreter.get_output_details()]
 
     def call() -> list[np.ndarray]:

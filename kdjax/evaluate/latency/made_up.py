@@ -1,7 +1,7 @@
 """Inputs for a file that is to be timed: its operators take as long whatever they are given."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,6 +46,21 @@ def made_up(
     if dtype == np.bool_:
         return np.ones(sizes, bool)
     raise BadInput(f"{path}: input {name!r} is {dtype}: only numbers can be made up")
+
+
+def check_batch(
+    path: str | os.PathLike[str], sizes: Mapping[str, int | str | None], batch: int
+) -> None:
+    """Refuses a batch that no input takes: its latency would be reported under a wrong size.
+
+    Args:
+      path: of the file.
+      sizes: the first dimension of each input that has one, by the input's name.
+      batch: wanted.
+    """
+    if sizes and not any(is_open(size) or size == batch for size in sizes.values()):
+        name, size = next(iter(sizes.items()))
+        raise BadInput(f"{path}: input {name!r} has its batch fixed: use --batch={size}")
 
 
 def is_open(size: int | str | None) -> bool:

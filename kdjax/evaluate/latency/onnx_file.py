@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.evaluate.latency.made_up import check_positive, is_open, line, made_up
+from kdjax.evaluate.latency.made_up import check_batch, check_positive, is_open, line, made_up
 from kdjax.types import BadInput
 
 _TYPES = {
@@ -60,7 +60,8 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
     except Exception as error:
         raise BadInput(f"{path}: not a model onnxruntime can load: {line(error)}") from error
 
-    _check_batch(path, session.get_inputs(), batch)
+    sizes = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
+    check_batch(path, sizes, batch)
     random = np.random.default_rng(0)
     feeds = {value.name: _made_up(path, value, batch, random) for value in session.get_inputs()}
 
@@ -72,14 +73,6 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
     except Exception as error:
         raise BadInput(f"{path}: does not run on made-up inputs: {line(error)}") from error
     return call
-
-
-def _check_batch(path, inputs, batch: int) -> None:
-    """Refuses a batch that no input takes: its latency would be reported under a wrong size."""
-    first = {value.name: value.shape[0] for value in inputs if value.shape}
-    if first and not any(is_open(size) or size == batch for size in first.values()):
-        name, size = next(iter(first.items()))
-        raise BadInput(f"{path}: input {name!r} has its batch fixed: use --batch={size}")
 
 
 def _made_up(path, value, batch: int, random: np.random.Generator) -> np.ndarray:
