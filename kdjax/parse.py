@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -127,14 +128,17 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     members = [member for member in members if member is not types.NoneType]
     if len(members) == 1:
         return parse(members[0], value, path)
-    if not any(dataclasses.is_dataclass(member) for member in members):
+    fields = [member for member in members if dataclasses.is_dataclass(member)]
+    if len(fields) < len(members) and not (fields and isinstance(value, Mapping)):
         for member in members:
-            try:
-                return parse(member, value, path)
-            except BadInput:
-                continue
+            if member not in fields:
+                with contextlib.suppress(BadInput):
+                    return parse(member, value, path)
         titles = " or ".join(map(_title, members))
         raise BadInput(f"{path}: expected {titles}, found {_shown(value)}")
+    if len(fields) == 1:  # a number, say, or the fields of a schedule of it
+        return parse(fields[0], value, path)
+    members = fields
     tag, by_tag = _tags(members)
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")

@@ -494,3 +494,17 @@ def test_only_what_is_computed_changes_a_fingerprint():
         ("seeds", [1]),
     ]:
         assert marked(path, value) != before
+
+
+def test_a_number_or_its_ramp():
+    @dataclasses.dataclass(frozen=True)
+    class Holder:
+        number: config.Number
+
+    assert parse(Holder, {"number": 2}).number == 2.0
+    ramp = parse(Holder, {"number": {"begin": 0, "end": 1}}).number
+    assert ramp == config.Ramp(begin=0.0, end=1.0)
+    with pytest.raises(BadInput, match=r"config.number.begin: missing; it takes a number"):
+        parse(Holder, {"number": {"end": 1}})
+    with pytest.raises(BadInput, match=r"config.number: expected a number or Ramp, found 'x'"):
+        parse(Holder, {"number": "x"})

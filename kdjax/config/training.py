@@ -35,6 +35,29 @@ Schedule = Cosine | Stairs | Constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """A number that goes from `begin` to `end` while a stage trains, and stays there.
+
+    Attributes:
+      begin: until `begin_step`.
+      end: from `end_step` on.
+      begin_step: last step at which it is `begin`.
+      end_step: first step at which it is `end`, the stage's last by default.
+      shape: a straight line, or half a cosine.
+    """
+
+    begin: float
+    end: float
+    begin_step: int = 0
+    end_step: int | None = None
+    shape: Literal["linear", "cosine"] = "linear"
+
+
+Number = float | Ramp
+"""A number of a method, or how it changes over the steps."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD:
     """See `kdjax.train.optimizers.sgd`. All parameters decay by default, as in PyTorch."""
 

@@ -138,6 +138,28 @@ def compute(c: config.Training, axis_name: str | None) -> Compute:
     return Compute(dtype=jnp.dtype(c.dtype), axis_name=axis_name)
 
 
+def number(c: config.Number, *, steps: int, path: str) -> float | optax.Schedule:
+    """A number, or its schedule over the steps of a stage.
+
+    Raises:
+      BadInput: a ramp ends before it begins; the line names `path`, the number's field.
+    """
+    if not isinstance(c, config.Ramp):
+        return c
+    end = steps if c.end_step is None else c.end_step
+    if not 0 <= c.begin_step < end:
+        raise BadInput(
+            f"{path}.begin_step: {c.begin_step} is not in [0, end_step), and end_step is {end}"
+        )
+    return optimizers.ramp(
+        c.begin,
+        c.end,
+        begin_step=c.begin_step,
+        end_step=end,
+        cosine=c.shape == "cosine",
+    )
+
+
 def optimizer(c: config.Training, *, path: str) -> optax.GradientTransformation:
     """The penalty of the scales, clipping and the optimizer.
 

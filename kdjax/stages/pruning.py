@@ -1,5 +1,6 @@
 """What a stage prunes while it trains, and what of it is on disk in the end."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from kdjax.prune import allocation, masks, schedules, scores
 from kdjax.shrink import Groups
 from kdjax.stages.artifact import VARIABLES, Artifact
 from kdjax.stages.context import Context
-from kdjax.train import TrainState, load_tree
+from kdjax.train import BESIDE, TrainState, load_tree
 from kdjax.types import BadInput, PyTree, Variables
 
 UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
@@ -55,30 +56,36 @@ def prepare(
       BadInput: the pruning does not fit the training or the model.
     """
     path = f"config.stages.{context.name}"
+    how = _of_model(c.prune, variables["params"])
     try:
         masks_before = _zeros_of(begun, variables["params"])
-        match c.prune:
+        match how:
             case None:
                 held = tx if masks_before is None else prune.hold_fixed(tx, masks_before)
             case config.Ticket():
-                variables, held = _ticket(
-                    c.prune, variables, tx, early=early, fresh=fresh, begun=begun
-                )
+                variables, held = _ticket(how, variables, tx, early=early, fresh=fresh, begun=begun)
             case config.Gradual():
-                _check_end(c.prune.end_step, c.steps)
-                held = _gradual(context, c.prune, variables, tx, groups, before=masks_before)
+                _check_end(how.end_step, c.steps)
+                held = _gradual(context, how, variables, tx, groups, before=masks_before)
             case config.SparseTraining():
-                _check_end(c.prune.end_step, c.steps)
+                _check_end(how.end_step, c.steps)
                 if masks_before is not None:
                     raise BadInput(
                         "start_from: it is pruned already; train sparse from a dense model, or "
                         "from none"
                     )
-                variables, held = _sparse(context, c.prune, variables, tx)
+                variables, held = _sparse(context, how, variables, tx)
         _try_out(held, variables["params"])
     except BadInput as error:
         raise BadInput(f"{path}.{error}") from None
     return variables, held
+
+
+def _of_model(c: config.Prune | None, params: PyTree) -> config.Prune | None:
+    """Modules that are left behind after training are not pruned."""
+    if c is None or BESIDE not in params:
+        return c
+    return dataclasses.replace(c, prunable=f"(?!{BESIDE}/)(?:{c.prunable})")
 
 
 def _check_end(end_step: int, steps: int) -> None:
@@ -273,6 +280,8 @@ def _ticket(
         jax.tree.structure(params), [kept.get(name) for name in tree.named_leaves(params)]
     )
     start = early() if not c.fresh or fresh is None else fresh()
+    # With the modules beside the model, which no artifact has.
+    start = {name: {**own, **start.get(name, {})} for name, own in variables.items()}
     start = {**start, "params": tree.apply_masks(found, start["params"])}
     return start, prune.hold_fixed(tx, found)
 

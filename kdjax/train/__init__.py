@@ -1,18 +1,22 @@
 """The train state, the one step, where it runs, and the loop around it."""
 
+from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints, load_tree, save_tree
 from kdjax.train.loop import train
-from kdjax.train.objective import Objective, Outputs, Term, weigh
+from kdjax.train.objective import Number, Objective, Outputs, Term, at, scheduled, weigh
 from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
 from kdjax.train.recalibrate import recalibrate
 from kdjax.train.recorder import Diverged, Recorder
-from kdjax.train.state import TrainState
+from kdjax.train.state import BESIDE, MEMORY, TrainState, of_model
 from kdjax.train.step import TrainStep, make_run_steps, make_train_step
 from kdjax.train.sweep import Sweep, make_sweep_step, start_sweep, student
 
 __all__ = [
+    "BESIDE",
+    "MEMORY",
     "Checkpoints",
     "Diverged",
+    "Number",
     "Objective",
     "Outputs",
     "Parallel",
@@ -21,17 +25,22 @@ __all__ = [
     "Term",
     "TrainState",
     "TrainStep",
+    "apply_beside",
+    "at",
     "check_batch",
     "choose",
     "load_tree",
     "make_run_steps",
     "make_sweep_step",
     "make_train_step",
+    "of_model",
     "recalibrate",
     "rows_of_process",
     "save_tree",
+    "scheduled",
     "start_sweep",
     "student",
     "train",
     "weigh",
+    "with_beside",
 ]

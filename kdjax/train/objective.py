@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from kdjax.train.state import TrainState
 from kdjax.types import Batch, PyTree
@@ -26,6 +26,9 @@ Term: TypeAlias = Callable[[Outputs, Batch], Losses | Float[Array, ""]]
 Forward: TypeAlias = Callable[[PyTree, TrainState, Batch, Key[Array, ""]], tuple[Outputs, PyTree]]
 """`(params, state, batch, key) -> (outputs, model_state)`."""
 
+Number: TypeAlias = float | Float[Array, ""] | optax.Schedule
+"""A number, or a schedule of it over the step."""
+
 Objective: TypeAlias = Callable[
     [PyTree, TrainState, Batch, Key[Array, ""]],
     tuple[Float[Array, ""], tuple[PyTree, Mapping[str, Array]]],
@@ -35,8 +38,9 @@ Objective: TypeAlias = Callable[
 
 def weigh(
     forward: Forward,
-    terms: Mapping[str, tuple[float | Float[Array, ""] | optax.Schedule, Term]],
+    terms: Mapping[str, tuple[Number, Term]],
     *,
+    watched: Mapping[str, Term] | None = None,
     axis_name: str | None = None,
 ) -> Objective:
     """The weighted sum of the means of named terms, over one forward pass.
@@ -49,6 +53,7 @@ def weigh(
         some rows only (those with a label, say), or some more than others, returns `(losses, rows)`:
         its mean is that of the chosen rows of the whole batch, or weighted, on all devices, and zero
         where none is chosen.
+      watched: more terms, logged by their own names and no part of the loss.
       axis_name: mapped axis of the batch, None where the batch is already global.
     """
 
@@ -66,8 +71,32 @@ def weigh(
     def objective(params, state, batch, key):
         outputs, model_state = forward(params, state, batch, key)
         means = {name: mean(term(outputs, batch)) for name, (_, term) in terms.items()}
-        weights = {n: w(state.step) if callable(w) else w for n, (w, _) in terms.items()}
+        weights = {name: at(weight, state.step) for name, (weight, _) in terms.items()}
         loss: Any = sum((weights[name] * mean for name, mean in means.items()), jnp.float32(0))
-        return loss, (model_state, {f"loss/{name}": value for name, value in means.items()})
+        metrics = {f"loss/{name}": value for name, value in means.items()}
+        for name, term in (watched or {}).items():
+            metrics[name] = lax.stop_gradient(mean(term(outputs, batch)))
+        return loss, (model_state, metrics)
+
+    return objective
+
+
+def at(number: Number, step: Int[Array, ""]) -> float | Float[Array, ""]:
+    """The number at a step."""
+    return jnp.asarray(number(step)) if callable(number) else number
+
+
+def scheduled(
+    make: Callable[[Mapping[str, float | Float[Array, ""]]], Objective],
+    numbers: Mapping[str, Number],
+) -> Objective:
+    """The objective that `make` gives of `numbers`, of which some may be schedules over the step.
+
+    A weight may be a schedule in `weigh`; this is for numbers inside a term, such as a temperature.
+    """
+
+    def objective(params, state, batch, key):
+        now = {name: at(number, state.step) for name, number in numbers.items()}
+        return make(now)(params, state, batch, key)
 
     return objective

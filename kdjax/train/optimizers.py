@@ -25,6 +25,17 @@ def stairs(peak: float, *, at_steps: Sequence[int], factor: float) -> optax.Sche
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(at_steps, factor))
 
 
+def ramp(
+    begin: float, end: float, *, begin_step: int, end_step: int, cosine: bool = False
+) -> optax.Schedule:
+    """From `begin` at `begin_step` to `end` at `end_step`, along a line or half a cosine."""
+    between = {"transition_steps": end_step - begin_step, "transition_begin": begin_step}
+    if not cosine:
+        return optax.linear_schedule(begin, end, **between)
+    share = optax.linear_schedule(0.0, 1.0, **between)
+    return lambda step: begin + (end - begin) * 0.5 * (1.0 - jnp.cos(jnp.pi * share(step)))
+
+
 def sgd(
     schedule: optax.Schedule,
     *,

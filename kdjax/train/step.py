@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 from kdjax import tree
 from kdjax.prune import find_masks
 from kdjax.train.objective import Objective
-from kdjax.train.state import TrainState
+from kdjax.train.state import MEMORY, TrainState
 from kdjax.types import Batch, PyTree
 
 Metrics: TypeAlias = Mapping[str, Array]
@@ -25,7 +25,7 @@ def make_train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     *,
-    ema: float | None = None,
+    ema: float | optax.Schedule | None = None,
     accumulate: int = 1,
     axis_name: str | None = None,
 ) -> TrainStep:
@@ -36,7 +36,8 @@ def make_train_step(
     Args:
       objective: `(params, state, batch, key) -> (loss, (model_state, metrics))`.
       tx: the optimizer; where weights are pruned, `kdjax.prune.hold` around it.
-      ema: decay of the average of the parameters. Zeros of a mask are zeros of the average too.
+      ema: decay of the average of the parameters, or a schedule of it over the step. Zeros of a mask
+        are zeros of the average too.
       accumulate: parts that the batch is dealt into, row by row, which go one after the other for
         one update of their mean gradient. Batch statistics follow each part, and a loss that
         couples examples, or a mean over chosen rows, sees one part at a time.
@@ -83,13 +84,17 @@ def make_train_step(
         compute = gradients if accumulate == 1 else accumulated
         model_state, (metrics, grads) = compute(state, batch, key)
         if axis_name is not None:
-            model_state, metrics, grads = lax.pmean((model_state, metrics, grads), axis_name)
+            memory = {name: x for name, x in model_state.items() if name == MEMORY}
+            moved = {name: x for name, x in model_state.items() if name != MEMORY}
+            moved, metrics, grads = lax.pmean((moved, metrics, grads), axis_name)
+            model_state = {**moved, **memory}
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema is not None and ema_params is not None:
-            ema_params = optax.incremental_update(params, ema_params, 1.0 - ema)
+            decay = ema(state.step) if callable(ema) else ema
+            ema_params = optax.incremental_update(params, ema_params, 1.0 - decay)
             if (masks := find_masks(opt_state)) is not None:
                 ema_params = tree.apply_masks(masks, ema_params)
 
