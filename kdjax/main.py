@@ -57,7 +57,12 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    folder = os.fspath(path.parent)
+    sys.path.insert(0, folder)  # as for a script: a config may import one that lies beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
     if not hasattr(module, "get_config"):
         raise BadInput(f"--config: {path} has no function get_config(arg)")
     found = module.get_config(arg or None)

@@ -334,3 +334,19 @@ def test_cifar10_runlocal(tmp_path):
     assert ended.returncode == 0, ended.stderr
     rows = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["student", "int8", "aware", "int8.onnx", "aware.onnx"]
+
+
+def test_a_config_may_import_one_beside_it(tmp_path):
+    (tmp_path / "told_beside.py").write_text("STEPS = 7\n")
+    beside = (
+        "from told_beside import STEPS\n"
+        "def get_config(arg):\n"
+        "    optimizer = dict(name='sgd', learning_rate=0.1)\n"
+        "    stage = dict(kind='finetune', encoder=dict(name='cnn', widths=[4]), steps=STEPS, batch=4,\n"
+        "                 views=dict(recipe='eval'), optimizer=optimizer)\n"
+        "    return dict(name='x', data=dict(name='digits'), stages=dict(only=stage))\n"
+    )
+    (tmp_path / "config.py").write_text(beside)
+    before = list(sys.path)
+    assert command.load_config(str(tmp_path / "config.py")).stages["only"].steps == 7
+    assert sys.path == before
