@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import flax.linen as nn
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -34,6 +35,21 @@ Objective: TypeAlias = Callable[
     tuple[Float[Array, ""], tuple[PyTree, Mapping[str, Array]]],
 ]
 """`(params, state, batch, key) -> (loss, (model_state, metrics))`."""
+
+
+def forward_of(model: nn.Module) -> Forward:
+    """The forward pass of a model that is trained on `image`: its outputs, its statistics."""
+
+    def forward(params, state, batch, key):
+        outputs, changed = model.apply(
+            {"params": params, **state.model_state},
+            batch["image"],
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return outputs, {**state.model_state, **changed}
+
+    return forward
 
 
 def weigh(
