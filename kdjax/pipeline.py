@@ -103,6 +103,10 @@ def plan(
             wanted |= set(run.stages[name].needs(run.stages))
 
     splits.shown(run.seeds[0])  # too few labels of a class: said before anything is trained
+    for name in names:
+        stage = run.stages[name]
+        if name in wanted and isinstance(stage, config.Labels):
+            splits.shown(run.seeds[0], stage, path=f"config.stages.{name}")
     data = {
         "train": splits.train.fingerprint,
         "test": splits.test.fingerprint,

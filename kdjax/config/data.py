@@ -7,14 +7,29 @@ from kdjax.config.fields import aside
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
+class Labels:
+    """Which training labels may be used: one of these at most, drawn by the seed and the ids alone.
+
+    Fewer are a subset of more. In `data` none of them is for all labels; in a stage none is for those
+    of `data`, and `labels_share=1.0` for all.
+
+    Attributes:
+      labels_per_class: how many of each class.
+      labels_share: share of each class, in (0, 1], and one at least: 0.01 is one percent.
+    """
+
+    labels_per_class: int | None = None
+    labels_share: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data(Labels):
     """What is learned from, and what is tested on.
 
     Attributes:
       name: `digits` (embedded), or a prepared TFDS dataset: `cifar100`, `cifar100:3.0.2`.
       train_split: as TFDS writes it; `train[:90%]` to keep a part for choosing hyper-parameters.
       test_split: what the rows of the report are measured on.
-      labels_per_class: how many training labels of each class may be used, None for all.
       mean: of each channel, of pixels in [0, 1]; part of the model's preprocessing.
       std: likewise, the standard deviation.
       data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default.
@@ -26,7 +41,6 @@ class Data:
     name: str
     train_split: str = "train"
     test_split: str = "test"
-    labels_per_class: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     data_dir: str | None = aside(None)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kdjax import quant
-from kdjax.config.data import Mix, Views
+from kdjax.config.data import Labels, Mix, Views
+from kdjax.config.embedding import EmbeddingCosine, EmbeddingMethod
 from kdjax.config.fields import aside
 from kdjax.config.models import Encoder
 from kdjax.config.training import Training
@@ -34,7 +35,25 @@ class Pretrain(Training):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finetune(Training):
+class TeacherFree:
+    """A virtual teacher made of the label alone: see `kdjax.losses.tf_kd`.
+
+    Attributes:
+      correct_probability: that it gives the label.
+      temperature: of both softmaxes.
+      weight: of the KL to it, with the factor of a squared temperature that every KL here has. The
+        paper's equation has none: its `alpha` is this times `temperature^2`.
+      ce_weight: of the cross-entropy with the label.
+    """
+
+    correct_probability: float = 0.99
+    temperature: float = 20.0
+    weight: float = 0.1
+    ce_weight: float = 0.9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetune(Training, Labels):
     """A classifier trained on the examples whose labels may be used.
 
     Attributes:
@@ -43,6 +62,7 @@ class Finetune(Training):
         `encoder` is not given.
       encoder: what to train from scratch.
       label_smoothing: see `kdjax.losses.cross_entropy`.
+      teacher_free: learn from a virtual teacher besides, instead of smoothed labels.
     """
 
     kind: Literal["finetune"]
@@ -50,6 +70,7 @@ class Finetune(Training):
     start_from: str | None = None
     encoder: Encoder | None = None
     label_smoothing: float = 0.0
+    teacher_free: TeacherFree | None = None
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -206,12 +227,83 @@ class DistillEncoder(FromCache):
 
     Attributes:
       encoder: what is trained and kept.
-      projector: widths of the hidden layers between its features and the teacher's embedding.
+      projector: widths of the hidden layers between its features and what is compared with the
+        teacher's embedding. Where a method compares row with row (`cosine`, `mse`, `seed`) a last
+        layer of the teacher's width follows; the others take any width, and the features
+        themselves where this is empty.
+      method: how the two are compared.
     """
 
     kind: Literal["distill_encoder"]
     encoder: Encoder
     projector: tuple[int, ...] = ()
+    method: EmbeddingMethod = EmbeddingCosine(name="cosine")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KNN:
+    """A weighted vote of the nearest labelled examples: see `kdjax.evaluate.knn`.
+
+    Attributes:
+      k: how many vote.
+      temperature: divisor of their cosines.
+    """
+
+    k: int = 200
+    temperature: float = 0.07
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Logistic regression on frozen features: see `kdjax.evaluate.linear_probe`.
+
+    Attributes:
+      strengths: of the L2 penalty, of which a part of the labelled examples chooses; one alone needs
+        none to choose.
+      validation: share of each class that is held out to choose.
+      max_iterations: of one fit.
+    """
+
+    strengths: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    validation: float = 0.2
+    max_iterations: int = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Two views of test examples: `kdjax.evaluate.alignment`, `kdjax.evaluate.uniformity`.
+
+    Attributes:
+      views: of which two are drawn.
+      examples: how many, drawn by the seed; figures of one number of them are comparable.
+    """
+
+    views: Views
+    examples: int = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate(Labels):
+    """What the features of a frozen encoder are worth: nothing of it is trained.
+
+    Attributes:
+      model: a stage that left an encoder: `pretrain`, `distill_encoder`, or a classifier.
+      knn: the vote of the nearest labelled training examples, None to leave it out.
+      linear: a linear classifier fitted to the labelled training examples, None to leave it out.
+      pairs: how the features of unlabelled test examples lie, None to leave it out.
+      batch: examples in one pass of the encoder; changes no feature.
+    """
+
+    kind: Literal["evaluate"]
+    model: str
+    knn: KNN | None = KNN()
+    linear: Linear | None = Linear()
+    pairs: Pairs | None = None
+    batch: int = aside(256)
+
+    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        return (self.model,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -399,6 +491,7 @@ Stage = (
     | Cache
     | Distill
     | DistillEncoder
+    | Evaluate
     | Sensitivity
     | Shrink
     | Quantize

@@ -1,8 +1,9 @@
 """Datasets with random access and stable ids, and the one order in which training reads them."""
 
-from kdjax.data.dataset import Dataset, from_arrays, labelled_rows
+from kdjax.data.dataset import Dataset, from_arrays
 from kdjax.data.embedded import digits
 from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stream_feeds, take
+from kdjax.data.labels import labelled_rows
 from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared
 

@@ -105,29 +105,3 @@ def from_arrays(
         read=lambda rows: images[rows],
         fingerprint=fingerprint.of_arrays({"images": images, "labels": labels, "ids": ids}),
     )
-
-
-def labelled_rows(dataset: Dataset, *, per_class: int, seed: int) -> Int64[np.ndarray, " m"]:
-    """The rows whose labels may be used: `per_class` of each class, chosen by seed and id.
-
-    The choice depends on the ids alone, not on the order of the dataset, and fewer per class are a
-    subset of more.
-
-    Raises:
-      BadInput: a class has fewer examples, or `per_class` is below 1.
-    """
-    if per_class < 1:
-        raise BadInput(f"data.labels_per_class: {per_class} is not at least 1; None is for all")
-    score = np.empty(len(dataset), np.uint64)
-    for row, id in enumerate(dataset.ids):
-        score[row] = np.random.Philox(key=[seed, int(id)]).random_raw()
-    chosen = []
-    for label in range(dataset.classes):
-        rows = np.flatnonzero(dataset.labels == label)
-        if len(rows) < per_class:
-            raise BadInput(
-                f"data.labels_per_class: class {label} of {dataset.name} has {len(rows)} "
-                f"examples, fewer than {per_class}"
-            )
-        chosen.append(rows[np.argsort(score[rows], kind="stable")[:per_class]])
-    return np.sort(np.concatenate(chosen))

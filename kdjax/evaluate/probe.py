@@ -21,7 +21,8 @@ class Probe:
       kernel: of the features as they came, not of standardised ones.
       bias: one a class.
       strength: the L2 strength that was chosen.
-      validation_accuracy: for each strength tried, in their order, as a fraction.
+      validation_accuracy: for each strength tried, in their order, as a fraction; empty where there
+        was one alone.
     """
 
     kernel: Float64[np.ndarray, "dim classes"]
@@ -53,7 +54,7 @@ def linear_probe(
     of standardised features, bias apart: so a strength means the same whatever the number of examples
     and the encoder's scale. A part of each class is held out, every strength is fitted on the rest,
     and the one that predicts most of the held-out examples right, the largest where several do, is
-    fitted on all of them.
+    fitted on all of them. One strength alone is fitted at once.
 
     scikit-learn's LBFGS does the fitting, in float64 on the host, where cached features are: the
     problem is convex, so what counts is that its minimum is reached, and scikit-learn tests for that
@@ -61,7 +62,8 @@ def linear_probe(
 
     Args:
       features: of labelled examples, from the cache of a frozen encoder.
-      label: their classes, `0 <= label < classes`, at least two examples of each.
+      label: their classes, `0 <= label < classes`, at least two examples of each; one, where there is
+        nothing to choose.
       classes: number of classes, at least 2.
       seed: of the choice of what is held out.
       strengths: L2 strengths to try, each > 0.
@@ -70,8 +72,8 @@ def linear_probe(
 
     Raises:
       BadInput: `strengths`, `validation` or `classes` is out of range.
-      ValueError: a label is out of range, a class has fewer than two examples, or the numbers of
-        features and labels differ.
+      ValueError: a label is out of range, a class has too few examples, or the numbers of features
+        and labels differ.
 
     Reference: Kornblith et al. 2018, https://arxiv.org/abs/1805.08974; Chen et al. 2020,
     https://arxiv.org/abs/2002.05709, appendix B.8.
@@ -86,17 +88,19 @@ def linear_probe(
     if len(x) != len(y):
         raise ValueError(f"{len(x)} features but {len(y)} labels")
     check_classes("label", y, classes=classes)
-    few = np.flatnonzero(np.bincount(y, minlength=classes) < 2)
+    least, said = (1, "no example") if len(strengths) == 1 else (2, "fewer than two examples")
+    few = np.flatnonzero(np.bincount(y, minlength=classes) < least)
     if few.size:
-        raise ValueError(f"label: class {few[0]} has fewer than two examples")
+        raise ValueError(f"label: class {few[0]} has {said}")
 
-    held_out = _held_out(y, validation=validation, seed=seed)
-    accuracy = []
-    for strength in strengths:
-        kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
-        prediction = (x[held_out] @ kernel + bias).argmax(-1)
-        accuracy.append(float((prediction == y[held_out]).mean()))
-    _, strength = max(zip(accuracy, strengths, strict=True))
+    accuracy, strength = [], strengths[0]
+    if len(strengths) > 1:
+        held_out = _held_out(y, validation=validation, seed=seed)
+        for strength in strengths:
+            kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
+            prediction = (x[held_out] @ kernel + bias).argmax(-1)
+            accuracy.append(float((prediction == y[held_out]).mean()))
+        _, strength = max(zip(accuracy, strengths, strict=True))
     kernel, bias = _fit(x, y, strength, max_iterations)
     return Probe(kernel, bias, strength, tuple(accuracy))
 

@@ -8,6 +8,7 @@ from kdjax.stages import (
     cache,
     distill,
     distill_encoder,
+    evaluate,
     export,
     finetune,
     pretrain,
@@ -50,6 +51,8 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
             return distill.run(context, stage)
         case config.DistillEncoder():
             return distill_encoder.run(context, stage)
+        case config.Evaluate():
+            return evaluate.run(context, stage)
         case config.Sensitivity():
             return sensitivity.run(context, stage)
         case config.Shrink():

@@ -54,15 +54,29 @@ class Splits:
         """All of its images."""
         return self.test.images()
 
-    def shown(self, seed: int) -> np.ndarray:
-        """Rows of the training examples whose labels may be used."""
-        if self.config.labels_per_class is None:
-            return np.flatnonzero(self.train.labels >= 0)
-        return data.labelled_rows(self.train, per_class=self.config.labels_per_class, seed=seed)
+    def shown(self, seed: int, own: config.Labels | None = None, *, path: str = "data") -> np.ndarray:
+        """Rows of the training examples whose labels may be used.
 
-    def labelled(self, seed: int) -> Dataset:
-        """The training examples whose labels may be used, alone."""
-        return self.train.select(self.shown(seed))
+        Args:
+          seed: of the choice.
+          own: of a stage that may have others than those of the data.
+          path: of the stage's config, for messages.
+        """
+        if own is None or (own.labels_per_class, own.labels_share) == (None, None):
+            own, path = self.config, "data"
+        return data.labelled_rows(
+            self.train,
+            seed=seed,
+            per_class=own.labels_per_class,
+            share=own.labels_share,
+            field=path,
+        )
+
+    def labelled(
+        self, seed: int, own: config.Labels | None = None, *, path: str = "data"
+    ) -> Dataset:
+        """The training examples whose labels may be used, alone; see `shown`."""
+        return self.train.select(self.shown(seed, own, path=path))
 
     def partly_labelled(self, seed: int) -> Dataset:
         """All training examples, with the labels that may be used."""

@@ -8,7 +8,7 @@ import flax.linen as nn
 import optax
 
 from kdjax import config, fingerprint, keys, train, views
-from kdjax.losses import cross_entropy
+from kdjax.losses import cross_entropy, tf_kd
 from kdjax.stages import build, measure, pruning
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
@@ -34,14 +34,30 @@ def classify(model: nn.Module):
 
 
 def objective(
-    model: nn.Module, *, label_smoothing: float = 0.0, axis_name: str | None = None
+    model: nn.Module,
+    *,
+    label_smoothing: float = 0.0,
+    teacher_free: config.TeacherFree | None = None,
+    axis_name: str | None = None,
 ) -> train.Objective:
-    """Cross-entropy with the label."""
+    """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
 
     def ce(outputs, batch):
         return cross_entropy(outputs["logits"], batch["label"], label_smoothing=label_smoothing)
 
-    return train.weigh(classify(model), {"ce": (1.0, ce)}, axis_name=axis_name)
+    if teacher_free is None:
+        return train.weigh(classify(model), {"ce": (1.0, ce)}, axis_name=axis_name)
+
+    def virtual(outputs, batch):
+        return tf_kd(
+            outputs["logits"],
+            batch["label"],
+            correct_probability=teacher_free.correct_probability,
+            temperature=teacher_free.temperature,
+        )
+
+    terms = {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
+    return train.weigh(classify(model), terms, axis_name=axis_name)
 
 
 def fresh_view(recipe: build.Recipe, stream: str):
@@ -58,7 +74,8 @@ def fresh_view(recipe: build.Recipe, stream: str):
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Trains on the examples whose labels may be used, and measures the result."""
     path = f"config.stages.{context.name}"
-    dataset = context.splits.labelled(context.seed)
+    _check_teacher_free(c, path)
+    dataset = context.splits.labelled(context.seed, c, path=path)
     if not len(dataset):
         raise BadInput(f"{path}: no training example has a label that may be used")
     size = c.views.size or context.splits.size
@@ -72,6 +89,7 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         objective=objective(
             spec.module(build.compute(c, axis_name)),
             label_smoothing=c.label_smoothing,
+            teacher_free=c.teacher_free,
             axis_name=axis_name,
         ),
         tx=tx,
@@ -79,6 +97,21 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         views=fresh_view(build.recipe(c.views, context.run.data, size=size), context.name),
     )
     return leave(context, spec, state)
+
+
+def _check_teacher_free(c: config.Finetune, path: str) -> None:
+    if c.teacher_free is None:
+        return
+    if c.label_smoothing > 0:
+        raise BadInput(
+            f"{path}.label_smoothing: {c.label_smoothing}, and teacher_free smooths the labels, too; "
+            "give one of the two"
+        )
+    probability, temperature = c.teacher_free.correct_probability, c.teacher_free.temperature
+    if not 0 < probability < 1:
+        raise BadInput(f"{path}.teacher_free.correct_probability: {probability} is not in (0, 1)")
+    if temperature <= 0:
+        raise BadInput(f"{path}.teacher_free.temperature: {temperature} is not above zero")
 
 
 def ready(

@@ -80,10 +80,6 @@ def row(
     **figures: Any,
 ) -> report.Row:
     """What was measured, as one row; `figures` are fields of it that not every model has."""
-    test = context.splits.test
-    scores = evaluate.scores(
-        evaluate.confusion(test.labels, logits.argmax(-1), classes=test.classes)
-    )
     image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
     return report.Row(
         stage=stage or context.name,
@@ -92,10 +88,7 @@ def row(
         nonzero_params=tree.nonzero(variables["params"]),
         bytes_on_disk=bytes_on_disk,
         flops=evaluate.flops(spec.predict, spec.abstract(), image),
-        accuracy=scores.accuracy,
-        recall_macro=scores.recall_macro,
-        f1_macro=scores.f1_macro,
-        accuracy_ci95=report.wilson(scores.accuracy, scores.examples),
+        **scored(context, logits),
         seeds=1,
         latency_ms_p50=time.ms_p50,
         latency_ms_p95=time.ms_p95,
@@ -105,6 +98,20 @@ def row(
         sparsity=sparsity,
         **figures,
     )
+
+
+def scored(context: Context, logits: np.ndarray) -> dict[str, Any]:
+    """What predictions of the test images are worth, as fields of a row."""
+    test = context.splits.test
+    scores = evaluate.scores(
+        evaluate.confusion(test.labels, logits.argmax(-1), classes=test.classes)
+    )
+    return {
+        "accuracy": scores.accuracy,
+        "recall_macro": scores.recall_macro,
+        "f1_macro": scores.f1_macro,
+        "accuracy_ci95": report.wilson(scores.accuracy, scores.examples),
+    }
 
 
 def file_row(
