@@ -15,7 +15,7 @@ from kdjax.models.connectors import (
     review,
 )
 from kdjax.models.efficientnet import efficientnet_b0
-from kdjax.models.heads import Classifier, Contrastive, Projector
+from kdjax.models.heads import Classifier, Contrastive, Projector, Prototypes
 from kdjax.models.mobilenet import (
     MobileNet,
     mobilenet_v2,
@@ -39,6 +39,7 @@ __all__ = [
     "MobileNet",
     "Pointwise",
     "Projector",
+    "Prototypes",
     "Regressor",
     "ResNet",
     "Review",

@@ -3,7 +3,7 @@
 from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints, load_tree, save_tree
 from kdjax.train.loop import train
-from kdjax.train.objective import Number, Objective, Outputs, Term, at, scheduled, weigh
+from kdjax.train.objective import Forward, Number, Objective, Outputs, Term, at, scheduled, weigh
 from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
 from kdjax.train.recalibrate import recalibrate
 from kdjax.train.recorder import Diverged, Recorder
@@ -16,6 +16,7 @@ __all__ = [
     "MEMORY",
     "Checkpoints",
     "Diverged",
+    "Forward",
     "Number",
     "Objective",
     "Outputs",
