@@ -190,6 +190,40 @@ class Rotation:
     name: Literal["rotation"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MAE:
+    """Paints hidden patches from those shown; He et al. 2021, https://arxiv.org/abs/2111.06377.
+
+    For a `vit`, without a projector. Positions are learned, also the decoder's, where the paper's are
+    sines. The probe sees the features of the patches that are shown.
+
+    Attributes:
+      share: of the patches that are hidden.
+      decoder_width: of a token in the decoder; 512 in the paper, for a ViT of 1,024.
+      decoder_depth: its blocks; 8 in the paper.
+      decoder_heads: of each attention; 16 in the paper.
+      normalize: the target is each patch less its mean and over its standard deviation.
+    """
+
+    name: Literal["mae"]
+    share: float = 0.75
+    decoder_width: int = 128
+    decoder_depth: int = 2
+    decoder_heads: int = 4
+    normalize: bool = True
+
+
 Method = (
-    SimCLR | DCL | MoCoV2 | MoCoV3 | BYOL | SimSiam | BarlowTwins | VICReg | SwAV | DINO | Rotation
+    SimCLR
+    | DCL
+    | MoCoV2
+    | MoCoV3
+    | BYOL
+    | SimSiam
+    | BarlowTwins
+    | VICReg
+    | SwAV
+    | DINO
+    | Rotation
+    | MAE
 )

@@ -14,6 +14,7 @@ from kdjax.models.connectors import (
     regressor,
     review,
 )
+from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0
 from kdjax.models.heads import Classifier, Contrastive, Projector, Prototypes
 from kdjax.models.mobilenet import (
@@ -37,6 +38,7 @@ __all__ = [
     "Contrastive",
     "ConvNorm",
     "MobileNet",
+    "PatchDecoder",
     "Pointwise",
     "Projector",
     "Prototypes",
@@ -53,6 +55,7 @@ __all__ = [
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "ofd_connector",
+    "patches_of",
     "pointwise_to",
     "regressor",
     "resnet18",

@@ -30,7 +30,7 @@ def fit(
     resident: Mapping[str, PyTree] | None = None,
     join: Join | None = None,
     partner_rows: Callable[..., np.ndarray] | None = None,
-    ema: train.Number | None = None,
+    ema: float | optax.Schedule | None = None,
 ) -> train.TrainState:
     """Trains to `c.steps`, from the newest checkpoint if there is one.
 

@@ -1,15 +1,24 @@
 """Self-supervised methods: each a forward pass, its terms, and what it keeps between steps."""
 
-from kdjax import config, models, train
+import optax
+
+from kdjax import config, models
 from kdjax.stages import build
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
 from kdjax.stages.methods.clusters import dino, swav
 from kdjax.stages.methods.contrast import dcl, moco_v2, moco_v3, simclr
-from kdjax.stages.methods.draws import label, local_views, one_view, together, two_views
+from kdjax.stages.methods.draws import (
+    label,
+    local_views,
+    one_view,
+    patch_masks,
+    together,
+    two_views,
+)
 from kdjax.stages.methods.method import Method
 from kdjax.stages.methods.predict import byol, simsiam
-from kdjax.stages.methods.pretext import rotation
+from kdjax.stages.methods.pretext import mae, rotation
 from kdjax.stages.methods.probe import APART, with_probe
 from kdjax.stages.methods.redundancy import barlow_twins, vicreg
 from kdjax.stages.model import EncoderSpec
@@ -23,6 +32,7 @@ __all__ = [
     "chosen",
     "dcl",
     "dino",
+    "mae",
     "moco_v2",
     "moco_v3",
     "rotation",
@@ -103,6 +113,22 @@ def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None, path
             )
         case config.Rotation():
             return rotation(model, width=width)
+        case config.MAE():
+            encoder = _vit(c, path)
+            decoder = models.PatchDecoder(
+                width=how.decoder_width,
+                depth=how.decoder_depth,
+                heads=how.decoder_heads,
+                patches=(spec.size // encoder.patch) ** 2,
+                pixels=encoder.patch**2 * spec.image_shape[-1],
+                compute=compute,
+            )
+            if how.decoder_width % how.decoder_heads:
+                raise BadInput(
+                    f"{path}.decoder_heads: {how.decoder_heads} do not divide the width of "
+                    f"{how.decoder_width}; take a divisor"
+                )
+            return mae(model.encoder, decoder, normalize=how.normalize)
 
 
 def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
@@ -123,6 +149,16 @@ def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
             draws = [one_view(recipe, name)]
         case config.SwAV() | config.DINO():
             draws = [two_views(recipe, name), *_local(context, c, c.method, size=size)]
+        case config.MAE(share=share):
+            patches = (size // _vit(c, f"config.stages.{name}.method").patch) ** 2
+            count = round(share * patches)
+            if not 0 < count < patches:
+                raise BadInput(
+                    f"config.stages.{name}.method.share: {share} hides {count} of {patches} patches; "
+                    "hide some and show some"
+                )
+            masks = patch_masks(name, patches=patches, share=share)
+            draws = [one_view(recipe, name), masks]
         case _:
             draws = [two_views(recipe, name)]
     return together(*draws, *([label] if c.probe else []))
@@ -159,6 +195,7 @@ _WITHOUT_TARGET = (
     | config.VICReg
     | config.SwAV
     | config.Rotation
+    | config.MAE
 )
 
 
@@ -166,20 +203,30 @@ def _decay(
     c: config.Pretrain,
     how: config.MoCoV2 | config.MoCoV3 | config.BYOL | config.DINO,
     path: str,
-) -> train.Number:
+) -> float | optax.Schedule:
     """The momentum of a target network."""
     if c.ema is not None:
         raise BadInput(
             f"{path.removesuffix('.method')}.ema: {how.name} has a target network, which is the "
             f"average; leave it out, and give {path}.momentum"
         )
-    ends = (how.momentum,)
-    if isinstance(how.momentum, config.Ramp):
-        ends = (how.momentum.begin, how.momentum.end)
-    for decay in ends:
+    m = how.momentum
+    for decay in (m.begin, m.end) if isinstance(m, config.Ramp) else (m,):
         if not 0.0 <= decay <= 1.0:
             raise BadInput(f"{path}.momentum: {decay} is outside [0, 1]")
-    return build.number(how.momentum, steps=c.steps, path=f"{path}.momentum")
+    return build.number(m, steps=c.steps, path=f"{path}.momentum")
+
+
+def _vit(c: config.Pretrain, path: str) -> config.ViT:
+    """The encoder of a method that hides patches."""
+    above = path.removesuffix(".method")
+    if not isinstance(c.encoder, config.ViT):
+        raise BadInput(f"{above}.encoder.name: {c.encoder.name} has no patches to hide; take vit")
+    if c.projector:
+        raise BadInput(
+            f"{above}.projector: mae has a decoder in its place; set {above}.projector=()"
+        )
+    return c.encoder
 
 
 def _frozen(c: config.Pretrain, how: config.SwAV | config.DINO, path: str) -> int:

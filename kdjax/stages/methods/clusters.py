@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from kdjax import losses, train
 from kdjax.models import Prototypes
-from kdjax.stages.methods.method import Method, blank, on, watch_spread
+from kdjax.stages.methods.method import Decay, Method, blank, on, watch_spread
 from kdjax.types import Batch, PyTree
 
 _NAME = "prototypes"
@@ -113,7 +113,7 @@ def dino(
     width: int,
     student_temperature: float,
     teacher_temperature: train.Number,
-    momentum: train.Number,
+    momentum: Decay,
     center_momentum: float,
     freeze_steps: int,
     axis_name: str | None = None,

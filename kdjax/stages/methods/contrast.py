@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax import losses, train
 from kdjax.losses.rows import unit
 from kdjax.models import Projector
-from kdjax.stages.methods.method import Method, blank, live, on
+from kdjax.stages.methods.method import Decay, Method, blank, live, on
 from kdjax.stages.methods.predict import predictions
 
 
@@ -63,7 +63,7 @@ def moco_v2(
     width: int,
     queue: int,
     temperature: float,
-    momentum: train.Number,
+    momentum: Decay,
     axis_name: str | None = None,
 ) -> Method:
     """InfoNCE of `view_a` with the target's projection of `view_b` and a queue of earlier ones.
@@ -117,7 +117,7 @@ def moco_v3(
     *,
     width: int,
     temperature: float,
-    momentum: train.Number,
+    momentum: Decay,
     axis_name: str | None = None,
 ) -> Method:
     """Contrast of each view's prediction with the target's projections of the other, added.

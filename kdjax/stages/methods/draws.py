@@ -1,5 +1,6 @@
 """What a method sees of each example, drawn on the device."""
 
+import jax
 import jax.numpy as jnp
 
 from kdjax import keys, views
@@ -44,6 +45,26 @@ def local_views(recipe: Recipe, stream: str, *, crops: int) -> Views:
             return views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
 
         return {"local": jnp.stack([view(i) for i in range(crops)], axis=1)}
+
+    return draw
+
+
+def patch_masks(stream: str, *, patches: int, share: float) -> Views:
+    """`kept` [batch, shown] and `hidden` [batch, patches]: those of view `epoch`, drawn apart.
+
+    Raises:
+      BadInput: see `kdjax.views.random_patch_mask`.
+    """
+
+    def draw(batch, resident, key):
+        stream_key = keys.stream(key, f"{stream}/patches")
+
+        def one(view, id):
+            key = keys.example(stream_key, view, id)
+            return views.random_patch_mask(key, patches=patches, share=share)
+
+        kept, hidden = jax.vmap(one)(batch["epoch"], batch["id"])
+        return {"kept": kept, "hidden": hidden}
 
     return draw
 

@@ -7,11 +7,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Key
 
 from kdjax import keys, train
 from kdjax.losses.rows import centred, row_mean, unit
 from kdjax.types import PyTree, Variables
+
+Decay = float | optax.Schedule
+"""Of the target network: a number, or its schedule over the step."""
 
 Made = Callable[[Key[Array, ""]], Variables]
 """Fresh variables of a module, from a key."""
@@ -40,7 +44,7 @@ class Method:
     watched: Mapping[str, train.Term] = dataclasses.field(default_factory=dict)
     beside: Mapping[str, Made] = dataclasses.field(default_factory=dict)
     memory: Callable[[Key[Array, ""], Variables], PyTree] | None = None
-    momentum: train.Number | None = None
+    momentum: Decay | None = None
     left: Callable[[train.TrainState], Variables] = _live_or_average
 
     def objective(self, axis_name: str | None = None) -> train.Objective:

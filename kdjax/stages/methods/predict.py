@@ -4,7 +4,7 @@ import flax.linen as nn
 
 from kdjax import losses, train
 from kdjax.models import Projector
-from kdjax.stages.methods.method import Method, blank, live, on, watch_spread
+from kdjax.stages.methods.method import Decay, Method, blank, live, on, watch_spread
 
 
 def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> train.Forward:
@@ -43,7 +43,7 @@ def byol(
     predictor: Projector,
     *,
     width: int,
-    momentum: train.Number,
+    momentum: Decay,
     axis_name: str | None = None,
 ) -> Method:
     """Each view's prediction of the target's projection of the other; both are added.

@@ -1,10 +1,11 @@
-"""Methods that solve a task made of the image itself: rotation prediction."""
+"""Methods that solve a task made of the image itself: rotation prediction, MAE."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from kdjax import losses, train
+from kdjax.models import PatchDecoder, ViT, capture, patches_of
 from kdjax.stages.methods.method import Method, blank, on
 from kdjax.views import quarter_turns
 
@@ -50,3 +51,41 @@ def rotation(model: nn.Module, *, width: int) -> Method:
         watched={"accuracy/rotation": right},
         beside={"turns": lambda key: head.init(key, blank(width))},
     )
+
+
+def mae(encoder: ViT, decoder: PatchDecoder, *, normalize: bool) -> Method:
+    """Mean squared error of the patches of `view_a` that `kept` leaves out.
+
+    The encoder sees the others alone; its features are the mean over those.
+
+    Args:
+      encoder: of the model that is trained.
+      decoder: on its tokens.
+      normalize: see `kdjax.losses.masked_patch_mse`.
+    """
+
+    def forward(params, state, batch, key):
+        shown = capture(
+            encoder,
+            {"params": params["encoder"]},
+            batch["view_a"],
+            train=True,
+            kept=batch["kept"],
+            paths=["norm"],
+        )
+        painted, model_state = train.apply_beside(
+            decoder, "decoder", params, state.model_state, shown.features["norm"], batch["kept"]
+        )
+        return {"painted": painted, "features": shown.outputs}, model_state
+
+    def error(outputs, batch):
+        patches = patches_of(batch["view_a"], patch=encoder.patch)
+        return losses.masked_patch_mse(
+            outputs["painted"], patches, batch["hidden"], normalize=normalize
+        )
+
+    def made(key):
+        tokens, kept = jnp.zeros((1, 1, encoder.width)), jnp.zeros((1, 1), jnp.int32)
+        return decoder.init(key, tokens, kept)
+
+    return Method(forward=forward, terms={"mae": (1.0, error)}, beside={"decoder": made})
