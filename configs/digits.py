@@ -92,7 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             kind="pretrain",
             encoder=dict(name="cnn", widths=[32, 64, 128, 256]),
             projector=[256, 64],
-            temperature=0.2,
+            method=dict(name="simclr", temperature=0.2),
             views=contrast_views,
             steps=steps["pretrain"],
             batch=128,

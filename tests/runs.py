@@ -14,7 +14,7 @@ from jax import monitoring
 
 from kdjax import data, models, teacher, train, views
 from kdjax.models import Compute
-from kdjax.stages import distill, pretrain
+from kdjax.stages import distill, methods
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.source import see
 from kdjax.train import Parallel, TrainState, optimizers
@@ -60,10 +60,10 @@ def simclr() -> Method:
     return Method(
         variables=_init(model(None), seed=1),
         resident=data.resident_arrays(data.digits("train")),
-        objective=lambda axis_name: pretrain.objective(
+        objective=lambda axis_name: methods.simclr(
             model(axis_name), temperature=0.5, axis_name=axis_name
-        ),
-        views=pretrain.two_views(recipe, "pretrain"),
+        ).objective(axis_name),
+        views=methods.two_views(recipe, "pretrain"),
         learning_rate=0.05,
     )
 

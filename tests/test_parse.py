@@ -20,6 +20,7 @@ PRETRAIN = {
     "kind": "pretrain",
     "encoder": CNN,
     "views": SIMCLR,
+    "method": {"name": "simclr"},
     "steps": 10,
     "batch": 4,
     "optimizer": SGD,
@@ -162,16 +163,20 @@ STAGE = "config.stages.first"
         ("stages.first.steps", "10", f"{STAGE}.steps: expected an integer, found '10' (str)"),
         ("stages.first.steps", True, f"{STAGE}.steps: expected an integer, found True (bool)"),
         ("stages.first.ema", False, f"{STAGE}.ema: expected a number, found False (bool)"),
-        ("stages.first.temperature", None, f"{STAGE}.temperature: expected a number, found None"),
         (
-            "stages.first.temperature",
-            float("nan"),
-            f"{STAGE}.temperature: nan is not a finite numb",
+            "stages.first.method.temperature",
+            None,
+            f"{STAGE}.method.temperature: expected a number, found None",
         ),
         (
-            "stages.first.temperature",
+            "stages.first.method.temperature",
+            float("nan"),
+            f"{STAGE}.method.temperature: nan is not a finite numb",
+        ),
+        (
+            "stages.first.method.temperature",
             -float("inf"),
-            f"{STAGE}.temperature: -inf is not a finite nu",
+            f"{STAGE}.method.temperature: -inf is not a finite nu",
         ),
         (
             "stages.first.optimizer.nesterov",
@@ -220,8 +225,8 @@ def test_what_is_no_run_at_all(values):
 
 
 def test_integers_are_numbers_and_lists_are_tuples():
-    run = parse(config.Run, _with("stages.first.temperature", 1))
-    assert repr(run.stages["first"].temperature) == "1.0"
+    run = parse(config.Run, _with("stages.first.method.temperature", 1))
+    assert repr(run.stages["first"].method.temperature) == "1.0"
     run = parse(config.Run, _with("stages.first.views.crop_scale", (0, 1)))
     assert repr(run.stages["first"].views.crop_scale) == "(0.0, 1.0)"
     run = parse(config.Run, _with("data.mean", []))

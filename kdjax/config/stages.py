@@ -8,26 +8,30 @@ from kdjax import quant
 from kdjax.config.data import Labels, Mix, Views
 from kdjax.config.embedding import EmbeddingCosine, EmbeddingMethod
 from kdjax.config.fields import aside
+from kdjax.config.methods import Method, SimCLR
 from kdjax.config.models import Encoder
 from kdjax.config.training import Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretrain(Training):
-    """SimCLR on all training images; labels are not used.
+    """A self-supervised method on all training images; labels are not used, but by the probe.
 
     Attributes:
       encoder: what is trained and kept.
       projector: widths of the MLP on top of it, which is not kept for later stages.
-      temperature: of NT-Xent.
-      views: two are drawn of each example, new ones each epoch.
+      method: how it learns.
+      views: two are drawn of each example, new ones each epoch; one for `rotation` and `mae`.
+      probe: watch a linear classifier on the features of the first view, which learns from the labels
+        that may be used. Nothing of it reaches the encoder.
     """
 
     kind: Literal["pretrain"]
     encoder: Encoder
     views: Views
     projector: tuple[int, ...] = (128, 64)
-    temperature: float = 0.5
+    method: Method = SimCLR(name="simclr")
+    probe: bool = False
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

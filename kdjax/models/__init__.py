@@ -14,8 +14,9 @@ from kdjax.models.connectors import (
     regressor,
     review,
 )
+from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0
-from kdjax.models.heads import Classifier, Contrastive, Projector
+from kdjax.models.heads import Classifier, Contrastive, Projector, Prototypes
 from kdjax.models.mobilenet import (
     MobileNet,
     mobilenet_v2,
@@ -37,8 +38,10 @@ __all__ = [
     "Contrastive",
     "ConvNorm",
     "MobileNet",
+    "PatchDecoder",
     "Pointwise",
     "Projector",
+    "Prototypes",
     "Regressor",
     "ResNet",
     "Review",
@@ -52,6 +55,7 @@ __all__ = [
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "ofd_connector",
+    "patches_of",
     "pointwise_to",
     "regressor",
     "resnet18",

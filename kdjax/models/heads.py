@@ -1,9 +1,10 @@
-"""What sits on an encoder: a linear classifier, or the projector of a contrastive method."""
+"""What sits on an encoder: a linear classifier, the projector of a method, its prototypes."""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, batch_norm
@@ -64,3 +65,28 @@ class Contrastive(nn.Module):
         """A dict of named outputs, float32."""
         features = self.encoder(image, train=train)
         return {"features": features, "projections": self.projector(features, train=train)}
+
+
+class Prototypes(nn.Module):
+    """Cosines of rows with prototypes: the products of unit rows and unit columns, without a bias.
+
+    Attributes:
+      count: of the prototypes.
+
+    Reference: Caron et al. 2020, https://arxiv.org/abs/2006.09882, sec. 3.1.
+    """
+
+    count: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch dim"]) -> Float[Array, "batch {self.count}"]:
+        """The scores, float32, in [-1, 1]; a row of zeros has none but zeros."""
+
+        def unit(x, axis):
+            x = x.astype(jnp.float32)
+            squared = (x * x).sum(axis, keepdims=True)
+            # Not `1 / sqrt`: what is all zero must not send a gradient that is not finite.
+            return jnp.where(squared > 0, x * lax.rsqrt(jnp.maximum(squared, 1e-24)), 0.0)
+
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.count))
+        return jnp.matmul(unit(x, -1), unit(kernel, 0), precision=lax.Precision.HIGHEST)

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from kdjax.models.blocks import Compute, require_positive
 from kdjax.types import BadInput
@@ -80,11 +80,20 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Float[Array, "batch height width channel"], *, train: bool
+        self,
+        image: Float[Array, "batch height width channel"],
+        *,
+        train: bool,
+        kept: Int[Array, "batch shown"] | None = None,
     ) -> Float[Array, "batch dim"]:
         """The features, float32, `dim = width`.
 
         The positions are those of the image that the parameters were made for.
+
+        Args:
+          image: normalised.
+          train: makes no difference.
+          kept: the patches that are looked at, row by row of the image; all of them by default.
 
         Raises:
           BadInput: `patch` does not divide the height or the width of the image.
@@ -106,6 +115,8 @@ class ViT(nn.Module):
         x = lax.collapse(patches(image.astype(self.compute.dtype)), 1, 3)
         position = self.param("position", nn.initializers.normal(0.02), (1, *x.shape[1:]))
         x = x + position.astype(x.dtype)
+        if kept is not None:
+            x = jnp.take_along_axis(x, kept[..., None], axis=1)
         for i in range(self.depth):
             x = TransformerBlock(
                 self.width, self.heads, self.mlp, compute=self.compute, name=f"block{i}"

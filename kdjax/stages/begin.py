@@ -1,5 +1,6 @@
 """Where a classifier begins: from nothing, on a pretrained encoder, or from a whole model."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
@@ -79,23 +80,43 @@ def begin(
 
 
 def ready_encoder(
-    context: Context, c: config.Pretrain | config.DistillEncoder, spec: EncoderSpec
+    context: Context,
+    c: config.Pretrain | config.DistillEncoder,
+    spec: EncoderSpec,
+    *,
+    start: Callable[[Variables], Variables] = lambda variables: variables,
+    apart: str | None = None,
 ) -> tuple[Variables, optax.GradientTransformation]:
-    """The first variables of an encoder and its optimizer, with what is pruned."""
+    """The first variables of an encoder and its optimizer, with what is pruned.
+
+    Args:
+      context: of the stage.
+      c: its config.
+      spec: the model.
+      start: adds to its variables what a method has beside the model.
+      apart: see `build.optimizer`.
+    """
     variables = spec.init(model_key(context))
     return pruning.prepare(
         context,
         c,
-        variables=variables,
-        tx=build.optimizer(c, path=f"config.stages.{context.name}"),
+        variables=start(variables),
+        tx=build.optimizer(c, path=f"config.stages.{context.name}", apart=apart),
         groups=lambda: shrink.groups_of(spec.analysed(), variables, spec.blank()),
     )
 
 
-def leave_encoder(context: Context, spec: EncoderSpec, state: train.TrainState) -> dict[str, Any]:
-    """Keeps an encoder and its projector, for the manifest."""
+def leave_encoder(
+    context: Context,
+    spec: EncoderSpec,
+    state: train.TrainState,
+    *,
+    variables: Variables | None = None,
+) -> dict[str, Any]:
+    """Keeps an encoder and its projector, for the manifest; those of `state`, if no others are given."""
+    kept = state.variables if variables is None else variables
     return {
-        "variables": save_variables(context.folder, state.variables),
+        "variables": save_variables(context.folder, kept),
         "encoder_model": spec.plain(),
         **pruning.account(state, context.folder, spec.abstract()),
     }

@@ -5,15 +5,16 @@ import os
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from kdjax import config, data, models, teacher, views
+from kdjax import config, data, models, teacher, tree, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers
-from kdjax.types import BadInput
+from kdjax.types import BadInput, PyTree
 
 Recipe = Callable[[Key[Array, ""], Array], Float[Array, "height width channel"]]
 Mix = Callable[..., tuple[Array, Array]]
@@ -160,8 +161,16 @@ def number(c: config.Number, *, steps: int, path: str) -> float | optax.Schedule
     )
 
 
-def optimizer(c: config.Training, *, path: str) -> optax.GradientTransformation:
+def optimizer(
+    c: config.Training, *, path: str, apart: str | None = None
+) -> optax.GradientTransformation:
     """The penalty of the scales, clipping and the optimizer.
+
+    Args:
+      c: of the training.
+      path: of the stage's config, for messages.
+      apart: pattern of the parameters whose gradients are not clipped, and do not count where those
+        of the others are.
 
     Raises:
       BadInput: the schedule does not fit into the training.
@@ -188,5 +197,11 @@ def optimizer(c: config.Training, *, path: str) -> optax.GradientTransformation:
         case config.LARS():
             tx = optimizers.lars(schedule, momentum=o.momentum, trust=o.trust, **decay)
     chain = [optimizers.l1(c.scale_l1, penalized=".*/scale")] if c.scale_l1 else []
-    chain += [optax.clip_by_global_norm(o.clip_norm)] if o.clip_norm is not None else []
+    if o.clip_norm is not None:
+        clip = optax.clip_by_global_norm(o.clip_norm)
+        chain += [clip if apart is None else optax.masked(clip, _all_but(apart))]
     return optax.chain(*chain, tx)
+
+
+def _all_but(pattern: str) -> Callable[[PyTree], PyTree]:
+    return lambda params: jax.tree.map(lambda yes: not yes, tree.match(params, pattern))

@@ -54,7 +54,9 @@ class Splits:
         """All of its images."""
         return self.test.images()
 
-    def shown(self, seed: int, own: config.Labels | None = None, *, path: str = "data") -> np.ndarray:
+    def shown(
+        self, seed: int, own: config.Labels | None = None, *, path: str = "data"
+    ) -> np.ndarray:
         """Rows of the training examples whose labels may be used.
 
         Args:

@@ -162,7 +162,9 @@ def kept(
             return found
     made = make()
     if not np.isfinite(made).all():
-        raise ValueError(f"{path}: the encoder gives features that are not finite; look at its training")
+        raise ValueError(
+            f"{path}: the encoder gives features that are not finite; look at its training"
+        )
     beside = path.parent / (path.name + ".tmp")
     with beside.open("wb") as file:
         np.save(file, made, allow_pickle=False)

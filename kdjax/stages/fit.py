@@ -30,6 +30,7 @@ def fit(
     resident: Mapping[str, PyTree] | None = None,
     join: Join | None = None,
     partner_rows: Callable[..., np.ndarray] | None = None,
+    ema: float | optax.Schedule | None = None,
 ) -> train.TrainState:
     """Trains to `c.steps`, from the newest checkpoint if there is one.
 
@@ -46,6 +47,7 @@ def fit(
       resident: more trees that live on the device, such as a live teacher's variables.
       join: more arrays that come with each batch, `(rows, epochs) -> arrays`.
       partner_rows: the examples that those of a batch are mixed with, see `data.join_partners`.
+      ema: decay of the target network of a method that has one, in place of `c.ema`.
 
     Raises:
       BadInput: a count is not positive, or the batch cannot be shared evenly.
@@ -61,20 +63,20 @@ def fit(
             raise BadInput(f"{path}.{field}: {getattr(c, field)} is not positive")
     parallel = context.parallel
     train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=f"{path}.batch")
+    ema = c.ema if ema is None else ema
     dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)
 
     def make_step(objective: train.Objective) -> train.TrainStep:
         return train.make_train_step(
-            objective, tx, ema=c.ema, accumulate=c.accumulate, axis_name=parallel.axis_name
+            objective, tx, ema=ema, accumulate=c.accumulate, axis_name=parallel.axis_name
         )
 
-    ema = c.ema is not None
     if isinstance(objective, train.Sweep):
         step = train.make_sweep_step(objective, make_step)
-        state = train.start_sweep(variables, tx, students=objective.students, ema=ema)
+        state = train.start_sweep(variables, tx, students=objective.students, ema=ema is not None)
     else:
         step = make_step(objective)
-        state = train.TrainState.start(variables, tx, ema=ema)
+        state = train.TrainState.start(variables, tx, ema=ema is not None)
     run_steps = parallel.compile(
         train.make_run_steps(
             lambda resident, feed, key: views(data.take(resident, feed), resident, key), step

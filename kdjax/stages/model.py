@@ -224,10 +224,18 @@ class EncoderSpec(_OnEncoder):
     @property
     def features(self) -> int:
         """Width of what the encoder gives."""
+        return self._width("features")
+
+    @property
+    def projections(self) -> int:
+        """Width of what the projector gives, the features' where there is none."""
+        return self._width("projections")
+
+    def _width(self, name: str) -> int:
         found: Any = jax.eval_shape(
             lambda: self.module().init_with_output(jax.random.key(0), self.blank(), train=False)[0]
         )
-        return found["features"].shape[-1]
+        return found[name].shape[-1]
 
 
 def encoder_of(

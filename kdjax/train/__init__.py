@@ -3,7 +3,17 @@
 from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints, load_tree, save_tree
 from kdjax.train.loop import train
-from kdjax.train.objective import Number, Objective, Outputs, Term, at, forward_of, scheduled, weigh
+from kdjax.train.objective import (
+    Forward,
+    Number,
+    Objective,
+    Outputs,
+    Term,
+    at,
+    forward_of,
+    scheduled,
+    weigh,
+)
 from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
 from kdjax.train.recalibrate import recalibrate
 from kdjax.train.recorder import Diverged, Recorder
@@ -16,6 +26,7 @@ __all__ = [
     "MEMORY",
     "Checkpoints",
     "Diverged",
+    "Forward",
     "Number",
     "Objective",
     "Outputs",

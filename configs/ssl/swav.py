@@ -1,0 +1,21 @@
+"""SwAV on the digits: Caron et al. 2020, https://arxiv.org/abs/2006.09882.
+
+kdjax --config=configs/ssl/swav.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+from ssl_digits import SMALL_VIEWS, run
+
+STAGE = dict(
+    method=dict(
+        name="swav",
+        prototypes=64,
+        freeze_steps=11,
+        local_crops=2,
+        local_views=SMALL_VIEWS,
+    ),
+)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    return run(arg, swav=STAGE)
