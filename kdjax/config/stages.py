@@ -6,11 +6,12 @@ from typing import Literal
 
 from kdjax import quant
 from kdjax.config.data import Labels, Mix, Views
+from kdjax.config.distilling import PLAIN_KD, FeatureTerm, LogitLoss
 from kdjax.config.embedding import EmbeddingCosine, EmbeddingMethod
 from kdjax.config.fields import aside
 from kdjax.config.methods import Method, SimCLR
 from kdjax.config.models import Encoder
-from kdjax.config.training import Training
+from kdjax.config.training import Number, Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,10 +198,15 @@ class Distill(FromCache):
     Attributes:
       start_from: a stage whose whole model to begin with; then `encoder` is not given.
       encoder: what to train from scratch.
+      logits: how the student's are compared with the teacher's; all but `kl` need all logits.
+      standardize: first of all both are standardized, see `kdjax.losses.standardize`.
       temperature: of the softened softmaxes.
-      kd_weight: of the distillation term, a mean over all rows.
+      kd_weight: of the term of the logits, a mean over all rows.
       ce_weight: of the cross-entropy, a mean over the rows whose labels may be used.
-      teacher_weights: of teachers that are kept apart, equal by default.
+      teacher_weights: of teachers that are kept apart, equal by default; they add up to one.
+      features: more terms, of features and by name. No cache has features: it takes `live` and one
+        teacher, which is asked for them and for its logits at once. What is learned for a term alone
+        is trained with the student and left behind.
       sweep: several students from one pass over the data, which differ in these; the stage leaves a
         row for each, and no model for another stage to begin with.
       sweep_by: `vmap` trains them as one large step, `unroll` one after the other within a step;
@@ -210,10 +216,13 @@ class Distill(FromCache):
     kind: Literal["distill"]
     start_from: str | None = None
     encoder: Encoder | None = None
-    temperature: float = 4.0
-    kd_weight: float = 0.9
-    ce_weight: float = 0.1
-    teacher_weights: tuple[float, ...] | None = None
+    logits: LogitLoss = PLAIN_KD
+    standardize: bool = False
+    temperature: Number = 4.0
+    kd_weight: Number = 0.9
+    ce_weight: Number = 0.1
+    teacher_weights: tuple[Number, ...] | None = None
+    features: Mapping[str, FeatureTerm] = dataclasses.field(default_factory=dict)
     sweep: tuple[Knobs, ...] = ()
     sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
 

@@ -52,7 +52,8 @@ def capture(
     seen: dict[str, None] = {}
 
     def wanted(inner: nn.Module, method: str) -> bool:
-        path = "/".join(inner.path)
+        # A `Narrowed` model has its variables in the scope of the model that it wraps.
+        path = "/".join(inner.path).removeprefix("wrapped/")
         if method == "__call__" and path:
             seen[path] = None
         return method == "__call__" and path in paths

@@ -19,7 +19,7 @@ class Begin(NamedTuple):
 
     Attributes:
       spec: what it is.
-      variables: to begin with.
+      variables: to begin with, maybe with those of modules beside it.
       artifact: that they are from, None where they are random.
     """
 
@@ -34,7 +34,8 @@ class Begin(NamedTuple):
 
     def groups(self) -> shrink.Groups:
         """Of its units."""
-        return shrink.groups_of(self.spec.analysed(), self.variables, self.spec.blank())
+        own = train.of_model(self.variables)
+        return shrink.groups_of(self.spec.analysed(), own, self.spec.blank())
 
 
 def begin(

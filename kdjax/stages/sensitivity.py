@@ -15,10 +15,10 @@ from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Context
-from kdjax.stages.distill import kd_term
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.pruning import UNIT_SCORES
 from kdjax.stages.source import Source, weights_of
+from kdjax.stages.terms import kd_term
 from kdjax.types import BadInput, Batch, Variables
 
 _BATCH = 128

@@ -2,20 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from kdjax import config, fingerprint, keys, parse, teacher, views
+from kdjax import config, fingerprint, keys, models, parse, teacher, views
 from kdjax.data import Dataset, Partners
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.stages.model import Spec, encoder_of, logits
-from kdjax.types import BadInput, Batch, Variables
+from kdjax.types import BadInput, Batch, PyTree, Variables
 
 _SAMPLES = 32
 """Examples whose images and whose views are part of what a cache is bound to."""
@@ -57,6 +58,9 @@ class Teacher:
       outputs: how many numbers it says: its classes, or the width of its features.
       say: `(variables, images) -> outputs`, with frozen statistics.
       read: gives the variables of the model: a student of a cache never needs them.
+      module: of the model.
+      abstract: gives the shapes and dtypes of its variables.
+      quantized: it rounds, and has no modules to look into.
     """
 
     described: Mapping[str, Any]
@@ -64,6 +68,9 @@ class Teacher:
     outputs: int
     say: Callable[[Variables, Array], Float[Array, "batch outputs"]]
     read: Callable[[], Variables]
+    module: nn.Module
+    abstract: Callable[[], PyTree]
+    quantized: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,6 +207,20 @@ class Source:
         """What is kept of what the teachers say, by part of the signal."""
         return self.signal.encode(self.say(variables, batch, key))
 
+    def ask_within(
+        self,
+        variables: tuple[Variables, ...],
+        batch: Batch,
+        key: Key[Array, ""],
+        *,
+        paths: Sequence[str],
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """As `ask`, of one classifier, and what its modules at these paths give of the views."""
+        (asked,) = self.teachers
+        image = self.view(asked.size)(batch, key)[0]
+        seen = models.capture(asked.module, variables[0], image, paths=paths, train=False)
+        return self.signal.encode(seen.outputs["logits"]), seen.features
+
     def binding(self) -> dict[str, Any]:
         """All of it as plain data: a cache is bound to this, and a reader expects exactly this."""
         n = len(self.dataset)
@@ -274,12 +295,18 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
             "encoder": parse.plain(spec.encoder),
             "widths": parse.plain(spec.widths),
         }
-        return Teacher(said, size, spec.features, features, read)
+        return Teacher(
+            said, size, spec.features, features, read, module, bare.abstract, quantized=False
+        )
     spec = Spec.of(artifact, field=field)
+    module = spec.module()
     return Teacher(
         {**described, "model": spec.plain()},
         c.recipe.size or spec.size,
         spec.classes,
-        functools.partial(logits, spec.module()),
+        functools.partial(logits, module),
         lambda: artifact.variables(spec.abstract()),
+        module,
+        spec.abstract,
+        quantized=bool(spec.rules),
     )

@@ -1,0 +1,234 @@
+"""What a student learns from its teacher: how logits are compared, and which features with them.
+
+The weights of features are by default those of mdistiller (https://github.com/megvii-research/mdistiller),
+where the cross-entropy has a weight of one and there is no term of the logits; those of `correlation`
+and `fsp` are RepDistiller's and one. They are for CIFAR-100: a term's size depends on the network.
+"""
+
+import dataclasses
+from typing import Literal
+
+from kdjax.config.training import Number
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KL:
+    """`kdjax.losses.kd_kl`."""
+
+    name: Literal["kl"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DKD:
+    """`kdjax.losses.dkd`: the target class against the rest, and the rest among themselves.
+
+    Attributes:
+      alpha: weight of the first.
+      beta: of the second.
+      target: of `label` the term is a mean over the rows whose labels may be used; `teacher` has the
+        class that the teacher holds likeliest for the label where there is none.
+    """
+
+    name: Literal["dkd"]
+    alpha: float = 1.0
+    beta: float = 8.0
+    target: Literal["label", "teacher"] = "label"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DIST:
+    """`kdjax.losses.dist`: correlations within an example (`beta`) and within a class (`gamma`)."""
+
+    name: Literal["dist"]
+    beta: float = 1.0
+    gamma: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogitMSE:
+    """`kdjax.losses.kd_mse`, which has no temperature."""
+
+    name: Literal["mse"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftCE:
+    """`kdjax.losses.kd_ce`: the gradient of `kl`."""
+
+    name: Literal["ce"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiLevel:
+    """`kdjax.losses.multi_level_kd`, at temperatures of its own: the stage's is not looked at."""
+
+    name: Literal["multi_level"]
+    temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0)
+
+
+LogitLoss = KL | DKD | DIST | LogitMSE | SoftCE | MultiLevel
+
+PLAIN_KD: LogitLoss = KL(name="kl")
+"""That of Hinton et al."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Taps:
+    """Which features of the student are compared with which of the teacher.
+
+    Attributes:
+      student: paths of modules whose outputs are looked at, by the names of their parameters:
+        `encoder/stage1_block0`. An activation that comes after the module is not in its output.
+      teacher: as many of the teacher's.
+    """
+
+    student: tuple[str, ...]
+    teacher: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Maps(Taps):
+    """Feature maps, paired in order; a loss of several pairs is their sum.
+
+    Attributes:
+      relu: put a ReLU behind each tap: where one is a convolution with its norm alone, as the blocks of
+        the CNN are, the model's own ReLU comes after it.
+    """
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hint(Maps):
+    """FitNets: `kdjax.losses.hint_mse` behind a learned regressor, see `kdjax.models.regressor`."""
+
+    name: Literal["hint"]
+    weight: Number = 100.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attention(Maps):
+    """`kdjax.losses.attention_transfer`."""
+
+    name: Literal["attention"]
+    weight: Number = 1000.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NST(Maps):
+    """`kdjax.losses.nst`."""
+
+    name: Literal["nst"]
+    weight: Number = 50.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VID(Maps):
+    """`kdjax.losses.vid` behind a learned `kdjax.models.VariationalRegressor`."""
+
+    name: Literal["vid"]
+    weight: Number = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FSP(Maps):
+    """`kdjax.losses.fsp` of each tap and the one after it; both models are of the same widths there."""
+
+    name: Literal["fsp"]
+    weight: Number = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Review(Maps):
+    """Knowledge review: `kdjax.losses.review_hcl` behind a learned fusion, see `kdjax.models.review`.
+
+    Taps from the shallowest to the deepest; the last may be the pooled features, `encoder`.
+    """
+
+    name: Literal["review"]
+    weight: Number = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OFD(Taps):
+    """`kdjax.losses.ofd` behind a learned connector, of what comes before a ReLU.
+
+    The margins are from the BatchNorm of the teacher's taps, each of which is a convolution with its
+    norm: a block of the CNN, `second` in a residual block. The sum before the last ReLU of a residual
+    block, which the paper taps, is the output of no module.
+    Each pair weighs twice the one before it, the last one 1.
+    """
+
+    name: Literal["ofd"]
+    weight: Number = 0.001
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vectors(Taps):
+    """Features of a batch, a row for each example; by default those that the classifier sees."""
+
+    student: tuple[str, ...] = ("encoder",)
+    teacher: tuple[str, ...] = ("encoder",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RKD(Vectors):
+    """`distance` x `kdjax.losses.rkd_distance` + `angle` x `kdjax.losses.rkd_angle`."""
+
+    name: Literal["rkd"]
+    weight: Number = 1.0
+    distance: float = 25.0
+    angle: float = 50.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Similarity(Vectors):
+    """`kdjax.losses.similarity_preserving`."""
+
+    name: Literal["similarity"]
+    weight: Number = 3000.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Correlation(Vectors):
+    """`kdjax.losses.correlation_congruence`."""
+
+    name: Literal["correlation"]
+    weight: Number = 0.02
+    gamma: float = 0.4
+    order: int = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PKT(Vectors):
+    """`kdjax.losses.pkt`."""
+
+    name: Literal["pkt"]
+    weight: Number = 30_000.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CRD(Vectors):
+    """`kdjax.losses.crd` of two learned linear embeddings, one of each model's features.
+
+    Negatives are any other examples, each as likely as the next: as there may be no labels they are
+    not those of another class, as the authors' are.
+
+    Attributes:
+      dim: of the embeddings.
+      negatives: drawn for each example in each step, some of them twice.
+      temperature: of the scores.
+      momentum: share of the old row in the memory.
+    """
+
+    name: Literal["crd"]
+    weight: Number = 0.8
+    dim: int = 128
+    negatives: int = 16_384
+    temperature: float = 0.07
+    momentum: float = 0.5
+
+
+FeatureTerm = (
+    Hint | Attention | RKD | Similarity | Correlation | PKT | NST | VID | FSP | Review | OFD | CRD
+)

@@ -1,0 +1,458 @@
+"""The terms of a student's loss that compare its features with its teacher's."""
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+from kdjax import config, keys, losses, models, train, tree
+from kdjax.losses.pooling import to_smaller
+from kdjax.models import Compute
+from kdjax.stages import build
+from kdjax.stages.context import Context
+from kdjax.stages.lesson import Lesson, taught_views
+from kdjax.stages.model import Spec
+from kdjax.stages.source import Source
+from kdjax.types import BadInput, Batch, PyTree, Variables
+
+_PART = "teacher_features/"
+"""Before the path of a module: what it gives, in a batch."""
+
+_INDEX, _NEGATIVES = "index", "negatives/"
+"""The place of an example among all, and before the name of a term those of others, in a batch."""
+
+
+class Term(NamedTuple):
+    """One term, ready to be weighed.
+
+    Attributes:
+      name: in the config, and in the log.
+      c: its config.
+      weight: in the loss.
+      shapes: of the student's features and of the teacher's.
+      margins: of `ofd`, one for each tap.
+    """
+
+    name: str
+    c: config.FeatureTerm
+    weight: train.Number
+    shapes: tuple[Sequence[tuple[int, ...]], Sequence[tuple[int, ...]]]
+    margins: tuple[Float[Array, " channel"], ...]
+
+    def connectors(self, compute: Compute) -> dict[str, nn.Module]:
+        """What is learned for it, by the names that it has beside the student."""
+        found = connectors(self.c, *self.shapes, compute)
+        return {f"{self.name}_{i}": module for i, module in enumerate(found)}
+
+
+def of_stage(
+    context: Context, c: config.Distill, *, spec: Spec, source: Source
+) -> tuple[Term, ...]:
+    """The terms of a stage, fitted to its student and its teacher.
+
+    Raises:
+      BadInput: features are not to be had, or do not go together.
+    """
+    path = f"config.stages.{context.name}"
+    if not c.features:
+        return ()
+    if not c.live:
+        raise BadInput(f"{path}.features: no cache has features; set {path}.live=True")
+    if len(source.teachers) > 1:
+        raise BadInput(f"{path}.features: {c.cache} has several teachers; give it one")
+    if c.sweep:
+        raise BadInput(f"{path}.sweep: not with features; give each student a stage of its own")
+    if spec.rules or source.teachers[0].quantized:
+        raise BadInput(
+            f"{path}.features: a quantized model is run without its modules; take the float one"
+        )
+    found = []
+    for name, one in c.features.items():
+        field = f"{path}.features.{name}"
+        if name in ("kd", "ce") or not name.isidentifier():
+            raise BadInput(f"{field}: give it a name of letters and digits that is not kd or ce")
+        try:
+            found.append(_term(name, one, context, c, spec, source, field))
+        except BadInput as error:
+            said = str(error)
+            raise BadInput(said if said.startswith(field) else f"{field}.{said}") from None
+    return tuple(found)
+
+
+def _term(
+    name: str,
+    c: config.FeatureTerm,
+    context: Context,
+    stage: config.Distill,
+    spec: Spec,
+    source: Source,
+    field: str,
+) -> Term:
+    if not c.student or len(c.student) != len(c.teacher):
+        raise BadInput(
+            f"teacher: {len(c.teacher)} paths for {len(c.student)} of the student; give one for "
+            "each, and at least one"
+        )
+    (asked,) = source.teachers
+    channels = context.splits.train.image_shape[-1]
+    student = _shapes(spec.module(), spec.abstract(), c.student, spec.size, channels, "student")
+    teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.size, channels, "teacher")
+    _check(c, student, teacher)
+    if isinstance(c, config.CRD):
+        if source.c.mix is not None:
+            raise BadInput(f"name: crd has a memory of each example, and {stage.cache} mixes two")
+        if len(source.dataset) < 2:
+            raise BadInput("negatives: there is no other example")
+    margins = ()
+    if isinstance(c, config.OFD):
+        params = tree.named_leaves(source.variables[0]["params"])
+        margins = tuple(_margin(params, path) for path in c.teacher)
+    weight = build.number(c.weight, steps=stage.steps, path=f"{field}.weight")
+    return Term(name, c, weight, (student, teacher), margins)
+
+
+def _shapes(
+    module: nn.Module,
+    variables: PyTree,
+    paths: Sequence[str],
+    size: int,
+    channels: int,
+    side: str,
+) -> tuple[tuple[int, ...], ...]:
+    """Of what the modules at these paths give of one view."""
+
+    def features(variables):
+        view = jnp.zeros((1, size, size, channels))
+        return models.capture(module, variables, view, paths=paths, train=False).features
+
+    try:
+        found = jax.eval_shape(features, variables)
+    except BadInput as error:
+        raise BadInput(f"{side}: {str(error).removeprefix('paths: ')}") from None
+    for path in paths:
+        if not isinstance(found[path], jax.ShapeDtypeStruct) or found[path].ndim < 2:
+            raise BadInput(f"{side}: {path} does not give one array a view; tap another module")
+    return tuple(found[path].shape for path in paths)
+
+
+def _margin(params: Mapping[str, Array], path: str) -> Float[Array, " channel"]:
+    try:
+        return losses.ofd_margin(params[f"{path}/norm/scale"], params[f"{path}/norm/bias"])
+    except KeyError:
+        raise BadInput(
+            f"teacher: {path} is not a convolution with its BatchNorm, which ofd reads; tap one"
+        ) from None
+
+
+def _check(
+    c: config.FeatureTerm, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]
+) -> None:
+    """Raises `BadInput` where a loss cannot compare features of these shapes."""
+    match c:
+        case config.Attention() | config.NST() | config.FSP() | config.OFD():
+            if any(len(shape) != 4 for shape in (*student, *teacher)):
+                raise BadInput(f"student: {c.name} compares maps; tap modules that give maps")
+        case config.Hint() | config.VID():
+            for mine, theirs in zip(student, teacher, strict=True):
+                if len(mine) != len(theirs) or (len(mine) == 3 and mine[1] != theirs[1]):
+                    raise BadInput(
+                        f"student: {c.name} cannot bring {mine[1:]} to {theirs[1:]}; tap features "
+                        "of one kind"
+                    )
+        case config.Review():
+            if any(len(shape) not in (2, 4) for shape in (*student, *teacher)):
+                raise BadInput("student: review fuses maps and vectors; tap modules that give them")
+        case config.CRD():
+            if len(student) > 1:
+                raise BadInput("student: crd has one memory; give one path")
+            if c.dim < 1 or c.negatives < 1 or c.temperature <= 0 or not 0 <= c.momentum < 1:
+                raise BadInput(
+                    "name: crd takes dim and negatives of at least 1, a temperature above zero and a "
+                    "momentum in [0, 1)"
+                )
+        case config.Correlation():
+            if c.order < 1:
+                raise BadInput(f"order: {c.order} leaves no term that sees the examples")
+        case _:
+            pass
+    pairs = zip(student, teacher, strict=True)
+    match c:
+        case config.FSP():
+            if len(student) < 2:
+                raise BadInput("student: fsp is of two maps; give two paths or more")
+            for mine, theirs in pairs:
+                if mine[-1] != theirs[-1]:
+                    raise BadInput(
+                        f"student: fsp compares maps of as many channels, and these have {mine[-1]} and "
+                        f"{theirs[-1]}"
+                    )
+        case config.OFD():
+            for mine, theirs in pairs:
+                if mine[1:3] != theirs[1:3]:
+                    raise BadInput(
+                        f"student: ofd compares maps of one size, and these are {mine[1:3]} and "
+                        f"{theirs[1:3]}"
+                    )
+        case _:
+            pass
+
+
+def connectors(
+    c: config.FeatureTerm,
+    student: Sequence[tuple[int, ...]],
+    teacher: Sequence[tuple[int, ...]],
+    compute: Compute,
+) -> tuple[nn.Module, ...]:
+    """What is learned for a term, from the shapes of the features.
+
+    Raises:
+      BadInput: there is none between such shapes.
+    """
+    pairs = list(zip(student, teacher, strict=True))
+    match c:
+        case config.Hint():
+            return tuple(
+                models.regressor(mine, theirs, compute=compute)
+                if len(mine) == 4
+                else models.pointwise_to(theirs, compute=compute)
+                for mine, theirs in pairs
+            )
+        case config.VID():
+            return tuple(
+                models.VariationalRegressor(theirs[-1], hidden=theirs[-1], compute=compute)
+                for _, theirs in pairs
+            )
+        case config.OFD():
+            return tuple(models.ofd_connector(theirs, compute=compute) for _, theirs in pairs)
+        case config.Review():
+            levels = ([_level_shape(shape) for shape in shapes] for shapes in (student, teacher))
+            return (models.review(*levels, compute=compute),)
+        case config.CRD(dim=dim):
+            return (
+                models.Pointwise((dim,), compute=compute),
+                models.Pointwise((dim,), compute=compute),
+            )
+    return ()
+
+
+def _level_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 4 else (shape[0], 1, 1, shape[-1])
+
+
+def _level(features: Float[Array, "batch ..."]) -> Float[Array, "batch height width channel"]:
+    return features.reshape(_level_shape(features.shape))
+
+
+def _flat(features: Float[Array, "batch ..."]) -> Float[Array, "batch dim"]:
+    return features.reshape(len(features), -1)
+
+
+def connector_inputs(
+    c: config.FeatureTerm, student: Sequence[Array], teacher: Sequence[Array]
+) -> list[Any]:
+    """What each of its connectors is given."""
+    match c:
+        case config.Hint() | config.OFD():
+            return list(student)
+        case config.VID():
+            return [
+                to_smaller(mine, theirs)[0] if mine.ndim == 4 else mine
+                for mine, theirs in zip(student, teacher, strict=True)
+            ]
+        case config.Review():
+            return [[_level(x) for x in student]]
+        case config.CRD():
+            return [_flat(student[0]), jax.lax.stop_gradient(_flat(teacher[0]))]
+    return []
+
+
+def term_losses(
+    term: Term,
+    connected: Sequence[Any],
+    student: Sequence[Array],
+    teacher: Sequence[Array],
+    *,
+    axis_name: str | None,
+) -> Float[Array, " batch"]:
+    """Per-example losses of a term that has no memory; those of several pairs are added up."""
+    pairs = list(zip(student, teacher, strict=True))
+    match term.c:
+        case config.Hint():
+            each = map(losses.hint_mse, connected, teacher)
+        case config.VID():
+            each = (
+                losses.vid(mean, to_smaller(x, y)[1] if y.ndim == 4 else y, log_scale)
+                for (mean, log_scale), (x, y) in zip(connected, pairs, strict=True)
+            )
+        case config.OFD():
+            n = len(pairs)
+            each = (
+                losses.ofd(mine, theirs, margin) / 2 ** (n - 1 - i)
+                for i, (mine, theirs, margin) in enumerate(
+                    zip(connected, teacher, term.margins, strict=True)
+                )
+            )
+        case config.Review():
+            each = [losses.review_hcl(connected[0], [_level(y) for y in teacher])]
+        case config.Attention():
+            each = (losses.attention_transfer(x, y) for x, y in pairs)
+        case config.NST():
+            each = (losses.nst(x, y) for x, y in pairs)
+        case config.FSP():
+            each = (
+                losses.fsp((x, after), (y, theirs_after))
+                for (x, y), (after, theirs_after) in itertools.pairwise(pairs)
+            )
+        case config.RKD(distance=distance, angle=angle):
+            each = (
+                distance * losses.rkd_distance(x, y, axis_name=axis_name)
+                + angle * losses.rkd_angle(x, y, axis_name=axis_name)
+                for x, y in pairs
+            )
+        case config.Similarity():
+            each = (losses.similarity_preserving(x, y, axis_name=axis_name) for x, y in pairs)
+        case config.Correlation(gamma=gamma, order=order):
+            each = (
+                losses.correlation_congruence(x, y, gamma=gamma, order=order, axis_name=axis_name)
+                for x, y in pairs
+            )
+        case config.PKT():
+            each = (losses.pkt(x, y, axis_name=axis_name) for x, y in pairs)
+        case config.CRD():
+            raise AssertionError("its loss has a memory")
+    first, *others = each
+    return sum(others, first)
+
+
+def beside(
+    variables: Variables, terms: Sequence[Term], *, key: Key[Array, ""], examples: int
+) -> Variables:
+    """`variables` with what is learned for the terms beside them, and the memories."""
+    modules: dict[str, Variables] = {}
+    memory = {}
+    for term in terms:
+        term_key = keys.stream(key, term.name)
+        shapes = ([jnp.zeros(shape) for shape in shapes] for shapes in term.shapes)
+        given = connector_inputs(term.c, *shapes)
+        for i, (name, module) in enumerate(term.connectors(Compute()).items()):
+            modules[name] = module.init(jax.random.fold_in(term_key, i), given[i], train=True)
+        if isinstance(term.c, config.CRD):
+            memory_key = jax.random.fold_in(term_key, len(given))
+            memory[term.name] = losses.crd_state(memory_key, examples=examples, dim=term.c.dim)
+    found = train.with_beside(variables, modules)
+    return {**found, train.MEMORY: memory} if memory else found
+
+
+def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
+    """The student's forward pass with its features: the losses of each term are outputs, too.
+
+    What is learned for a term computes in float32, as losses do.
+    """
+    compute = Compute(axis_name=axis_name)
+    paths = tuple(dict.fromkeys(path for term in terms for path in term.c.student))
+    modules = [term.connectors(compute) for term in terms]
+
+    def run(params, state, batch, key):
+        own = {name: part for name, part in state.model_state.items() if name != train.MEMORY}
+        seen = models.capture(
+            model,
+            {"params": params, **own},
+            batch["image"],
+            paths=paths,
+            mutable=["batch_stats"],
+            train=True,
+        )
+        model_state = {**state.model_state, **seen.state}
+        outputs = dict(seen.outputs)
+        for term, layers in zip(terms, modules, strict=True):
+            student = [seen.features[path] for path in term.c.student]
+            teacher = [batch[_PART + path] for path in term.c.teacher]
+            if isinstance(term.c, config.Maps) and term.c.relu:
+                student, teacher = ([nn.relu(x) for x in side] for side in (student, teacher))
+            given, connected = connector_inputs(term.c, student, teacher), []
+            for x, (name, module) in zip(given, layers.items(), strict=True):
+                y, model_state = train.apply_beside(
+                    module, name, params, model_state, x, train=True
+                )
+                connected.append(y)
+            if isinstance(term.c, config.CRD):
+                memory = model_state[train.MEMORY]
+                outputs[term.name], remembered = losses.crd(
+                    *connected,
+                    memory[term.name],
+                    batch[_INDEX],
+                    batch[_NEGATIVES + term.name],
+                    temperature=term.c.temperature,
+                    momentum=term.c.momentum,
+                    axis_name=axis_name,
+                )
+                model_state[train.MEMORY] = {**memory, term.name: remembered}
+            else:
+                outputs[term.name] = term_losses(
+                    term, connected, student, teacher, axis_name=axis_name
+                )
+        return outputs, model_state
+
+    return run
+
+
+def weighed(terms: Sequence[Term]) -> dict[str, tuple[train.Number, train.Term]]:
+    """For `train.weigh`, on what `forward` gives."""
+
+    def of(name: str) -> train.Term:
+        return lambda outputs, batch: outputs[name]
+
+    return {term.name: (term.weight, of(term.name)) for term in terms}
+
+
+def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
+    """The lesson with what the terms need: the teacher is asked for its features, too.
+
+    A contrastive term needs the place of each example among all, and others drawn for it: new ones in
+    each epoch, which depend on the example alone.
+    """
+    source = taught.source
+    paths = tuple(dict.fromkeys(path for term in terms for path in term.c.teacher))
+    contrastive = [(term.name, term.c) for term in terms if isinstance(term.c, config.CRD)]
+
+    def ask(variables, batch, key) -> dict[str, Array]:
+        said, features = source.ask_within(variables, batch, key, paths=paths)
+        return {**said, **{_PART + path: x for path, x in features.items()}}
+
+    views = taught_views(
+        source.view(taught.size), source.signal.parts(), count=source.c.views, ask=ask
+    )
+    if not contrastive:
+        return taught._replace(views=views)
+
+    def draw(batch: Batch, resident: PyTree, key: Key[Array, ""]) -> Batch:
+        found = {**views(batch, resident, key), _INDEX: batch[_INDEX]}
+        for name, c in contrastive:
+            stream_key = keys.stream(key, f"{stage}/{name}/negatives")
+            others = functools.partial(
+                negatives, stream_key, count=c.negatives, examples=len(source.dataset)
+            )
+            found[_NEGATIVES + name] = jax.vmap(others)(batch["epoch"], batch["id"], batch[_INDEX])
+        return found
+
+    return taught._replace(views=draw, join=lambda rows, epochs: {_INDEX: rows.astype(np.int32)})
+
+
+def negatives(
+    stream_key: Key[Array, ""],
+    epoch: UInt32[Array, ""],
+    id: UInt32[Array, ""],
+    index: Int[Array, ""],
+    *,
+    count: int,
+    examples: int,
+) -> Int[Array, " count"]:
+    """`count` examples other than the one at `index`, each as likely as the next, some perhaps twice."""
+    drawn = jax.random.randint(keys.example(stream_key, epoch, id), (count,), 0, examples - 1)
+    return drawn + (drawn >= index)
