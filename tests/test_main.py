@@ -22,7 +22,8 @@ DIGITS = str(ROOT / "configs" / "digits.py")
 FORMATS = ("stablehlo", "onnx")
 QUANTIZED = ("int8", "small_int8", "small_aware")
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-# Most of a short run is compiling: where no bytes are compared, the compiler need not try hard.
+# Most of a short run is compiling: where no numbers of two runs are compared, the compiler need not
+# try hard.
 QUICK = {**ENVIRONMENT, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 # With compilations kept where a run keeps them unless told otherwise.
 ALONE = {name: value for name, value in ENVIRONMENT.items() if "COMPILATION_CACHE" not in name}
@@ -269,9 +270,9 @@ def test_two_processes_train_one_model(tmp_path):
             *("--num_processes=2", f"--process_id={index}"),
         ],
         processes=2,
-        environment={**QUICK, "JAX_NUM_CPU_DEVICES": "2"},
+        environment={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "2"},
     )
-    one = kdjax(*args, f"--workdir={tmp_path / 'one'}")
+    one = kdjax(*args, f"--workdir={tmp_path / 'one'}", env=ENVIRONMENT)
     assert one.returncode == 0, one.stderr
 
     def losses(workdir):
