@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["runlocal"]:
         steps = dict.fromkeys(steps, 2) | dict(pruned=4)
         args["seeds"] = 1
-    warmup = 0 if args["runlocal"] else 20
+    warmup, cached_views = (0, 2) if args["runlocal"] else (20, 16)
 
     c = ConfigDict()
     c.name = "digits"
@@ -108,7 +108,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             optimizer=dict(adamw, learning_rate=1e-3),
             **training,
         ),
-        cache=dict(kind="cache", teacher="teacher", recipe=train_views, views=16),
+        cache=dict(kind="cache", teacher="teacher", recipe=train_views, views=cached_views),
         student=dict(distilled, encoder=student, steps=steps["student"]),
         scratch=dict(
             kind="finetune",

@@ -1,6 +1,6 @@
 """What every loss must hold to, whatever its formula: one check each.
 
-A test file lists its losses as cases, most with a derivation in float64 and plain loops.
+`cases` lists the losses, most with a derivation in float64 and plain loops.
 """
 
 import dataclasses
@@ -48,6 +48,9 @@ class Case:
       learned: which of the arrays get a gradient.
       batch_axes: where the batch is in each array, None for one that all devices hold.
       rows: where the rows of an array are, those that are spoiled to try a loss.
+      bound: of gradients where directions are unknown, if there is one.
+      variant: other shapes or weights of a loss that is a case by itself: what is of the program and
+        not of its numbers need not be tried again.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Case:
     learned: tuple[int, ...] = (0,)
     batch_axes: tuple[int | None, ...] | None = None
     rows: int = 0
+    bound: float | None = None
+    variant: bool = False
 
     @functools.cached_property
     def arrays(self) -> list[Any]:
@@ -174,11 +179,10 @@ def _hard(kind: str, x: jax.Array, axis: int) -> jax.Array:
     return jnp.asarray(np.moveaxis(z, 0, axis), jnp.float32)
 
 
-def check_finite(case: Case, *, bound: float | None = None):
+def check_finite(case: Case):
     """Losses and gradients of hard rows, of all arrays and of one beside others that are not hard.
 
-    No gradient reaches what is not learned. None is above `bound`, if it is given, where directions
-    are unknown.
+    No gradient reaches what is not learned.
     """
     whole = case.arrays
     for kind in HARD:
@@ -195,8 +199,8 @@ def check_finite(case: Case, *, bound: float | None = None):
                 for leaf in map(np.asarray, jax.tree.leaves(grad)):
                     assert np.isfinite(leaf).all(), (kind, number)
                     assert index in case.learned or (leaf == 0).all(), (kind, number)
-                    if bound is not None and kind in UNKNOWN:
-                        assert np.abs(leaf).max() < bound, (kind, number)
+                    if case.bound is not None and kind in UNKNOWN:
+                        assert np.abs(leaf).max() < case.bound, (kind, number)
 
 
 def check_low_precision(case: Case):

@@ -1,4 +1,3 @@
-import decimal
 import functools
 import math
 
@@ -12,122 +11,8 @@ from hypothesis import given, settings
 
 from kdjax.losses import dino, dino_center, sinkhorn, swav
 from kdjax.types import BadInput
-from tests.losses import laws
-from tests.losses.by_hand import dot, softmax
-from tests.losses.laws import Case
-
-
-def _codes_by_hand(scores, *, epsilon, iterations):
-    """Sinkhorn as in the authors' code, exponentiated first; many digits hold any score."""
-    with decimal.localcontext(prec=40, Emax=10**9, Emin=-(10**9)):
-        q = [
-            [(decimal.Decimal(float(s)) / decimal.Decimal(epsilon)).exp() for s in r]
-            for r in scores
-        ]
-        for _ in range(iterations):
-            share = [sum(row[k] for row in q) for k in range(len(q[0]))]
-            q = [[value / s for value, s in zip(row, share, strict=True)] for row in q]
-            q = [[value / sum(row) for value in row] for row in q]
-        return np.array([[float(value / sum(row)) for value in row] for row in q])
-
-
-def _cross_entropy(p, scores):
-    return -dot(np.array(p), np.log(softmax(scores)))
-
-
-def _dino_by_hand(arrays, _, student_temperature, teacher_temperature):
-    student, teacher, center = arrays
-    losses = []
-    for i in range(student.shape[1]):
-        total, pairs = 0.0, 0
-        for t in range(len(teacher)):
-            p = softmax((teacher[t, i] - center) / teacher_temperature)
-            for v in range(len(student)):
-                if v != t:
-                    total += _cross_entropy(p, student[v, i] / student_temperature)
-                    pairs += 1
-        losses.append(total / pairs)
-    return np.array(losses)
-
-
-def _swav_by_hand(arrays, fixed, assigned, temperature=0.1):
-    scores, losses = arrays[0], 0.0
-    for a in range(assigned):
-        codes = _codes_by_hand(fixed[0][a], epsilon=0.05, iterations=3)
-        others = [v for v in range(len(scores)) if v != a]
-        for v in others:
-            each = zip(codes, scores[v], strict=True)
-            losses += np.array([_cross_entropy(p, s / temperature) for p, s in each]) / len(others)
-    return losses / assigned
-
-
-def _logits(random, rows, views=4):
-    return [
-        random.normal(0, 0.5, (views, rows, 5)),
-        random.normal(0, 0.1, (2, rows, 5)),
-        random.normal(0, 0.1, 5),
-    ]
-
-
-def _scores(random, rows):
-    return [random.uniform(-1, 1, (4, rows, 5))]
-
-
-def _dino(views):
-    temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.055}
-    return Case(
-        f"dino {views}",
-        functools.partial(dino, **temperatures),
-        functools.partial(_logits, views=views),
-        functools.partial(_dino_by_hand, **temperatures),
-        rows=1,
-    )
-
-
-def _swav(assigned):
-    return Case(
-        f"swav {assigned}",
-        functools.partial(swav, assigned=assigned),
-        _scores,
-        functools.partial(_swav_by_hand, assigned=assigned),
-        batch_axes=(1,),
-        rows=1,
-    )
-
-
-CASES = [_dino(4), _dino(2), _swav(2), _swav(1)]
-every = pytest.mark.parametrize(**laws.named(CASES))
-
-
-@every
-def test_golden(case):
-    laws.check_value(case)
-
-
-# The codes of SwAV are slow by hand.
-@pytest.mark.parametrize(**laws.named(CASES[:3]))
-def test_gradient(case):
-    laws.check_gradient(case)
-
-
-@every
-def test_hard_rows_stay_finite(case):
-    laws.check_finite(case)
-
-
-@every
-def test_low_precision_is_computed_in_float32(case):
-    laws.check_low_precision(case)
-
-
-@every
-def test_second_call_does_not_retrace(case):
-    laws.check_no_retrace(case)
-
-
-def test_eight_devices_give_the_loss_and_the_gradient_of_one():
-    laws.check_devices(CASES[2])
-
+from tests.losses.by_hand import softmax
+from tests.losses.cases.clusters import CASES, codes_by_hand
 
 STUDENT, TEACHER, CENTER = CASES[0].arrays
 
@@ -202,7 +87,7 @@ def test_codes_are_golden_at_any_scale(reach, iterations):
     scores = np.random.default_rng(6).uniform(-reach, reach, (8, 4)).astype(np.float32)
     found = _sinkhorn(scores, epsilon=0.05, iterations=iterations)
     assert found.dtype == jnp.float32
-    expected = _codes_by_hand(scores, epsilon=0.05, iterations=iterations)
+    expected = codes_by_hand(scores, epsilon=0.05, iterations=iterations)
     # Rounded to float32, the scores over epsilon are this far off.
     off = 2.0**-23 * reach / 0.05
     np.testing.assert_allclose(found, expected, rtol=1e-4 + 8 * off, atol=1e-6 + off)

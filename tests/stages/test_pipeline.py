@@ -5,6 +5,8 @@ import pytest
 from kdjax import pipeline
 from kdjax.types import BadInput
 
+pytestmark = pytest.mark.usefixtures("little_optimization")
+
 
 def _marks(line, **changes):
     _, tasks, _ = line.plan(**changes)

@@ -1,23 +1,16 @@
 import functools
-import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
-from kdjax import keys, views
+from kdjax import views
 from kdjax.types import BadInput
+from tests.views.recipes import CROP_FLIP, KEY, SIMCLR, STREAM, batch, raw
 
-KEY = jax.random.key(0)
-STREAM = keys.stream(KEY, "pretrain")
-SIMCLR = functools.partial(
-    views.simclr, size=16, shift=2, blur_kernel=3, cutout=4, mean=(0.5,), std=(0.25,)
-)
-CROP_FLIP = functools.partial(
-    views.crop_flip, size=16, shift=2, cutout=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)
-)
+pytestmark = pytest.mark.usefixtures("little_optimization")
+
 OFF = {
     "crop_scale": (1.0, 1.0),
     "crop_ratio": (1.0, 1.0),
@@ -26,18 +19,6 @@ OFF = {
     "grayscale": 0.0,
     "blur": 0.0,
 }
-
-
-def raw(*shape, seed=0):
-    """Smooth pictures, as uint8."""
-    noise = np.random.default_rng(seed).random((*shape[:-3], 4, 4, shape[-1]))
-    smooth = jax.image.resize(jnp.asarray(noise, jnp.float32), shape, "linear")
-    return jnp.round(255 * smooth).astype(jnp.uint8)
-
-
-def batch(count, *shape):
-    id = jnp.arange(count, dtype=jnp.uint32) * 7919 + 3
-    return id % 3, id, raw(count, *shape)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (20, 28, 3)])
@@ -52,68 +33,6 @@ def test_views_are_finite_and_in_range(shape):
         assert result.dtype == jnp.float32
         assert np.isfinite(result).all()
         assert 0.0 <= result.min() < 0.5 < result.max() <= 1.0
-
-
-@pytest.fixture(scope="module")
-def reference():
-    """Batches of 256 views: what every other way of making them must repeat."""
-    data = batch(256, 20, 24, 3)
-    make = {
-        name: jax.jit(functools.partial(views.batch_views, recipe))
-        for name, recipe in (("simclr", SIMCLR), ("crop_flip", CROP_FLIP))
-    }
-    return data, make, {name: np.asarray(one(STREAM, *data)) for name, one in make.items()}
-
-
-@pytest.mark.parametrize("recipe", ["simclr", "crop_flip"])
-@pytest.mark.parametrize("size", [1, 7, 32])
-def test_same_bytes_in_any_batch(reference, recipe, size):
-    data, make, expected = reference
-    rows = np.random.default_rng(size).permutation(256)[:size]
-    result = make[recipe](STREAM, *(x[rows] for x in data))
-    np.testing.assert_array_equal(result, expected[recipe][rows])
-
-
-@pytest.mark.parametrize(("name", "recipe"), [("simclr", SIMCLR), ("crop_flip", CROP_FLIP)])
-def test_same_bytes_on_eight_devices(reference, name, recipe):
-    data, _, expected = reference
-    make = jax.pmap(functools.partial(views.batch_views, recipe), in_axes=(None, 0, 0, 0))
-    result = make(STREAM, *(x.reshape(8, 32, *x.shape[1:]) for x in data))
-    assert len(result.devices()) == 8
-    np.testing.assert_array_equal(result.reshape(expected[name].shape), expected[name])
-
-
-def test_same_bytes_inside_other_programs(reference):
-    """In a scan, with the view used by what follows: there the compiler fuses in other ways."""
-    data, _, expected = reference
-
-    @jax.jit
-    def program(images):
-        def step(total, rows):
-            view = views.batch_views(SIMCLR, STREAM, *rows)
-            return total * 0.9 + (view * 1.7 + 0.3).sum(), view
-
-        return lax.scan(step, 0.0, images)[1]
-
-    result = program(tuple(x[:64].reshape(8, 8, *x.shape[1:]) for x in data))
-    np.testing.assert_array_equal(result.reshape(64, 16, 16, 3), expected["simclr"][:64])
-
-
-def test_same_bytes_op_by_op(reference):
-    data, _, expected = reference
-    result = views.batch_views(CROP_FLIP, STREAM, *(x[:3] for x in data))
-    np.testing.assert_array_equal(result, expected["crop_flip"][:3])
-
-
-def test_other_id_view_or_stream_is_another_view(reference):
-    data, make, expected = reference
-    view, id, image = (x[:7] for x in data)
-    for other in (
-        make["simclr"](STREAM, view, id + 1, image),
-        make["simclr"](STREAM, view + 1, id, image),
-        make["simclr"](keys.stream(KEY, "distill"), view, id, image),
-    ):
-        assert (other != expected["simclr"][:7]).any((1, 2, 3)).all()
 
 
 def test_second_call_does_not_retrace():
@@ -209,13 +128,6 @@ def test_bad_input_names_the_field(values, field):
         views.eval_view(raw(8, 8, 3), **{"size": 8, **values})
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("simclr", SIMCLR), ("crop_flip", CROP_FLIP)])
-def test_pixels_at_the_size_itself_change_nothing(reference, name, recipe):
-    data, _, expected = reference
-    same = jax.jit(functools.partial(views.batch_views, functools.partial(recipe, pixels_at=16)))
-    np.testing.assert_array_equal(same(STREAM, *data), expected[name])
-
-
 def halved(view):
     """The 2 x 2 means of a batch of views."""
     count, height, width, channels = view.shape
@@ -286,24 +198,6 @@ def test_blur_is_scaled():
         assert bool((blurred != plain).any()) == is_blurred
 
 
-def test_same_bytes_in_any_program_at_another_size(reference):
-    data, _, _ = reference
-    recipe = functools.partial(SIMCLR, pixels_at=24, shift=3, cutout=7, blur_kernel=5, jitter=0.0)
-    many = functools.partial(views.batch_views, recipe)
-    expected = np.asarray(jax.jit(many)(STREAM, *data))
-    rows = np.random.default_rng(0).permutation(256)[:7]
-    few = tuple(x[rows] for x in data)
-    np.testing.assert_array_equal(jax.jit(many)(STREAM, *few), expected[rows])
-
-    @jax.jit
-    def program(few):
-        view = many(STREAM, *few)
-        return (view * 1.7 + 0.3).sum(), view
-
-    np.testing.assert_array_equal(program(few)[1], expected[rows])
-    np.testing.assert_array_equal(many(STREAM, *few), expected[rows])
-
-
 @pytest.mark.parametrize(
     ("recipe", "values", "field"),
     [
@@ -317,14 +211,3 @@ def test_same_bytes_in_any_program_at_another_size(reference):
 def test_bad_pixels_at_names_the_field(recipe, values, field):
     with pytest.raises(BadInput, match=f"^{field}: "):
         recipe(KEY, raw(8, 8, 3), size=8, **values)
-
-
-def test_a_version_has_its_pixels(reference):
-    """Other pixels from the same keys need another RECIPES_VERSION, as caches rest on it."""
-    _, _, expected = reference
-    whole = {name: np.round(view[:8] * 4080).astype("<i4") for name, view in expected.items()}
-    checksums = {name: zlib.crc32(view.tobytes()) for name, view in whole.items()}
-    assert (views.RECIPES_VERSION, checksums) == (
-        1,
-        {"simclr": 2477391255, "crop_flip": 2679529340},
-    )
