@@ -22,14 +22,11 @@ DIGITS = str(ROOT / "configs" / "digits.py")
 FORMATS = ("stablehlo", "onnx")
 QUANTIZED = ("int8", "small_int8", "small_aware")
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-# Most of a short run is compiling: where no numbers of two runs are compared, the compiler need not
-# try hard.
-QUICK = {**ENVIRONMENT, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 # With compilations kept where a run keeps them unless told otherwise.
 ALONE = {name: value for name, value in ENVIRONMENT.items() if "COMPILATION_CACHE" not in name}
 
 
-def kdjax(*args, env=QUICK, **kwargs):
+def kdjax(*args, env=ENVIRONMENT, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", "kdjax.main", *args],
         env=env,
@@ -137,7 +134,7 @@ def test_killed_and_begun_again_is_as_never_killed(tmp_path):
 
     again = kdjax(*args, f"--workdir={killed}", env=ALONE)
     assert again.returncode == 0, again.stderr
-    whole = kdjax(*args, f"--workdir={tmp_path / 'whole'}", env=ENVIRONMENT)
+    whole = kdjax(*args, f"--workdir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     (other,) = (tmp_path / "whole").glob("stages/scratch-*")
     assert other.name == folder.name
@@ -272,7 +269,7 @@ def test_two_processes_train_one_model(tmp_path):
         processes=2,
         environment={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "2"},
     )
-    one = kdjax(*args, f"--workdir={tmp_path / 'one'}", env=ENVIRONMENT)
+    one = kdjax(*args, f"--workdir={tmp_path / 'one'}")
     assert one.returncode == 0, one.stderr
 
     def losses(workdir):
