@@ -199,6 +199,7 @@ def test_the_first_loss_by_hand(name):
     assert {f"loss/{term}" for term in made(name)[0].terms} == {
         key for key in metrics[0] if key.startswith("loss/")
     }
+    first_outputs()  # outside of the program
     np.testing.assert_allclose(metrics[0]["loss"], jax.jit(lambda: by_hand(name))(), rtol=2e-5)
 
 
@@ -229,14 +230,18 @@ def test_rotation_tells_four_turns_of_one_batch_apart():
 def test_mae_sees_what_is_shown_and_is_asked_for_the_rest():
     method, _ = made("mae")
     state = train.TrainState.start(start("mae"), optax.sgd(0.1))
-    forward = jax.jit(lambda batch: method.forward(state.params, state, batch, None)[0])
 
-    def loss(outputs, batch):
-        _, term = method.terms["mae"]
-        return term(outputs, batch)
+    @jax.jit
+    def forward(batch):
+        outputs, _ = method.forward(state.params, state, batch, jax.random.key(0))
+        patches = models.patches_of(batch["view_a"], patch=2)
+        error = losses.masked_patch_mse(
+            outputs["painted"], patches, batch["hidden"], normalize=True
+        )
+        return {**outputs, "loss": error.mean()}
 
     whole = batch(0)
-    np.testing.assert_allclose(fitted("mae")[1][0]["loss"], loss(forward(whole), whole).mean())
+    np.testing.assert_allclose(fitted("mae")[1][0]["loss"], forward(whole)["loss"], rtol=1e-5)
     # A change of a hidden patch moves the loss and not what is painted; of a shown one, also that.
     row = 2 * (whole["kept"][0, 0] // 3)
     column = 2 * (whole["kept"][0, 0] % 3)
@@ -266,12 +271,13 @@ def test_a_decoder_puts_tokens_where_they_belong():
     decoder = models.PatchDecoder(width=4, depth=1, heads=2, patches=4, pixels=3)
     tokens = jax.random.normal(jax.random.key(0), (1, 2, 5))
     kept = jnp.asarray([[1, 3]])
-    variables = decoder.init(jax.random.key(1), tokens, kept)
-    found = decoder.apply(variables, tokens, kept)
+    variables = jax.jit(lambda key: decoder.init(key, tokens, kept))(jax.random.key(1))
+    paint = jax.jit(lambda tokens, kept: decoder.apply(variables, tokens, kept))
+    found = paint(tokens, kept)
     assert found.shape == (1, 4, 3)
-    swapped = decoder.apply(variables, tokens[:, ::-1], kept[:, ::-1])
+    swapped = paint(tokens[:, ::-1], kept[:, ::-1])
     np.testing.assert_allclose(swapped, found, rtol=1e-5, atol=1e-6)
-    assert np.abs(decoder.apply(variables, tokens[:, ::-1], kept) - found).max() > 1e-3
+    assert np.abs(paint(tokens[:, ::-1], kept) - found).max() > 1e-3
 
 
 def test_prototypes_are_cosines():
@@ -288,15 +294,14 @@ def test_prototypes_are_cosines():
     assert jnp.isfinite(by_kernel).all()
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("name", ["moco_v2", "byol", "swav", "dino"])
+@pytest.mark.parametrize(
+    ("name", "accumulate"), [("moco_v2", 1), ("byol", 1), ("swav", 1), ("dino", 1), ("moco_v2", 2)]
+)
 def test_eight_devices_are_one(name, accumulate):
-    if accumulate == 2 and name != "moco_v2":
-        pytest.skip("one is enough: parts of a batch are the step's own business")
-    if accumulate == 2:
-        one, many = (fit(name, way, stop=2, accumulate=2) for way in ("single", "pmap"))
-    else:
+    if accumulate == 1:
         one, many = fitted(name), fit(name, "pmap")
+    else:
+        one, many = (fit(name, way, stop=2, accumulate=2) for way in ("single", "pmap"))
     for a, b in zip(one[1], many[1], strict=True):
         np.testing.assert_allclose(b["loss"], a["loss"], rtol=1e-4)
     for a, b in zip(jax.tree.leaves(one[0]), jax.tree.leaves(many[0]), strict=True):
