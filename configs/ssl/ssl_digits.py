@@ -4,6 +4,8 @@ All 1,437 training images without labels, the same views, encoder and number of 
 linear classifier on the frozen features. `table.py` has all methods in one run.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from kdjax import config
@@ -45,7 +47,7 @@ def run(arg: str | None, **methods: dict) -> ConfigDict:
     c.seeds = list(range(1 if args["runlocal"] else args["seeds"]))
     train, test = ("train[:80%]", "train[80%:]") if args["tune"] else ("train", "test")
     c.data = dict(name="digits", train_split=train, test_split=test, mean=[0.3], std=[0.37])
-    stages = {}
+    stages: dict[str, dict] = {}
     for name, own in methods.items():
         stages |= {name: pretrained(own, runlocal=args["runlocal"]), **evaluated(name)}
     c.stages = ConfigDict(stages, sort_keys=False)
@@ -54,7 +56,7 @@ def run(arg: str | None, **methods: dict) -> ConfigDict:
 
 def pretrained(own: dict, *, runlocal: bool) -> dict:
     """The stage of a method."""
-    stage = dict(
+    stage: dict[str, Any] = dict(
         kind="pretrain",
         encoder=dict(name="cnn", widths=[32, 64, 128, 256]),
         projector=[256, 64],
