@@ -1,18 +1,9 @@
 """What an encoder learns an embedding by: each method, its queue, and what it is refused for."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import config, data, keys, losses, parse, train
-from kdjax.losses.rows import unit
-from kdjax.stages import Artifact, distill_encoder
-from kdjax.stages.fit import model_key
-from kdjax.stages.lesson import lesson
-from kdjax.stages.model import encoder_of
 from kdjax.train import recorder
-from kdjax.types import BadInput
 
 SAID = {
     "kind": "cache",

@@ -1,16 +1,13 @@
 """A frozen encoder's features through the stage: the figures by hand, what is kept, what is refused."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import evaluate, keys, views
+from kdjax import evaluate
 from kdjax.data import labelled_rows
 from kdjax.stages import Artifact
-from kdjax.stages import evaluate as stage
 from kdjax.stages.model import encoder_of
-from kdjax.types import BadInput
 
 _VIEWS = {"recipe": "crop_flip", "shift": 1, "flip": 0.0}
 PROBE = {
@@ -31,7 +28,9 @@ def _features(task, images):
     """By hand: images as they are, through the module, one batch."""
     spec, read = encoder_of(Artifact.open(task.folder, task.stage), field="here")
     variables = {name: {"encoder": part} for name, part in read().items()}
-    module = spec.__class__(encoder=spec.encoder, projector=(), image_shape=(8, 8, 1), size=8).module()
+    module = spec.__class__(
+        encoder=spec.encoder, projector=(), image_shape=(8, 8, 1), size=8
+    ).module()
     found = module.apply(variables, images, train=False)
     return np.asarray(found["features"])
 
