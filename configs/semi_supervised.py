@@ -2,7 +2,7 @@
 
 One encoder is pretrained on all 1,437 training images without a label. Its frozen features are judged
 by the nearest labelled examples and by a linear classifier, and it is fine-tuned, with the labels of
-1 %, 10 % and all of each class (10, 142 and 1,437; one of a class at least). The same network from
+1 %, 10 % and all of each class (10, 143 and 1,437; one of a class at least). The same network from
 scratch beside it.
 
   kdjax --config=configs/semi_supervised.py --workdir=DIR
