@@ -8,9 +8,10 @@ kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_ru
 import importlib.util
 import os
 import shlex
+import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -133,6 +134,7 @@ def write_report(
     parity: list[dict[str, Any]] = []
     curves: dict[str, list[dict[str, int | float]]] = defaultdict(list)
     seconds: dict[str, float] = defaultdict(float)
+    lie: dict[str, list[dict[str, float]]] = defaultdict(list)
     for task, manifest in pipeline.manifests(tasks):
         for row in manifest.get("rows", ()):
             made = parse.parse(report.Row, row, str(task.folder))
@@ -140,8 +142,11 @@ def write_report(
         parity += [{"seed": task.seed, **entry} for entry in manifest.get("parity", ())]
         curves[task.name] += recorder.read(task.folder / "metrics.jsonl")
         seconds[task.name] += manifest["wall_seconds"]
+        if "pairs" in manifest:
+            lie[task.name].append(manifest["pairs"])
     train_set, test_set = splits.train, splits.test
-    labels = run.data.labels_per_class
+    share = run.data.labels_share
+    labels = run.data.labels_per_class if share is None else f"{100 * share:g} %"
     report.write(
         workdir,
         run={
@@ -155,6 +160,7 @@ def write_report(
                 "classes": train_set.classes,
                 "labels per class": "all" if labels is None else labels,
             },
+            **_features(lie),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "versions": stages.versions(),
             "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
@@ -166,6 +172,15 @@ def write_report(
         shrunk=pipeline.first_said(tasks, "shrunk"),
         sensitivity=pipeline.first_said(tasks, "sensitivity"),
     )
+
+
+def _features(lie: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+    """How the features of each encoder lie, the mean over its seeds, for the facts of a run."""
+    means = {
+        stage: {name: statistics.fmean(p[name] for p in pairs) for name in pairs[0]}
+        for stage, pairs in lie.items()
+    }
+    return {"features": means} if means else {}
 
 
 def _keep_compiled(workdir: epath.Path) -> None:

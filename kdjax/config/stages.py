@@ -232,6 +232,9 @@ class Distill(FromCache):
         return (*super().needs(stages), *read)
 
 
+_COSINE = EmbeddingCosine(name="cosine")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillEncoder(FromCache):
     """An encoder that learns the embedding of a teacher's: no labels are used.
@@ -250,7 +253,7 @@ class DistillEncoder(FromCache):
     kind: Literal["distill_encoder"]
     encoder: Encoder
     projector: tuple[int, ...] = ()
-    method: EmbeddingMethod = EmbeddingCosine(name="cosine")
+    method: EmbeddingMethod = _COSINE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

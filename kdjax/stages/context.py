@@ -11,6 +11,7 @@ from etils import epath
 from jaxtyping import Array, Int, Key, UInt8
 
 from kdjax import config, data
+from kdjax.config import Labels
 from kdjax.data import Dataset
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
@@ -54,9 +55,7 @@ class Splits:
         """All of its images."""
         return self.test.images()
 
-    def shown(
-        self, seed: int, own: config.Labels | None = None, *, path: str = "data"
-    ) -> np.ndarray:
+    def shown(self, seed: int, own: Labels | None = None, *, path: str = "") -> np.ndarray:
         """Rows of the training examples whose labels may be used.
 
         Args:
@@ -64,19 +63,18 @@ class Splits:
           own: of a stage that may have others than those of the data.
           path: of the stage's config, for messages.
         """
-        if own is None or (own.labels_per_class, own.labels_share) == (None, None):
-            own, path = self.config, "data"
+        labels: Labels = self.config
+        if own is not None and (own.labels_per_class, own.labels_share) != (None, None):
+            labels = own
         return data.labelled_rows(
             self.train,
             seed=seed,
-            per_class=own.labels_per_class,
-            share=own.labels_share,
-            field=path,
+            per_class=labels.labels_per_class,
+            share=labels.labels_share,
+            field="data" if labels is self.config else path,
         )
 
-    def labelled(
-        self, seed: int, own: config.Labels | None = None, *, path: str = "data"
-    ) -> Dataset:
+    def labelled(self, seed: int, own: Labels | None = None, *, path: str = "") -> Dataset:
         """The training examples whose labels may be used, alone; see `shown`."""
         return self.train.select(self.shown(seed, own, path=path))
 

@@ -28,7 +28,7 @@ STUDENT, TEACHER = "student", "teacher"
 def objective(
     model: nn.Module,
     *,
-    method: config.EmbeddingMethod = config.EmbeddingCosine(name="cosine"),
+    method: config.EmbeddingMethod,
     axis_name: str | None = None,
 ) -> train.Objective:
     """How `method` holds the projections against `teacher_embedding`.
@@ -57,7 +57,7 @@ def objective(
 
 def terms(
     c: config.EmbeddingMethod, *, axis_name: str | None = None
-) -> dict[str, tuple[float, train.Term]]:
+) -> Mapping[str, tuple[float, train.Term]]:
     """The weighted terms of a method, of `projections`, `teacher_embedding` and the queues."""
 
     def of(loss, **numbers):

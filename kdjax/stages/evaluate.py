@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
-from kdjax import config, evaluate, keys, report, tree, views
-from kdjax.data import Dataset
+from kdjax import config, data, evaluate, keys, report, tree, views
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import EncoderSpec, encoder_of
@@ -22,94 +21,102 @@ _AHEAD = 2
 """Batches that the device is given before what it says of the first one is waited for."""
 
 
+class Features(NamedTuple):
+    """What a frozen encoder says of images without augmentation.
+
+    Attributes:
+      train: of all training images.
+      test: of all test images.
+    """
+
+    train: Float32[np.ndarray, "n dim"]
+    test: Float32[np.ndarray, "m dim"]
+
+
 def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     """Asks the encoder once for every training and test image, and judges what it says."""
     path = f"config.stages.{context.name}"
-    if c.knn is None and c.linear is None and c.pairs is None:
-        raise BadInput(f"{path}: there is nothing to do; give one of knn, linear and pairs")
     shown = context.splits.shown(context.seed, c, path=path)
-    drawn = _drawn(context, c.pairs, path)
-    _check_labels(context, c, shown, path)
-    artifact = context.inputs[c.model]
-    spec, read = encoder_of(artifact, field=f"{path}.model")
-    encoder, d = Encoder(spec), context.run.data
-    variables, said, rows = read(), {"labels": len(shown)}, []
-
+    _check(context, c, shown, path)
+    spec, read = encoder_of(context.inputs[c.model], field=f"{path}.model")
+    variables = read()
+    said: dict[str, Any] = {"labels": len(shown), "rows": []}
     if c.knn is not None or c.linear is not None:
-        plain = build.recipe(config.EvalViews(recipe="eval"), d, size=spec.size)
-
-        def raw_features(variables: Variables, images: UInt8[Array, "batch ..."]):
-            return encoder.features(variables, jax.vmap(lambda i: plain(context.key, i))(images))
-
-        features = context.parallel.spread(raw_features, variables)
-        batch = _share(context, c.batch)
-        train, test = (
-            kept(
-                context.folder / f"features_{name}.npy",
-                (len(dataset), spec.features),
-                lambda dataset=dataset: over(features, dataset.read, len(dataset), batch=batch),
-            )
-            for name, dataset in (("train", context.splits.train), ("test", context.splits.test))
-        )
-        label, classes = context.splits.train.labels[shown], context.splits.train.classes
-        image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
-        abstract = jax.eval_shape(lambda: variables)
-        costs = {
-            "model": build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else ""),
-            "params": tree.size(variables["params"]),
-            "nonzero_params": tree.nonzero(variables["params"]),
-            # It has no file of its own: what its variables are, uncompressed.
-            "bytes_on_disk": sum(leaf.nbytes for leaf in jax.tree.leaves(variables)),
-            "flops": evaluate.flops(raw_features, abstract, image),
-        }
-        if c.knn is not None:
-            k, temperature = c.knn.k, c.knn.temperature
-            shares = evaluate.knn(
-                train[shown], label, test, classes=classes, k=k, temperature=temperature
-            )
-            notes = f"{k} nearest of {len(shown)} labelled examples vote on frozen features"
-            rows.append(_row(context, "knn", shares, notes, costs))
-        if c.linear is not None:
-            probe = evaluate.linear_probe(
-                train[shown],
-                label,
-                classes=classes,
-                seed=context.seed,
-                strengths=c.linear.strengths,
-                validation=c.linear.validation,
-                max_iterations=c.linear.max_iterations,
-            )
-            notes = f"linear on frozen features, {len(shown)} labels, L2 {probe.strength:g}"
-            rows.append(_row(context, "linear", probe.logits(test), notes, costs))
-            said["linear"] = {
-                "strength": probe.strength,
-                "strengths": list(c.linear.strengths),
-                "validation_accuracy": list(probe.validation_accuracy),
-            }
+        said |= _with_labels(context, c, spec, variables, shown)
     if c.pairs is not None:
-        za, zb = map(jnp.asarray, _pairs(context, c, c.pairs, encoder, variables, drawn))
+        za, zb = _pairs(context, c, c.pairs, spec, variables)
         said["pairs"] = {
-            "examples": len(drawn),
+            "examples": len(za),
             "alignment": float(evaluate.alignment(za, zb)),
             "uniformity": float(evaluate.uniformity(za)),
+        }
+    return said
+
+
+def _with_labels(
+    context: Context,
+    c: config.Evaluate,
+    spec: EncoderSpec,
+    variables: Variables,
+    shown: Int[np.ndarray, " m"],
+) -> dict[str, Any]:
+    """The rows of `knn` and `linear`, and how the latter was chosen."""
+    features, costs = _features(context, c, spec, variables), _costs(context, spec, variables)
+    x, y = features.train[shown], context.splits.train.labels[shown]
+    said, rows, classes = {}, [], context.splits.train.classes
+    if c.knn is not None:
+        shares = evaluate.knn(
+            x, y, features.test, classes=classes, k=c.knn.k, temperature=c.knn.temperature
+        )
+        notes = f"vote of the {c.knn.k} nearest of {len(shown)} labelled examples"
+        rows.append(_row(context, "knn", shares, notes, costs))
+    if c.linear is not None:
+        probe = evaluate.linear_probe(
+            x,
+            y,
+            classes=classes,
+            seed=context.seed,
+            strengths=c.linear.strengths,
+            validation=c.linear.validation,
+            max_iterations=c.linear.max_iterations,
+        )
+        notes = f"linear on the features of {len(shown)} labelled examples, L2 {probe.strength:g}"
+        rows.append(_row(context, "linear", probe.logits(features.test), notes, costs))
+        said["linear"] = {
+            "strength": probe.strength,
+            "strengths": list(c.linear.strengths),
+            "validation_accuracy": list(probe.validation_accuracy),
         }
     return {**said, "rows": [dataclasses.asdict(row) for row in rows]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoder:
-    """An encoder alone, run with frozen statistics."""
-
-    spec: EncoderSpec
+def _seen(context: Context, spec: EncoderSpec):
+    """`(variables, raw images) -> features` of their `eval` views."""
+    plain = build.recipe(config.EvalViews(recipe="eval"), context.run.data, size=spec.size)
 
     def features(
-        self, variables: Variables, images: Float[Array, "batch size size channel"]
+        variables: Variables, images: UInt8[Array, "batch height width channel"]
     ) -> Float[Array, "batch dim"]:
-        """Of views as the encoder sees them."""
-        module = dataclasses.replace(self.spec, projector=()).module()
-        wrapped = {name: {"encoder": part} for name, part in variables.items()}
-        found: Any = module.apply(wrapped, images, train=False)
-        return found["features"].astype(jnp.float32)
+        seen = jax.vmap(lambda image: plain(context.key, image))(images)  # no key is used
+        return spec.embed(variables, seen).astype(jnp.float32)
+
+    return features
+
+
+def _features(
+    context: Context, c: config.Evaluate, spec: EncoderSpec, variables: Variables
+) -> Features:
+    """Kept in the stage's folder, or asked for and kept there."""
+    ask, batch = context.parallel.spread(_seen(context, spec), variables), _batch(context, c)
+
+    def of(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
+        return kept(
+            context.folder / f"features_{name}.npy",
+            (len(dataset), spec.features),
+            lambda: over(ask, dataset.read, len(dataset), batch=batch),
+        )
+
+    return Features(of("train", context.splits.train), of("test", context.splits.test))
 
 
 def over(
@@ -123,12 +130,12 @@ def over(
 
     The next batches are read while the device computes.
     """
-    waiting: collections.deque[Any] = collections.deque()
+    waiting: collections.deque[tuple[int, Any]] = collections.deque()
     parts: list[Any] = []
 
     def wait() -> None:
         here, found = waiting.popleft()
-        parts.append(jax.tree.map(lambda x: np.array(x)[:here], found))
+        parts.append(jax.tree.map(lambda x: np.array(x[:here]), jax.device_get(found)))
 
     for start in range(0, n, batch):
         rows = np.arange(start, min(start + batch, n))
@@ -144,10 +151,10 @@ def over(
 def kept(
     path: epath.Path, shape: tuple[int, int], make: Callable[[], Float32[np.ndarray, "n dim"]]
 ) -> Float32[np.ndarray, "n dim"]:
-    """What is in the file, or what `make` gives, which then is there, whole: it is moved into place.
+    """What is in the file, or what `make` gives, which is then moved there whole.
 
-    The stage's folder names its encoder and its data, so nothing else is ever found there; what is no
-    array of this shape, as a full disk may leave one, is made anew.
+    The name of the stage's folder has the fingerprint of its encoder and its data, so no others are
+    ever found. What is no array of this shape, as a full disk may leave one, is made anew.
 
     Raises:
       ValueError: the features are not finite.
@@ -157,27 +164,43 @@ def kept(
             with path.open("rb") as file:
                 found = np.load(file, allow_pickle=False)
         except (ValueError, EOFError):
-            found = None
-        if found is not None and (found.shape, found.dtype) == (shape, np.float32):
+            found = np.empty(0)
+        if (found.shape, found.dtype) == (shape, np.float32):
             return found
     made = make()
     if not np.isfinite(made).all():
         raise ValueError(
-            f"{path}: the encoder gives features that are not finite; look at its training"
+            f"{path}: not all features are finite; look at the training of the encoder"
         )
-    beside = path.parent / (path.name + ".tmp")
+    beside = path.parent / f"{path.name}.tmp"
     with beside.open("wb") as file:
         np.save(file, made, allow_pickle=False)
     beside.replace(path)
     return made
 
 
-def _share(context: Context, batch: int) -> int:
+def _batch(context: Context, c: config.Evaluate) -> int:
     """The next size that the devices of this process can share evenly."""
     here = context.parallel.devices // jax.process_count()
-    if batch < 1:
-        raise BadInput(f"config.stages.{context.name}.batch: {batch} is not positive")
-    return -(-batch // here) * here
+    return -(-c.batch // here) * here
+
+
+def _costs(context: Context, spec: EncoderSpec, variables: Variables) -> dict[str, Any]:
+    """The encoder's own part of a row. It has no file of its own, and nothing of it is timed."""
+    image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
+    abstract = jax.eval_shape(lambda: variables)
+    return {
+        "model": build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else ""),
+        "params": tree.size(variables["params"]),
+        "nonzero_params": tree.nonzero(variables["params"]),
+        "flops": evaluate.flops(_seen(context, spec), abstract, image),
+        "bytes_on_disk": None,
+        "latency_ms_p50": None,
+        "latency_ms_p95": None,
+        "runtime": None,
+        "threads": None,
+        "batch": None,
+    }
 
 
 def _row(
@@ -187,75 +210,68 @@ def _row(
     notes: str,
     costs: Mapping[str, Any],
 ) -> report.Row:
-    """Of one way of using the features; nothing of it was timed."""
-    return report.Row(
-        stage=f"{context.name}/{what}",
-        **costs,
-        **measure.scored(context, scores),
-        seeds=1,
-        latency_ms_p50=None,
-        latency_ms_p95=None,
-        runtime=None,
-        threads=None,
-        batch=None,
-        notes=notes,
-    )
+    """Of one way of using the features."""
+    worth = measure.scored(context, scores)
+    return report.Row(stage=f"{context.name}/{what}", seeds=1, notes=notes, **costs, **worth)
 
 
-def _check_labels(
-    context: Context, c: config.Evaluate, shown: Int[np.ndarray, " m"], path: str
-) -> None:
-    """Refuses what the labelled examples do not suffice for, before the encoder is asked."""
-    dataset = context.splits.train
-    if c.knn is not None and not 1 <= c.knn.k <= len(shown):
+def _check(context: Context, c: config.Evaluate, shown: Int[np.ndarray, " m"], path: str) -> None:
+    """Refuses, before the encoder is asked, what cannot be done with these labels and examples."""
+    if c.knn is None and c.linear is None and c.pairs is None:
+        raise BadInput(f"{path}: there is nothing to do; give one of knn, linear and pairs")
+    if c.batch < 1:
+        raise BadInput(f"{path}.batch: {c.batch} is not positive")
+    if c.knn is not None:
+        if not 1 <= c.knn.k <= len(shown):
+            raise BadInput(
+                f"{path}.knn.k: {c.knn.k} of {len(shown)} labelled examples cannot vote; give 1 to "
+                f"{len(shown)}, or more labels"
+            )
+        if c.knn.temperature <= 0:
+            raise BadInput(f"{path}.knn.temperature: {c.knn.temperature} is not above zero")
+    if c.linear is not None:
+        _check_linear(context, c.linear, shown, f"{path}.linear")
+    n = len(context.splits.test)
+    if c.pairs is not None and not 2 <= c.pairs.examples <= n:
         raise BadInput(
-            f"{path}.knn.k: {c.knn.k} of {len(shown)} labelled examples cannot vote; give 1 to "
-            f"{len(shown)}, or more labels"
+            f"{path}.pairs.examples: {c.pairs.examples} is not between 2 and the {n} test examples"
         )
-    if c.knn is not None and c.knn.temperature <= 0:
-        raise BadInput(f"{path}.knn.temperature: {c.knn.temperature} is not above zero")
-    if c.linear is None:
-        return
-    if not c.linear.strengths or min(c.linear.strengths) <= 0:
-        raise BadInput(f"{path}.linear.strengths: give at least one, each above zero")
-    if not 0 < c.linear.validation < 1:
-        raise BadInput(f"{path}.linear.validation: {c.linear.validation} is not in (0, 1)")
+
+
+def _check_linear(
+    context: Context, c: config.Linear, shown: Int[np.ndarray, " m"], path: str
+) -> None:
+    if not c.strengths or min(c.strengths) <= 0:
+        raise BadInput(f"{path}.strengths: {c.strengths}; give at least one, each above zero")
+    if not 0 < c.validation < 1:
+        raise BadInput(f"{path}.validation: {c.validation} is not in (0, 1)")
+    if c.max_iterations < 1:
+        raise BadInput(f"{path}.max_iterations: {c.max_iterations} is not positive")
+    dataset = context.splits.train
     counts = np.bincount(dataset.labels[shown], minlength=dataset.classes)
     few = int(counts.argmin())
     if not counts[few]:
-        raise BadInput(f"{path}.linear: class {few} has no labelled example; give more labels")
-    if counts[few] < 2 and len(c.linear.strengths) > 1:
+        raise BadInput(f"{path}: class {few} has no labelled example; give more labels")
+    if counts[few] < 2 and len(c.strengths) > 1:
         raise BadInput(
-            f"{path}.linear.strengths: class {few} has one labelled example, so none to choose a "
-            "strength by; give one strength, or more labels"
+            f"{path}.strengths: class {few} has one labelled example, so that none is left to choose "
+            "a strength by; give one strength, or more labels"
         )
-
-
-def _drawn(context: Context, c: config.Pairs | None, path: str) -> Int[np.ndarray, " examples"]:
-    """Rows of the test examples that pairs are drawn of."""
-    if c is None:
-        return np.arange(0)
-    n = len(context.splits.test)
-    if not 2 <= c.examples <= n:
-        raise BadInput(
-            f"{path}.pairs.examples: {c.examples} is not between 2 and the {n} test examples"
-        )
-    random = np.random.Philox(key=[context.seed, 1]).random_raw(n)
-    return np.sort(np.argsort(random, kind="stable")[: c.examples])
 
 
 def _pairs(
     context: Context,
     c: config.Evaluate,
     pairs: config.Pairs,
-    encoder: Encoder,
+    spec: EncoderSpec,
     variables: Variables,
-    drawn: Int[np.ndarray, " examples"],
-) -> tuple[Float32[np.ndarray, "examples dim"], Float32[np.ndarray, "examples dim"]]:
-    """Features of views 0 and 1 of test examples."""
-    size = pairs.views.size or encoder.spec.size
+) -> tuple[Float[Array, "examples dim"], Float[Array, "examples dim"]]:
+    """Features of views 0 and 1 of test examples that the seed draws."""
+    dataset = context.splits.test
+    random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
+    drawn = np.argsort(random, kind="stable")[: pairs.examples]
+    size = pairs.views.size or spec.size
     recipe = build.recipe(pairs.views, context.run.data, size=size)
-    dataset: Dataset = context.splits.test
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):
         variables, key = held
@@ -264,7 +280,7 @@ def _pairs(
         def view(number: int):
             numbers = jnp.full(len(batch["id"]), number, jnp.uint32)
             image = views.batch_views(recipe, stream, numbers, batch["id"], batch["image"])
-            return encoder.features(variables, image)
+            return spec.embed(variables, image).astype(jnp.float32)
 
         return view(0), view(1)
 
@@ -272,4 +288,5 @@ def _pairs(
         return {"id": dataset.ids[drawn[places]], "image": dataset.read(drawn[places])}
 
     spread = context.parallel.spread(ask, (variables, context.key))
-    return over(spread, read, len(drawn), batch=_share(context, c.batch))
+    za, zb = over(spread, read, len(drawn), batch=_batch(context, c))
+    return jnp.asarray(za), jnp.asarray(zb)

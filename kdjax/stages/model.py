@@ -221,6 +221,15 @@ class EncoderSpec(_OnEncoder):
         """The projections, which are the features where there is no projector."""
         return "projections"
 
+    def embed(
+        self, variables: Variables, images: Float[Array, "batch size size channel"]
+    ) -> Float[Array, "batch dim"]:
+        """Features of preprocessed images, with frozen statistics; variables as of `encoder_of`."""
+        module = dataclasses.replace(self, projector=()).module()
+        wrapped = {name: {"encoder": part} for name, part in variables.items()}
+        found: Any = module.apply(wrapped, images, train=False)
+        return found["features"]
+
     @property
     def features(self) -> int:
         """Width of what the encoder gives."""

@@ -281,22 +281,22 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
     }
     if isinstance(c.signal, config.Embedding):
         spec, read = encoder_of(artifact, field=field)
-        bare = dataclasses.replace(spec, projector=())
-        module = bare.module()
-
-        def features(variables: Variables, images: Array) -> Array:
-            wrapped = {name: {"encoder": part} for name, part in variables.items()}
-            found: Any = module.apply(wrapped, images, train=False)
-            return found["features"]
-
         size = c.recipe.size or spec.size
         said = {
             **described,
             "encoder": parse.plain(spec.encoder),
             "widths": parse.plain(spec.widths),
         }
+        bare = dataclasses.replace(spec, projector=())
         return Teacher(
-            said, size, spec.features, features, read, module, bare.abstract, quantized=False
+            said,
+            size,
+            spec.features,
+            spec.embed,
+            read,
+            bare.module(),
+            bare.abstract,
+            quantized=False,
         )
     spec = Spec.of(artifact, field=field)
     module = spec.module()

@@ -137,6 +137,29 @@ def test_labelled_rows_depend_on_the_seed():
     assert len(choices) == 10
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2**40 + 3])
+def test_labelled_rows_are_those_of_one_generator_an_id(seed):
+    """Seeds of old runs choose what they chose."""
+    dataset = _many()
+    score = np.array(
+        [np.random.Philox(key=[seed, int(id)]).random_raw() for id in dataset.ids], np.uint64
+    )
+    rows = [np.flatnonzero(dataset.labels == label) for label in range(4)]
+    expected = np.sort(np.concatenate([r[np.argsort(score[r], kind="stable")[:4]] for r in rows]))
+    np.testing.assert_array_equal(labelled_rows(dataset, per_class=4, seed=seed), expected)
+
+
+def test_a_share_of_each_class_and_one_at_least():
+    dataset, chosen = _many(), []
+    for share, count in ((0.01, 1), (0.1, 2), (0.5, 8), (1.0, 15)):  # of 15, rounded
+        rows = labelled_rows(dataset, share=share, seed=3)
+        assert np.bincount(dataset.labels[rows]).tolist() == [count] * 4
+        np.testing.assert_array_equal(rows, labelled_rows(dataset, per_class=count, seed=3))
+        assert set(chosen) < set(rows)
+        chosen = rows
+    np.testing.assert_array_equal(labelled_rows(dataset, seed=3), np.arange(60))
+
+
 def test_labelled_rows_never_choose_the_unlabelled():
     hidden = _many().hide_labels(np.arange(20))
     assert labelled_rows(hidden, per_class=5, seed=0).tolist() == list(range(20))
@@ -148,6 +171,11 @@ def test_labelled_rows_refuse_what_is_not_there():
     for none in (0, -1):
         with pytest.raises(BadInput, match=rf"^data\.labels_per_class: {none} is not at least 1"):
             labelled_rows(_many(), per_class=none, seed=0)
+    for outside in (0.0, -0.1, 1.1):
+        with pytest.raises(BadInput, match=rf"^here\.labels_share: {outside} is not in \(0, 1\]"):
+            labelled_rows(_many(), share=outside, seed=0, field="here")
+    with pytest.raises(BadInput, match=r"^data\.labels_share: labels_per_class is given, too"):
+        labelled_rows(_many(), share=0.1, per_class=1, seed=0)
 
 
 def test_a_dataset_is_frozen():

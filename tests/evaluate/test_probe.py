@@ -104,6 +104,15 @@ def test_two_examples_of_a_class_are_enough_and_one_is_not():
         linear_probe(FEATURES[rows[:5]], LABEL[rows[:5]], **FEW)
 
 
+def test_one_example_of_a_class_is_enough_where_there_is_nothing_to_choose():
+    one = {**FEW, "strengths": (0.1,)}
+    probe = linear_probe(FEATURES[:3], LABEL[:3], **one)
+    assert (probe.strength, probe.validation_accuracy) == (0.1, ())
+    assert (probe.logits(FEATURES[:3]).argmax(-1) == LABEL[:3]).all()
+    with pytest.raises(ValueError, match="class 2 has no example"):
+        linear_probe(FEATURES[:2], LABEL[:2], **one)
+
+
 def test_a_constant_feature_has_no_say():
     # One that is so but for the last bit of float32, which tells the labels; and a unit that is dead.
     constant = np.where(LABEL == 0, np.nextafter(np.float32(1000), np.float32(2000)), 1000)

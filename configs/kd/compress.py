@@ -1,0 +1,16 @@
+"""CompRess on the embedded handwritten digits: each side compares itself with its own queue.
+
+Abbasi Koohpayegani et al. 2020, https://arxiv.org/abs/2010.14713. The line is that of
+`embedding_digits.py`; the queues hold four batches, most of the 1,437 images.
+
+  kdjax --config=configs/kd/compress.py:seeds=1 --workdir=DIR
+  kdjax --config=configs/kd/compress.py:tune --workdir=DIR
+"""
+
+from embedding_digits import line
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    method = dict(name="compress", queue=1024, temperature=0.04)
+    return line(arg, name="compress", method=method)

@@ -1,0 +1,45 @@
+"""What a classifier learns from besides its labels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdjax import config, losses, models, train
+from kdjax.stages import finetune
+from kdjax.types import BadInput
+
+
+def test_a_virtual_teacher_beside_the_labels():
+    key = jax.random.key(0)
+    model = models.Classifier(models.CNN([4]), 3)
+    images, label = jax.random.normal(key, (6, 8, 8, 1)), jnp.arange(6) % 3
+    variables = model.init(key, images, train=True)
+    state = train.TrainState.start(variables, optax.sgd(0.1))
+    free = config.TeacherFree(weight=0.3, ce_weight=0.6)
+    objective = finetune.objective(model, teacher_free=free)
+    loss, (_, metrics) = objective(state.params, state, {"image": images, "label": label}, key)
+    outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    ce = losses.cross_entropy(outputs["logits"], label).mean()
+    virtual = losses.tf_kd(outputs["logits"], label, correct_probability=0.99, temperature=20.0)
+    np.testing.assert_allclose(metrics["loss/tf_kd"], virtual.mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss, 0.6 * ce + 0.3 * virtual.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_smoothing": 0.1}, "teacher.label_smoothing: 0.1, and teacher_free smooths"),
+        (
+            {"teacher_free": {"correct_probability": 1.0}},
+            r"teacher.teacher_free.correct_probability: 1.0 is not in \(0, 1\)",
+        ),
+        ({"teacher_free": {"temperature": 0.0}}, "teacher_free.temperature: 0.0 is not above zero"),
+    ],
+)
+def test_bad_virtual_teachers(line, changes, message):
+    changes = {"teacher_free": {}, **changes}
+    named = {f"stages__teacher__{name}": value for name, value in changes.items()}
+    with pytest.raises(BadInput, match=message):
+        line.run(only=["teacher"], **named)
