@@ -1,5 +1,6 @@
 """The numbers of a distilled student: temperatures and weights, fixed, of a sweep, or over the steps."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -115,11 +116,11 @@ def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[t
         build.number(weight, steps=c.steps, path=f"{field}[{i}]") for i, weight in enumerate(given)
     ]
 
-    def all_at(step) -> Float[Array, "teachers ..."]:
-        return jnp.stack([jnp.broadcast_to(train.at(n, step), step.shape) for n in each])
+    def all_at(step) -> Float[Array, " teachers"]:
+        return jnp.stack([jnp.asarray(train.at(number, step), jnp.float32) for number in each])
 
-    over = np.asarray(all_at(jnp.arange(c.steps)))
-    if len(given) != len(cached.teachers) or over.min() < 0 or over.sum(0).min() <= 0:
+    over = np.asarray(jax.vmap(all_at)(jnp.arange(c.steps)))
+    if len(given) != len(cached.teachers) or over.min() < 0 or over.sum(1).min() <= 0:
         raise BadInput(
             f"{field}: give each of the {len(cached.teachers)} teachers a weight that is never "
             "negative, and not all of them zero at one step"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -321,7 +322,7 @@ def test_a_memory_goes_on_where_it_was(line, alone):
     _, tasks, _ = other.plan(only=["student"], **FEW)
     saved = alone.folder / "checkpoints"
     assert [step.name for step in saved.iterdir()] == ["2"]
-    saved.copytree(tasks[-1].folder / "checkpoints")
+    shutil.copytree(saved, tasks[-1].folder / "checkpoints")
     resumed = other.run(only=["student"], **FEW)["student"]
     lines = recorder.read(resumed.folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == [3, 4]
@@ -414,6 +415,46 @@ def test_weights_of_teachers_change_over_the_steps():
 
 
 TOP_K = {"name": "top_k", "k": 3, "temperatures": [4.0]}
+BLOCK = BLOCKS[:1]
+BAD_TERMS = [
+    ("ce", {"name": "rkd"}, ": give it a name"),
+    (
+        "a",
+        {"name": "hint", "student": ["encoder/block7"], "teacher": BLOCK},
+        r"\.student: no module is called at 'encoder/block7'; the nearest",
+    ),
+    (
+        "a",
+        {"name": "hint", "student": BLOCKS, "teacher": BLOCK},
+        r"\.teacher: 1 paths for 2 of the student",
+    ),
+    (
+        "a",
+        {"name": "nst", "student": ["encoder"], "teacher": ["encoder"]},
+        r"\.student: nst compares maps",
+    ),
+    ("a", {"name": "fsp", **MAPS}, r"\.student: fsp compares maps of as many channels"),
+    (
+        "a",
+        {"name": "ofd", "student": BLOCK, "teacher": ["encoder/block0/conv"]},
+        r"\.teacher: encoder/block0/conv is not a convolution with its BatchNorm",
+    ),
+    (
+        "a",
+        {"name": "ofd", "student": BLOCK, "teacher": BLOCKS[1:]},
+        r"\.student: ofd compares maps of one size",
+    ),
+    (
+        "a",
+        {"name": "hint", "student": BLOCK, "teacher": ["encoder"]},
+        r"\.student: hint cannot bring",
+    ),
+    (
+        "a",
+        {"name": "rkd", "weight": {"begin": 0.0, "end": 1.0, "end_step": 0}},
+        r"\.weight\.begin_step: 0 is not in",
+    ),
+]
 AT = r"config\.stages\.student\."
 
 
@@ -454,20 +495,10 @@ def test_a_top_k_is_not_all_logits(line, changes, said):
                 {"stages__student__live": True, "stages__student__features": {name: term}},
                 rf"features\.{name}{said}",
             )
-            for name, term, said in [
-                ("ce", {"name": "rkd"}, ": give it a name"),
-                ("a", {"name": "hint", "student": ["encoder/block7"], "teacher": BLOCKS[:1]}, r"\.student: no module is called at 'encoder/block7'; the nearest"),
-                ("a", {"name": "hint", "student": BLOCKS, "teacher": BLOCKS[:1]}, r"\.teacher: 1 paths for 2 of the student"),
-                ("a", {"name": "nst", "student": ["encoder"], "teacher": ["encoder"]}, r"\.student: nst compares maps"),
-                ("a", {"name": "fsp", **MAPS}, r"\.student: fsp compares maps of as many channels"),
-                ("a", {"name": "ofd", "student": BLOCKS[:1], "teacher": ["encoder/block0/conv"]}, r"\.teacher: encoder/block0/conv is not a convolution with its BatchNorm"),
-                ("a", {"name": "ofd", "student": BLOCKS[:1], "teacher": BLOCKS[1:]}, r"\.student: ofd compares maps of one size"),
-                ("a", {"name": "hint", "student": BLOCKS[:1], "teacher": ["encoder"]}, r"\.student: hint cannot bring"),
-                ("a", {"name": "rkd", "weight": {"begin": 0.0, "end": 1.0, "end_step": 0}}, r"\.weight\.begin_step: 0 is not in"),
-            ]
+            for name, term, said in BAD_TERMS
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_features(line, changes, said):
     with pytest.raises(BadInput, match=AT + said) as error:
         line.run(only=["student"], **changes)
