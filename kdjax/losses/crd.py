@@ -37,8 +37,8 @@ def crd_state(key: Key[Array, ""], *, examples: int, dim: int) -> CRDState:
     """
     bound = math.sqrt(3 / dim)
     student, teacher = jax.random.uniform(key, (2, examples, dim), minval=-bound, maxval=bound)
-    unset = jnp.float32(-jnp.inf)
-    return CRDState(student, teacher, unset, unset)
+    # Two buffers: a step may take both.
+    return CRDState(student, teacher, *jnp.full((2,), -jnp.inf, jnp.float32))
 
 
 def _contrast(scores: Float[Array, "batch outcomes"], examples: int) -> Float[Array, " batch"]:

@@ -141,9 +141,10 @@ def _shapes(
     return tuple(found[path].shape for path in paths)
 
 
-def _margin(params: Mapping[str, Array], path: str) -> Float[Array, " channel"]:
+def _margin(params: Mapping[str, Any], path: str) -> Float[Array, " channel"]:
     try:
-        return losses.ofd_margin(params[f"{path}/norm/scale"], params[f"{path}/norm/bias"])
+        norm = (jnp.asarray(params[f"{path}/norm/{name}"]) for name in ("scale", "bias"))
+        return losses.ofd_margin(*norm)
     except KeyError:
         raise BadInput(
             f"teacher: {path} is not a convolution with its BatchNorm, which ofd reads; tap one"

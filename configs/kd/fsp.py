@@ -1,0 +1,16 @@
+"""The flow between two blocks, which have as many channels in student and teacher: FSP.
+
+Yim et al. 2017, "A Gift from Knowledge Distillation", CVPR. The student's first two blocks are as wide as
+the teacher's, and it has two less: 92 thousand parameters.
+
+  kdjax --config=configs/kd/fsp.py:seeds=5 --workdir=DIR
+"""
+
+from kd_digits import BLOCKS, Digits, with_features
+
+
+def get_config(arg: str | None = None):
+    line = Digits(arg)
+    encoder = dict(name="cnn", widths=[*line.network["widths"][:2], line.network["widths"][1]])
+    own = with_features(fsp=dict(name="fsp", taps=BLOCKS[:2], relu=True))
+    return line.config("fsp", student={**line.distilled, "encoder": encoder, **own})

@@ -1,0 +1,132 @@
+"""The numbers of a distilled student: temperatures and weights, fixed, of a sweep, or over the steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from kdjax import config, teacher, train
+from kdjax.stages import build
+from kdjax.stages.model import Spec
+from kdjax.stages.source import weights_of
+from kdjax.types import BadInput
+
+_KNOBS = ("temperature", "kd_weight", "ce_weight")
+
+
+def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: str) -> None:
+    """Raises `BadInput` where the signal does not fit the student or the loss."""
+    of = signal.of if isinstance(signal, teacher.Apart) else signal
+    if not isinstance(of, teacher.Logits | teacher.TopK):
+        raise BadInput(
+            f"{path}.cache: {c.cache} keeps an embedding, which says nothing of classes; learn it in "
+            "a stage of kind distill_encoder"
+        )
+    if of.classes != spec.classes:
+        raise BadInput(
+            f"{path}.cache: the teacher of {c.cache} has {of.classes} classes, the student has "
+            f"{spec.classes}"
+        )
+    if isinstance(of, teacher.TopK):
+        mend = f"set config.stages.{c.cache}.signal.name=logits"
+        if not isinstance(c.logits, config.KL):
+            raise BadInput(
+                f"{path}.logits: {c.logits.name} needs all logits, and {c.cache} keeps a top k; {mend}"
+            )
+        if c.standardize:
+            raise BadInput(
+                f"{path}.standardize: it needs all logits, and {c.cache} keeps a top k; {mend}"
+            )
+        if isinstance(c.temperature, config.Ramp):
+            raise BadInput(
+                f"{path}.temperature: {c.cache} keeps the tail of a top k at fixed temperatures; give "
+                f"one of them, or {mend}"
+            )
+    if isinstance(c.logits, config.MultiLevel) and not (
+        c.logits.temperatures and min(c.logits.temperatures) > 0
+    ):
+        raise BadInput(f"{path}.logits.temperatures: give at least one, each above zero")
+
+
+def numbers(c: config.Distill, path: str) -> dict[str, train.Number]:
+    """Temperature and weights of a student, of which some may change over the steps.
+
+    Raises:
+      BadInput: a ramp does not fit into the training, or a temperature is not above zero.
+    """
+    ramp = c.temperature
+    if isinstance(ramp, config.Ramp) and min(ramp.begin, ramp.end) <= 0:
+        raise BadInput(f"{path}.temperature: {min(ramp.begin, ramp.end)} is not above zero")
+    found: dict[str, train.Number] = {}
+    for name in _KNOBS:
+        number = build.number(getattr(c, name), steps=c.steps, path=f"{path}.{name}")
+        # In float32, as those of a sweep are.
+        found[name] = number if callable(number) else float(np.float32(number))
+    return found
+
+
+def settings(
+    c: config.Distill, signal: teacher.Signal, path: str
+) -> dict[str, Float[np.ndarray, " students"]]:
+    """What the students of a sweep have of their own; what is a schedule to all is not in it.
+
+    Raises:
+      BadInput: a temperature is not to be had.
+    """
+    of = signal.of if isinstance(signal, teacher.Apart) else signal
+    found: dict[str, np.ndarray] = {}
+    for name in _KNOBS:
+        values = [getattr(knobs, name) for knobs in c.sweep or (config.Knobs(),)]
+        values = [getattr(c, name) if value is None else value for value in values]
+        ramps = sum(isinstance(value, config.Ramp) for value in values)
+        if 0 < ramps < len(values):
+            raise BadInput(
+                f"{path}.sweep: {name} is a schedule of some students and a number of others; give "
+                "each a number of its own, or none"
+            )
+        if not ramps:
+            found[name] = np.asarray(values, np.float32)
+        if ramps or name != "temperature":
+            continue
+        for i, temperature in enumerate(values):
+            where = f"{path}.sweep[{i}].temperature" if c.sweep else f"{path}.temperature"
+            if temperature <= 0:
+                raise BadInput(f"{where}: {temperature} is not above zero")
+            if isinstance(of, teacher.TopK) and temperature not in of.temperatures:
+                known = ", ".join(map(str, of.temperatures))
+                raise BadInput(
+                    f"{where}: {c.cache} keeps the tail at temperature {known}, not at {temperature}; "
+                    f"add it to config.stages.{c.cache}.signal.temperatures"
+                )
+    return found
+
+
+def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[train.Number]:
+    """Of the teachers that are kept apart, one in all at every step; none where there are none."""
+    field, given = f"{path}.teacher_weights", c.teacher_weights
+    if cached.together != "apart" or len(cached.teachers) < 2:
+        if given is not None:
+            raise BadInput(f"{field}: {c.cache} keeps no teachers apart; set its together=apart")
+        return []
+    fixed = [weight for weight in given or () if not isinstance(weight, config.Ramp)]
+    if given is None or len(fixed) == len(given):
+        return list(weights_of(cached, None if given is None else tuple(fixed), field))
+    each = [
+        build.number(weight, steps=c.steps, path=f"{field}[{i}]") for i, weight in enumerate(given)
+    ]
+
+    def all_at(step) -> Float[Array, " teachers"]:
+        return jnp.stack([jnp.asarray(train.at(number, step), jnp.float32) for number in each])
+
+    over = np.asarray(jax.vmap(all_at)(jnp.arange(c.steps)))
+    if len(given) != len(cached.teachers) or over.min() < 0 or over.sum(1).min() <= 0:
+        raise BadInput(
+            f"{field}: give each of the {len(cached.teachers)} teachers a weight that is never "
+            "negative, and not all of them zero at one step"
+        )
+
+    def share(i: int) -> optax.Schedule:
+        return lambda step: all_at(step)[i] / all_at(step).sum()
+
+    return [share(i) for i in range(len(each))]
