@@ -4,17 +4,15 @@ kdjax --config=configs/ssl/dino.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict
-from ssl_digits import SMALL_VIEWS, ramp, run
+from ssl_digits import ramp, run
 
 STAGE = dict(
     method=dict(
         name="dino",
-        prototypes=256,
-        teacher_temperature=ramp(0.04, 0.07, end_step=100),
-        momentum=ramp(0.95, shape="cosine"),
-        freeze_steps=11,
-        local_crops=2,
-        local_views=SMALL_VIEWS,
+        prototypes=64,
+        teacher_temperature=0.02,
+        momentum=ramp(0.99, shape="cosine"),
+        freeze_steps=60,
     ),
 )
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from ssl_digits import run
 
 STAGE = dict(
-    method=dict(name="mae", decoder_width=64, decoder_depth=1),
+    method=dict(name="mae", share=0.5, normalize=False, decoder_width=64, decoder_depth=1),
     encoder=dict(name="vit", width=64, depth=4, heads=4, mlp=256, patch=2),
     projector=[],
 )

@@ -27,7 +27,6 @@ VIEWS = dict(
     blur_kernel=3,
     cutout=3,
 )
-SMALL_VIEWS = dict(VIEWS, size=6, crop_scale=[0.2, 0.4], cutout=0)
 
 
 def ramp(begin: float, end: float = 1.0, **more) -> dict:

@@ -4,17 +4,9 @@ kdjax --config=configs/ssl/swav.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict
-from ssl_digits import SMALL_VIEWS, run
+from ssl_digits import run
 
-STAGE = dict(
-    method=dict(
-        name="swav",
-        prototypes=64,
-        freeze_steps=11,
-        local_crops=2,
-        local_views=SMALL_VIEWS,
-    ),
-)
+STAGE = dict(method=dict(name="swav", prototypes=32, epsilon=0.02, freeze_steps=60))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

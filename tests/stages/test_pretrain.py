@@ -41,10 +41,12 @@ def _kept(task):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_config_runs_and_leaves_an_encoder(name, tmp_path):
     changes = ["data.train_split=train[:20%]", f"stages.{name}.batch=16"]
-    if name != "dino":  # whose two kinds of views are those of all
+    if name != "dino":  # one is enough: they are those of all
         changes.append(f"stages.{name}.views={{'recipe': 'crop_flip', 'flip': 0.0}}")
-    if name == "swav":
-        changes.append("stages.swav.method.local_views={'recipe': 'crop_flip', 'size': 6}")
+    if name in ("swav", "dino"):
+        local = "{'recipe': 'crop_flip', 'size': 6}"
+        changes.append(f"stages.{name}.method.local_views={local}")
+        changes.append(f"stages.{name}.method.local_crops=2")
     run = main.load_config(f"{CONFIGS / name}.py:runlocal", changes)
     splits = Splits(run.data)
     tasks = pipeline.plan(run, epath.Path(tmp_path), splits, only=[name])
