@@ -10,11 +10,11 @@ from kd_digits import Digits
 
 def get_config(arg: str | None = None):
     line = Digits(arg)
-    pairs = zip(line.network["widths"], line.student["widths"], strict=True)
-    between = dict(name="cnn", widths=[(large + small) // 2 for large, small in pairs])
+    widths = [(large + small) // 2 for large, small in zip(*line.widths, strict=True)]
+    between = dict(name="cnn", widths=widths)
     return line.config(
         "assistant",
         assistant=dict(line.distilled, encoder=between),
         assistant_cache=dict(line.stages["cache"], teacher="assistant"),
-        student=dict(line.distilled, cache="assistant_cache", encoder=line.student),
+        student=line.learner(cache="assistant_cache"),
     )

@@ -22,7 +22,8 @@ class Digits:
     Attributes:
       seeds: for which to run.
       steps: of a student.
-      student: the student's network.
+      network, student: of the teacher, and of the student.
+      widths: of both.
       stages: `pretrain`, `teacher`, `cache`.
       distilled: fields of a stage that learns from the cache.
     """
@@ -38,8 +39,8 @@ class Digits:
             split, args["seeds"] = ("train[:20%]", "test[:20%]"), 1
         self.seeds = list(range(args["seeds"]))
         self.steps = steps["student"]
-        self.student = dict(name="cnn", widths=student)
-        self.network = dict(name="cnn", widths=network)
+        self.widths = network, student
+        self.network, self.student = (dict(name="cnn", widths=widths) for widths in self.widths)
         self.data = dict(
             name="digits",
             train_split=split[0],
@@ -98,6 +99,10 @@ class Digits:
         )
         self.distilled = dict(kind="distill", cache="cache", temperature=2.0, **self.training)
 
+    def learner(self, **own) -> dict:
+        """The stage of a student with these fields of its own."""
+        return {**self.distilled, "encoder": self.student, **own}
+
     def config(self, name: str, **stages: dict) -> ConfigDict:
         """The run of the stages before the students, and of these."""
         c = ConfigDict()
@@ -111,7 +116,7 @@ class Digits:
 def student(name: str, arg: str | None, **own) -> ConfigDict:
     """The run of one student, whose stage has these fields of its own."""
     line = Digits(arg)
-    return line.config(name, student={**line.distilled, "encoder": line.student, **own})
+    return line.config(name, student=line.learner(**own))
 
 
 def with_features(**terms: dict) -> dict:

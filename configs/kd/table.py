@@ -33,6 +33,7 @@ def get_config(arg: str | None = None):
     line = Digits(arg)
     scratch = dict(kind="finetune", encoder=line.student, views=line.views, **line.training)
     students = {
-        name: method.get_config(arg).stages.student.to_dict() for name, method in METHODS.items()
+        name: method.get_config(arg).to_dict()["stages"]["student"]
+        for name, method in METHODS.items()
     }
     return line.config("table", scratch=scratch, **students)

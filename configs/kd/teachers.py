@@ -11,7 +11,7 @@ from kd_digits import Digits
 
 def get_config(arg: str | None = None):
     line = Digits(arg)
-    shallow = dict(name="cnn", widths=line.network["widths"][1:])
+    shallow = dict(name="cnn", widths=line.widths[0][1:])
     line.stages = dict(
         line.stages,
         pretrain_shallow=dict(line.stages["pretrain"], encoder=shallow),
@@ -19,6 +19,4 @@ def get_config(arg: str | None = None):
         cache=dict(line.stages["cache"], teacher=["teacher", "teacher_shallow"], together="apart"),
     )
     weights = [dict(begin=0.25, end=0.75), dict(begin=0.75, end=0.25)]
-    return line.config(
-        "teachers", student=dict(line.distilled, encoder=line.student, teacher_weights=weights)
-    )
+    return line.config("teachers", student=line.learner(teacher_weights=weights))

@@ -64,7 +64,7 @@ def of_stage(
         return ()
     if not c.live:
         raise BadInput(f"{path}.features: no cache has features; set {path}.live=True")
-    if len(source.teachers) > 1:
+    if len(source.teachers) != 1:
         raise BadInput(f"{path}.features: {c.cache} has several teachers; give it one")
     if c.sweep:
         raise BadInput(f"{path}.sweep: not with features; give each student a stage of its own")
@@ -99,7 +99,7 @@ def _term(
             f"teacher: {len(c.teacher)} paths for {len(c.student)} of the student; give one for "
             "each, and at least one"
         )
-    (asked,) = source.teachers
+    asked = source.teachers[0]
     channels = context.splits.train.image_shape[-1]
     student = _shapes(spec.module(), spec.abstract(), c.student, spec.size, channels, "student")
     teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.size, channels, "teacher")
@@ -384,8 +384,10 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
                 connected.append(y)
             if isinstance(term.c, config.CRD):
                 memory = model_state[train.MEMORY]
+                mine, theirs = connected
                 outputs[term.name], remembered = losses.crd(
-                    *connected,
+                    mine,
+                    theirs,
                     memory[term.name],
                     batch[_INDEX],
                     batch[_NEGATIVES + term.name],

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,8 @@ def kd_term(
     standardize: bool = False,
     teacher_weights: Float[Array, " teachers"] | None = None,
     axis_name: str | None = None,
-) -> train.Term:
-    """The term of a signal: the distance to what the teacher says.
+) -> Callable[[train.Outputs, Batch], Any]:
+    """The term of a signal, see `train.Term`: the distance to what the teacher says.
 
     Args:
       signal: that a batch has the parts of.
