@@ -58,12 +58,13 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    folder = os.fspath(path.parent)
-    sys.path.insert(0, folder)  # as for a script: a config may import one that lies beside it
+    # As for a script, and one folder more: a config may import one that lies beside it, or above.
+    before, folder = list(sys.path), path.absolute().parent
+    sys.path[:0] = [os.fspath(folder), os.fspath(folder.parent)]
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(folder)
+        sys.path[:] = before
     if not hasattr(module, "get_config"):
         raise BadInput(f"--config: {path} has no function get_config(arg)")
     found = module.get_config(arg or None)

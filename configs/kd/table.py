@@ -1,24 +1,27 @@
-"""Ways to distil the digits at one budget: one teacher, one student network, 400 steps of 256 views each.
+"""Ways to distil the digits at one budget: one teacher, one student network, 400 steps of 128 views each.
 
 `scratch` learns the 50 labels alone. Every other row learns all images from the same teacher on the same
-views; those with features ask it in the step and have the terms of `kd` besides. What is their own is
-that of the config of their name in this folder.
+views; those with features ask it in the step and have the terms of `kd` besides. `seed` alone learns no
+logits: its encoder learns the embedding of the pretrained one, and is then fine-tuned on the 50 labels as
+the teacher is. What is their own is that of the config of their name in this folder.
 
-  kdjax --config=configs/kd/table.py:seeds=5 --workdir=DIR
+  kdjax --config=configs/kd/table.py --workdir=DIR
 """
 
 import crd
 import dist
 import dkd
 import fitnet
-import kd
+import kl
 import review
 import rkd
+import seed
 import standardized
+from embedding_digits import learned
 from kd_digits import Digits
 
 METHODS = dict(
-    kd=kd,
+    kd=kl,
     dkd=dkd,
     dist=dist,
     standardized=standardized,
@@ -30,10 +33,10 @@ METHODS = dict(
 
 
 def get_config(arg: str | None = None):
-    line = Digits(arg)
-    scratch = dict(kind="finetune", encoder=line.student, views=line.views, **line.training)
+    line = Digits(arg, seeds=5)
     students = {
         name: method.get_config(arg).to_dict()["stages"]["student"]
         for name, method in METHODS.items()
     }
-    return line.config("table", scratch=scratch, **students)
+    by_embedding = learned(line, seed.METHOD, student="seed")
+    return line.config("table", scratch=line.scratch, **students, **by_embedding)

@@ -2,7 +2,7 @@
 
 Hinton et al. 2015, https://arxiv.org/abs/1503.02531.
 
-  kdjax --config=configs/kd/kd.py:seeds=5 --workdir=DIR
+  kdjax --config=configs/kd/kl.py:seeds=5 --workdir=DIR
 """
 
 from kd_digits import student
