@@ -13,7 +13,7 @@ from kdjax.config import PLAIN_KD
 from kdjax.stages import build, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
-from kdjax.stages.finetune import classify, leave, leave_sweep, ready
+from kdjax.stages.finetune import leave, leave_sweep, ready
 from kdjax.stages.fit import fit
 from kdjax.stages.lesson import lesson
 from kdjax.stages.terms import Scalar, ce_term, kd_term
@@ -42,7 +42,9 @@ def objective(
         axis_name=axis_name,
     )
     terms = {"kd": (kd_weight, kd), "ce": (ce_weight, ce_term), **features.weighed(of_features)}
-    forward = features.forward(model, of_features, axis_name) if of_features else classify(model)
+    forward = (
+        features.forward(model, of_features, axis_name) if of_features else train.forward_of(model)
+    )
     return train.weigh(forward, terms, axis_name=axis_name)
 
 

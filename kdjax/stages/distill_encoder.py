@@ -14,7 +14,6 @@ from kdjax.losses.rows import unit
 from kdjax.stages import build
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
-from kdjax.stages.finetune import classify
 from kdjax.stages.fit import fit
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import EncoderSpec
@@ -36,7 +35,7 @@ def objective(
     What it remembers of earlier batches is in the state, see `memory`: the terms read it as it was
     before this batch, which goes in afterwards.
     """
-    forward = classify(model)
+    forward = train.forward_of(model)
 
     def remembering(params, state, batch, key):
         outputs, model_state = forward(params, state, batch, key)

@@ -18,21 +18,6 @@ from kdjax.stages.model import Spec
 from kdjax.types import BadInput, Variables
 
 
-def classify(model: nn.Module):
-    """The forward pass of a model that is trained on `image`: a classifier, or an encoder."""
-
-    def forward(params, state, batch, key):
-        outputs, changed = model.apply(
-            {"params": params, **state.model_state},
-            batch["image"],
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return outputs, {**state.model_state, **changed}
-
-    return forward
-
-
 def objective(
     model: nn.Module,
     *,
@@ -46,7 +31,7 @@ def objective(
         return cross_entropy(outputs["logits"], batch["label"], label_smoothing=label_smoothing)
 
     if teacher_free is None:
-        return train.weigh(classify(model), {"ce": (1.0, ce)}, axis_name=axis_name)
+        return train.weigh(train.forward_of(model), {"ce": (1.0, ce)}, axis_name=axis_name)
 
     def virtual(outputs, batch):
         return tf_kd(
@@ -57,7 +42,7 @@ def objective(
         )
 
     terms = {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
-    return train.weigh(classify(model), terms, axis_name=axis_name)
+    return train.weigh(train.forward_of(model), terms, axis_name=axis_name)
 
 
 def fresh_view(recipe: build.Recipe, stream: str):
