@@ -8,6 +8,7 @@ from ssl_digits import ramp, run
 
 STAGE = dict(
     method=dict(name="byol", predictor=[256], momentum=ramp(0.95, shape="cosine")),
+    optimizer=dict(learning_rate=1e-3),
 )
 
 

@@ -1,6 +1,7 @@
 """All self-supervised methods on the digits, under the same views, encoder and number of steps.
 
-MAE alone has another encoder, a small vision transformer: it needs patches to hide.
+MAE alone has another encoder, a small vision transformer: it needs patches to hide. `untrained` and
+`untrained_vit` are those encoders as they begin, but for 30 steps of BatchNorm's statistics.
 
   kdjax --config=configs/ssl/table.py --workdir=DIR
   kdjax --config=configs/ssl/table.py:seeds=1,tune --workdir=DIR    (never tested on test)
@@ -23,8 +24,10 @@ from ssl_digits import run
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
+    still = dict(steps=30, optimizer=dict(learning_rate=0.0))
     return run(
         arg,
+        untrained=simclr.STAGE | still,
         simclr=simclr.STAGE,
         dcl=dcl.STAGE,
         moco_v2=moco_v2.STAGE,
@@ -37,4 +40,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         dino=dino.STAGE,
         rotation=rotation.STAGE,
         mae=mae.STAGE,
+        untrained_vit=mae.STAGE | still,
     )

@@ -62,10 +62,11 @@ def test_the_table_has_every_method_as_its_own_config_has_it():
     table = main.load_config(f"{CONFIGS / 'table.py'}:seeds=2")
     assert table.seeds == (0, 1)
     pretrained = {n: s for n, s in table.stages.items() if isinstance(s, config.Pretrain)}
-    assert list(pretrained) == METHODS
+    assert [name for name in pretrained if "untrained" not in name] == METHODS
     files = {path.stem for path in CONFIGS.glob("*.py")} - {"table", "ssl_digits"}
     assert files == set(METHODS)
-    for name, stage in pretrained.items():
+    for name in METHODS:
+        stage = pretrained[name]
         assert main.load_config(f"{CONFIGS / name}.py").stages[name] == stage
         assert stage.method.name == name
 
