@@ -1,8 +1,8 @@
 """What the self-supervised methods on the digits share, so that the method is all that differs.
 
 The pretraining of `configs/digits.py`: all 1,437 training images without labels, the same views, encoder
-and number of steps; then k-NN and a linear classifier on the frozen features, with all labels. `table.py`
-has all methods in one run. Their arguments:
+and number of steps; then k-NN and a linear classifier on the frozen features, with all labels and with
+five a class. `table.py` has all methods in one run. Their arguments:
 
   seeds=5     for how many seeds
   tune        tested on a fifth of train, never on test
@@ -30,7 +30,9 @@ def run(arg: str | None, **methods: dict) -> ConfigDict:
     for name, own in methods.items():
         stage = base | own | dict(optimizer=base["optimizer"] | own.get("optimizer", {}))
         stages[name] = tiny(stage) if args["runlocal"] else stage
-        stages[f"{name}_eval"] = dict(kind="evaluate", model=name, knn=dict(k=20))
+        judged = dict(kind="evaluate", model=name, linear=dict(strengths=[1e-3, 1e-2, 1e-1]))
+        stages[f"{name}_all"] = dict(judged, knn=dict(k=20))
+        stages[f"{name}_few"] = dict(judged, knn=dict(k=5), labels_per_class=5)
     name = "ssl_digits" if len(methods) > 1 else f"{next(iter(methods))}_digits"
     c |= dict(name=name, data=c["data"] | dict(labels_per_class=None))
     c["stages"] = ConfigDict(stages, sort_keys=False)  # the report's rows stand in this order
