@@ -260,9 +260,10 @@ def test_two_processes_train_one_model(tmp_path):
     The first one measures and writes the report.
     """
     args = [f"--config={DIGITS}:runlocal", "--stages=student"]
+    more = "--stages=int8,shrunk"  # what the first process does alone
     run_together(
         lambda port, index: [
-            *(sys.executable, "-m", "kdjax.main", *args, f"--workdir={tmp_path / 'two'}"),
+            *(sys.executable, "-m", "kdjax.main", *args, more, f"--workdir={tmp_path / 'two'}"),
             *("--distributed", f"--coordinator_address=127.0.0.1:{port}"),
             *("--num_processes=2", f"--process_id={index}"),
         ],
@@ -278,7 +279,7 @@ def test_two_processes_train_one_model(tmp_path):
 
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     rows = json.loads((tmp_path / "two" / "report.json").read_text())["rows"]
-    assert [row["stage"] for row in rows] == ["teacher", "student"]
+    assert [row["stage"] for row in rows] == ["teacher", "student", "shrunk", "int8"]
 
     def stored(workdir):
         (folder,) = workdir.glob("stages/cache-*")

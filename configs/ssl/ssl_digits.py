@@ -1,7 +1,7 @@
 """What the self-supervised methods on the digits share, so that the method is all that differs.
 
-The pretraining of `configs/digits.py`: all 1,437 training images without labels, the same views, encoder
-and number of steps; then k-NN and a linear classifier on the frozen features, with all labels and with
+The pretraining of `configs/digits.py`: all 1,437 training images without labels, the same views and number
+of steps, of the network that is a student there; then k-NN and a linear classifier on the frozen features, with all labels and with
 five a class. `table.py` has all methods in one run. Their arguments:
 
   seeds=5     for how many seeds
@@ -25,7 +25,7 @@ def run(arg: str | None, **methods: dict) -> ConfigDict:
     args = parse_arg(arg, seeds=5, tune=False, runlocal=False)
     asked = [name for name in ("tune", "runlocal") if args[name]]
     c = digits.get_config(",".join([f"seeds={args['seeds']}", *asked])).to_dict()
-    base = c["stages"]["pretrain"]
+    base = c["stages"]["pretrain"] | dict(encoder=c["stages"]["student"]["encoder"])
     stages = {}
     for name, own in methods.items():
         stage = base | own | dict(optimizer=base["optimizer"] | own.get("optimizer", {}))

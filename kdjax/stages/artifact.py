@@ -54,9 +54,18 @@ class Artifact:
         return found
 
 
-def save_variables(folder: epath.Path, variables: Variables, *, name: str = VARIABLES) -> str:
-    """Keeps a model's variables in an artifact's folder; returns their fingerprint."""
-    train.save_tree(folder / name, variables)
+def save_variables(
+    folder: epath.Path, variables: Variables, *, name: str = VARIABLES, alone: bool = False
+) -> str:
+    """Keeps a model's variables in an artifact's folder; returns their fingerprint.
+
+    Args:
+      folder: of the artifact.
+      variables: of the model.
+      name: `VARIABLES`, or `EARLY`.
+      alone: of several processes the first one alone runs the stage, see `kdjax.pipeline.execute`.
+    """
+    train.save_tree(folder / name, variables, alone=alone)
     return fingerprint.of_arrays(variables)
 
 

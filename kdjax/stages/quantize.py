@@ -56,7 +56,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         drop=c.accuracy_drop,
     )
     parity = dataclasses.replace(parity, artifact=context.name)
-    kept = save_variables(context.folder, found)
+    kept = save_variables(context.folder, found, alone=True)
     pruned = pruning.carried(artifact, found["params"])
     row = measure.live_row(
         context, spec, found, folder=context.folder, sparsity=pruning.share(pruned)

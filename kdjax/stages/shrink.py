@@ -79,7 +79,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     left = found.variables
     if c.examples:
         left = recalibrated(small, left, images[: c.examples])
-    fingerprint = save_variables(context.folder, left)
+    fingerprint = save_variables(context.folder, left, alone=True)
     row = measure.live_row(context, small, left, folder=context.folder)
     return {
         "variables": fingerprint,

@@ -56,15 +56,16 @@ def _alone() -> ocp.StandardCheckpointer:
     return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
-def save_tree(folder: epath.PathLike, pytree: PyTree) -> None:
+def save_tree(folder: epath.PathLike, pytree: PyTree, *, alone: bool = False) -> None:
     """Writes a pytree of host arrays, in place of what a run that was stopped may have left there.
 
-    Of several processes all call it, the first one writes, and none goes on before it has.
+    Of several processes all call it, the first one writes, and none goes on before it has; or the
+    first one calls it, `alone`.
     """
     if jax.process_index() == 0:
         with _alone() as checkpointer:
             checkpointer.save(epath.Path(folder).absolute(), pytree, force=True)
-    if jax.process_count() > 1:
+    if jax.process_count() > 1 and not alone:
         multihost_utils.sync_global_devices(f"saved {folder}")
 
 
