@@ -1,8 +1,9 @@
 """What the self-supervised methods on the digits share, so that the method is all that differs.
 
-The pretraining of `configs/digits.py`: all 1,437 training images without labels, the same views and number
-of steps, of the network that is a student there; then k-NN and a linear classifier on the frozen features, with all labels and with
-five a class. `table.py` has all methods in one run. Their arguments:
+The pretraining of `configs/digits.py`: all 1,437 training images without labels, the same views and
+number of steps, but of the network that is the student there; then k-NN and a linear classifier on the
+frozen features, with all labels and with five a class. `table.py` has all methods in one run. Their
+arguments:
 
   seeds=5     for how many seeds
   tune        tested on a fifth of train, never on test
