@@ -57,14 +57,16 @@ def _alone() -> ocp.StandardCheckpointer:
 
 
 def save_tree(folder: epath.PathLike, pytree: PyTree, *, alone: bool = False) -> None:
-    """Writes a pytree of host arrays, in place of what a run that was stopped may have left there.
+    """Writes a pytree, in place of what a run that was stopped may have left there.
 
     Of several processes all call it, the first one writes, and none goes on before it has; or the
     first one calls it, `alone`.
     """
     if jax.process_index() == 0:
         with _alone() as checkpointer:
-            checkpointer.save(epath.Path(folder).absolute(), pytree, force=True)
+            # On the host: of arrays on devices Orbax would wait for the other processes' parts.
+            host = jax.device_get(pytree)
+            checkpointer.save(epath.Path(folder).absolute(), host, force=True)
     if jax.process_count() > 1 and not alone:
         multihost_utils.sync_global_devices(f"saved {folder}")
 
