@@ -342,7 +342,8 @@ def beside(
         shapes = ([jnp.zeros(shape) for shape in shapes] for shapes in term.shapes)
         given = connector_inputs(term.c, *shapes)
         for i, (name, module) in enumerate(term.connectors(Compute()).items()):
-            modules[name] = module.init(jax.random.fold_in(term_key, i), given[i], train=True)
+            init = jax.jit(functools.partial(module.init, train=True))
+            modules[name] = init(jax.random.fold_in(term_key, i), given[i])
         if isinstance(term.c, config.CRD):
             memory_key = jax.random.fold_in(term_key, len(given))
             memory[term.name] = losses.crd_state(memory_key, examples=examples, dim=term.c.dim)
