@@ -32,6 +32,11 @@ if _own:
     jax.config.update(_LEAST_SECONDS.lower(), float(os.environ[_LEAST_SECONDS]))
 
 
+def pytest_collection_modifyitems(items):
+    """Whole runs first: at the end one worker would wait for the other's."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_unconfigure():
     if _own:
         shutil.rmtree(os.environ[_COMPILED], ignore_errors=True)

@@ -39,4 +39,4 @@ def get_config(arg: str | None = None):
         for name, method in METHODS.items()
     }
     by_embedding = learned(line, seed.METHOD, student="seed")
-    return line.config("table", scratch=line.scratch, **students, **by_embedding)
+    return line.config("kd_table", scratch=line.scratch, **students, **by_embedding)

@@ -1,11 +1,11 @@
 """What a step of each method costs, as ratios measured in one interleaved run. Prints one JSON object.
 
-  python tests/benchmarks/methods.py --config=configs/kd/table.py:runlocal --base=kd
-  python tests/benchmarks/methods.py --config=configs/ssl/table.py:runlocal --base=simclr
+  python tests/benchmarks/methods.py --config=configs/kd/table.py --base=kd
+  python tests/benchmarks/methods.py --config=configs/ssl/table.py --base=simclr
 
 Times the steps of the stages of a config that train, as they are: views, teacher, student, loss, memory
-and optimizer, on the shapes of the config. What they need is made first, so give a config that trains it
-in few steps (`runlocal`). The state goes on from call to call; a call ends when its metrics are there.
+and optimizer. What they need is made first, for the first seed. The state goes on from call to call; a
+call ends when its metrics are there.
 """
 
 import argparse

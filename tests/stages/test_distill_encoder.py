@@ -62,7 +62,7 @@ def _first_step(line, task):
     context = Context(run, "learner", 0, task.folder, inputs, splits, train.choose("single"))
     taught = lesson(context, task.stage)
     rows, epochs = data.rows_at(np.arange(32), n=len(splits.train), seed=0)
-    lives = {**taught.resident, **data.resident_arrays(splits.train)}
+    lives = jax.tree.map(jnp.asarray, {**taught.resident, **data.resident_arrays(splits.train)})
     feed = {"row": jnp.asarray(rows, jnp.int32), "epoch": jnp.asarray(epochs)}
     batch = taught.views(data.take(lives, feed), lives, jax.random.key(0))
     spec, _ = encoder_of(Artifact.open(task.folder, task.stage), field="here")
@@ -111,7 +111,6 @@ def test_resumed_is_uninterrupted(line, seeded):
     task = other.run(**changes)["learner"]
     (task.folder / "manifest.json").unlink()
     (task.folder / "variables").rmtree()
-    (task.folder / "checkpoints" / "6").rmtree()
     assert (task.folder / "checkpoints" / "4").exists()
     other.run(**changes)
     np.testing.assert_array_equal(_losses(task), _losses(seeded))

@@ -38,12 +38,13 @@ def _kept(task):
     return encoder_of(artifact, field="here")
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_config_runs_and_leaves_an_encoder(name, tmp_path):
+# Of the others the first step is compared in `test_methods.py`; they differ in the method alone.
+@pytest.mark.parametrize("name", ["byol", "moco_v2", "dino", "mae"])
+def test_configs_run_and_leave_an_encoder(name, tmp_path):
     changes = ["parallel=single", "data.train_split=train[:20%]", f"stages.{name}.batch=16"]
     if name != "dino":  # one is enough: they are those of all
         changes.append(f"stages.{name}.views={{'recipe': 'crop_flip', 'flip': 0.0}}")
-    if name in ("swav", "dino"):
+    if name == "dino":
         local = "{'recipe': 'crop_flip', 'size': 6}"
         changes.append(f"stages.{name}.method.local_views={local}")
         changes.append(f"stages.{name}.method.local_crops=2")
