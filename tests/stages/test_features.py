@@ -522,16 +522,7 @@ def test_a_quantized_student_has_no_features(line):
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs" / "kd"
 # The others are the table's student with another term, whose first step is compared above.
-CONFIGS = [
-    "assistant",
-    "born_again",
-    "compress",
-    "fsp",
-    "seed",
-    "table",
-    "teacher_free",
-    "teachers",
-]
+CONFIGS = ["assistant", "born_again", "compress", "fsp", "seed", "teacher_free", "teachers"]
 
 
 @pytest.fixture(scope="module")
