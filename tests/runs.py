@@ -14,7 +14,7 @@ from jax import monitoring
 
 from kdjax import data, models, teacher, train, views
 from kdjax.models import Compute
-from kdjax.stages import distill, methods
+from kdjax.stages import distill, draws, methods
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.source import see
 from kdjax.train import Parallel, TrainState, optimizers
@@ -63,7 +63,7 @@ def simclr() -> Method:
         objective=lambda axis_name: methods.simclr(
             model(axis_name), temperature=0.5, axis_name=axis_name
         ).objective(axis_name),
-        views=methods.two_views(recipe, "pretrain"),
+        views=draws.two_views(recipe, "pretrain"),
         learning_rate=0.05,
     )
 

@@ -239,8 +239,15 @@ def test_divergence_stops_with_step_and_term(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-100")
-@pytest.mark.parametrize("arg", ["runlocal", "runlocal,live", "runlocal,k=10"])
-def test_cifar100_runlocal(tmp_path, arg):
+@pytest.mark.parametrize(
+    ("arg", "others"),
+    [
+        ("runlocal,table", ["student_live", "dkd", "dist", "standardized"]),
+        ("runlocal,live", []),
+        ("runlocal,k=10", []),
+    ],
+)
+def test_cifar100_runlocal(tmp_path, arg, others):
     """Every config runs: `digits` above, those of CIFAR on a few batches of the real images."""
     ended = kdjax(f"--config={ROOT / 'configs' / 'cifar100_kd.py'}:{arg}", f"--workdir={tmp_path}")
     assert ended.returncode == 0, ended.stderr
@@ -248,6 +255,7 @@ def test_cifar100_runlocal(tmp_path, arg):
         "teacher",
         "scratch",
         "student",
+        *others,
         "student.stablehlo",
         "student.onnx",
     ]

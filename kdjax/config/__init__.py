@@ -4,6 +4,7 @@ A config file gives a ConfigDict; `kdjax.parse` turns it into a `Run` and names 
 unknown, missing or of the wrong type by its path. Defaults live here, nowhere else.
 """
 
+from kdjax.config.compressing import Budget, Layers
 from kdjax.config.data import (
     CropFlipViews,
     CutMix,
@@ -38,6 +39,7 @@ from kdjax.config.distilling import (
     Review,
     Similarity,
     SoftCE,
+    TeacherFree,
 )
 from kdjax.config.embedding import (
     EmbeddingCompRess,
@@ -48,6 +50,7 @@ from kdjax.config.embedding import (
     EmbeddingSEED,
     EmbeddingSimilarity,
 )
+from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.methods import (
     BYOL,
     DCL,
@@ -89,8 +92,6 @@ from kdjax.config.pruning import (
 )
 from kdjax.config.run import Run
 from kdjax.config.stages import (
-    KNN,
-    Budget,
     Cache,
     Distill,
     DistillEncoder,
@@ -101,16 +102,12 @@ from kdjax.config.stages import (
     FromCache,
     FullLogits,
     Knobs,
-    Layers,
-    Linear,
-    Pairs,
     Pretrain,
     Quantize,
     Sensitivity,
     Shrink,
     Signal,
     Stage,
-    TeacherFree,
     TopK,
 )
 from kdjax.config.training import (

@@ -73,6 +73,24 @@ PLAIN_KD: LogitLoss = KL(name="kl")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherFree:
+    """A virtual teacher made of the label alone: see `kdjax.losses.tf_kd`.
+
+    Attributes:
+      correct_probability: that it gives the label.
+      temperature: of both softmaxes.
+      weight: of the KL to it, with the factor of a squared temperature that every KL here has. The
+        paper's equation has none: its `alpha` is this times `temperature^2`.
+      ce_weight: of the cross-entropy with the label.
+    """
+
+    correct_probability: float = 0.99
+    temperature: float = 20.0
+    weight: float = 0.1
+    ce_weight: float = 0.9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Taps:
     """Which features of the student are compared with which of the teacher.
 

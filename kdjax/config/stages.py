@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kdjax import quant
+from kdjax.config.compressing import Budget, Layers
 from kdjax.config.data import Labels, Mix, Views
-from kdjax.config.distilling import PLAIN_KD, FeatureTerm, LogitLoss
+from kdjax.config.distilling import PLAIN_KD, FeatureTerm, LogitLoss, TeacherFree
 from kdjax.config.embedding import EmbeddingCosine, EmbeddingMethod
 from kdjax.config.fields import aside
+from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.methods import Method, SimCLR
 from kdjax.config.models import Encoder
 from kdjax.config.training import Number, Training
@@ -37,24 +39,6 @@ class Pretrain(Training):
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherFree:
-    """A virtual teacher made of the label alone: see `kdjax.losses.tf_kd`.
-
-    Attributes:
-      correct_probability: that it gives the label.
-      temperature: of both softmaxes.
-      weight: of the KL to it, with the factor of a squared temperature that every KL here has. The
-        paper's equation has none: its `alpha` is this times `temperature^2`.
-      ce_weight: of the cross-entropy with the label.
-    """
-
-    correct_probability: float = 0.99
-    temperature: float = 20.0
-    weight: float = 0.1
-    ce_weight: float = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -257,48 +241,6 @@ class DistillEncoder(FromCache):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KNN:
-    """A weighted vote of the nearest labelled examples: see `kdjax.evaluate.knn`.
-
-    Attributes:
-      k: how many vote.
-      temperature: divisor of their cosines.
-    """
-
-    k: int = 200
-    temperature: float = 0.07
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Linear:
-    """Logistic regression on frozen features: see `kdjax.evaluate.linear_probe`.
-
-    Attributes:
-      strengths: of the L2 penalty, of which a part of the labelled examples chooses; one alone needs
-        none to choose.
-      validation: share of each class that is held out to choose.
-      max_iterations: of one fit.
-    """
-
-    strengths: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-    validation: float = 0.2
-    max_iterations: int = 1000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """Two views of test examples: `kdjax.evaluate.alignment`, `kdjax.evaluate.uniformity`.
-
-    Attributes:
-      views: of which two are drawn.
-      examples: how many, drawn by the seed; figures of one number of them are comparable.
-    """
-
-    views: Views
-    examples: int = 1000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(Labels):
     """What the features of a frozen encoder are worth: nothing of it is trained.
 
@@ -320,23 +262,6 @@ class Evaluate(Labels):
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What a smaller model may cost; one of these.
-
-    Attributes:
-      params: parameters, of a shrunk model.
-      flops: operations of one example, see `kdjax.evaluate.flops`, of a shrunk model.
-      bytes: of the parameters as they are stored: in float32, or in the numbers of their layer.
-      latency_ms: median of one batch of `latency_batch` in ONNX Runtime, measured.
-    """
-
-    params: int | None = None
-    flops: int | None = None
-    bytes: int | None = None
-    latency_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -377,31 +302,6 @@ class Shrink:
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layers:
-    """What some layers are stored and computed in; see `kdjax.quant.Rule`.
-
-    Attributes:
-      pattern: of the names of their parameters.
-      weights: None leaves the layers in float.
-      activations: what goes in and comes out: `int8` in ranges found once, `dynamic` by what they are
-        in each call (transformers), None for weights alone.
-      scale: of the weights.
-    """
-
-    pattern: str = ".*"
-    weights: quant.WeightType | None = "int8"
-    activations: quant.ActivationType | None = "int8"
-    scale: Literal["absmax", "mse"] = "absmax"
-
-    @property
-    def rule(self) -> quant.Rule | None:
-        """The rule, None for none."""
-        if self.weights is None:
-            return None
-        return quant.Rule(self.weights, self.activations, self.scale)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

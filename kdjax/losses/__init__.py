@@ -25,7 +25,7 @@ from kdjax.losses.logit_relations import batch_level_kd, class_level_kd, dist, m
 from kdjax.losses.overhaul import ofd, ofd_margin
 from kdjax.losses.pooling import adaptive_average_pool
 from kdjax.losses.predictive import byol, masked_patch_mse, negative_cosine
-from kdjax.losses.queue import enqueue
+from kdjax.losses.queue import enqueue, random_queue
 from kdjax.losses.redundancy import barlow_twins, vicreg
 from kdjax.losses.relations import (
     correlation_congruence,
@@ -73,6 +73,7 @@ __all__ = [
     "ofd",
     "ofd_margin",
     "pkt",
+    "random_queue",
     "review_hcl",
     "rkd_angle",
     "rkd_distance",

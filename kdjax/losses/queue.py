@@ -1,11 +1,17 @@
 """A first-in first-out queue of embeddings: the state of MoCo, SEED and CompRess."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
-from kdjax.losses.rows import all_rows
+from kdjax.losses.rows import all_rows, unit
 from kdjax.types import BadInput
+
+
+def random_queue(key: Key[Array, ""], *, size: int, dim: int) -> Float[Array, "{size} {dim}"]:
+    """What a queue begins with: random unit rows, as in the authors' code of MoCo."""
+    return unit(jax.random.normal(key, (size, dim)))
 
 
 def enqueue(

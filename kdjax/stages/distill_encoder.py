@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, losses, teacher, train
-from kdjax.losses.rows import unit
 from kdjax.stages import build
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
@@ -120,7 +118,7 @@ def memory(
         case _:
             return {}
     rows = {
-        side: unit(jax.random.normal(keys.stream(key, side), (c.queue, width)))
+        side: losses.random_queue(keys.stream(key, side), size=c.queue, dim=width)
         for side, width in sides.items()
     }
     return {**rows, POINTER: jnp.int32(0)}

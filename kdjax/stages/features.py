@@ -1,7 +1,6 @@
 """The terms of a student's loss that compare its features with its teacher's."""
 
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, keys, losses, models, train, tree
-from kdjax.losses.pooling import to_smaller
 from kdjax.models import Compute
 from kdjax.stages import build
+from kdjax.stages.comparing import Comparison, comparison
 from kdjax.stages.context import Context
 from kdjax.stages.lesson import Lesson, taught_views
 from kdjax.stages.model import Spec
@@ -45,10 +44,13 @@ class Term(NamedTuple):
     shapes: tuple[Sequence[tuple[int, ...]], Sequence[tuple[int, ...]]]
     margins: tuple[Float[Array, " channel"], ...]
 
-    def connectors(self, compute: Compute) -> dict[str, nn.Module]:
-        """What is learned for it, by the names that it has beside the student."""
-        found = connectors(self.c, *self.shapes, compute)
-        return {f"{self.name}_{i}": module for i, module in enumerate(found)}
+    def comparison(self, compute: Compute) -> Comparison:
+        """How it compares them; its connectors compute as `compute` says."""
+        return comparison(self.c, *self.shapes, margins=self.margins, compute=compute)
+
+    def named(self, connectors: Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
+        """Its connectors, with the names that they have beside the student."""
+        return [(f"{self.name}_{i}", module) for i, module in enumerate(connectors)]
 
 
 def of_stage(
@@ -103,7 +105,6 @@ def _term(
     channels = context.splits.train.image_shape[-1]
     student = _shapes(spec.module(), spec.abstract(), c.student, spec.size, channels, "student")
     teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.size, channels, "teacher")
-    _check(c, student, teacher)
     if isinstance(c, config.CRD):
         if source.c.mix is not None:
             raise BadInput(f"name: crd has a memory of each example, and {stage.cache} mixes two")
@@ -114,7 +115,12 @@ def _term(
         params = tree.named_leaves(source.variables[0]["params"])
         margins = tuple(_margin(params, path) for path in c.teacher)
     weight = build.number(c.weight, steps=stage.steps, path=f"{field}.weight")
-    return Term(name, c, weight, (student, teacher), margins)
+    found = Term(name, c, weight, (student, teacher), margins)
+    try:
+        found.comparison(Compute())
+    except BadInput as error:
+        raise BadInput(str(error).replace("student_shape: ", "student: ", 1)) from None
+    return found
 
 
 def _shapes(
@@ -151,186 +157,6 @@ def _margin(params: Mapping[str, Any], path: str) -> Float[Array, " channel"]:
         ) from None
 
 
-def _check(
-    c: config.FeatureTerm, student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]
-) -> None:
-    """Raises `BadInput` where a loss cannot compare features of these shapes."""
-    match c:
-        case config.Attention() | config.NST() | config.FSP() | config.OFD():
-            if any(len(shape) != 4 for shape in (*student, *teacher)):
-                raise BadInput(f"student: {c.name} compares maps; tap modules that give maps")
-        case config.Hint() | config.VID():
-            for mine, theirs in zip(student, teacher, strict=True):
-                if len(mine) != len(theirs) or (len(mine) == 3 and mine[1] != theirs[1]):
-                    raise BadInput(
-                        f"student: {c.name} cannot bring {mine[1:]} to {theirs[1:]}; tap features "
-                        "of one kind"
-                    )
-        case config.Review():
-            if any(len(shape) not in (2, 4) for shape in (*student, *teacher)):
-                raise BadInput("student: review fuses maps and vectors; tap modules that give them")
-        case config.CRD():
-            if len(student) > 1:
-                raise BadInput("student: crd has one memory; give one path")
-            if c.dim < 1 or c.negatives < 1 or c.temperature <= 0 or not 0 <= c.momentum < 1:
-                raise BadInput(
-                    "name: crd takes dim and negatives of at least 1, a temperature above zero and a "
-                    "momentum in [0, 1)"
-                )
-        case config.Correlation():
-            if c.order < 1:
-                raise BadInput(f"order: {c.order} leaves no term that sees the examples")
-        case _:
-            pass
-    pairs = zip(student, teacher, strict=True)
-    match c:
-        case config.FSP():
-            if len(student) < 2:
-                raise BadInput("student: fsp is of two maps; give two paths or more")
-            for mine, theirs in pairs:
-                if mine[-1] != theirs[-1]:
-                    raise BadInput(
-                        f"student: fsp compares maps of as many channels, and these have {mine[-1]} and "
-                        f"{theirs[-1]}"
-                    )
-        case config.OFD():
-            for mine, theirs in pairs:
-                if mine[1:3] != theirs[1:3]:
-                    raise BadInput(
-                        f"student: ofd compares maps of one size, and these are {mine[1:3]} and "
-                        f"{theirs[1:3]}"
-                    )
-        case _:
-            pass
-
-
-def connectors(
-    c: config.FeatureTerm,
-    student: Sequence[tuple[int, ...]],
-    teacher: Sequence[tuple[int, ...]],
-    compute: Compute,
-) -> tuple[nn.Module, ...]:
-    """What is learned for a term, from the shapes of the features.
-
-    Raises:
-      BadInput: there is none between such shapes.
-    """
-    pairs = list(zip(student, teacher, strict=True))
-    match c:
-        case config.Hint():
-            return tuple(
-                models.regressor(mine, theirs, compute=compute)
-                if len(mine) == 4
-                else models.pointwise_to(theirs, compute=compute)
-                for mine, theirs in pairs
-            )
-        case config.VID():
-            return tuple(
-                models.VariationalRegressor(theirs[-1], hidden=theirs[-1], compute=compute)
-                for _, theirs in pairs
-            )
-        case config.OFD():
-            return tuple(models.ofd_connector(theirs, compute=compute) for _, theirs in pairs)
-        case config.Review():
-            levels = ([_level_shape(shape) for shape in shapes] for shapes in (student, teacher))
-            return (models.review(*levels, compute=compute),)
-        case config.CRD(dim=dim):
-            return (
-                models.Pointwise((dim,), compute=compute),
-                models.Pointwise((dim,), compute=compute),
-            )
-    return ()
-
-
-def _level_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape if len(shape) == 4 else (shape[0], 1, 1, shape[-1])
-
-
-def _level(features: Float[Array, "batch ..."]) -> Float[Array, "batch height width channel"]:
-    return features.reshape(_level_shape(features.shape))
-
-
-def _flat(features: Float[Array, "batch ..."]) -> Float[Array, "batch dim"]:
-    return features.reshape(len(features), -1)
-
-
-def connector_inputs(
-    c: config.FeatureTerm, student: Sequence[Array], teacher: Sequence[Array]
-) -> list[Any]:
-    """What each of its connectors is given."""
-    match c:
-        case config.Hint() | config.OFD():
-            return list(student)
-        case config.VID():
-            return [
-                to_smaller(mine, theirs)[0] if mine.ndim == 4 else mine
-                for mine, theirs in zip(student, teacher, strict=True)
-            ]
-        case config.Review():
-            return [[_level(x) for x in student]]
-        case config.CRD():
-            return [_flat(student[0]), jax.lax.stop_gradient(_flat(teacher[0]))]
-    return []
-
-
-def term_losses(
-    term: Term,
-    connected: Sequence[Any],
-    student: Sequence[Array],
-    teacher: Sequence[Array],
-    *,
-    axis_name: str | None,
-) -> Float[Array, " batch"]:
-    """Per-example losses of a term that has no memory; those of several pairs are added up."""
-    pairs = list(zip(student, teacher, strict=True))
-    match term.c:
-        case config.Hint():
-            each = map(losses.hint_mse, connected, teacher)
-        case config.VID():
-            each = (
-                losses.vid(mean, to_smaller(x, y)[1] if y.ndim == 4 else y, log_scale)
-                for (mean, log_scale), (x, y) in zip(connected, pairs, strict=True)
-            )
-        case config.OFD():
-            n = len(pairs)
-            each = (
-                losses.ofd(mine, theirs, margin) / 2 ** (n - 1 - i)
-                for i, (mine, theirs, margin) in enumerate(
-                    zip(connected, teacher, term.margins, strict=True)
-                )
-            )
-        case config.Review():
-            each = [losses.review_hcl(connected[0], [_level(y) for y in teacher])]
-        case config.Attention():
-            each = (losses.attention_transfer(x, y) for x, y in pairs)
-        case config.NST():
-            each = (losses.nst(x, y) for x, y in pairs)
-        case config.FSP():
-            each = (
-                losses.fsp((x, after), (y, theirs_after))
-                for (x, y), (after, theirs_after) in itertools.pairwise(pairs)
-            )
-        case config.RKD(distance=distance, angle=angle):
-            each = (
-                distance * losses.rkd_distance(x, y, axis_name=axis_name)
-                + angle * losses.rkd_angle(x, y, axis_name=axis_name)
-                for x, y in pairs
-            )
-        case config.Similarity():
-            each = (losses.similarity_preserving(x, y, axis_name=axis_name) for x, y in pairs)
-        case config.Correlation(gamma=gamma, order=order):
-            each = (
-                losses.correlation_congruence(x, y, gamma=gamma, order=order, axis_name=axis_name)
-                for x, y in pairs
-            )
-        case config.PKT():
-            each = (losses.pkt(x, y, axis_name=axis_name) for x, y in pairs)
-        case config.CRD():
-            raise AssertionError("its loss has a memory")
-    first, *others = each
-    return sum(others, first)
-
-
 def beside(
     variables: Variables, terms: Sequence[Term], *, key: Key[Array, ""], examples: int
 ) -> Variables:
@@ -340,12 +166,13 @@ def beside(
     for term in terms:
         term_key = keys.stream(key, term.name)
         shapes = ([jnp.zeros(shape) for shape in shapes] for shapes in term.shapes)
-        given = connector_inputs(term.c, *shapes)
-        for i, (name, module) in enumerate(term.connectors(Compute()).items()):
+        how = term.comparison(Compute())
+        given = how.given(*how.ready(*shapes))
+        for i, (name, module) in enumerate(term.named(how.connectors)):
             init = jax.jit(functools.partial(module.init, train=True))
             modules[name] = init(jax.random.fold_in(term_key, i), given[i])
         if isinstance(term.c, config.CRD):
-            memory_key = jax.random.fold_in(term_key, len(given))
+            memory_key = jax.random.fold_in(term_key, len(how.connectors))
             memory[term.name] = losses.crd_state(memory_key, examples=examples, dim=term.c.dim)
     found = train.with_beside(variables, modules)
     return {**found, train.MEMORY: memory} if memory else found
@@ -358,7 +185,7 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
     """
     compute = Compute(axis_name=axis_name)
     paths = tuple(dict.fromkeys(path for term in terms for path in term.c.student))
-    modules = [term.connectors(compute) for term in terms]
+    comparisons = [term.comparison(compute) for term in terms]
 
     def run(params, state, batch, key):
         own = {name: part for name, part in state.model_state.items() if name != train.MEMORY}
@@ -372,35 +199,28 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
         )
         model_state = {**state.model_state, **seen.state}
         outputs = dict(seen.outputs)
-        for term, layers in zip(terms, modules, strict=True):
-            student = [seen.features[path] for path in term.c.student]
-            teacher = [batch[_PART + path] for path in term.c.teacher]
-            if isinstance(term.c, config.Maps) and term.c.relu:
-                student, teacher = ([nn.relu(x) for x in side] for side in (student, teacher))
-            given, connected = connector_inputs(term.c, student, teacher), []
-            for x, (name, module) in zip(given, layers.items(), strict=True):
+        for term, how in zip(terms, comparisons, strict=True):
+            student, teacher = how.ready(
+                [seen.features[path] for path in term.c.student],
+                [batch[_PART + path] for path in term.c.teacher],
+            )
+            connected = []
+            for (name, module), x in zip(
+                term.named(how.connectors), how.given(student, teacher), strict=True
+            ):
                 y, model_state = train.apply_beside(
                     module, name, params, model_state, x, train=True
                 )
                 connected.append(y)
-            if isinstance(term.c, config.CRD):
-                memory = model_state[train.MEMORY]
-                mine, theirs = connected
-                outputs[term.name], remembered = losses.crd(
-                    mine,
-                    theirs,
-                    memory[term.name],
-                    batch[_INDEX],
-                    batch[_NEGATIVES + term.name],
-                    temperature=term.c.temperature,
-                    momentum=term.c.momentum,
-                    axis_name=axis_name,
+            if how.remembering is None:
+                first, *others = how.losses(connected, student, teacher)
+                outputs[term.name] = sum(others, first)
+            else:
+                memory, negatives = model_state[train.MEMORY], batch[_NEGATIVES + term.name]
+                outputs[term.name], remembered = how.remembering(
+                    *connected, memory[term.name], batch[_INDEX], negatives
                 )
                 model_state[train.MEMORY] = {**memory, term.name: remembered}
-            else:
-                outputs[term.name] = term_losses(
-                    term, connected, student, teacher, axis_name=axis_name
-                )
         return outputs, model_state
 
     return run

@@ -7,13 +7,13 @@ from typing import Any
 import flax.linen as nn
 import optax
 
-from kdjax import config, fingerprint, keys, train, views
+from kdjax import config, fingerprint, train
 from kdjax.losses import cross_entropy, tf_kd
-from kdjax.stages import build, measure, pruning
+from kdjax.stages import build, draws, measure, pruning
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
-from kdjax.stages.fit import fit, model_key
+from kdjax.stages.fit import Views, fit, model_key
 from kdjax.stages.model import Spec
 from kdjax.types import BadInput, Variables
 
@@ -45,15 +45,9 @@ def objective(
     return train.weigh(train.forward_of(model), terms, axis_name=axis_name)
 
 
-def fresh_view(recipe: build.Recipe, stream: str):
-    """View `epoch` of each example: another one each time."""
-
-    def draw(batch, resident, key):
-        stream_key = keys.stream(key, stream)
-        image = views.batch_views(recipe, stream_key, batch["epoch"], batch["id"], batch["image"])
-        return {"image": image, "label": batch["label"]}
-
-    return draw
+def fresh_view(recipe: build.Recipe, stream: str) -> Views:
+    """View `epoch` of each example, another one each time, with its label."""
+    return draws.together(draws.one_view(recipe, stream, name="image"), draws.label)
 
 
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:

@@ -37,17 +37,21 @@ Objective: TypeAlias = Callable[
 """`(params, state, batch, key) -> (loss, (model_state, metrics))`."""
 
 
+def apply_model(
+    model: nn.Module, params: PyTree, model_state: Mapping[str, PyTree], *inputs: Any
+) -> tuple[Any, dict[str, PyTree]]:
+    """`(outputs, model_state)` of a model that is trained, with the statistics of this batch."""
+    outputs, changed = model.apply(
+        {"params": params, **model_state}, *inputs, train=True, mutable=["batch_stats"]
+    )
+    return outputs, {**model_state, **changed}
+
+
 def forward_of(model: nn.Module) -> Forward:
-    """The forward pass of a model that is trained on `image`: its outputs, its statistics."""
+    """The forward pass of a model that is trained on `image`."""
 
     def forward(params, state, batch, key):
-        outputs, changed = model.apply(
-            {"params": params, **state.model_state},
-            batch["image"],
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return outputs, {**state.model_state, **changed}
+        return apply_model(model, params, state.model_state, batch["image"])
 
     return forward
 

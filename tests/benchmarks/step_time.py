@@ -20,7 +20,7 @@ from result import ratios, show
 
 from kdjax import config, data, evaluate, models, teacher, train
 from kdjax.data import Dataset
-from kdjax.stages import build, distill, finetune, methods
+from kdjax.stages import build, distill, draws, finetune, methods
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.model import Spec, logits
 from kdjax.stages.source import see
@@ -263,7 +263,7 @@ def simclr(encoder: Spec, dataset: Dataset, batch: int):
         build.encoder(encoder.encoder, models.Compute()), models.Projector((128, 64))
     )
     recipe = build.recipe(_CONTRAST, _DATA, size=encoder.size)
-    draw = methods.two_views(recipe, "pretrain")
+    draw = draws.two_views(recipe, "pretrain")
     objective = methods.simclr(model, temperature=0.5).objective()
     blank = jnp.zeros((1, encoder.size, encoder.size, encoder.image_shape[-1]))
     variables = model.init(jax.random.key(0), blank, train=True)

@@ -136,7 +136,8 @@ def by_hand(seen: First) -> dict:
     x, y = seen.student["encoder"], seen.teacher["encoder"]
     connectors = {}
     for term in seen.terms:
-        connectors |= term.connectors(models.Compute())
+        compute = models.Compute()
+        connectors |= dict(term.named(term.comparison(compute).connectors))
 
     def connect(name, *inputs):
         own = {
@@ -485,6 +486,10 @@ def test_a_top_k_is_not_all_logits(line, changes, said):
         (
             with_terms("rkd", stages__student__temperature={"begin": 0.0, "end": 1.0}),
             "temperature: 0.0 is not above zero",
+        ),
+        (
+            with_terms("hint", stages__student__size=2),
+            r"features\.hint\.student: a map of 2 x 2 is neither half of the teacher's 8 x 8",
         ),
         (
             with_terms("crd", stages__cache__mix={"name": "mixup"}),

@@ -3,19 +3,11 @@
 import optax
 
 from kdjax import config, models
-from kdjax.stages import build
+from kdjax.stages import build, draws
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
 from kdjax.stages.methods.clusters import dino, swav
 from kdjax.stages.methods.contrast import dcl, moco_v2, moco_v3, simclr
-from kdjax.stages.methods.draws import (
-    label,
-    local_views,
-    one_view,
-    patch_masks,
-    together,
-    two_views,
-)
 from kdjax.stages.methods.method import Method
 from kdjax.stages.methods.predict import byol, simsiam
 from kdjax.stages.methods.pretext import mae, rotation
@@ -40,7 +32,6 @@ __all__ = [
     "simclr",
     "simsiam",
     "swav",
-    "two_views",
     "vicreg",
     "with_probe",
 ]
@@ -146,9 +137,9 @@ def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
     recipe = build.recipe(c.views, data, size=size)
     match c.method:
         case config.Rotation():
-            draws = [one_view(recipe, name)]
+            drawn = [draws.one_view(recipe, name, name="view_a")]
         case config.SwAV() | config.DINO():
-            draws = [two_views(recipe, name), *_local(context, c, c.method, size=size)]
+            drawn = [draws.two_views(recipe, name), *_local(context, c, c.method, size=size)]
         case config.MAE(share=share):
             patches = (size // _vit(c, f"config.stages.{name}.method").patch) ** 2
             count = round(share * patches)
@@ -157,11 +148,11 @@ def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
                     f"config.stages.{name}.method.share: {share} hides {count} of {patches} patches; "
                     "hide some and show some"
                 )
-            masks = patch_masks(name, patches=patches, share=share)
-            draws = [one_view(recipe, name), masks]
+            masks = draws.patch_masks(name, patches=patches, share=share)
+            drawn = [draws.one_view(recipe, name, name="view_a"), masks]
         case _:
-            draws = [two_views(recipe, name)]
-    return together(*draws, *([label] if c.probe else []))
+            drawn = [draws.two_views(recipe, name)]
+    return draws.together(*drawn, *([draws.label] if c.probe else []))
 
 
 def _local(
@@ -184,7 +175,7 @@ def _local(
             "leave it out: smaller crops are then shown at that size"
         )
     recipe = build.recipe(how.local_views, context.run.data, size=own)
-    return [local_views(recipe, context.name, crops=how.local_crops)]
+    return [draws.local_views(recipe, context.name, crops=how.local_crops)]
 
 
 _WITHOUT_TARGET = (

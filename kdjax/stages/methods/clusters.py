@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from kdjax import losses, train
 from kdjax.models import Prototypes
-from kdjax.stages.methods.method import Decay, Method, blank, on, watch_spread
+from kdjax.stages.methods.method import Decay, Method, blank, watch_spread
 from kdjax.types import Batch, PyTree
 
 _NAME = "prototypes"
@@ -32,12 +32,14 @@ def _crops(
     put all crops through the projector together.
     """
     both = jnp.concatenate([batch["view_a"], batch["view_b"]])
-    outputs, model_state = on(model, params, model_state, both)
+    outputs, model_state = train.apply_model(model, params, model_state, both)
     projections, rows = outputs["projections"], len(batch["view_a"])
     every = projections
     if "local" in batch:
         local = batch["local"].swapaxes(0, 1)
-        small, model_state = on(model, params, model_state, lax.collapse(local, 0, 2))
+        small, model_state = train.apply_model(
+            model, params, model_state, lax.collapse(local, 0, 2)
+        )
         every = jnp.concatenate([projections, small["projections"]])
     scores, model_state = train.apply_beside(prototypes, _NAME, params, model_state, every)
     return _Crops(

@@ -3,13 +3,11 @@
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from kdjax import losses, train
-from kdjax.losses.rows import unit
 from kdjax.models import Projector
-from kdjax.stages.methods.method import Decay, Method, blank, live, on
+from kdjax.stages.methods.method import Decay, Method, blank, live
 from kdjax.stages.methods.predict import predictions
 
 
@@ -21,7 +19,7 @@ def both_views(model: nn.Module) -> train.Forward:
 
     def forward(params, state, batch, key):
         both = jnp.concatenate([batch["view_a"], batch["view_b"]])
-        outputs, model_state = on(model, params, state.model_state, both)
+        outputs, model_state = train.apply_model(model, params, state.model_state, both)
         za, zb = jnp.split(outputs["projections"], 2)
         features, _ = jnp.split(outputs["features"], 2)
         return {"za": za, "zb": zb, "features": features}, model_state
@@ -80,8 +78,8 @@ def moco_v2(
     """
 
     def forward(params, state, batch, key):
-        query, model_state = on(model, params, state.model_state, batch["view_a"])
-        target, _ = on(model, state.ema_params, state.model_state, batch["view_b"])
+        query, model_state = train.apply_model(model, params, state.model_state, batch["view_a"])
+        target, _ = train.apply_model(model, state.ema_params, state.model_state, batch["view_b"])
         memory = state.model_state[train.MEMORY]
         after, pointer = losses.enqueue(
             memory["queue"], target["projections"], memory["pointer"], axis_name=axis_name
@@ -100,7 +98,7 @@ def moco_v2(
         )
 
     def memory(key, variables):
-        return {"queue": unit(jax.random.normal(key, (queue, width))), "pointer": jnp.int32(0)}
+        return {"queue": losses.random_queue(key, size=queue, dim=width), "pointer": jnp.int32(0)}
 
     return Method(
         forward=forward,

@@ -2,9 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -63,14 +61,6 @@ class Method:
 def live(state: train.TrainState) -> Variables:
     """The online network: what a method with a target network leaves, as a rule."""
     return state.live_variables
-
-
-def on(model: nn.Module, params: PyTree, model_state: Mapping[str, PyTree], *inputs: Any):
-    """`(outputs, model_state)` of a model that is trained, with the statistics of this batch."""
-    outputs, changed = model.apply(
-        {"params": params, **model_state}, *inputs, train=True, mutable=["batch_stats"]
-    )
-    return outputs, {**model_state, **changed}
 
 
 def blank(width: int) -> Float[Array, "1 {width}"]:

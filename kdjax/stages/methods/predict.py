@@ -4,7 +4,7 @@ import flax.linen as nn
 
 from kdjax import losses, train
 from kdjax.models import Projector
-from kdjax.stages.methods.method import Decay, Method, blank, live, on, watch_spread
+from kdjax.stages.methods.method import Decay, Method, blank, live, watch_spread
 
 
 def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> train.Forward:
@@ -21,13 +21,17 @@ def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> trai
     def forward(params, state, batch, key):
         model_state, found = state.model_state, {}
         for view in ("a", "b"):
-            outputs, model_state = on(model, params, model_state, batch[f"view_{view}"])
+            outputs, model_state = train.apply_model(
+                model, params, model_state, batch[f"view_{view}"]
+            )
             z = outputs["projections"]
             found[f"prediction_{view}"], model_state = train.apply_beside(
                 predictor, "predictor", params, model_state, z, train=True
             )
             if target:
-                theirs, _ = on(model, state.ema_params, state.model_state, batch[f"view_{view}"])
+                theirs, _ = train.apply_model(
+                    model, state.ema_params, state.model_state, batch[f"view_{view}"]
+                )
                 found[f"target_{view}"] = theirs["projections"]
             else:
                 found[f"target_{view}"] = z

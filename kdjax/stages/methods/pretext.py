@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from kdjax import losses, train
 from kdjax.models import PatchDecoder, ViT, capture, patches_of
-from kdjax.stages.methods.method import Method, blank, on
+from kdjax.stages.methods.method import Method, blank
 from kdjax.views import quarter_turns
 
 
@@ -28,7 +28,7 @@ def rotation(model: nn.Module, *, width: int) -> Method:
             return jax.vmap(lambda one: quarter_turns(one, quarter))(image)
 
         turns = jnp.concatenate([turned(quarter) for quarter in range(4)])
-        outputs, model_state = on(model, params, state.model_state, turns)
+        outputs, model_state = train.apply_model(model, params, state.model_state, turns)
         logits, model_state = train.apply_beside(
             head, "turns", params, model_state, outputs["projections"]
         )

@@ -3,15 +3,15 @@
 import flax.linen as nn
 
 from kdjax import losses, train
-from kdjax.stages.methods.method import Method, on, watch_spread
+from kdjax.stages.methods.method import Method, watch_spread
 
 
 def one_by_one(model: nn.Module) -> train.Forward:
     """Projections `za` and `zb` of two views, each a batch with statistics of its own."""
 
     def forward(params, state, batch, key):
-        a, model_state = on(model, params, state.model_state, batch["view_a"])
-        b, model_state = on(model, params, model_state, batch["view_b"])
+        a, model_state = train.apply_model(model, params, state.model_state, batch["view_a"])
+        b, model_state = train.apply_model(model, params, model_state, batch["view_b"])
         za, zb = a["projections"], b["projections"]
         outputs = {"za": za, "zb": zb, "features": a["features"], "projections": za}
         return outputs, model_state

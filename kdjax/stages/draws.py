@@ -1,35 +1,39 @@
-"""What a method sees of each example, drawn on the device."""
+"""What a stage sees of each example, drawn on the device."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from kdjax import keys, views
 from kdjax.stages.build import Recipe
 from kdjax.stages.fit import Views
+from kdjax.types import Batch
 
 
-def one_view(recipe: Recipe, stream: str) -> Views:
+def _view(
+    recipe: Recipe, stream_key: Key[Array, ""], batch: Batch, i: int = 0, *, of: int = 1
+) -> Array:
+    """View `of * epoch + i` of each example: none comes twice, where `of` are drawn an epoch."""
+    number = of * batch["epoch"] + jnp.uint32(i)
+    return views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
+
+
+def one_view(recipe: Recipe, stream: str, *, name: str) -> Views:
     """View `epoch` of each example."""
 
     def draw(batch, resident, key):
-        stream_key = keys.stream(key, stream)
-        image = views.batch_views(recipe, stream_key, batch["epoch"], batch["id"], batch["image"])
-        return {"view_a": image}
+        return {name: _view(recipe, keys.stream(key, stream), batch)}
 
     return draw
 
 
 def two_views(recipe: Recipe, stream: str) -> Views:
-    """Views `2 * epoch` and `2 * epoch + 1` of each example."""
+    """`view_a` and `view_b`: views `2 * epoch` and `2 * epoch + 1` of each example."""
 
     def draw(batch, resident, key):
         stream_key = keys.stream(key, stream)
-
-        def view(i):
-            number = 2 * batch["epoch"] + jnp.uint32(i)
-            return views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
-
-        return {"view_a": view(0), "view_b": view(1)}
+        view_a, view_b = (_view(recipe, stream_key, batch, i, of=2) for i in range(2))
+        return {"view_a": view_a, "view_b": view_b}
 
     return draw
 
@@ -39,12 +43,8 @@ def local_views(recipe: Recipe, stream: str, *, crops: int) -> Views:
 
     def draw(batch, resident, key):
         stream_key = keys.stream(key, f"{stream}/local")
-
-        def view(i):
-            number = crops * batch["epoch"] + jnp.uint32(i)
-            return views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
-
-        return {"local": jnp.stack([view(i) for i in range(crops)], axis=1)}
+        every = [_view(recipe, stream_key, batch, i, of=crops) for i in range(crops)]
+        return {"local": jnp.stack(every, axis=1)}
 
     return draw
 

@@ -1,0 +1,48 @@
+"""What a smaller model may cost, and what its layers are stored in."""
+
+import dataclasses
+from typing import Literal
+
+from kdjax import quant
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a smaller model may cost; one of these.
+
+    Attributes:
+      params: parameters, of a shrunk model.
+      flops: operations of one example, see `kdjax.evaluate.flops`, of a shrunk model.
+      bytes: of the parameters as they are stored: in float32, or in the numbers of their layer.
+      latency_ms: median of one batch of `latency_batch` in ONNX Runtime, measured.
+    """
+
+    params: int | None = None
+    flops: int | None = None
+    bytes: int | None = None
+    latency_ms: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layers:
+    """What some layers are stored and computed in; see `kdjax.quant.Rule`.
+
+    Attributes:
+      pattern: of the names of their parameters.
+      weights: None leaves the layers in float.
+      activations: what goes in and comes out: `int8` in ranges found once, `dynamic` by what they are
+        in each call (transformers), None for weights alone.
+      scale: of the weights.
+    """
+
+    pattern: str = ".*"
+    weights: quant.WeightType | None = "int8"
+    activations: quant.ActivationType | None = "int8"
+    scale: Literal["absmax", "mse"] = "absmax"
+
+    @property
+    def rule(self) -> quant.Rule | None:
+        """The rule, None for none."""
+        if self.weights is None:
+            return None
+        return quant.Rule(self.weights, self.activations, self.scale)
