@@ -75,13 +75,20 @@ def main() -> None:
 
     run = load_config(args.config)
     run = dataclasses.replace(run, seeds=run.seeds[:1])
-    kind = type(run.stages[args.base])
+    kind = type(run.stages.get(args.base))
     names = args.stages.split(",") if args.stages else []
     names = names or [name for name, stage in run.stages.items() if type(stage) is kind]
+    trained = {
+        name: stage
+        for name, stage in run.stages.items()
+        if name in names and isinstance(stage, config.Training)
+    }
+    if missing := {args.base, *names} - trained.keys():
+        raise SystemExit(f"{', '.join(sorted(missing))}: no stage of {args.config} that trains")
     with tempfile.TemporaryDirectory() as folder:
         splits = Splits(run.data)
         tasks = pipeline.plan(run, epath.Path(folder), splits, only=names)
-        timed = {task.name: task for task in tasks if task.name in names}
+        timed = {task.name: task for task in tasks if task.name in trained}
         needed = {other.name for task in timed.values() for other in task.needs}
         before = pipeline.plan(run, epath.Path(folder), splits, only=sorted(needed))
         pipeline.execute(run, before, splits)
@@ -89,7 +96,7 @@ def main() -> None:
         times = evaluate.interleaved(
             calls, warmup=3, repeats=args.repeats, max_seconds=args.max_seconds
         )
-    batch = {name: getattr(task.stage, "batch", None) for name, task in timed.items()}
+    batch = {name: stage.batch for name, stage in trained.items()}
     show({"batch": batch, "devices": jax.device_count(), "step": ratios(times, args.base)})
 
 
