@@ -23,7 +23,6 @@ Pairs = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 Features = Sequence[Array]
 """What is tapped, in the order of the config."""
 
-
 Both = tuple[Features, Features]
 """The student's and the teacher's."""
 
@@ -252,7 +251,6 @@ def _crd(c: config.CRD, pairs: Pairs, compute: Compute) -> Comparison:
             "name: crd takes dim and negatives of at least 1, a temperature above zero and a "
             "momentum in [0, 1)"
         )
-
     return Comparison(
         remembering=functools.partial(
             losses.crd,
