@@ -242,7 +242,8 @@ def test_divergence_stops_with_step_and_term(tmp_path):
 def test_cifar100_runlocal(tmp_path):
     """Every config runs: `digits` above, those of CIFAR on a few batches of the real images."""
     config = f"{ROOT / 'configs' / 'cifar100_kd.py'}:runlocal,table"
-    ended = kdjax(f"--config={config}", f"--workdir={tmp_path}")
+    stages = "--stages=scratch,student_live,dkd,export_student"
+    ended = kdjax(f"--config={config}", f"--workdir={tmp_path}", stages)
     assert ended.returncode == 0, ended.stderr
     assert [row["stage"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [
         "teacher",
@@ -250,8 +251,6 @@ def test_cifar100_runlocal(tmp_path):
         "student",
         "student_live",
         "dkd",
-        "dist",
-        "standardized",
         "student.stablehlo",
         "student.onnx",
     ]
@@ -290,15 +289,6 @@ def test_two_processes_train_one_model(tmp_path):
         return teacher.Folder(folder / "cache").open("teacher_logits").read().result()
 
     np.testing.assert_allclose(stored(tmp_path / "two"), stored(tmp_path / "one"), atol=0.02)
-
-
-@pytest.mark.slow
-def test_label_free_runlocal(tmp_path):
-    ended = kdjax(f"--config={DIGITS}:runlocal,label_free", f"--workdir={tmp_path}")
-    assert ended.returncode == 0, ended.stderr
-    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
-    assert [row["stage"] for row in rows] == ["teacher", "student", "scratch"]
-    assert rows[1]["params"] == rows[2]["params"] < rows[0]["params"]
 
 
 @pytest.mark.slow

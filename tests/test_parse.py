@@ -445,8 +445,20 @@ CONFIGS = sorted(
 )
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("arg", [None, "runlocal"])
+MORE_ARGS = {
+    "digits": ["label_free", "pruning", "quantization"],
+    "cifar100_kd": ["table", "live", "k=10", "short"],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "arg"),
+    [
+        pytest.param(path, arg, id=f"{path.stem}-{arg}")
+        for path in CONFIGS
+        for arg in (None, "runlocal", *MORE_ARGS.get(path.stem, ()))
+    ],
+)
 def test_every_config_of_the_repository_parses_and_goes_to_json_and_back(path, arg, monkeypatch):
     for folder in (path.parents[1], path.parent):  # it may import one that lies beside it, or above
         monkeypatch.syspath_prepend(str(folder))
