@@ -87,29 +87,29 @@ def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
     sized = [model for model in models if model.row.bytes_on_disk]
     # Of equally small models the more accurate one is meant.
     small = min(sized or models, key=lambda m: (m.row.bytes_on_disk or m.row.params, -m.accuracy))
-    if small is best:
-        if sized:
+    smaller = []
+    for what, ours, theirs, unit in (
+        ("smaller on disk", small.row.bytes_on_disk, best.row.bytes_on_disk, "B"),
+        ("fewer parameters", small.row.params, best.row.params, ""),
+        ("less arithmetic", small.row.flops, best.row.flops, "FLOP"),
+    ):
+        show = functools.partial(units.compact, unit=unit)
+        smaller += _fewer(f"{what} than {best.name}", ours, theirs, show)
+    if not smaller:  # all are as large
+        if best.row.bytes_on_disk:
             parameters = f"{units.compact(best.row.params)} parameters"
             claims.append(Claim(units.compact(best.row.bytes_on_disk, "B"), "on disk", parameters))
         return claims
 
-    change = units.points(small.accuracy - best.accuracy)
     if best.accuracy:
+        change = units.points(small.accuracy - best.accuracy)
         kept = Claim(
             units.share(small.accuracy / best.accuracy),
             f"of that accuracy kept by the smallest {'file' if sized else 'model'}: {small.name}",
             f"{units.share(small.accuracy)}, {change}; {_uncertainty(small)}",
         )
         claims.append(kept)
-    a, b = small.row, best.row
-    for what, ours, theirs, unit in (
-        ("smaller on disk", a.bytes_on_disk, b.bytes_on_disk, "B"),
-        ("fewer parameters", a.params, b.params, ""),
-        ("less arithmetic", a.flops, b.flops, "FLOP"),
-    ):
-        show = functools.partial(units.compact, unit=unit)
-        claims += _fewer(f"{what} than {best.name}", ours, theirs, show)
-    return claims
+    return claims + smaller
 
 
 def _uncertainty(model: _Model) -> str:

@@ -15,7 +15,10 @@ from kdjax.report.placing import name_points
 from kdjax.report.rows import Row, labels
 
 _MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"))
-_STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(i / 10 for i in range(10, 100)))
+_STEPS = (
+    *((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)),
+    *(tuple(i / n for i in range(n, 10 * n)) for n in (10, 20, 50, 100)),
+)
 
 
 class Picture(NamedTuple):

@@ -80,7 +80,7 @@ def _with_labels(
             validation=c.linear.validation,
             max_iterations=c.linear.max_iterations,
         )
-        notes = f"linear on the features of {len(shown)} labelled examples, L2 {probe.strength:g}"
+        notes = f"linear on the features of {len(shown)} labelled examples"
         rows.append(_row(context, "linear", probe.logits(features.test), notes, costs))
         said["linear"] = {
             "strength": probe.strength,

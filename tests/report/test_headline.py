@@ -59,6 +59,17 @@ def test_of_equally_small_models_the_better_one_is_meant(make_row):
     assert said(rows)[1][1].endswith("distilled")
 
 
+def test_of_models_of_one_size_none_is_the_smallest(make_row):
+    rows = [
+        make_row("many_labels", accuracy=0.99, bytes_on_disk=1_000_500),
+        make_row("few_labels", accuracy=0.6, bytes_on_disk=1_000_000),
+    ]
+    assert [(value, what.rpartition(" ")[2]) for value, what, _ in said(rows)] == [
+        ("99.0 %", "many_labels"),
+        ("1.00 MB", "disk"),
+    ]
+
+
 def test_latencies_of_different_settings_are_not_compared(make_row):
     timed = {"latency_ms_p50": 4.0, "threads": 1, "runtime": "r"}
     one = make_row("one", accuracy=0.9, batch=1, **timed)

@@ -125,6 +125,7 @@ def test_log_ticks_law(low, ratio):
         (20, 400, [30, 100, 300]),
         (0.4, 1.2, [0.5, 0.7, 1.0]),
         (1, 1e7, [1, 100, 1e4, 1e6]),
+        (1.419e6, 1.580e6, [1.45e6, 1.5e6, 1.55e6]),
     ],
 )
 def test_log_ticks_golden(low, high, ticks):
