@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.losses import enqueue, info_nce, seed
+from kdjax.losses import enqueue, info_nce, random_queue, seed
 from kdjax.types import BadInput
 from tests.losses.by_hand import dot, softmax, unit
 
@@ -36,6 +36,15 @@ def test_golden(pointer, after):
     assert moved.shape == ()
     assert int(moved) == expected_pointer == after
     np.testing.assert_array_equal(queue, expected)
+
+
+def test_it_begins_with_directions_that_no_other_row_has():
+    queue = np.asarray(random_queue(jax.random.key(0), size=512, dim=64))
+    cosines = queue @ queue.T
+    np.testing.assert_allclose(np.diag(cosines), 1.0, rtol=1e-5)
+    others = cosines[~np.eye(512, dtype=bool)]
+    assert abs(others.mean()) < 0.01  # of any direction
+    np.testing.assert_allclose(others.std(), 1 / 8, rtol=0.02)  # 1 / sqrt(dim)
 
 
 def test_the_oldest_are_gone_once_it_has_gone_round():
