@@ -8,17 +8,35 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colabs").glob("*.ipynb"))
+# As far as the student alone: `tests/test_main.py` has the rest of the line.
+ALL = 'f"--workdir={workdir}"]'
+SHORT = {"quickstart": {ALL: f'{ALL[:-1]}, "--stages=student"]'}}
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own machinery; kdjax runs in another process
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_runs(path, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        pytest.param(path, changes, marks=marks, id=f"{path.stem}{'-short' if changes else ''}")
+        for path in NOTEBOOKS
+        for changes, marks in (
+            [(SHORT[path.stem], ()), ({}, pytest.mark.thorough)]
+            if path.stem in SHORT
+            else [({}, ())]
+        )
+    ],
+)
+def test_runs(path, changes, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
     monkeypatch.setenv("PYTHONPATH", os.fspath(path.parents[1]))
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs: nbstripout"
+    for before, after in changes.items():
+        assert any(before in cell.source for cell in notebook.cells)
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(before, after)
     client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": path.parent}})
     client.execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]

@@ -292,6 +292,7 @@ def test_two_processes_train_one_model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_ways_to_prune_runlocal(tmp_path):
     """Each way leaves just the share of weights, or of parameters, that it says."""
     ways = ("one_shot", "uniform", "ticket", "rigl")
@@ -311,6 +312,7 @@ def test_ways_to_prune_runlocal(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_numbers_mixed_runlocal(tmp_path):
     """What a sensitivity measures of the layers decides their numbers, within the bytes given."""
     stages = "--stages=dynamic,mixed"
@@ -325,6 +327,7 @@ def test_numbers_mixed_runlocal(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-10")
 def test_cifar10_runlocal(tmp_path):
     config, stages = ROOT / "configs" / "cifar10_int8.py", "--stages=export_int8,export_aware"

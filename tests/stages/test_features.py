@@ -527,7 +527,13 @@ def test_a_quantized_student_has_no_features(line):
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs" / "kd"
 # The others are the table's student with another term, whose first step is compared above.
-CONFIGS = ["assistant", "born_again", "compress", "fsp", "seed", "teacher_free", "teachers"]
+CONFIGS = [
+    *("assistant", "fsp", "seed", "teacher_free"),
+    *(
+        pytest.param(name, marks=pytest.mark.thorough)
+        for name in ("born_again", "compress", "teachers")
+    ),
+]
 
 
 @pytest.fixture(scope="module")
