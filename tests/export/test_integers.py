@@ -36,7 +36,7 @@ def _assert_close(found, live, mean):
 MEANS = {"mobilenet_v2": 0.06, "mobilenet_v3": 0.04, "efficientnet_b0": 0.06}
 
 
-MUCH = ("mobilenet_v2", "efficientnet_b0", "resnet50")  # their parts are in the others, too
+MUCH = ("mobilenet_v2", "efficientnet_b0", "resnet50")  # slow to convert
 
 
 @pytest.mark.parametrize(
