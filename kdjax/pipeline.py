@@ -107,11 +107,7 @@ def plan(
         stage = run.stages[name]
         if name in wanted and isinstance(stage, config.Labels):
             splits.shown(run.seeds[0], stage, path=f"config.stages.{name}")
-    data = {
-        "train": splits.train.fingerprint,
-        "test": splits.test.fingerprint,
-        "config": parse.plain(run.data, fingerprint=True),
-    }
+    described = parse.plain(run.data, fingerprint=True)
     tasks: dict[tuple[str, int], Task] = {}
     for seed in run.seeds:
         for name in names:
@@ -125,7 +121,7 @@ def plan(
                 "seed": seed,
                 "stage": parse.plain(stage, fingerprint=True),
                 "reads": _read_config(run, stage),
-                "data": data,
+                "data": {**splits.fingerprints(seed, stage), "config": described},
                 "needs": {task.name: task.fingerprint for task in needs},
             }
             mark = fingerprint.of_json(content)
@@ -174,7 +170,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
             "config": parse.plain(task.stage),
             "fingerprint": task.fingerprint,
             "upstream": {other.name: other.fingerprint for other in task.needs},
-            "data": {"train": splits.train.fingerprint, "test": splits.test.fingerprint},
+            "data": splits.fingerprints(task.seed, task.stage),
             "wall_seconds": round(seconds, 2),
             **said,
         }

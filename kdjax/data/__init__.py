@@ -5,7 +5,7 @@ from kdjax.data.embedded import digits
 from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stream_feeds, take
 from kdjax.data.labels import labelled_rows
 from kdjax.data.order import Partners, rows_at
-from kdjax.data.prepared import prepared
+from kdjax.data.prepared import prepared, unique_ids
 
 __all__ = [
     "Dataset",
@@ -20,4 +20,5 @@ __all__ = [
     "rows_at",
     "stream_feeds",
     "take",
+    "unique_ids",
 ]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Int64
 from sklearn.datasets import load_digits
 
 from kdjax.data.dataset import Dataset, from_arrays
@@ -14,7 +15,9 @@ def digits(split: str) -> Dataset:
     """The UCI handwritten digits of scikit-learn: 8x8, one channel, ten classes.
 
     1,797 images; `test` holds 36 of each class, `train` the other 1,437. An id is the row in
-    scikit-learn's array. Splits can be cut and joined as TFDS does: `train[:80%]`, `train+test`.
+    scikit-learn's array. Splits can be cut and joined as TFDS does: `train[:80%]`, `train+test`. A cut
+    has its share of each class, to within an example or two, and its examples stand in the order in
+    which they stand in the whole split; cuts that together are the split have each example once.
 
     Raises:
       BadInput: there is no such split, or nothing in it.
@@ -37,7 +40,7 @@ def digits(split: str) -> Dataset:
     except (ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"data split {split!r} of digits: {reason}") from None
-    chosen = np.concatenate([rows[cut.splitname][cut.from_ : cut.to] for cut in cuts])
+    chosen = np.concatenate([_cut(rows[c.splitname], labels, c.from_, c.to) for c in cuts])
     return from_arrays(
         images[chosen],
         labels[chosen],
@@ -45,3 +48,22 @@ def digits(split: str) -> Dataset:
         ids=chosen.astype(np.uint32),
         name=f"digits {split}",
     )
+
+
+def _cut(
+    rows: Int64[np.ndarray, " n"],
+    labels: Int64[np.ndarray, " m"],
+    start: int | None,
+    stop: int | None,
+) -> Int64[np.ndarray, " k"]:
+    """Rows `start` to `stop` in rank, None for the ends, in their order: which ones does not depend on where a class lies.
+
+    The `i`-th of the `n` examples of a class is ranked by `(2 i + 1) / 2 n`, so that the classes of the
+    first `k` in rank are as those of all.
+    """
+    share = np.empty(len(rows))
+    for label in np.unique(labels[rows]):
+        (here,) = np.nonzero(labels[rows] == label)
+        share[here] = (2 * np.arange(len(here)) + 1) / (2 * len(here))
+    ranked = np.argsort(share, kind="stable")
+    return rows[np.sort(ranked[start:stop])]

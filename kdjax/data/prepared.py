@@ -1,18 +1,23 @@
 """Prepared TFDS directories, read without TensorFlow and without a network."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from jaxtyping import UInt32
+from jaxtyping import Int, Int64, UInt8, UInt32
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from kdjax import fingerprint
-from kdjax.data.dataset import Dataset
+from kdjax.data import pictures
+from kdjax.data.dataset import Dataset, whole_labels
+from kdjax.data.records import MEND, Records
 from kdjax.types import BadInput
+
+ID_KEY = "id"
+"""Feature with a dataset's own ids, where it has one of this name."""
 
 
 def prepared(
@@ -22,43 +27,53 @@ def prepared(
     data_dir: str | None,
     image_key: str = "image",
     label_key: str = "label",
-    id_key: str = "id",
+    id_key: str = ID_KEY,
 ) -> Dataset:
     """A split of a dataset that `tfds build` (or `download_and_prepare`) has written.
+
+    Every record is read once, here: its label, its id and the header of its picture. The pixels are
+    decoded when they are asked for, as `kdjax.data.pictures.pixels` says: the same whether OpenCV is
+    installed or not.
 
     Args:
       name: `cifar100`, `cifar100:3.0.2`, or `name/config:version`; the newest version by default.
       split: as TFDS writes it: `train`, `train[:90%]`, `test`.
       data_dir: the directory that holds `NAME/VERSION/dataset_info.json`; may be `gs://`.
-      image_key: feature with uint8 images, all of one shape.
-      label_key: feature with integer labels.
-      id_key: feature with the dataset's own ids; the row in the split where there is none.
+      image_key: feature with uint8 images; all that are read are of one shape.
+      label_key: feature with the class, -1 where an example has none.
+      id_key: feature with the dataset's own ids; where there is no `id`, the row in the split.
 
     Raises:
-      BadInput: nothing is prepared there, or the split or a feature does not exist or does not fit.
+      BadInput: nothing is prepared there, the split or a feature does not exist or does not fit, or a
+        file, a record or a picture is damaged or not what `features.json` says.
     """
     folder = _folder(name, data_dir)
-    builder: Any = tfds.builder_from_directory(folder)
+    builder = _builder(folder)
     features = builder.info.features
-    for field, key in (("image_key", image_key), ("label_key", label_key)):
+    wanted = {"image_key": image_key, "label_key": label_key}
+    if id_key != ID_KEY or ID_KEY in features:
+        wanted["id_key"] = id_key
+    for field, key in wanted.items():
         if key not in features:
             known = ", ".join(sorted(features))
             raise BadInput(f"data.{field}: {name} has no feature {key!r}; it has {known}")
-    shape = features[image_key].shape
-    if len(shape) != 3 or None in shape:
-        raise BadInput(
-            f"data.image_key: images of {name} have shape {shape}; all must have one height and "
-            "width: resize them when preparing the dataset"
-        )
-    if features[image_key].np_dtype != np.uint8:
-        raise BadInput(
-            f"data.image_key: {image_key!r} of {name} is {features[image_key].np_dtype}, not uint8"
-        )
+    shape = _declared_shape(features, image_key, name)
     if not isinstance(features[label_key], tfds.features.ClassLabel):
         known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
         raise BadInput(
             f"data.label_key: {label_key!r} of {name} is no ClassLabel; "
             f"it has {', '.join(sorted(known)) or 'none'}"
+        )
+    classes = features[label_key].num_classes
+    if not classes:
+        raise BadInput(
+            f"data.label_key: {label_key!r} of {name} does not say how many classes there are; "
+            "prepare it with ClassLabel(num_classes=...)"
+        )
+    if "id_key" in wanted and features[id_key].shape != ():
+        raise BadInput(
+            f"data.id_key: {id_key!r} of {name} has shape {features[id_key].shape}; an id is one "
+            "number or one text"
         )
     try:
         chosen = builder.info.splits[split]
@@ -68,49 +83,171 @@ def prepared(
 
     if not chosen.num_examples:
         raise BadInput(f"data split {split!r}: it has no examples; name another")
-
-    # Only the small features are decoded here: a record's image stays bytes.
-    try:
-        light = builder.as_data_source(
-            split=split, decoders={image_key: tfds.decode.SkipDecoding()}
-        )
-    except NotImplementedError:
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise BadInput(
             f"data.name: {folder} has no random access; prepare it again with "
             "--file_format=array_record"
-        ) from None
-    labels, ids = np.empty(len(light), np.int32), []
-    for start in range(0, len(light), 1024):
-        for row, record in enumerate(
-            light.__getitems__(list(range(start, min(start + 1024, len(light))))), start
-        ):
-            labels[row] = record[label_key]
-            ids.append(record.get(id_key, row))
-    source = builder.as_data_source(split)
-
-    def read(rows):
-        return np.stack([r[image_key] for r in source.__getitems__([int(row) for row in rows])])
-
+        )
+    records = Records(builder, split, name=f"{name} {split}", keys=list(wanted.values()))
+    seen = _read_once(records, wanted, encoded=_is_encoded(features[image_key]), shape=shape)
+    own_ids = unique_ids(seen.ids)
+    whole_labels(seen.labels, classes=classes, name=records.name)
+    described = {
+        "name": builder.info.full_name,
+        "split": split,
+        "examples": [[f.skip, f.take, f.examples_in_shard] for f in chosen.file_instructions],
+        "images": seen.digest,
+        "ids": hashlib.sha256(repr(seen.ids).encode()).hexdigest(),
+        "keys": [image_key, label_key],
+    }
     return Dataset(
-        name=f"{name} {split}",
-        ids=unique_ids(ids),
-        labels=labels,
-        classes=features[label_key].num_classes,
-        image_shape=tuple(shape),
-        read=read,
-        fingerprint=fingerprint.of_json(
-            {
-                "name": builder.info.full_name,
-                "split": split,
-                "examples": [
-                    [f.skip, f.take, f.examples_in_shard] for f in chosen.file_instructions
-                ],
-                "ids": hashlib.sha256(repr(ids).encode()).hexdigest(),
-                "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
-                "keys": [image_key, label_key],
-            }
+        name=records.name,
+        ids=own_ids,
+        labels=seen.labels.astype(np.int32),
+        classes=classes,
+        image_shape=seen.shape,
+        read=_reader(records, image_key, seen),
+        marked=lambda labels: fingerprint.of_json(
+            described | {"labels": hashlib.sha256(labels.tobytes()).hexdigest()}
         ),
     )
+
+
+def _builder(folder: epath.Path) -> Any:
+    """Of what is prepared in a folder.
+
+    Raises:
+      BadInput: what describes it there is missing or damaged.
+    """
+    if not (folder / "features.json").exists():
+        raise BadInput(f"data: {folder / 'features.json'} is missing; {MEND}")
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # of JSON, of protobuf, of TFDS
+        reason = " ".join(str(error).split())
+        raise BadInput(
+            f"data: features.json and dataset_info.json of {folder} cannot be read ({reason}); {MEND}"
+        ) from None
+
+
+def _is_encoded(feature: Any) -> bool:
+    return isinstance(feature, tfds.features.Image)
+
+
+def _declared_shape(features: Any, key: str, name: str) -> tuple[int | None, int | None, int]:
+    """Height and width, None for whatever the pictures have, and the channels."""
+    feature = features[key]
+    shape = feature.shape
+    if not isinstance(shape, tuple) or len(shape) != 3:
+        raise BadInput(
+            f"data.image_key: images of {name} have shape {shape}, not (height, width, channel)"
+        )
+    if feature.np_dtype != np.uint8:
+        raise BadInput(
+            f"data.image_key: {key!r} of {name} is {feature.np_dtype}, not uint8; prepare it as uint8 "
+            "from 0 to 255: what its numbers mean, and so how to scale them, is not known here"
+        )
+    if _is_encoded(feature) and shape[-1] not in (1, 2, 3, 4):
+        raise BadInput(
+            f"data.image_key: pictures of {name} have {shape[-1]} channels; 1 to 4 can be decoded"
+        )
+    if not _is_encoded(feature) and None in shape:
+        raise BadInput(
+            f"data.image_key: images of {name} have shape {shape}; all must have one height and "
+            "width: resize them when preparing the dataset"
+        )
+    return shape
+
+
+class _Seen(NamedTuple):
+    """What all records of a split say.
+
+    Attributes:
+      shape: height, width and channels of every image.
+      labels: as they stand there.
+      ids: as they stand there, or the rows.
+      digest: hash of the images as they are stored.
+    """
+
+    shape: tuple[int, int, int]
+    labels: Int64[np.ndarray, " n"]
+    ids: list[Any]
+    digest: str
+
+
+def _read_once(
+    records: Records,
+    keys: Mapping[str, str],
+    *,
+    encoded: bool,
+    shape: tuple[int | None, int | None, int],
+) -> _Seen:
+    """Reads every record once.
+
+    Raises:
+      BadInput: one is damaged, or its image is not of the shape that is declared, or of one with the
+        others where none is.
+    """
+    labels, ids, digest = np.empty(len(records), np.int64), [], hashlib.sha256()
+    height, width, channels = shape
+    first = "features.json says"
+    for start in range(0, len(records), 1024):
+        rows = range(start, min(start + 1024, len(records)))
+        for row, record in zip(rows, records.read(rows), strict=True):
+            labels[row] = record[keys["label_key"]]
+            ids.append(record[keys["id_key"]] if "id_key" in keys else row)
+            image = record[keys["image_key"]]
+            digest.update(image if encoded else np.ascontiguousarray(image).tobytes())
+            try:
+                found = pictures.header(image) if encoded else image.shape[:2]
+            except pictures.Unfit as error:
+                raise _unfit(records, row, ids[row], str(error)) from None
+            if height is None or width is None:
+                if (height or found[0], width or found[1]) == found:
+                    height, width = found
+                    first = f"picture {_text(ids[row])} is"
+            if found != (height, width):
+                raise _unfit(
+                    records,
+                    row,
+                    ids[row],
+                    f"it is {found[0]} x {found[1]}, where {first} {height} x {width}",
+                    mend="all must have one height and width: resize them when preparing the dataset",
+                )
+    assert height is not None
+    assert width is not None
+    return _Seen((height, width, channels), labels, ids, digest.hexdigest())
+
+
+def _reader(
+    records: Records, key: str, seen: _Seen
+) -> Callable[[Int[np.ndarray, " b"]], UInt8[np.ndarray, "b height width channel"]]:
+    encoded = _is_encoded(records.features[key])
+
+    def read(rows: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b height width channel"]:
+        found = np.empty((len(rows), *seen.shape), np.uint8)
+        whole = [int(row) for row in rows]
+        for i, (row, record) in enumerate(zip(whole, records.read(whole), strict=True)):
+            image = record[key]
+            if encoded:
+                try:
+                    image = pictures.pixels(image, channels=seen.shape[-1])
+                except pictures.Unfit as error:
+                    raise _unfit(records, row, seen.ids[row], str(error)) from None
+            if image.shape != seen.shape:
+                raise _unfit(records, row, seen.ids[row], f"it has changed, to {image.shape}")
+            found[i] = image
+        return found
+
+    return read
+
+
+def _unfit(records: Records, row: int, id: Any, what: str, *, mend: str = MEND) -> BadInput:
+    return records.fault(row, f"picture {_text(id)} is not what features.json says: {what}", mend=mend)
+
+
+def _text(id: Any) -> str:
+    return repr(id.decode(errors="backslashreplace") if isinstance(id, bytes) else id)
 
 
 def unique_ids(ids: Sequence[int | np.integer | bytes | str]) -> UInt32[np.ndarray, " n"]:

@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Int, Key, UInt8
+from jaxtyping import Array, Int, Int32, Key, UInt8
 
 from kdjax import config, data
 from kdjax.config import Labels
@@ -41,9 +42,14 @@ class Splits:
                 return size <= self.config.resident_bytes
 
     @functools.cached_property
-    def train(self) -> Dataset:
-        """All training examples with all their labels."""
+    def _whole(self) -> Dataset:
+        """All training examples with all their labels, which no stage may have."""
         return self._read(self.config.train_split)
+
+    @functools.cached_property
+    def train(self) -> Dataset:
+        """All training examples, without a label: `labelled` and `partly_labelled` give those."""
+        return self._whole.hide_labels(np.arange(0))
 
     @functools.cached_property
     def test(self) -> Dataset:
@@ -67,7 +73,7 @@ class Splits:
         if own is not None and (own.labels_per_class, own.labels_share) != (None, None):
             labels = own
         return data.labelled_rows(
-            self.train,
+            self._whole,
             seed=seed,
             per_class=labels.labels_per_class,
             share=labels.labels_share,
@@ -75,12 +81,40 @@ class Splits:
         )
 
     def labelled(self, seed: int, own: Labels | None = None, *, path: str = "") -> Dataset:
-        """The training examples whose labels may be used, alone; see `shown`."""
-        return self.train.select(self.shown(seed, own, path=path))
+        """The training examples whose labels may be used, alone; see `shown`.
 
-    def partly_labelled(self, seed: int) -> Dataset:
-        """All training examples, with the labels that may be used."""
-        return self.train.hide_labels(self.shown(seed))
+        Raises:
+          BadInput: there is none.
+        """
+        rows = self.shown(seed, own, path=path)
+        if not len(rows):
+            raise BadInput(f"{path or 'data'}: no training example has a label that may be used")
+        return self._whole.select(rows)
+
+    def partly_labelled(self, seed: int, own: Labels | None = None, *, path: str = "") -> Dataset:
+        """All training examples, with the labels that may be used; see `shown`."""
+        return self._whole.hide_labels(self.shown(seed, own, path=path))
+
+    @functools.cached_property
+    def _marks(self) -> dict[Any, dict[str, str]]:
+        """What `fingerprints` has said: they are asked for at each stage and seed."""
+        return {}
+
+    def fingerprints(self, seed: int, stage: object) -> dict[str, str]:
+        """Of what a stage of this seed may see: all images, and the labels that it may use.
+
+        A label that is hidden from a stage changes nothing of it, not even its name.
+
+        Args:
+          seed: that it is run for.
+          stage: its config.
+        """
+        own = stage if isinstance(stage, Labels) else None
+        given = () if own is None else (own.labels_per_class, own.labels_share)
+        if (seed, given) not in self._marks:
+            train = self.partly_labelled(seed, own).fingerprint
+            self._marks[seed, given] = {"train": train, "test": self.test.fingerprint}
+        return self._marks[seed, given]
 
     @property
     def size(self) -> int:
@@ -119,8 +153,29 @@ class Context:
         n = len(self.splits.train)
         if not 0 < examples <= n:
             raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
-        random = np.random.Philox(key=[self.seed, 0]).random_raw(n)
-        return np.argsort(random, kind="stable")[:examples]
+        return self._drawn_rows()[:examples]
+
+    def _drawn_rows(self) -> Int[np.ndarray, " n"]:
+        random = np.random.Philox(key=[self.seed, 0]).random_raw(len(self.splits.train))
+        return np.argsort(random, kind="stable")
+
+    def labelled_sample(
+        self, examples: int, *, field: str
+    ) -> tuple[Int[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
+        """As `sample_rows`, only of those whose labels may be used, and their labels.
+
+        There are fewer where fewer labels may be used.
+
+        Raises:
+          BadInput: as `sample_rows`, or there is no label that may be used.
+        """
+        self.sample_rows(examples, field=field)
+        shown = self.splits.partly_labelled(self.seed).labels
+        rows = self._drawn_rows()
+        rows = rows[shown[rows] >= 0][:examples]
+        if not len(rows):
+            raise BadInput(f"{field}: no training example has a label that may be used")
+        return rows, shown[rows]
 
     def sample(
         self, examples: int, *, field: str

@@ -5,7 +5,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, losses, teacher, train
@@ -134,7 +133,7 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
             f"{path}.cache: {c.cache} keeps no embedding of one teacher; give it "
             "signal.name=embedding"
         )
-    dataset = context.splits.train.hide_labels(np.arange(0))
+    dataset = context.splits.train
     width = taught.source.signal.dim
     row_by_row = config.EmbeddingCosine | config.EmbeddingMSE | config.EmbeddingSEED
     spec = EncoderSpec(

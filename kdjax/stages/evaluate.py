@@ -36,13 +36,14 @@ class Features(NamedTuple):
 def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     """Asks the encoder once for every training and test image, and judges what it says."""
     path = f"config.stages.{context.name}"
-    shown = context.splits.shown(context.seed, c, path=path)
-    _check(context, c, shown, path)
+    labels = context.splits.partly_labelled(context.seed, c, path=path).labels
+    shown = np.flatnonzero(labels >= 0)
+    _check(context, c, labels[shown], path)
     spec, read = encoder_of(context.inputs[c.model], field=f"{path}.model")
     variables = read()
     said: dict[str, Any] = {"labels": len(shown), "rows": []}
     if c.knn is not None or c.linear is not None:
-        said |= _with_labels(context, c, spec, variables, shown)
+        said |= _with_labels(context, c, spec, variables, shown, labels[shown])
     if c.pairs is not None:
         za, zb = _pairs(context, c, c.pairs, spec, variables)
         said["pairs"] = {
@@ -59,10 +60,11 @@ def _with_labels(
     spec: EncoderSpec,
     variables: Variables,
     shown: Int[np.ndarray, " m"],
+    y: Int[np.ndarray, " m"],
 ) -> dict[str, Any]:
     """The rows of `knn` and `linear`, and how the latter was chosen."""
     features, costs = _features(context, c, spec, variables), _costs(context, spec, variables)
-    x, y = features.train[shown], context.splits.train.labels[shown]
+    x = features.train[shown]
     said, rows, classes = {}, [], context.splits.train.classes
     if c.knn is not None:
         shares = evaluate.knn(
@@ -215,22 +217,22 @@ def _row(
     return report.Row(stage=f"{context.name}/{what}", seeds=1, notes=notes, **costs, **worth)
 
 
-def _check(context: Context, c: config.Evaluate, shown: Int[np.ndarray, " m"], path: str) -> None:
+def _check(context: Context, c: config.Evaluate, labels: Int[np.ndarray, " m"], path: str) -> None:
     """Refuses, before the encoder is asked, what cannot be done with these labels and examples."""
     if c.knn is None and c.linear is None and c.pairs is None:
         raise BadInput(f"{path}: there is nothing to do; give one of knn, linear and pairs")
     if c.batch < 1:
         raise BadInput(f"{path}.batch: {c.batch} is not positive")
     if c.knn is not None:
-        if not 1 <= c.knn.k <= len(shown):
+        if not 1 <= c.knn.k <= len(labels):
             raise BadInput(
-                f"{path}.knn.k: {c.knn.k} of {len(shown)} labelled examples cannot vote; give 1 to "
-                f"{len(shown)}, or more labels"
+                f"{path}.knn.k: {c.knn.k} of {len(labels)} labelled examples cannot vote; give 1 to "
+                f"{len(labels)}, or more labels"
             )
         if c.knn.temperature <= 0:
             raise BadInput(f"{path}.knn.temperature: {c.knn.temperature} is not above zero")
     if c.linear is not None:
-        _check_linear(context, c.linear, shown, f"{path}.linear")
+        _check_linear(context, c.linear, labels, f"{path}.linear")
     n = len(context.splits.test)
     if c.pairs is not None and not 2 <= c.pairs.examples <= n:
         raise BadInput(
@@ -239,7 +241,7 @@ def _check(context: Context, c: config.Evaluate, shown: Int[np.ndarray, " m"], p
 
 
 def _check_linear(
-    context: Context, c: config.Linear, shown: Int[np.ndarray, " m"], path: str
+    context: Context, c: config.Linear, labels: Int[np.ndarray, " m"], path: str
 ) -> None:
     if not c.strengths or min(c.strengths) <= 0:
         raise BadInput(f"{path}.strengths: {c.strengths}; give at least one, each above zero")
@@ -247,8 +249,7 @@ def _check_linear(
         raise BadInput(f"{path}.validation: {c.validation} is not in (0, 1)")
     if c.max_iterations < 1:
         raise BadInput(f"{path}.max_iterations: {c.max_iterations} is not positive")
-    dataset = context.splits.train
-    counts = np.bincount(dataset.labels[shown], minlength=dataset.classes)
+    counts = np.bincount(labels, minlength=context.splits.train.classes)
     few = int(counts.argmin())
     if not counts[few]:
         raise BadInput(f"{path}: class {few} has no labelled example; give more labels")

@@ -55,8 +55,6 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     path = f"config.stages.{context.name}"
     _check_teacher_free(c, path)
     dataset = context.splits.labelled(context.seed, c, path=path)
-    if not len(dataset):
-        raise BadInput(f"{path}: no training example has a label that may be used")
     size = c.views.size or context.splits.size
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
     spec, variables, tx = ready(context, c, start)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from kdjax import config
 from kdjax.stages import methods
 from kdjax.stages.begin import leave_encoder, ready_encoder
@@ -19,7 +17,7 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     if c.probe:
         dataset = context.splits.partly_labelled(context.seed)
     else:
-        dataset = context.splits.train.hide_labels(np.arange(0))
+        dataset = context.splits.train
     size = c.views.size or context.splits.size
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size

@@ -116,22 +116,28 @@ def _batches(
     """
     if (c.against == "teacher") != (c.cache is not None):
         raise BadInput(f"{path}.cache: goes with against=teacher, and with nothing else")
-    rows = context.sample_rows(c.examples, field=f"{path}.examples")
-    size = min(_BATCH, c.examples)
-    parts = [rows[begin : begin + size] for begin in range(0, len(rows) // size * size, size)]
-    if c.cache is not None:
-        return _taught(context, c.cache, spec, parts, path)
-    dataset = context.splits.train
-    if c.against == "labels" and (dataset.labels[rows] < 0).any():
-        raise BadInput(f"{path}.against: some of these examples have no label; take predictions")
-    see = jax.jit(spec.preprocess)
-    batches = [
-        {"image": see(dataset.read(part)), "label": jnp.asarray(dataset.labels[part])}
-        for part in parts
-    ]
+    field, labels = f"{path}.examples", None
     if c.against == "labels":
-        return batches, lambda logits, batch: cross_entropy(logits, batch["label"])
-    return batches, lambda logits, batch: kd_kl(logits, batch["whole"])
+        rows, labels = context.labelled_sample(c.examples, field=field)
+    else:
+        rows = context.sample_rows(c.examples, field=field)
+    parts = _parts(len(rows))
+    if c.cache is not None:
+        return _taught(context, c.cache, spec, [rows[part] for part in parts], path)
+    read, see = context.splits.train.read, jax.jit(spec.preprocess)
+    batches: list[dict[str, Any]] = [{"image": see(read(rows[part]))} for part in parts]
+    if labels is None:
+        return batches, lambda logits, batch: kd_kl(logits, batch["whole"])
+    for batch, part in zip(batches, parts, strict=True):
+        batch["label"] = jnp.asarray(labels[part])
+    return batches, lambda logits, batch: cross_entropy(logits, batch["label"])
+
+
+def _parts(n: int) -> list[slice]:
+    """Batches of one size, 128 at most: all of `n` examples, but for fewer than there are batches."""
+    count = -(-n // _BATCH)
+    size = n // count
+    return [slice(i * size, (i + 1) * size) for i in range(count)]
 
 
 def _taught(

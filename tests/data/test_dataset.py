@@ -93,7 +93,6 @@ def test_the_fingerprint_is_of_the_content():
         _dataset().select(np.array([0, 1])),
         _dataset().select(np.array([1, 0])),
         _dataset().hide_labels(np.array([0, 1])),
-        _dataset().hide_labels(np.array([0])).hide_labels(np.array([0])),
         _dataset().hide_labels(np.array([0])),
         _dataset(images=IMAGES[::-1].copy()),
     ]

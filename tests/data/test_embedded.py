@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -34,11 +36,41 @@ def test_cuts_and_joins():
     train, test = digits("train"), digits("test")
     first, rest = digits("train[:80%]"), digits("train[80%:]")
     assert len(first) == round(0.8 * 1437)
-    assert [*first.ids, *rest.ids] == train.ids.tolist()
-    np.testing.assert_array_equal(digits("train[10:13]").ids, train.ids[10:13])
-    np.testing.assert_array_equal(digits("train[-5:]").ids, train.ids[-5:])
+    assert len(digits("train[10:13]")) == 3
+    assert len(digits("train[-5:]")) == 5
     np.testing.assert_array_equal(digits("train+test").ids, [*train.ids, *test.ids])
-    np.testing.assert_array_equal(digits("train[:2]+test[:1]").images()[2], test.images()[0])
+    np.testing.assert_array_equal(digits("train[80%:]+test").ids, [*rest.ids, *test.ids])
+    images = digits("train[:2]+test[:1]").images()
+    np.testing.assert_array_equal(images[2], digits("test[:1]").images()[0])
+    assert not set(first.ids) & set(rest.ids)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_cuts_are_a_partition_in_the_order_of_the_whole(split):
+    whole = digits(split).ids.tolist()
+    for points in ([10], [50], [5, 30, 31, 90]):
+        ends = ["", *(f"{p}%" for p in points), ""]
+        cuts = [digits(f"{split}[{a}:{b}]").ids.tolist() for a, b in itertools.pairwise(ends)]
+        assert sorted(id for cut in cuts for id in cut) == sorted(whole)
+        for cut in cuts:
+            assert cut == sorted(cut, key=whole.index)
+        joined = "+".join(f"{split}[{a}:{b}]" for a, b in itertools.pairwise(ends))
+        assert digits(joined).ids.tolist() == [id for cut in cuts for id in cut]
+    assert digits(f"{split}[:100%]").ids.tolist() == whole
+
+
+@pytest.mark.parametrize(
+    "split",
+    ["train[:5%]", "train[:20]", "train[95%:]", "train[40%:45%]", "train[-30:]", "test[:10%]"],
+)
+def test_a_cut_has_its_share_of_each_class(split):
+    """`train[:5%]` once had none of the zeros, the threes and the sixes."""
+    target = load_digits().target
+    cut, whole = digits(split).ids, digits(split.partition("[")[0]).ids
+    expected = np.bincount(target[whole]) * len(cut) / len(whole)
+    assert (np.abs(np.bincount(target[cut], minlength=10) - expected) <= 2).all()
+    if split in ("train[:5%]", "train[:20]", "test[:10%]"):  # from the start: within one
+        assert (np.abs(np.bincount(target[cut], minlength=10) - expected) <= 1).all()
 
 
 @pytest.mark.parametrize(
