@@ -42,7 +42,7 @@ def pixels(content: bytes, *, channels: int) -> UInt8[np.ndarray, "height width 
     """
     with _opened(content) as picture:
         colour, alpha = _colour_and_alpha(picture)
-    if alpha is not None and alpha.all():
+    if alpha is not None and (alpha == 255).all():
         alpha = None
     if channels in (1, 3) and alpha is not None:
         raise Unfit("it has transparent pixels, and there is no channel for alpha; flatten it")

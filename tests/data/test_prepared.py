@@ -1,8 +1,6 @@
 """On a tiny TFDS directory written here without TensorFlow, and on a real one where there is one."""
 
 import hashlib
-import io
-import json
 import os
 import pathlib
 import subprocess
@@ -11,75 +9,47 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
-from PIL import Image
-from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from kdjax.data import prepared
 from kdjax.data.prepared import unique_ids
 from kdjax.types import BadInput
+from tests.prepared_sets import encoded, write
 
 IMAGES = np.random.default_rng(0).integers(256, size=(12, 4, 5, 3), dtype=np.uint8)
 SHARDS = {"train": [range(5), range(5, 9)], "test": [range(9, 12)]}
 
 
-def _png(image):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _write(folder, *, images=IMAGES, file_format="array_record", keep_ids=True):
     """What `tfds build` leaves behind: records, `features.json`, `dataset_info.json`."""
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(4, 5, 3)),
-            "mirror": tfds.features.Image(shape=(4, 5, 3)),
-            "picture": tfds.features.Image(shape=(None, None, 3)),
-            "depth": tfds.features.Tensor(shape=(4, 5, 1), dtype=np.float32),
-            "label": tfds.features.ClassLabel(num_classes=3),
-            "coarse": tfds.features.ClassLabel(num_classes=2),
-            "number": tfds.features.Scalar(np.int64),
+    features = {
+        "image": tfds.features.Image(shape=(4, 5, 3)),
+        "mirror": tfds.features.Image(shape=(4, 5, 3)),
+        "picture": tfds.features.Image(shape=(None, None, 3)),
+        "deep": tfds.features.Image(shape=(4, 5, 3), dtype=np.uint16),
+        "depth": tfds.features.Tensor(shape=(4, 5, 1), dtype=np.float32),
+        "label": tfds.features.ClassLabel(num_classes=3),
+        "coarse": tfds.features.ClassLabel(num_classes=2),
+        "number": tfds.features.Scalar(np.int64),
+    } | ({"id": tfds.features.Text()} if keep_ids else {})
+
+    def example(split, row):
+        found = {
+            "image": encoded(images[row]),
+            "mirror": encoded(images[row, :, ::-1]),
+            "picture": encoded(images[row]),
+            "deep": encoded(images[row]),
+            "depth": np.zeros((4, 5, 1), np.float32),
+            "label": row % 3,
+            "coarse": row % 2,
+            "number": 2**31 + row,
         }
-        | ({"id": tfds.features.Text()} if keep_ids else {})
-    )
-    serializer = ExampleSerializer(features.get_serialized_info())
-    folder.mkdir(parents=True)
-    features.save_config(folder)
-    name = folder.parent.name
-    for split, shards in SHARDS.items():
-        for i, rows in enumerate(shards):
-            file = f"{name}-{split}.{file_format}-{i:05d}-of-{len(shards):05d}"
-            writer = ArrayRecordWriter(str(folder / file), "group_size:1")
-            for row in rows:
-                example = {
-                    "image": _png(images[row]),
-                    "mirror": _png(images[row, :, ::-1]),
-                    "picture": _png(images[row]),
-                    "depth": np.zeros((4, 5, 1), np.float32),
-                    "label": row % 3,
-                    "coarse": row % 2,
-                    "number": 2**31 + row,
-                }
-                if keep_ids:
-                    example["id"] = f"{split}_{row}".encode()
-                writer.write(serializer.serialize_example(example))
-            writer.close()
-    info = {
-        "name": name,
-        "version": folder.name,
-        "fileFormat": file_format,
-        "splits": [
-            {
-                "name": split,
-                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-                "numBytes": "0",
-                "shardLengths": [str(len(rows)) for rows in shards],
-            }
-            for split, shards in SHARDS.items()
-        ],
+        return found | ({"id": f"{split}_{row}".encode()} if keep_ids else {})
+
+    splits = {
+        split: [[example(split, row) for row in rows] for rows in shards]
+        for split, shards in SHARDS.items()
     }
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+    write(folder, features, splits, file_format=file_format)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +102,12 @@ def test_other_features_by_name(data_dir):
 def test_rows_are_ids_where_there_are_none(data_dir):
     found = prepared("nameless", "test", data_dir=data_dir)
     assert found.ids.tolist() == [0, 1, 2]
+
+
+def test_pictures_of_one_size_need_no_declared_one(data_dir):
+    found = prepared("tiny", "train", data_dir=data_dir, image_key="picture")
+    assert found.image_shape == (4, 5, 3)
+    np.testing.assert_array_equal(found.images(), IMAGES[:9])
 
 
 def test_the_newest_version_unless_one_is_named(data_dir, tmp_path):
@@ -212,7 +188,15 @@ def test_the_fingerprint_is_of_what_is_read_and_not_of_where(data_dir, tmp_path)
             {"image_key": "label"},
             r"data\.image_key: images of tiny have shape \(\)",
         ),
-        ("tiny", "train", {"image_key": "picture"}, r"\(None, None, 3\); all must .* resize them"),
+        (
+            "tiny",
+            "train",
+            {"image_key": "deep"},
+            r"data\.image_key: 'deep' of tiny is uint16, not uint8; prepare it as uint8",
+        ),
+        ("tiny", "train", {"id_key": "key"}, r"data\.id_key: tiny has no feature 'key'; .* id,"),
+        ("nameless", "test", {"id_key": "key"}, r"data\.id_key: nameless has no feature 'key'"),
+        ("tiny", "train", {"id_key": "depth"}, r"data\.id_key: 'depth' .* shape \(4, 5, 1\); an"),
         (
             "tiny",
             "train",
