@@ -15,7 +15,7 @@ from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
 from kdjax.types import BadInput
 
-VERSION = 4
+VERSION = 5
 """Part of every fingerprint: raised when stages compute other things from the same config."""
 
 
@@ -151,6 +151,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     for task in tasks:
         if not task.done:
             stages.check(task.stage)
+            _ = splits.test_images  # one that cannot be decoded is named before anything is trained
     for task in tasks:
         if task.done:
             _say(f"{task.name} (seed {task.seed}): done before, skipped")

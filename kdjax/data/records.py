@@ -115,7 +115,8 @@ class Records:
         try:
             reader: Any = ArrayRecordReader(str(path))
             found = reader.num_records()
-            reader.close()
+            if found == shard.total:  # one that is cut short cannot even be closed
+                reader.close()
         except Exception as error:  # array_record raises RuntimeError, and what a file system raises
             raise BadInput(
                 f"data: {self.name}: the file {path} cannot be read ({_line(error)}); {MEND}"
