@@ -112,6 +112,8 @@ class Records:
         path = epath.Path(shard.path)
         if not path.exists():
             raise BadInput(f"data: {self.name}: the file {path} is missing; {MEND}")
+        if path.is_dir():
+            raise BadInput(f"data: {self.name}: {path} is a folder, where a file should be; {MEND}")
         try:
             reader: Any = ArrayRecordReader(str(path))
             found = reader.num_records()

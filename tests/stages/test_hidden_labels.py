@@ -1,0 +1,201 @@
+"""Labels that may not be used: every stage kind leaves the same bytes whatever they are."""
+
+import json
+import typing
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+
+from kdjax import config, parse, pipeline
+from kdjax.stages import Artifact, Splits
+from tests.prepared_sets import encoded, write
+
+pytestmark = pytest.mark.usefixtures("little_optimization")
+
+CLASSES, PER_CLASS, TRAIN, TEST, SEED = 3, 3, 48, 12, 1
+_TRAINING = {
+    "steps": 2,
+    "batch": 8,
+    "log_every_steps": 1,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05},
+}
+_CNN = {"name": "cnn", "widths": [4]}
+_VIEWS = {"recipe": "crop_flip", "shift": 1, "flip": 0.0}
+_LOOKED_AT = {"kind": "sensitivity", "model": "student", "examples": 16, "sparsities": [0.5]}
+STAGES = {
+    "pretrain": {
+        "kind": "pretrain",
+        "encoder": _CNN,
+        "projector": [4],
+        "views": _VIEWS,
+        "probe": True,
+        **_TRAINING,
+    },
+    "judged": {
+        "kind": "evaluate",
+        "model": "pretrain",
+        "knn": {"k": 2},
+        "linear": {"strengths": [0.1], "max_iterations": 5},
+        "pairs": {"views": _VIEWS, "examples": 8},
+        "labels_share": 0.25,
+    },
+    "teacher": {"kind": "finetune", "start_from": "pretrain", "views": _VIEWS, **_TRAINING},
+    "few": {
+        "kind": "finetune",
+        "start_from": "pretrain",
+        "views": _VIEWS,
+        "labels_per_class": 2,
+        **_TRAINING,
+    },
+    "cache": {"kind": "cache", "teacher": "teacher", "recipe": _VIEWS, "views": 2},
+    "student": {"kind": "distill", "cache": "cache", "encoder": _CNN, "ce_weight": 1.0, **_TRAINING},
+    "embedded": {
+        "kind": "cache",
+        "teacher": "pretrain",
+        "recipe": _VIEWS,
+        "views": 1,
+        "signal": {"name": "embedding"},
+    },
+    "label_free": {"kind": "distill_encoder", "cache": "embedded", "encoder": _CNN, **_TRAINING},
+    "by_labels": {**_LOOKED_AT, "against": "labels"},
+    "by_predictions": {**_LOOKED_AT, "against": "predictions", "numbers": [{}]},
+    "by_teacher": {**_LOOKED_AT, "against": "teacher", "cache": "cache"},
+    "small": {
+        "kind": "shrink",
+        "model": "student",
+        "sparsity": 0.25,
+        "examples": 16,
+        "allocation": "sensitivity",
+        "sensitivity": "by_labels",
+    },
+    "int8": {
+        "kind": "quantize",
+        "model": "student",
+        "calibration_examples": 16,
+        "agreement": 0.0,
+    },
+    "files": {"kind": "export", "model": "student", "formats": ["stablehlo"]},
+}
+
+
+def _scores(ids):
+    """Which labels may be used is drawn by seed and id: those with the lowest words of a class."""
+    return np.array([np.random.Philox(key=[SEED, int(id)]).random_raw() for id in ids], np.uint64)
+
+
+def _chosen(labels, count):
+    scores = _scores(np.arange(TRAIN))
+    each = [np.flatnonzero(labels == c) for c in range(CLASSES)]
+    return np.sort(np.concatenate([rows[np.argsort(scores[rows])][:count] for rows in each]))
+
+
+def _two_labellings():
+    """Labels, and others that agree where they may be used, and nearly nowhere else."""
+    labels = np.arange(TRAIN) % CLASSES
+    scores, shown = _scores(np.arange(TRAIN)), _chosen(labels, 4)  # a quarter of 16: the most of all
+    free = np.flatnonzero(scores > scores[shown].max())
+    other = labels.copy()
+    other[free] = (labels[free] + 1) % CLASSES
+    assert len(free) > TRAIN / 4
+    # The number of each class stays, which a share of them is of.
+    spare = np.bincount(other, minlength=CLASSES) - TRAIN // CLASSES
+    for c in np.flatnonzero(spare > 0):
+        for to in np.flatnonzero(spare < 0):
+            count = min(spare[c], -spare[to])
+            moved = free[other[free] == c][:count]
+            other[moved] = to
+            spare[c] -= len(moved)
+            spare[to] += len(moved)
+    assert np.bincount(other).tolist() == np.bincount(labels).tolist()
+    assert (labels != other).sum() > TRAIN / 5
+    for count in (2, 3, 4):
+        np.testing.assert_array_equal(_chosen(labels, count), _chosen(other, count))
+    return labels, other
+
+
+def _left(workdir, labels):
+    """Runs everything on these labels; the files that it leaves, by name, as bytes or plain data."""
+    images = np.random.default_rng(0).integers(256, size=(TRAIN + TEST, 8, 8, 1), dtype=np.uint8)
+    features = {
+        "image": tfds.features.Image(shape=(8, 8, 1)),
+        "label": tfds.features.ClassLabel(num_classes=CLASSES),
+        "id": tfds.features.Scalar(np.int64),
+    }
+
+    def examples(rows, labels):
+        return [
+            {"image": encoded(images[row, ..., 0]), "label": label, "id": row}
+            for row, label in zip(rows, labels, strict=True)
+        ]
+
+    test = range(TRAIN, TRAIN + TEST)
+    splits = {
+        "train": [examples(range(TRAIN), labels)],
+        "test": [examples(test, np.arange(TEST) % CLASSES)],
+    }
+    write(workdir / "data" / "tiny" / "1.0.0", features, splits)
+    values = {
+        "name": "hidden",
+        "seeds": [SEED],
+        "parallel": "single",
+        "latency_bulk_batch": 1,
+        "data": {
+            "name": "tiny",
+            "data_dir": str(workdir / "data"),
+            "labels_per_class": PER_CLASS,
+        },
+        "stages": STAGES,
+    }
+    run = parse.parse(config.Run, values)
+    data = Splits(run.data)
+    assert (data.train.labels == -1).all()
+    tasks = pipeline.plan(run, epath.Path(workdir / "run"), data)
+    pipeline.execute(run, tasks, data)
+    found = {}
+    for path in sorted((workdir / "run").rglob("*")):
+        name = str(path.relative_to(workdir / "run"))
+        if path.is_dir() or "checkpoints/" in name or "tfevents" in name:
+            continue  # in files that hold the time; what was trained is among the variables
+        found[name] = _plain(path)
+    manifests = [Artifact.open(task.folder, task.stage).manifest for task in tasks]
+    return found, manifests
+
+
+_TIMES = ("wall", "time", "second", "latency_ms", "_per_s", "bulk_ms", "memory", "created")
+
+
+def _plain(path):
+    """A file as it is; numbers that measure time left out of those of text."""
+
+    def timeless(value):
+        if isinstance(value, dict):
+            kept = {k: v for k, v in value.items() if not any(t in k for t in _TIMES)}
+            return {k: timeless(v) for k, v in kept.items()}
+        return [timeless(v) for v in value] if isinstance(value, list) else value
+
+    if path.suffix == ".json":
+        return timeless(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+    return path.read_bytes()
+
+
+def test_hidden_labels_change_no_byte_of_what_any_stage_leaves(tmp_path):
+    (labels, other), kinds = _two_labellings(), {stage["kind"] for stage in STAGES.values()}
+    every = {typing.get_type_hints(kind)["kind"] for kind in typing.get_args(config.Stage)}
+    assert {typing.get_args(kind)[0] for kind in every} == kinds
+    against = {stage.get("against") for stage in STAGES.values()} - {None}
+    assert against == set(typing.get_args(typing.get_type_hints(config.Sensitivity)["against"]))
+
+    left, manifests = _left(tmp_path / "one", labels)
+    again, _ = _left(tmp_path / "two", other)
+    assert left.keys() == again.keys()  # the folders' names have the fingerprint of the data
+    different = [name for name in left if left[name] != again[name]]
+    assert not [name for name in different if "variables/" not in name], different
+    assert len(left) > len(STAGES)
+    # The numbers that were kept, by their hash: the files around them hold the time.
+    assert all("variables" in said for said in manifests if "model" in said or "encoder_model" in said)
+    (curve,) = [said for said in manifests if said["stage"] == "by_labels"]
+    assert curve["sensitivity"]["examples"] == CLASSES * PER_CLASS
