@@ -127,7 +127,7 @@ def from_arrays(
     images: Any,
     labels: Any,
     *,
-    classes: int,
+    classes: Any,
     ids: Any = None,
     name: str = "arrays",
 ) -> Dataset:
@@ -141,7 +141,7 @@ def from_arrays(
     Args:
       images: uint8, [n, height, width, channel]; whatever `np.asarray` takes.
       labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use.
-      classes: how many there are, also if some never occur.
+      classes: how many there are, an integer, also if some never occur.
       ids: integers below 2**32, [n], each once; `kdjax.data.unique_ids` makes them of names.
       name: for messages and the report.
 

@@ -1,6 +1,7 @@
 import dataclasses
 
 import hypothesis.strategies as st
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -196,3 +197,127 @@ def test_held_reads_once():
     for _ in range(3):
         np.testing.assert_array_equal(dataset.select(np.array([3, 1])).images()[:, 0, 0, 0], [3, 1])
     assert calls == [5]
+
+
+_LISTS = IMAGES.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    {
+        "more labels": ({"labels": np.zeros(9, int)}, "arrays has 9 labels for 8 images; give one each"),
+        "one-hot": ({"labels": np.eye(8, dtype=int)}, r"shape \(8, 8\); if .* labels\.argmax\(-1\)"),
+        "a column": ({"labels": LABELS[:, None]}, r"shape \(8, 1\); give labels\[:, 0\]"),
+        "a scalar": ({"labels": 1}, r"labels of arrays have shape \(\)"),
+        "ragged": ({"labels": [[1], [1, 2]]}, "labels of arrays are no array"),
+        "halves": ({"labels": np.full(8, 0.9)}, "labels of arrays are float64, not integers"),
+        "nan": ({"labels": np.full(8, np.nan)}, "labels of arrays are float64, not integers"),
+        "bool": ({"labels": np.ones(8, bool)}, "labels of arrays are bool, not integers"),
+        "text": ({"labels": ["cat"] * 8}, "labels of arrays are <U3, not integers"),
+        "objects": ({"labels": np.array([0] * 8, object)}, "labels of arrays are object, not integers"),
+        "a label of 2**32": ({"labels": LABELS + 2**32}, "label 4294967296 of arrays is out of range"),
+        "a label of 2**64 - 1": (
+            {"labels": np.full(8, 2**64 - 1, np.uint64)},
+            "label 18446744073709551615 of arrays is out of range",
+        ),
+        "no classes": ({"classes": None}, "arrays needs the number of its classes; None is none"),
+        "half a class": ({"classes": 2.5}, "arrays needs the number of its classes; 2.5 is none"),
+        "zero classes": ({"classes": 0, "labels": -np.ones(8, int)}, "arrays has 0 classes"),
+        "grey": ({"images": IMAGES[..., 0]}, r"shape \(8, 2, 2\), without .* give images\[\.\.\., None"),
+        "flat": ({"images": IMAGES.reshape(8, 4)}, r"images of arrays have shape \(8, 4\), not \(exa"),
+        "no pixels": ({"images": np.zeros((8, 0, 2, 1), np.uint8)}, "there is nothing to see"),
+        "to 255": (
+            {"images": IMAGES.astype(np.float32)},
+            r"are float32, not uint8 .*; give images\.round\(\)\.astype\(np\.uint8\)",
+        ),
+        "to 1": ({"images": IMAGES / 255}, r"give \(images \* 255\)\.round\(\)\.astype\(np\.uint8\)"),
+        "to 1000": ({"images": IMAGES * 10.0}, r"they go from .* scale them"),
+        "around 0": ({"images": IMAGES / 127 - 1}, "they go from -.* to .*; shift and scale"),
+        "not finite": ({"images": np.full((8, 2, 2, 1), np.inf)}, "some are not finite"),
+        "mask": ({"images": IMAGES > 9}, r"are bool.* give images\.astype\(np\.uint8\) \* 255"),
+        "lists": ({"images": _LISTS}, r"are int64, .* give images\.astype\(np\.uint8\)"),
+        "negative": ({"images": IMAGES.astype(int) - 256}, r"they go from -.* shift and scale"),
+        "deep": ({"images": IMAGES.astype(np.uint16) * 257}, r"\(images >> 8\)\.astype\(np\.uint8\)"),
+        "image objects": ({"images": IMAGES.astype(object)}, "images of arrays are object"),
+        "two ids": ({"ids": np.arange(2)}, r"ids of arrays have shape \(2,\) for 8 images"),
+        "ids in a column": ({"ids": np.arange(8)[:, None]}, r"ids of arrays have shape \(8, 1\)"),
+        "names": ({"ids": list("abcdefgh")}, "ids of arrays are <U1, .* kdjax.data.unique_ids makes"),
+        "float ids": ({"ids": np.arange(8.0)}, "ids of arrays are float64, not integers"),
+        "negative ids": ({"ids": np.arange(8) - 1}, r"id -1 of arrays is not in \[0, 2\*\*32\)"),
+        "ids of 64 bits": ({"ids": np.arange(8) + 2**32}, r"id 4294967303 of arrays is not in \[0"),
+        "ids twice": ({"ids": np.zeros(8, int)}, "ids of arrays are not unique"),
+    }.values(),
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(BadInput, match=f"^data: .*{message}") as caught:
+        _dataset(**changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": LABELS.tolist()},
+        {"labels": LABELS.astype(np.int8)},
+        {"labels": np.array(LABELS, ">i8")},
+        {"labels": np.repeat(LABELS, 2)[::2]},
+        {"labels": jnp.asarray(LABELS)},
+        {"images": jnp.asarray(IMAGES)},
+        {"images": np.asfortranarray(IMAGES)},
+        {"images": np.repeat(IMAGES, 2, axis=1)[:, ::2]},
+        {"images": list(IMAGES)},
+        {"ids": range(8)},
+        {"ids": np.arange(8, dtype=np.uint64)},
+        {"classes": np.int64(3)},
+    ],
+)
+def test_what_means_the_same_is_the_same(changes):
+    found, plain = _dataset(**changes), _dataset()
+    np.testing.assert_array_equal(found.images(), IMAGES)
+    np.testing.assert_array_equal(found.labels, LABELS)
+    np.testing.assert_array_equal(found.ids, np.arange(8))
+    assert found.fingerprint == plain.fingerprint
+
+
+def test_a_later_change_of_the_arrays_is_not_one_of_the_dataset():
+    images, labels, ids = IMAGES.copy(), LABELS.copy(), np.arange(8, dtype=np.uint32)
+    dataset = from_arrays(images, labels, classes=3, ids=ids)
+    before = dataset.fingerprint
+    images[:], labels[:], ids[:] = 0, 0, 7
+    np.testing.assert_array_equal(dataset.images(), IMAGES)
+    np.testing.assert_array_equal(dataset.labels, LABELS)
+    np.testing.assert_array_equal(dataset.ids, np.arange(8))
+    assert dataset.select(np.arange(8)).fingerprint == _dataset().select(np.arange(8)).fingerprint
+    assert before == _dataset().fingerprint
+    for own in (dataset.labels, dataset.ids):
+        with pytest.raises(ValueError, match="read-only"):
+            own[0] = 1
+
+
+def test_images_on_the_disk_stay_there(tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    dataset = _dataset(images=mapped)
+    np.testing.assert_array_equal(dataset.images(), IMAGES)
+    assert dataset.fingerprint == _dataset().fingerprint
+
+
+def test_a_row_that_is_not_there_is_none():
+    for rows in ([8], [-1], [0, 2**40]):
+        with pytest.raises(IndexError, match="of arrays, which has 8 examples"):
+            _dataset().select(np.array(rows))
+        with pytest.raises(IndexError, match="of arrays, which has 8 examples"):
+            _dataset().hide_labels(np.array(rows))
+
+
+def test_a_label_that_is_hidden_is_no_part_of_the_fingerprint():
+    """Whatever stands there: the images, the ids and the labels that are shown are."""
+    other = LABELS.copy()
+    other[[1, 4, 5]] = [2, 0, 0]
+    shown, rows = np.array([0, 2, 3, 6, 7]), np.array([6, 1, 0])
+    one, two = (_dataset(labels=labels).hide_labels(shown) for labels in (LABELS, other))
+    assert one.fingerprint == two.fingerprint
+    assert one.select(rows).fingerprint == two.select(rows).fingerprint
+    assert one.fingerprint == _dataset(labels=one.labels).fingerprint
+    assert _dataset().fingerprint != _dataset(labels=other).fingerprint != one.fingerprint
+    assert _dataset().hide_labels(np.arange(8)).fingerprint == _dataset().fingerprint

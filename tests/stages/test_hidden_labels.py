@@ -14,7 +14,7 @@ from tests.prepared_sets import encoded, write
 
 pytestmark = pytest.mark.usefixtures("little_optimization")
 
-CLASSES, PER_CLASS, TRAIN, TEST, SEED = 3, 3, 48, 12, 1
+CLASSES, PER_CLASS, TRAIN, TEST, SEED = 3, 3, 144, 12, 1
 _TRAINING = {
     "steps": 2,
     "batch": 8,
@@ -67,7 +67,6 @@ STAGES = {
         "model": "student",
         "sparsity": 0.25,
         "examples": 16,
-        "allocation": "sensitivity",
         "sensitivity": "by_labels",
     },
     "int8": {
@@ -94,7 +93,7 @@ def _chosen(labels, count):
 def _two_labellings():
     """Labels, and others that agree where they may be used, and nearly nowhere else."""
     labels = np.arange(TRAIN) % CLASSES
-    scores, shown = _scores(np.arange(TRAIN)), _chosen(labels, 4)  # a quarter of 16: the most of all
+    scores, shown = _scores(np.arange(TRAIN)), _chosen(labels, 12)  # a quarter of 48: the most
     free = np.flatnonzero(scores > scores[shown].max())
     other = labels.copy()
     other[free] = (labels[free] + 1) % CLASSES
@@ -110,7 +109,7 @@ def _two_labellings():
             spare[to] += len(moved)
     assert np.bincount(other).tolist() == np.bincount(labels).tolist()
     assert (labels != other).sum() > TRAIN / 5
-    for count in (2, 3, 4):
+    for count in (2, 3, 12):
         np.testing.assert_array_equal(_chosen(labels, count), _chosen(other, count))
     return labels, other
 
