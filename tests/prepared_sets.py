@@ -68,7 +68,11 @@ def encoded(image: Any, format: str = "PNG", **options: Any) -> bytes:
 
 
 def png(
-    samples: np.ndarray, *, depth: int, colour_type: int, chunks: Mapping[bytes, bytes] | None = None
+    samples: np.ndarray,
+    *,
+    depth: int,
+    colour_type: int,
+    chunks: Mapping[bytes, bytes] | None = None,
 ) -> bytes:
     """A PNG byte by byte: what Pillow cannot write, such as 2 bits of grey or 16 of colour.
 

@@ -56,7 +56,7 @@ def _cut(
     start: int | None,
     stop: int | None,
 ) -> Int64[np.ndarray, " k"]:
-    """Rows `start` to `stop` in rank, None for the ends, in their order: which ones does not depend on where a class lies.
+    """Rows `start` to `stop` in rank, None for the ends, in their order.
 
     The `i`-th of the `n` examples of a class is ranked by `(2 i + 1) / 2 n`, so that the classes of the
     first `k` in rank are as those of all.

@@ -202,10 +202,9 @@ def _read_once(
                 found = pictures.header(image) if encoded else image.shape[:2]
             except pictures.Unfit as error:
                 raise _unfit(records, row, ids[row], str(error)) from None
-            if height is None or width is None:
-                if (height or found[0], width or found[1]) == found:
-                    height, width = found
-                    first = f"picture {_text(ids[row])} is"
+            if None in (height, width) and (height or found[0], width or found[1]) == found:
+                height, width = found
+                first = f"picture {_text(ids[row])} is"
             if found != (height, width):
                 raise _unfit(
                     records,
@@ -243,7 +242,9 @@ def _reader(
 
 
 def _unfit(records: Records, row: int, id: Any, what: str, *, mend: str = MEND) -> BadInput:
-    return records.fault(row, f"picture {_text(id)} is not what features.json says: {what}", mend=mend)
+    return records.fault(
+        row, f"picture {_text(id)} is not what features.json says: {what}", mend=mend
+    )
 
 
 def _text(id: Any) -> str:

@@ -119,7 +119,9 @@ class Records:
             found = reader.num_records()
             if found == shard.total:  # one that is cut short cannot even be closed
                 reader.close()
-        except Exception as error:  # array_record raises RuntimeError, and what a file system raises
+        except (
+            Exception
+        ) as error:  # array_record raises RuntimeError, and what a file system raises
             raise BadInput(
                 f"data: {self.name}: the file {path} cannot be read ({_line(error)}); {MEND}"
             ) from None

@@ -14,10 +14,7 @@ from kdjax.stages.model import EncoderSpec
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
     path, axis_name = f"config.stages.{context.name}", context.parallel.axis_name
-    if c.probe:
-        dataset = context.splits.partly_labelled(context.seed)
-    else:
-        dataset = context.splits.train
+    dataset = context.splits.partly_labelled(context.seed) if c.probe else context.splits.train
     size = c.views.size or context.splits.size
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size

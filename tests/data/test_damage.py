@@ -18,7 +18,9 @@ _SECOND = "tiny-train.array_record-00001-of-00002"
 
 
 def _examples(pictures):
-    return [[{"image": pictures[row], "label": row % 3, "id": f"e{row}"} for row in s] for s in SHARDS]
+    return [
+        [{"image": pictures[row], "label": row % 3, "id": f"e{row}"} for row in s] for s in SHARDS
+    ]
 
 
 def _features(shape=(8, 8, 3)):
@@ -68,7 +70,7 @@ def test_a_picture_that_does_not_fit_is_named_at_once(tiny, picture, message, sh
     assert said.startswith(f"data: tiny train, record 1 of {folder / _SECOND}: picture 'e6' ")
     assert "\n" not in said
     # A cut begins elsewhere and names the same record; a cut without it is read.
-    with pytest.raises(BadInput, match="record 1 of .*00001-of-00002: picture 'e6' "):
+    with pytest.raises(BadInput, match=r"record 1 of .*00001-of-00002: picture 'e6' "):
         _read(folder, "train[5:]")
     assert len(_read(folder, "train[:6]")) == 6
 
@@ -129,8 +131,14 @@ def _other_features(folder, **changes):
 @pytest.mark.parametrize(
     ("damage", "message"),
     {
-        "missing": (lambda f: (f / _SECOND).unlink(), "the file .*00001-of-00002 is missing; fetch"),
-        "empty": (lambda f: os.truncate(f / _SECOND, 0), "00001-of-00002 has 0 records, and .* says 4"),
+        "missing": (
+            lambda f: (f / _SECOND).unlink(),
+            "the file .*00001-of-00002 is missing; fetch",
+        ),
+        "empty": (
+            lambda f: os.truncate(f / _SECOND, 0),
+            "00001-of-00002 has 0 records, and .* says 4",
+        ),
         "half": (
             lambda f: os.truncate(f / _SECOND, (f / _SECOND).stat().st_size // 2),
             "the file .*00001-of-00002 has 0 records, and dataset_info.json says 4",
@@ -143,7 +151,10 @@ def _other_features(folder, **changes):
             lambda f: ((f / _SECOND).unlink(), (f / _SECOND).mkdir()),
             "00001-of-00002 is a folder, where a file should be",
         ),
-        "a header": (lambda f: _flip(f / _SECOND, 100), "record 0 of .*00001-of-00002: it cannot be"),
+        "a header": (
+            lambda f: _flip(f / _SECOND, 100),
+            "record 0 of .*00001-of-00002: it cannot be",
+        ),
         "a byte": (lambda f: _flip(f / _SECOND, 300), "record 0 of .*00001-of-00002: it cannot be"),
         "too many": (
             lambda f: _says(f, '"4"', '"6"'),
@@ -197,7 +208,9 @@ def test_a_file_that_is_lost_in_the_middle_of_an_epoch(tiny):
     batches = _streamed(dataset)
     next(batches)
     os.truncate(folder / _SECOND, 10)
-    with pytest.raises(BadInput, match=r"tiny train, record \d of .*00001-of-00002: it .* fetch the"):
+    with pytest.raises(
+        BadInput, match=r"tiny train, record \d of .*00001-of-00002: it .* fetch the"
+    ):
         for _ in batches:
             pass
 

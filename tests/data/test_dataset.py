@@ -205,8 +205,14 @@ _LISTS = IMAGES.tolist()
 @pytest.mark.parametrize(
     ("changes", "message"),
     {
-        "more labels": ({"labels": np.zeros(9, int)}, "arrays has 9 labels for 8 images; give one each"),
-        "one-hot": ({"labels": np.eye(8, dtype=int)}, r"shape \(8, 8\); if .* labels\.argmax\(-1\)"),
+        "more labels": (
+            {"labels": np.zeros(9, int)},
+            "arrays has 9 labels for 8 images; give one each",
+        ),
+        "one-hot": (
+            {"labels": np.eye(8, dtype=int)},
+            r"shape \(8, 8\); if .* labels\.argmax\(-1\)",
+        ),
         "a column": ({"labels": LABELS[:, None]}, r"shape \(8, 1\); give labels\[:, 0\]"),
         "a scalar": ({"labels": 1}, r"labels of arrays have shape \(\)"),
         "ragged": ({"labels": [[1], [1, 2]]}, "labels of arrays are no array"),
@@ -214,8 +220,14 @@ _LISTS = IMAGES.tolist()
         "nan": ({"labels": np.full(8, np.nan)}, "labels of arrays are float64, not integers"),
         "bool": ({"labels": np.ones(8, bool)}, "labels of arrays are bool, not integers"),
         "text": ({"labels": ["cat"] * 8}, "labels of arrays are <U3, not integers"),
-        "objects": ({"labels": np.array([0] * 8, object)}, "labels of arrays are object, not integers"),
-        "a label of 2**32": ({"labels": LABELS + 2**32}, "label 4294967296 of arrays is out of range"),
+        "objects": (
+            {"labels": np.array([0] * 8, object)},
+            "labels of arrays are object, not integers",
+        ),
+        "a label of 2**32": (
+            {"labels": LABELS + 2**32},
+            "label 4294967296 of arrays is out of range",
+        ),
         "a label of 2**64 - 1": (
             {"labels": np.full(8, 2**64 - 1, np.uint64)},
             "label 18446744073709551615 of arrays is out of range",
@@ -223,25 +235,40 @@ _LISTS = IMAGES.tolist()
         "no classes": ({"classes": None}, "arrays needs the number of its classes; None is none"),
         "half a class": ({"classes": 2.5}, "arrays needs the number of its classes; 2.5 is none"),
         "zero classes": ({"classes": 0, "labels": -np.ones(8, int)}, "arrays has 0 classes"),
-        "grey": ({"images": IMAGES[..., 0]}, r"shape \(8, 2, 2\), without .* give images\[\.\.\., None"),
-        "flat": ({"images": IMAGES.reshape(8, 4)}, r"images of arrays have shape \(8, 4\), not \(exa"),
+        "grey": (
+            {"images": IMAGES[..., 0]},
+            r"shape \(8, 2, 2\), without .* give images\[\.\.\., None",
+        ),
+        "flat": (
+            {"images": IMAGES.reshape(8, 4)},
+            r"images of arrays have shape \(8, 4\), not \(exa",
+        ),
         "no pixels": ({"images": np.zeros((8, 0, 2, 1), np.uint8)}, "there is nothing to see"),
         "to 255": (
             {"images": IMAGES.astype(np.float32)},
             r"are float32, not uint8 .*; give images\.round\(\)\.astype\(np\.uint8\)",
         ),
-        "to 1": ({"images": IMAGES / 255}, r"give \(images \* 255\)\.round\(\)\.astype\(np\.uint8\)"),
+        "to 1": (
+            {"images": IMAGES / 255},
+            r"give \(images \* 255\)\.round\(\)\.astype\(np\.uint8\)",
+        ),
         "to 1000": ({"images": IMAGES * 10.0}, r"they go from .* scale them"),
         "around 0": ({"images": IMAGES / 127 - 1}, "they go from -.* to .*; shift and scale"),
         "not finite": ({"images": np.full((8, 2, 2, 1), np.inf)}, "some are not finite"),
         "mask": ({"images": IMAGES > 9}, r"are bool.* give images\.astype\(np\.uint8\) \* 255"),
         "lists": ({"images": _LISTS}, r"are int64, .* give images\.astype\(np\.uint8\)"),
         "negative": ({"images": IMAGES.astype(int) - 256}, r"they go from -.* shift and scale"),
-        "deep": ({"images": IMAGES.astype(np.uint16) * 257}, r"\(images >> 8\)\.astype\(np\.uint8\)"),
+        "deep": (
+            {"images": IMAGES.astype(np.uint16) * 257},
+            r"\(images >> 8\)\.astype\(np\.uint8\)",
+        ),
         "image objects": ({"images": IMAGES.astype(object)}, "images of arrays are object"),
         "two ids": ({"ids": np.arange(2)}, r"ids of arrays have shape \(2,\) for 8 images"),
         "ids in a column": ({"ids": np.arange(8)[:, None]}, r"ids of arrays have shape \(8, 1\)"),
-        "names": ({"ids": list("abcdefgh")}, "ids of arrays are <U1, .* kdjax.data.unique_ids makes"),
+        "names": (
+            {"ids": list("abcdefgh")},
+            "ids of arrays are <U1, .* kdjax.data.unique_ids makes",
+        ),
         "float ids": ({"ids": np.arange(8.0)}, "ids of arrays are float64, not integers"),
         "negative ids": ({"ids": np.arange(8) - 1}, r"id -1 of arrays is not in \[0, 2\*\*32\)"),
         "ids of 64 bits": ({"ids": np.arange(8) + 2**32}, r"id 4294967303 of arrays is not in \[0"),

@@ -35,7 +35,10 @@ def _colour(grey):
         "1 bit": (png(INDEX % 2, depth=1, colour_type=0), _colour(INDEX % 2 * 255)),
         "2 bits": (png(INDEX, depth=2, colour_type=0), _colour(INDEX * 85)),
         "4 bits": (png(GREY // 16, depth=4, colour_type=0), _colour(GREY // 16 * 17)),
-        "16 bits of grey": (png(DEEP[..., 0], depth=16, colour_type=0), _colour(DEEP[..., 0] // 256)),
+        "16 bits of grey": (
+            png(DEEP[..., 0], depth=16, colour_type=0),
+            _colour(DEEP[..., 0] // 256),
+        ),
         "16 bits of colour": (png(DEEP[..., :3], depth=16, colour_type=2), DEEP[..., :3] // 256),
         "16 bits, opaque": (png(OPAQUE_DEEP, depth=16, colour_type=6), DEEP[..., :3] // 256),
         "palette": (png(INDEX, depth=8, colour_type=3, chunks=_PALETTE), PALETTE[INDEX]),
