@@ -110,7 +110,9 @@ def standardize(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch 
     # Less the largest first, which leaves exact zeros of equal logits: see `rows.centred`.
     most = lax.stop_gradient(logits).max(-1, keepdims=True)
     above = jnp.where(possible, logits - jnp.where(possible.any(-1, keepdims=True), most, 0.0), 0.0)
-    centred = jnp.where(possible, above - above.sum(-1, keepdims=True) / jnp.maximum(classes, 1), 0.0)
+    centred = jnp.where(
+        possible, above - above.sum(-1, keepdims=True) / jnp.maximum(classes, 1), 0.0
+    )
     variance = (centred * centred).sum(-1, keepdims=True) / jnp.maximum(classes - 1, 1)
     return jnp.where(possible, centred / (1e-7 + root(variance)), -jnp.inf)
 
