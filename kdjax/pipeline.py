@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
+from kdjax.stages.coupling import check_rows
 from kdjax.types import BadInput
 
 VERSION = 4
@@ -152,6 +153,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
     """
     parallel = train.choose(run.parallel)
+    check_rows(run)
     for task in tasks:
         if not task.done:
             stages.check(task.stage)
