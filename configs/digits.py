@@ -72,7 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         blur_kernel=3,
         cutout=3,
     )
-    train_views = dict(recipe="crop_flip", crop_scale=[0.6, 1.0], shift=1, flip=0.0, cutout=2)
+    train_views = dict(recipe="crop_flip", crop_scale=[0.6, 1.0], flip=0.0, cutout=2)
     # Few labels: the pretrained encoder has seen the strong views, the fine-tuning wants true digits.
     tune_views = dict(recipe="crop_flip", crop_scale=[0.8, 1.0], flip=0.0)
     adamw = dict(name="adamw", weight_decay=1e-2, schedule=dict(name="cosine", warmup_steps=warmup))

@@ -172,6 +172,7 @@ def write_report(
         parity=parity,
         shrunk=pipeline.first_said(tasks, "shrunk"),
         sensitivity=pipeline.first_said(tasks, "sensitivity"),
+        twins=pipeline.twins(run),
     )
 
 

@@ -13,6 +13,8 @@ from jax.experimental import multihost_utils
 
 from kdjax import config, fingerprint, parse, stages, train
 from kdjax.stages import Artifact, Context, Splits
+from kdjax.stages.coupling import check_rows
+from kdjax.stages.effect import check_effect
 from kdjax.types import BadInput
 
 VERSION = 5
@@ -148,6 +150,8 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
     """
     parallel = train.choose(run.parallel)
+    check_rows(run)
+    check_effect(run)
     for task in tasks:
         if not task.done:
             stages.check(task.stage)
@@ -203,6 +207,46 @@ def first_said(tasks: Sequence[Task], key: str) -> dict[str, dict[str, Any]]:
         if key in manifest:
             found.setdefault(task.name, {"seed": task.seed, **manifest[key]})
     return found
+
+
+def twins(run: config.Run) -> list[tuple[str, str]]:
+    """`(student, scratch)`: stages that train one architecture, with a teacher and on labels alone.
+
+    A student is a `distill`, or a `finetune` that begins from an encoder; the scratch network is a
+    `finetune` that begins from nothing, on the labels that the student may use. As in the config.
+    """
+
+    def encoder_of(stage: config.Stage) -> config.Encoder | None:
+        match stage:
+            case config.Pretrain() | config.DistillEncoder():
+                return stage.encoder
+            case config.Finetune() | config.Distill():
+                below = None if stage.start_from is None else run.stages.get(stage.start_from)
+                return stage.encoder if below is None else encoder_of(below)
+        return None  # shrunk, quantized: another network
+
+    def labels_of(stage: config.Stage) -> tuple[int | None, float | None]:
+        own: config.Labels = run.data
+        if isinstance(stage, config.Labels):
+            given = (stage.labels_per_class, stage.labels_share)
+            own = run.data if given == (None, None) else stage
+        return own.labels_per_class, own.labels_share
+
+    students = [name for name, stage in run.stages.items() if isinstance(stage, config.Distill)]
+    students += [
+        name
+        for name, stage in run.stages.items()
+        if isinstance(stage, config.Finetune) and stage.start_from is not None
+    ]
+    return [
+        (name, other)
+        for name in students
+        for other, scratch in run.stages.items()
+        if isinstance(scratch, config.Finetune)
+        and scratch.start_from is None
+        and scratch.encoder == encoder_of(run.stages[name])
+        and labels_of(scratch) == labels_of(run.stages[name])
+    ]
 
 
 def _result(said: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ class CropFlipViews:
     size: int | None = None
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    shift: int = 4
+    shift: int | None = None
     flip: float = 0.5
     cutout: int = 0
 

@@ -110,7 +110,8 @@ class Training:
       steps: updates of the parameters.
       batch: examples of a step, over all devices.
       optimizer: the optimizer and its schedule.
-      ema: decay of an average of the parameters, which the stage then leaves; None for none.
+      ema: decay of an average of the parameters, which the stage then leaves; None for none. It is
+        debiased, and BatchNorm's statistics are found anew for it.
       accumulate: parts of a batch that go through the model one after the other.
       prune: prune while training. A stage that begins from a pruned model keeps its zeros without.
       scale_l1: weight of the absolute scales of all norms in the loss: network slimming.

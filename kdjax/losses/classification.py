@@ -4,10 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
 
 from kdjax.losses.distillation import kd_kl
+from kdjax.losses.rows import expected, is_possible
 from kdjax.types import BadInput
 
 
@@ -20,7 +20,9 @@ def cross_entropy(
     """Per-example `-sum_c q_c log softmax(logits)_c`, in nats.
 
     `q` is `1 - label_smoothing` at the label plus `label_smoothing / classes` everywhere, so an
-    example keeps a loss above zero at its optimum when smoothing is on.
+    example keeps a loss above zero at its optimum when smoothing is on. A logit of -inf is a class
+    that cannot be: it gets no share, those of the others are of their number, and an example with
+    that label costs infinitely much.
 
     Args:
       logits: pre-softmax scores, any float dtype (float32 inside).
@@ -32,9 +34,13 @@ def cross_entropy(
     """
     logits = logits.astype(jnp.float32)
     one_hot = jax.nn.one_hot(label, logits.shape[-1])  # a row of zeros where label < 0
-    target = optax.smooth_labels(one_hot, label_smoothing)
-    loss = optax.losses.softmax_cross_entropy(logits, target)
-    return jnp.where(label >= 0, loss, 0.0)
+    possible, all_classes = is_possible(logits), logits.shape[-1]
+    classes = possible.sum(-1, keepdims=True)
+    of_some = label_smoothing / jnp.maximum(classes, 1)
+    # Of all of them as Python divides, to the last digit.
+    share = jnp.where(classes == all_classes, label_smoothing / all_classes, of_some)
+    target = (1.0 - label_smoothing) * one_hot + jnp.where(possible, share, 0.0)
+    return jnp.where(label >= 0, -expected(target, jax.nn.log_softmax(logits)), 0.0)
 
 
 def tf_kd(
@@ -50,7 +56,8 @@ def tf_kd(
     rest, and both sides are softened: its probabilities to the power of `1 / temperature`, which is
     a division of its logits. The factor of a squared temperature is that of `kd_kl`; the paper's
     equation has none, so its weight is this one's times `temperature^2`. At a temperature of 1 this
-    is label smoothing, less a constant.
+    is label smoothing, less a constant. A logit of -inf is a class that cannot be: it gets no share
+    of the rest.
 
     The authors' code does not compute the paper's equation: its teacher is the softmax of
     *probabilities* over the temperature, nearly uniform, and its student is not softened. That is
@@ -71,9 +78,12 @@ def tf_kd(
     """
     if not 0 < correct_probability < 1:
         raise BadInput(f"correct_probability: {correct_probability}; give one in (0, 1)")
-    classes = student_logits.shape[-1]
-    share = (1 - correct_probability) / (classes - 1)
-    is_target = jax.nn.one_hot(label, classes, dtype=bool)
-    teacher_logits = jnp.where(is_target, math.log(correct_probability), math.log(share))
+    possible, all_classes = is_possible(student_logits), student_logits.shape[-1]
+    is_target = jax.nn.one_hot(label, all_classes, dtype=bool)
+    rest = 1 - correct_probability
+    of_some = jnp.log(rest / jnp.maximum(possible.sum(-1, keepdims=True) - 1, 1))
+    share = jnp.where(possible.all(-1, keepdims=True), math.log(rest / (all_classes - 1)), of_some)
+    others = jnp.where(possible, share, -jnp.inf)
+    teacher_logits = jnp.where(is_target, math.log(correct_probability), others)
     loss = kd_kl(student_logits, teacher_logits, temperature=temperature)
     return jnp.where(label >= 0, loss, 0.0)

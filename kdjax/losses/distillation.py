@@ -6,7 +6,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
-from kdjax.losses.rows import centred, mean_square, root
+from kdjax.losses.rows import expected, is_possible, log_sum, root
 from kdjax.types import BadInput
 
 
@@ -19,7 +19,9 @@ def kd_kl(
     """Per-example `temperature^2 * KL(teacher || student)` of the softened softmaxes, in nats.
 
     The factor keeps the gradient's scale as the temperature changes. No gradient reaches the
-    teacher.
+    teacher. Here and in what follows a class of which both sides say -inf is impossible, as in a
+    masked vocabulary: the loss is that of the other classes alone, and it gets no gradient. One
+    that only the student holds impossible costs infinitely much.
 
     Args:
       student_logits: pre-softmax scores, any float dtype (float32 inside).
@@ -30,8 +32,14 @@ def kd_kl(
     """
     log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
     log_p = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
-    kl = optax.losses.kl_divergence_with_log_targets(log_q, lax.stop_gradient(log_p))
-    return temperature**2 * kl
+    return temperature**2 * _kl(log_q, lax.stop_gradient(log_p))
+
+
+def _kl(
+    log_q: Float[Array, "*batch outcomes"], log_p: Float[Array, "*batch outcomes"]
+) -> Float[Array, "*batch"]:
+    """`KL(p || q)` of log-probabilities; what `p` holds impossible counts nothing."""
+    return expected(jnp.exp(log_p), log_p - log_q)
 
 
 def kd_ce(
@@ -54,7 +62,7 @@ def kd_ce(
     """
     q, p = (x.astype(jnp.float32) / temperature for x in (student_logits, teacher_logits))
     p = lax.stop_gradient(jax.nn.softmax(p))
-    return temperature**2 * optax.losses.softmax_cross_entropy(q, p)
+    return temperature**2 * -expected(p, jax.nn.log_softmax(q))
 
 
 def kd_mse(
@@ -63,7 +71,8 @@ def kd_mse(
     """Per-example mean over classes of `(student - teacher)^2`, of the logits.
 
     Unlike `kd_kl` it minds a shift of all classes. Of centred logits, half of it is what `kd_kl`
-    tends to as the temperature grows. No gradient reaches the teacher.
+    tends to as the temperature grows. A class of which both say -inf is no part of the mean. No
+    gradient reaches the teacher.
 
     Args:
       student_logits: pre-softmax scores, any float dtype (float32 inside).
@@ -73,7 +82,11 @@ def kd_mse(
     https://arxiv.org/abs/2105.08919, sec. 3. Both write a sum over classes; the latter's code has
     this mean.
     """
-    return mean_square(student_logits, teacher_logits)
+    student, teacher = (x.astype(jnp.float32) for x in (student_logits, teacher_logits))
+    counted = is_possible(student) | is_possible(teacher)
+    student, teacher = (jnp.where(counted, x, 0.0) for x in (student, teacher))
+    squared = optax.losses.squared_error(student, lax.stop_gradient(teacher))
+    return squared.sum(-1) / jnp.maximum(counted.sum(-1), 1)
 
 
 def standardize(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
@@ -82,7 +95,8 @@ def standardize(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch 
     Before any loss on logits, of the student's and the teacher's alike, it has the two agree on the
     order and the ratios of the gaps, not on the size: `kd_kl(standardize(student),
     standardize(teacher), temperature=2.0)`. The gradient goes through the mean and the std; in a
-    row of equal logits it is finite, the std's share of it zero, as in torch.
+    row of equal logits it is finite, the std's share of it zero, as in torch. A logit of -inf stays
+    one, and is no part of mean and std.
 
     Args:
       logits: pre-softmax scores of at least two classes, any float dtype.
@@ -90,9 +104,17 @@ def standardize(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch 
     Reference: Sun et al. 2024, https://arxiv.org/abs/2403.01427, sec. 4, algorithm 1; the epsilon
     and the std of a sample are those of the authors' code.
     """
-    logits = centred(logits.astype(jnp.float32), axis=-1)
-    variance = (logits * logits).sum(-1, keepdims=True) / (logits.shape[-1] - 1)
-    return logits / (1e-7 + root(variance))
+    logits = logits.astype(jnp.float32)
+    possible = is_possible(logits)
+    classes = possible.sum(-1, keepdims=True)
+    # Less the largest first, which leaves exact zeros of equal logits: see `rows.centred`.
+    most = lax.stop_gradient(logits).max(-1, keepdims=True)
+    above = jnp.where(possible, logits - jnp.where(possible.any(-1, keepdims=True), most, 0.0), 0.0)
+    centred = jnp.where(
+        possible, above - above.sum(-1, keepdims=True) / jnp.maximum(classes, 1), 0.0
+    )
+    variance = (centred * centred).sum(-1, keepdims=True) / jnp.maximum(classes - 1, 1)
+    return jnp.where(possible, centred / (1e-7 + root(variance)), -jnp.inf)
 
 
 def dkd(
@@ -132,15 +154,15 @@ def dkd(
         scores = logits.astype(jnp.float32) / temperature
         log_p = jax.nn.log_softmax(scores)
         log_target = jnp.where(is_target, log_p, 0.0).sum(-1)
-        log_rest = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, log_p), axis=-1)
+        log_rest = log_sum(log_p, ~is_target)
         # Their own softmax, not `log_p - log_rest`, which loses digits where both are large.
-        log_others = jax.nn.log_softmax(scores, where=~is_target)
-        return jnp.stack([log_target, log_rest], axis=-1), log_others
+        exist = (is_possible(scores) & ~is_target).any(-1, keepdims=True)
+        log_others = jax.nn.log_softmax(jnp.where(exist, scores, 0.0), where=~is_target)
+        return jnp.stack([log_target, log_rest], axis=-1), jnp.where(exist, log_others, -jnp.inf)
 
     target, others = split(student_logits)
     teacher_target, teacher_others = lax.stop_gradient(split(teacher_logits))
-    tckd = optax.losses.kl_divergence_with_log_targets(target, teacher_target)
-    nckd = optax.losses.kl_divergence_with_log_targets(others, teacher_others, where=~is_target)
+    tckd, nckd = _kl(target, teacher_target), _kl(others, teacher_others)
     return jnp.where(label >= 0, temperature**2 * (alpha * tckd + beta * nckd), 0.0)
 
 
@@ -150,7 +172,7 @@ def _log_tail(
     """`logsumexp` over the classes that `indices` leaves out; -inf where it leaves out none."""
     # The scatter writes a constant mask, so the gradient is a plain select, with no scatter in it.
     kept = jnp.put_along_axis(jnp.zeros(scores.shape, bool), indices, True, axis=-1, inplace=False)
-    return jax.nn.logsumexp(jnp.where(kept, -jnp.inf, scores), axis=-1)
+    return log_sum(scores, ~kept)
 
 
 def top_k_signal(
@@ -226,6 +248,4 @@ def kd_kl_top_k(
 
     log_q = jax.nn.log_softmax(log_q)
     log_p = lax.stop_gradient(jax.nn.log_softmax(log_p))
-    p = jnp.exp(log_p)
-    kl = jnp.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)  # 0 log 0 is 0; a NaN stays NaN
-    return temperature**2 * kl
+    return temperature**2 * _kl(log_q, log_p)

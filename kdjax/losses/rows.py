@@ -3,6 +3,7 @@
 With `axis_name=None` the batch is already global: all rows are the rows given.
 """
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -38,6 +39,32 @@ def mean_square(
     """Per-example mean of `(student - teacher)^2`, in float32. No gradient reaches the teacher."""
     student, teacher = (x.astype(jnp.float32) for x in (student, teacher))
     return optax.losses.squared_error(student, lax.stop_gradient(teacher)).mean(-1)
+
+
+def expected(
+    p: Float[Array, "*batch outcomes"], x: Float[Array, "*batch outcomes"]
+) -> Float[Array, "*batch"]:
+    """`sum p x` over outcomes, where what has no probability counts nothing: 0 log 0 is 0.
+
+    So a class that both sides hold impossible, by a logit of -inf, costs nothing and sends no
+    gradient, and one that `x` alone holds impossible costs infinitely much. A NaN in `p` stays one.
+    """
+    return (p * jnp.where(p == 0, 0.0, x)).sum(-1)
+
+
+def is_possible(logits: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """False where a logit is -inf: a class that cannot be. NaN is left to be seen."""
+    return logits != -jnp.inf
+
+
+def log_sum(
+    scores: Float[Array, "*batch outcomes"], where: Bool[Array, "*batch outcomes"]
+) -> Float[Array, "*batch"]:
+    """`logsumexp` over some outcomes; -inf, and no gradient, where none of them is possible."""
+    where = where & is_possible(scores)
+    exists = where.any(-1, keepdims=True)
+    inside = jnp.where(exists, jnp.where(where, scores, -jnp.inf), 0.0)
+    return jnp.where(exists[..., 0], jax.nn.logsumexp(inside, axis=-1), -jnp.inf)
 
 
 def root(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

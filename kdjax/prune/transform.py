@@ -219,6 +219,19 @@ def _given(masks: PyTree, params: PyTree) -> dict[str, Bool[Array, "..."]]:
 
 
 def find_masks(opt_state: PyTree) -> PyTree | None:
-    """The masks that an optimizer state holds, None where it holds none."""
+    """The masks that an optimizer state holds, None where it holds none.
+
+    Raises:
+      BadInput: `hold` or `hold_fixed` is inside another transformation, which may change the updates
+        that leave zeros, or show what is pruned to what comes before.
+    """
+    if isinstance(opt_state, MaskState):
+        return opt_state.masks
     states = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MaskState))
-    return next((state.masks for state in states if isinstance(state, MaskState)), None)
+    if any(isinstance(state, MaskState) for state in states):
+        raise BadInput(
+            f"prune.hold: it is inside a transformation whose state is a {type(opt_state).__name__}, "
+            "such as optax.chain, and zeros may not stay zero; put it around the whole optimizer: "
+            "hold(optax.chain(...), rule, ...)"
+        )
+    return None

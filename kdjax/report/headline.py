@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdjax.report import units
-from kdjax.report.rows import Row, labels
+from kdjax.report.rows import Row, gain, is_file, labels
 
 _WORTH_SAYING = 1.05  # a model 3 % smaller is not news
 
@@ -55,20 +55,61 @@ def within_tolerance(export: Mapping[str, Any]) -> bool | None:
     return all(found) if found else None
 
 
-def headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]] = ()) -> list[Claim]:
-    """The claims that the rows can carry, most important first; empty if there are none."""
+def headline(
+    rows: Sequence[Row],
+    parity: Sequence[Mapping[str, Any]] = (),
+    twins: Sequence[tuple[str, str]] = (),
+) -> list[Claim]:
+    """The claims that the rows can carry, most important first; empty if there are none.
+
+    Args:
+      rows: of all models.
+      parity: see `kdjax.report.write`.
+      twins: see there.
+    """
     models = [
         _Model(name, row.accuracy, row)
         for name, row in zip(labels(rows), rows, strict=True)
         if row.accuracy is not None
     ]
     return [
+        *_over_scratch(rows, twins),
         *_largest_and_smallest(models),
         *_same_parameters(models),
         *_fastest(models),
         *_sparsest(models),
         *_exports(parity),
     ]
+
+
+def _over_scratch(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list[Claim]:
+    """What a student has of its teacher: the first pair of which both were measured."""
+    live = {row.stage: row for row in rows if not is_file(row)}
+    for student, scratch in twins:
+        if student not in live or scratch not in live:
+            continue
+        found = gain(live[student], live[scratch])
+        if found is None:
+            continue
+        low, high = found.ci95
+        if low > 0:
+            what = f"{student} over the same network trained on the labels alone ({scratch})"
+        elif high < 0:
+            what = (
+                f"{student} is worse than the same network trained on the labels alone ({scratch}): "
+                "train that one, or look at the teacher"
+            )
+        else:
+            what = (
+                f"{student} against the same network trained on the labels alone ({scratch}): no "
+                "difference that this run can tell from chance"
+            )
+        ours, theirs = (units.share(live[name].accuracy or 0.0) for name in (student, scratch))
+        interval = f"{units.points(low)} to {units.points(high)}"
+        detail = f"{ours} against {theirs}; 95\u00a0% interval {interval}"
+        detail += f", {units.count(found.seeds, 'seed')}"
+        return [Claim(units.points(found.difference), what, detail, is_warning=low <= 0)]
+    return []
 
 
 def _largest(models: Sequence[_Model]) -> _Model:
@@ -85,16 +126,22 @@ def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
     claims = [Claim(units.share(best.accuracy), what, _uncertainty(best))]
 
     sized = [model for model in models if model.row.bytes_on_disk]
+    sized = [model for model in sized if is_file(model.row)] or sized
     # Of equally small models the more accurate one is meant.
     small = min(sized or models, key=lambda m: (m.row.bytes_on_disk or m.row.params, -m.accuracy))
+    # Sizes of one kind alone: a checkpoint is compressed, a file is not.
+    of_kind = _largest([m for m in sized if _kind(m) == _kind(small)] or [best])
+    # Of files with as many parameters `_same_parameters` says it.
+    said_below = is_file(small.row) and of_kind.row.params == small.row.params
+    on_disk = None if said_below else small.row.bytes_on_disk
     smaller = []
-    for what, ours, theirs, unit in (
-        ("smaller on disk", small.row.bytes_on_disk, best.row.bytes_on_disk, "B"),
-        ("fewer parameters", small.row.params, best.row.params, ""),
-        ("less arithmetic", small.row.flops, best.row.flops, "FLOP"),
+    for what, base, ours, theirs, unit in (
+        ("smaller on disk", of_kind, on_disk, of_kind.row.bytes_on_disk, "B"),
+        ("fewer parameters", best, small.row.params, best.row.params, ""),
+        ("less arithmetic", best, small.row.flops, best.row.flops, "FLOP"),
     ):
         show = functools.partial(units.compact, unit=unit)
-        smaller += _fewer(f"{what} than {best.name}", ours, theirs, show)
+        smaller += _fewer(f"{what} than {base.name}", ours, theirs, show)
     if not smaller:  # all are as large
         if best.row.bytes_on_disk:
             parameters = f"{units.compact(best.row.params)} parameters"
@@ -110,6 +157,11 @@ def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
         )
         claims.append(kept)
     return claims + smaller
+
+
+def _kind(model: _Model) -> str | None:
+    """What its size on disk may be compared with: files of one runtime, or checkpoints."""
+    return model.row.runtime if is_file(model.row) else None
 
 
 def _uncertainty(model: _Model) -> str:
@@ -134,7 +186,9 @@ def _fewer(
 def _same_parameters(models: Sequence[_Model]) -> list[Claim]:
     """The pair of one runtime and equal parameter counts whose files differ most in size."""
     exported = [
-        (model, size) for model in models if (size := model.row.bytes_on_disk) and model.row.runtime
+        (model, size)
+        for model in models
+        if (size := model.row.bytes_on_disk) and is_file(model.row)
     ]
     pairs = [
         (theirs / ours, small, large, ours, theirs)

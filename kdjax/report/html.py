@@ -34,13 +34,14 @@ def page(
     parity: Sequence[Mapping[str, Any]],
     shrunk: Mapping[str, Mapping[str, Any]],
     sensitivity: Mapping[str, Mapping[str, Any]],
+    twins: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The whole of `report.html`; the arguments are those of `kdjax.report.write`."""
     name = _text(run.get("name") or "kdjax")
     groups = _groups(run, shrunk, sensitivity)
     style = _STYLE + (_WIDE_STYLE if groups else "")
     sections = [
-        _headline(rows, parity),
+        _headline(rows, parity, twins),
         _models(rows),
         _tradeoffs(rows),
         _training(curves),
@@ -110,11 +111,15 @@ def _walls(run: Mapping[str, Any]) -> Mapping[str, Number]:
     return {stage: seconds for stage, seconds in walls.items() if seconds is not None}
 
 
-def _headline(rows: Sequence[Row], parity: Sequence[Mapping[str, Any]]) -> str:
+def _headline(
+    rows: Sequence[Row],
+    parity: Sequence[Mapping[str, Any]],
+    twins: Sequence[tuple[str, str]],
+) -> str:
     tiles = "".join(
         f"<li{' class=warn' if claim.is_warning else ''}><b>{_text(claim.value)}</b>"
         f"<span>{_text(claim.what)}</span><small>{_text(claim.detail)}</small></li>"
-        for claim in headline(rows, parity)
+        for claim in headline(rows, parity, twins)
     )
     return f"<ul class='tiles'>{tiles}</ul>" if tiles else ""
 

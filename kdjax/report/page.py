@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from kdjax.report.html import page
-from kdjax.report.rows import Row
+from kdjax.report.rows import Row, gain, is_file
 from kdjax.report.units import Number
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -27,6 +27,7 @@ def write(
     parity: Sequence[Mapping[str, Any]],
     shrunk: Mapping[str, Mapping[str, Any]] = _NONE,
     sensitivity: Mapping[str, Mapping[str, Any]] = _NONE,
+    twins: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Writes `workdir/report.json`, then `workdir/report.html`, each in one atomic move.
 
@@ -48,6 +49,9 @@ def write(
       sensitivity: `{stage: {"seed": 0, **manifest["sensitivity"]}}`: `model`, `against`,
         `examples`, `curves` (see `kdjax.shrink.sensitivity`), `layers` (the same by layer and by its
         numbers; may be missing) and `groups`.
+      twins: `(student, scratch)`, stages that train one architecture, from a teacher and from the
+        labels alone. The first pair with rows heads the page: whether the student is better. In the
+        json each is an entry of `over_scratch`.
 
     Raises:
       ValueError: NaN or infinity anywhere but in `curves`; names the place.
@@ -58,6 +62,15 @@ def write(
         "rows": [_plain(dataclasses.asdict(r), f"rows[{i}]") for i, r in enumerate(rows)],
         "parity": _plain(parity, "parity"),
     }
+    if twins:
+        live = {row.stage: row for row in rows if not is_file(row)}
+        pairs = [pair for pair in twins if live.keys() >= set(pair)]
+        gains = [(*pair, gain(*(live[name] for name in pair))) for pair in pairs]
+        data["over_scratch"] = [
+            {"student": student, "scratch": scratch, **_plain(found._asdict(), "over_scratch")}
+            for student, scratch, found in gains
+            if found is not None
+        ]
     for key, found in (("shrunk", shrunk), ("sensitivity", sensitivity)):
         if found:
             data[key] = _plain(found, key)
@@ -72,6 +85,7 @@ def write(
         parity=data["parity"],
         shrunk=data.get("shrunk", _NONE),
         sensitivity=data.get("sensitivity", _NONE),
+        twins=twins,
     )
     _replace(workdir / "report.html", text)
 

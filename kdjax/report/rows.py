@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import scipy.stats
 
@@ -135,6 +135,56 @@ def _student_t(values: Sequence[float]) -> tuple[float, float]:
     t = float(scipy.stats.t.ppf(0.975, n - 1))
     mean, half = statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
     return max(0.0, mean - half), min(1.0, mean + half)
+
+
+class Gain(NamedTuple):
+    """How much more accurate one model is than another.
+
+    Attributes:
+      difference: of the accuracies, a fraction.
+      ci95: its 95 % interval.
+      seeds: pairs that it is over.
+    """
+
+    difference: float
+    ci95: tuple[float, float]
+    seeds: int
+
+
+def gain(row: Row, base: Row) -> Gain | None:
+    """The accuracy of `row` over that of `base`; None where one of them, or its interval, is not known.
+
+    Of several seeds, the Student t interval of the differences seed by seed. Of one, Newcombe's hybrid
+    score interval from the two intervals of the test set: as if each model had been tested on examples
+    of its own, which is the wider, since that the same were used is not known here.
+
+    Reference: Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8%3C873::AID-SIM779%3E3.0.CO;2-I,
+    method 10.
+    """
+    if row.accuracy is None or base.accuracy is None:
+        return None
+    ours, theirs = row.accuracy_per_seed, base.accuracy_per_seed
+    if ours is not None and theirs is not None and len(ours) == len(theirs) > 1:
+        each = [a - b for a, b in zip(ours, theirs, strict=True)]
+        n, mean = len(each), statistics.fmean(each)
+        t = float(scipy.stats.t.ppf(0.975, n - 1))
+        half = t * statistics.stdev(each) / math.sqrt(n)
+        return Gain(mean, (max(-1.0, mean - half), min(1.0, mean + half)), n)
+    if row.accuracy_ci95 is None or base.accuracy_ci95 is None:
+        return None
+    difference = row.accuracy - base.accuracy
+    (low, high), (base_low, base_high) = row.accuracy_ci95, base.accuracy_ci95
+    below = math.hypot(row.accuracy - low, base_high - base.accuracy)
+    above = math.hypot(high - row.accuracy, base.accuracy - base_low)
+    return Gain(difference, (difference - below, difference + above), min(row.seeds, base.seeds))
+
+
+def is_file(row: Row) -> bool:
+    """Whether it is an exported file that a runtime of its own runs, and not a model that XLA does.
+
+    A model's checkpoint is compressed, a file is not: their sizes are not to be compared.
+    """
+    return row.runtime is not None and not row.runtime.startswith("xla")
 
 
 def aggregate(rows: Sequence[Row]) -> Row:

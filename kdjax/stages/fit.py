@@ -1,5 +1,6 @@
 """Training as every stage does it: feed, views on the device, the step, the loop."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,6 +18,9 @@ from kdjax.types import BadInput, Batch, PyTree, Variables
 Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
 """`(batch with raw images, resident, key of the run) -> what the objective sees`."""
 
+STATISTICS_EXAMPLES = 4096
+"""How many the statistics of averaged parameters are found on, at most: in batches of training."""
+
 
 def fit(
     context: Context,
@@ -33,6 +37,8 @@ def fit(
     ema: float | optax.Schedule | None = None,
 ) -> train.TrainState:
     """Trains to `c.steps`, from the newest checkpoint if there is one.
+
+    The statistics of an average (`c.ema`) are found anew on the first batches of the stage.
 
     The state of a sweep holds all its students, see `kdjax.train.student`.
 
@@ -63,25 +69,39 @@ def fit(
             raise BadInput(f"{path}.{field}: {getattr(c, field)} is not positive")
     parallel = context.parallel
     train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=f"{path}.batch")
+    averaged = ema is None and c.ema is not None
     ema = c.ema if ema is None else ema
     dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)
 
     def make_step(objective: train.Objective) -> train.TrainStep:
         return train.make_train_step(
-            objective, tx, ema=ema, accumulate=c.accumulate, axis_name=parallel.axis_name
+            objective,
+            tx,
+            ema=ema,
+            debiased=averaged,
+            accumulate=c.accumulate,
+            axis_name=parallel.axis_name,
         )
+
+    def make_reading(objective: train.Objective) -> train.TrainStep:
+        return train.make_reading_step(objective, accumulate=c.accumulate)
 
     if isinstance(objective, train.Sweep):
         step = train.make_sweep_step(objective, make_step)
+        reading = train.make_sweep_step(objective, make_reading)
         state = train.start_sweep(variables, tx, students=objective.students, ema=ema is not None)
     else:
-        step = make_step(objective)
+        step, reading = make_step(objective), make_reading(objective)
         state = train.TrainState.start(variables, tx, ema=ema is not None)
-    run_steps = parallel.compile(
-        train.make_run_steps(
-            lambda resident, feed, key: views(data.take(resident, feed), resident, key), step
+
+    def compiled(step: train.TrainStep) -> Callable[..., tuple[train.TrainState, PyTree]]:
+        return parallel.compile(
+            train.make_run_steps(
+                lambda resident, feed, key: views(data.take(resident, feed), resident, key), step
+            )
         )
-    )
+
+    run_steps = compiled(step)
     checkpoints = train.Checkpoints(context.folder / "checkpoints")
     state = checkpoints.latest(parallel.replicate(state))
     start = int(state.step)
@@ -109,6 +129,36 @@ def fit(
             return data.resident_feeds(len(dataset), join=joined, start=start, stop=stop, **where)
         return data.stream_feeds(dataset, join=joined, start=start, stop=stop, **where)
 
+    def left(state: train.TrainState) -> train.TrainState:
+        """The state on the host; an average has statistics of its own, see `make_reading_step`."""
+        host = jax.device_get(state)
+        if not (averaged and "batch_stats" in host.model_state):
+            return host
+        batches, read = -(-STATISTICS_EXAMPLES * c.accumulate // c.batch), []
+        run = compiled(reading)
+        state = parallel.replicate(host)
+        for _, feed in feeds(0, min(batches, c.steps)):
+            state, metrics = run(state, lives, parallel.feed(feed), key)
+            metrics = jax.device_get(metrics)
+            for i in range(len(metrics["loss"])):
+                read.append(jax.tree.map(lambda x, i=i: x[i], metrics))
+        rows = c.batch // c.accumulate
+        if not isinstance(objective, train.Sweep):
+            readings = [(rows, train.readings_of(metrics)) for metrics in read]
+            return dataclasses.replace(
+                host, model_state=train.with_statistics(host.model_state, readings)
+            )
+        each = [
+            train.with_statistics(
+                train.student(host, i).model_state,
+                [(rows, train.readings_of(metrics, i)) for metrics in read],
+            )
+            for i in range(objective.students)
+        ]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        return dataclasses.replace(host, model_state=stacked)
+
+    key = parallel.replicate(context.key)
     recorder = train.Recorder(
         context.folder,
         name=f"{context.name} (seed {context.seed})",
@@ -125,7 +175,7 @@ def fit(
                 run_steps=run_steps,
                 resident=lives,
                 feeds=feeds(int(state.step), stop),
-                key=parallel.replicate(context.key),
+                key=key,
                 parallel=parallel,
                 recorder=recorder,
                 checkpoints=checkpoints,
@@ -133,11 +183,11 @@ def fit(
                 stop=c.steps,
             )
             if stop == c.rewind_step:
-                save_variables(context.folder, jax.device_get(state.variables), name=EARLY)
+                save_variables(context.folder, left(state).variables, name=EARLY)
     finally:
         recorder.close()
         checkpoints.close()
-    return jax.device_get(state)
+    return left(state)
 
 
 def model_key(context: Context) -> Key[Array, ""]:

@@ -1,5 +1,6 @@
 """The train state, the one step, where it runs, and the loop around it."""
 
+from kdjax.train.average import make_reading_step, readings_of
 from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints, load_tree, save_tree
 from kdjax.train.loop import train
@@ -16,7 +17,7 @@ from kdjax.train.objective import (
     weigh,
 )
 from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
-from kdjax.train.recalibrate import recalibrate
+from kdjax.train.recalibrate import recalibrate, with_statistics
 from kdjax.train.recorder import Diverged, Recorder
 from kdjax.train.state import BESIDE, MEMORY, TrainState, of_model
 from kdjax.train.step import TrainStep, make_run_steps, make_train_step
@@ -44,10 +45,12 @@ __all__ = [
     "choose",
     "forward_of",
     "load_tree",
+    "make_reading_step",
     "make_run_steps",
     "make_sweep_step",
     "make_train_step",
     "of_model",
+    "readings_of",
     "recalibrate",
     "rows_of_process",
     "save_tree",
@@ -57,4 +60,5 @@ __all__ = [
     "train",
     "weigh",
     "with_beside",
+    "with_statistics",
 ]

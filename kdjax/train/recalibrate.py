@@ -1,6 +1,7 @@
 """BatchNorm statistics anew, for parameters that have changed since they were found."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -43,37 +44,70 @@ def recalibrate(
 
     Reference: Wu and Johnson 2021, https://arxiv.org/abs/2105.07576, sec. 3, "PreciseBN".
     """
+    if not _pairs(tree.named_leaves(variables.get("batch_stats", {}))):
+        return variables
+    read = jax.jit(lambda variables, batch: read_statistics(forward, variables, batch))
+
+    def readings() -> Iterator[tuple[int, Readings]]:
+        for batch in batches:
+            yield len(jax.tree.leaves(batch)[0]), jax.device_get(read(variables, batch))
+
+    return with_statistics(variables, readings())
+
+
+Readings: TypeAlias = Mapping[str, tuple[Array | np.ndarray, Array | np.ndarray]]
+"""By name, a statistic after a batch that was zero before it, and its slope in what was before."""
+
+
+def read_statistics(
+    forward: Callable[[Variables, Batch], PyTree], variables: Variables, batch: Batch
+) -> Readings:
+    """What a batch says of the statistics of `variables`: see `recalibrate`. To be compiled.
+
+    From zeros a statistic becomes `(1 - momentum) * batch`; its slope in what was before is
+    `momentum`. What `forward` hands through, which it is given uncompiled, is not among them.
+
+    Args:
+      forward: as for `recalibrate`, but for its `axis_name`, which may be that of a map around this.
+      variables: with statistics, or there is nothing to read.
+      batch: of that forward pass.
+    """
     stats = variables.get("batch_stats", {})
     named, structure = tree.named_leaves(stats), jax.tree.structure(stats)
-    pairs = _pairs(named)
-    if not pairs:
-        return variables
 
-    def after(live: dict[str, Array], variables: Variables, batch: Batch) -> dict[str, Array]:
-        """The statistics after a batch that were `live` before it; the others are as they are."""
-        kept = tree.named_leaves(variables["batch_stats"])
-        given = jax.tree.unflatten(structure, [live.get(name, kept[name]) for name in named])
+    def after(live: dict[str, Array]) -> dict[str, Array]:
+        """The statistics after the batch that were `live` before it; the others are as they are."""
+        given = jax.tree.unflatten(structure, [live.get(name, named[name]) for name in named])
         found = forward({**variables, "batch_stats": given}, batch)["batch_stats"]
         found = tree.named_leaves(found)
         return {name: found[name] for name in live}
 
-    @jax.jit
-    def read(live: dict[str, Array], variables: Variables, batch: Batch):
-        """From zeros, `(1 - momentum) * batch`; its slope in what was before, `momentum`."""
-        ones = jax.tree.map(jnp.ones_like, live)
-        return jax.jvp(lambda live: after(live, variables, batch), (live,), (ones,))
+    pairs = _run(after, {n: named[n] for pair in _pairs(named) for n in pair})
+    live = {name: jnp.zeros_like(named[name]) for pair in pairs for name in pair}
+    found, slopes = jax.jvp(after, (live,), (jax.tree.map(jnp.ones_like, live),))
+    return {name: (found[name], slopes[name]) for name in live}
 
-    rows, live, sums = 0, {}, {}
-    for batch in batches:
-        if not rows:
-            pairs = _run(after, {n: named[n] for pair in pairs for n in pair}, variables, batch)
-            live = {name: jnp.zeros_like(named[name]) for pair in pairs for name in pair}
-            sums = dict.fromkeys(pairs, (0.0, 0.0))
-        found, slopes = jax.device_get(read(live, variables, batch))
-        n = len(jax.tree.leaves(batch)[0])
+
+def with_statistics(
+    variables: Variables, readings: Iterable[tuple[int, Readings]]
+) -> dict[str, PyTree]:
+    """`variables` with the statistics of all batches together, combined as `recalibrate` says.
+
+    Args:
+      variables: that were read.
+      readings: rows and `read_statistics` of each batch, on the host.
+
+    Raises:
+      BadInput: as `recalibrate`.
+    """
+    stats = variables["batch_stats"]
+    named, structure = tree.named_leaves(stats), jax.tree.structure(stats)
+    rows, sums = 0, {}
+    for n, read in readings:
         rows += n
-        for pair, (first, second) in sums.items():
-            mean, var = (found[name] / (1.0 - _momentum(name, slopes[name])) for name in pair)
+        for pair in _pairs(read):
+            first, second = sums.get(pair, (0.0, 0.0))
+            mean, var = (read[name][0] / (1.0 - _momentum(name, read[name][1])) for name in pair)
             sums[pair] = (first + n * mean, second + n * (var + mean**2))
     if not rows:
         raise BadInput("recalibrate.batches: there is none; give one or more")
@@ -91,10 +125,10 @@ def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _run(
-    after: Callable[..., PyTree], live: dict[str, Array], variables: Variables, batch: Batch
+    after: Callable[[dict[str, Array]], PyTree], live: dict[str, Array]
 ) -> list[tuple[str, str]]:
     """The pairs that a forward pass does not hand through."""
-    jaxpr = jax.make_jaxpr(after)(live, variables, batch).jaxpr
+    jaxpr = jax.make_jaxpr(after)(live).jaxpr
     passed = {
         name for name, out in zip(sorted(live), jaxpr.outvars, strict=True) if out in jaxpr.invars
     }

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdjax.prune import find_masks
 from kdjax.types import PyTree, Variables
 
 MEMORY = "memory"
@@ -43,13 +44,19 @@ class TrainState:
     def start(
         cls, variables: Variables, tx: optax.GradientTransformation, *, ema: bool = False
     ) -> "TrainState":
-        """Step 0 of training `variables` with `tx`; `ema` keeps an average from the start."""
+        """Step 0 of training `variables` with `tx`; `ema` keeps an average from the start.
+
+        Raises:
+          BadInput: `tx` holds masks and is not the outermost, see `kdjax.prune.hold`.
+        """
         model_state = dict(variables)
         params = model_state.pop("params")
+        opt_state = tx.init(params)
+        find_masks(opt_state)
         return cls(
             step=jnp.zeros([], jnp.int32),
             params=params,
-            opt_state=tx.init(params),
+            opt_state=opt_state,
             model_state=model_state,
             # A buffer of its own: the step donates both.
             ema_params=jax.tree.map(jnp.copy, params) if ema else None,

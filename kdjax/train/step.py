@@ -1,6 +1,7 @@
 """The one train step: pure, and not yet compiled."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ from kdjax import tree
 from kdjax.prune import find_masks
 from kdjax.train.objective import Objective
 from kdjax.train.state import MEMORY, TrainState
-from kdjax.types import Batch, PyTree
+from kdjax.types import BadInput, Batch, PyTree
 
 Metrics: TypeAlias = Mapping[str, Array]
 TrainStep: TypeAlias = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
@@ -26,6 +27,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     *,
     ema: float | optax.Schedule | None = None,
+    debiased: bool = False,
     accumulate: int = 1,
     axis_name: str | None = None,
 ) -> TrainStep:
@@ -36,8 +38,11 @@ def make_train_step(
     Args:
       objective: `(params, state, batch, key) -> (loss, (model_state, metrics))`.
       tx: the optimizer; where weights are pruned, `kdjax.prune.hold` around it.
-      ema: decay of the average of the parameters, or a schedule of it over the step. Zeros of a mask
-        are zeros of the average too.
+      ema: decay of the average of the parameters, in [0, 1], or a schedule of it over the step. Zeros
+        of a mask are zeros of the average too.
+      debiased: the average is that of the parameters after each update, of which the one `i` updates
+        ago counts `ema^i`, whatever the decay; it takes a number below 1. Without, the parameters
+        before the first update count for the rest, `ema^steps`, as in a target network.
       accumulate: parts that the batch is dealt into, row by row, which go one after the other for
         one update of their mean gradient. Batch statistics follow each part, and a loss that
         couples examples, or a mean over chosen rows, sees one part at a time.
@@ -46,7 +51,16 @@ def make_train_step(
 
     The key of an update is folded with the step and the device; the views of an example never
     depend on it.
+
+    Raises:
+      BadInput: `ema` is out of range.
+
+    Reference: of `debiased`, Kingma and Ba 2014, https://arxiv.org/abs/1412.6980, sec. 3.
     """
+    if debiased and (ema is None or callable(ema) or not 0 <= ema < 1):
+        raise BadInput(f"ema: {ema}; a debiased average takes a number in [0, 1)")
+    if isinstance(ema, float | int) and not 0 <= ema <= 1:
+        raise BadInput(f"ema: {ema} is not in [0, 1]")
 
     def gradients(state: TrainState, batch: Batch, key: Key[Array, ""]):
         value_and_grad = jax.value_and_grad(objective, has_aux=True)
@@ -90,12 +104,18 @@ def make_train_step(
             model_state = {**moved, **memory}
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        masks = find_masks(opt_state)  # which refuses masks inside another transformation
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema is not None and ema_params is not None:
             decay = ema(state.step) if callable(ema) else ema
-            ema_params = optax.incremental_update(params, ema_params, 1.0 - decay)
-            if (masks := find_masks(opt_state)) is not None:
+            share = 1.0 - decay
+            if debiased and decay > 0:
+                # Of the weights of all updates so far, `ema^i`, the newest one's.
+                updates_so_far = (state.step + 1).astype(jnp.float32)
+                share = share / -jnp.expm1(updates_so_far * math.log(decay))
+            ema_params = optax.incremental_update(params, ema_params, share)
+            if masks is not None:
                 ema_params = tree.apply_masks(masks, ema_params)
 
         norms = {"norm/grad": optax.tree.norm(grads), "norm/update": optax.tree.norm(updates)}

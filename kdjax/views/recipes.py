@@ -145,7 +145,7 @@ def crop_flip(
     pixels_at: int | None = None,
     crop_scale: tuple[float, float] | None = None,
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    shift: int = 4,
+    shift: int | None = None,
     flip: float = 0.5,
     cutout: int = 0,
     mean: tuple[float, ...] = (0.0,),
@@ -162,24 +162,26 @@ def crop_flip(
       crop_scale: range of a random resized crop's area, which then stands in for resizing and
         shifting. `None`: the image is resized where it has another size, then shifted.
       crop_ratio: range of the crop's width / height.
-      shift: largest shift, in pixels; without effect when there is a `crop_scale`.
+      shift: largest shift, in pixels; 4 by default without a `crop_scale`, and none with one.
       flip: probability of mirroring; 0 for digits and text.
       cutout: side of the zeroed square, in pixels. It is zero before normalisation.
       mean: subtracted, in [0, 1]: one number or one a channel.
       std: divided by: one number or one a channel.
 
     Raises:
-      BadInput: a hyper-parameter is out of its range.
+      BadInput: a hyper-parameter is out of its range, or there are both a shift and a crop.
 
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
     """
     part = jax.random.split(key, 3)
     view = _unit(image)
     if crop_scale is None:
-        view = geometry.shift(
-            part[0], geometry.resize(view, size=size), pixels=shift, pixels_at=pixels_at
-        )
+        pixels = 4 if shift is None else shift
+        view = geometry.resize(view, size=size)
+        view = geometry.shift(part[0], view, pixels=pixels, pixels_at=pixels_at)
     else:
+        if shift:
+            raise BadInput(f"shift: {shift}, and crop_scale stands in for it; give one of the two")
         view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
     view = geometry.flip(part[1], view, probability=flip)
     view = geometry.cutout(part[2], view, length=cutout, pixels_at=pixels_at)

@@ -500,16 +500,23 @@ def test_an_update_without_parameters_is_refused():
         tx.update(PARAMS, tx.init(PARAMS))
 
 
-def test_find_masks_looks_into_chains_and_wrappers():
+def test_masks_inside_another_transformation_are_refused():
     pruned = _gradual(optax.sgd(0.1))
     expected = jax.tree.leaves(find_masks(pruned.init(PARAMS)))
     assert len(expected) == 2
     assert all(mask.all() for mask in expected)
-    nested = optax.chain(optax.clip(1.0), optax.chain(optax.adam(0.1), pruned))
-    wrapped = optax.masked(pruned, lambda params: jax.tree.map(lambda _: True, params))
-    counted = optax.apply_if_finite(pruned, 3)
-    for tx in (nested, wrapped, counted):
-        found = find_masks(jax.eval_shape(tx.init, PARAMS))
-        assert set(tree.named_leaves(found)) == {"conv/kernel", "dense/kernel"}
+    whole = jax.tree.map(lambda _: "held", PARAMS)
+    for tx in (
+        optax.chain(pruned, optax.scale(0.5)),
+        optax.chain(optax.clip(1.0), optax.chain(optax.adam(0.1), pruned)),
+        optax.masked(pruned, lambda params: jax.tree.map(lambda _: True, params)),
+        optax.multi_transform({"held": pruned}, whole),
+        optax.apply_if_finite(pruned, 3),
+        optax.MultiSteps(pruned, 2).gradient_transformation(),
+    ):
+        with pytest.raises(BadInput, match=r"hold: .* put it around the whole optimizer"):
+            find_masks(jax.eval_shape(tx.init, PARAMS))
+        with pytest.raises(BadInput, match="around the whole optimizer"):
+            TrainState.start({"params": PARAMS}, tx)
     assert find_masks(optax.adam(0.1).init(PARAMS)) is None
     assert find_masks(MaskState(jnp.zeros([], jnp.int32), {"a": None}, ())) == {"a": None}

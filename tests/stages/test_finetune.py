@@ -43,3 +43,30 @@ def test_bad_virtual_teachers(line, changes, message):
     named = {f"stages__teacher__{name}": value for name, value in changes.items()}
     with pytest.raises(BadInput, match=message):
         line.run(only=["teacher"], **named)
+
+
+@pytest.mark.thorough
+def test_an_average_is_worth_what_it_averages(tmp_path):
+    """Digits: a slow average began at the random parameters, with the statistics of others: 10 %."""
+    stage = {
+        "kind": "finetune",
+        "encoder": {"name": "cnn", "widths": [8, 16]},
+        "views": {"recipe": "crop_flip", "shift": 1, "flip": 0.0},
+        "labels_share": 1.0,
+        "steps": 150,
+        "batch": 64,
+        "optimizer": {"name": "sgd", "learning_rate": 0.05, "schedule": {"name": "constant"}},
+    }
+    stages = {f"ema{decay}": {**stage, "ema": decay} for decay in (0.9, 0.99, 0.999)}
+    run = parse.parse(
+        config.Run,
+        {"name": "ema", "data": {"name": "digits"}, "stages": {"plain": stage, **stages}},
+    )
+    splits = Splits(run.data)
+    tasks = pipeline.plan(run, epath.Path(tmp_path), splits)
+    pipeline.execute(run, tasks, splits)
+    manifests = {task.name: manifest for task, manifest in pipeline.manifests(tasks)}
+    found = {name: manifest["rows"][0]["accuracy"] for name, manifest in manifests.items()}
+    assert found["plain"] > 0.85
+    for name in stages:
+        assert found[name] > found["plain"] - 0.03, found

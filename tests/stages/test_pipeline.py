@@ -2,8 +2,9 @@
 
 import pytest
 
-from kdjax import pipeline
+from kdjax import config, parse, pipeline
 from kdjax.types import BadInput
+from tests.stages.conftest import LINE, changed
 
 pytestmark = pytest.mark.usefixtures("little_optimization")
 
@@ -92,3 +93,21 @@ def test_done_is_skipped_and_seeds_are_apart(line, capsys):
     _, tasks, _ = line.plan(seeds=[0, 1])
     assert len({task.folder for task in tasks}) == 8
     assert [task.done for task in tasks] == [True] * 4 + [False] * 4
+
+
+def test_twins_are_found_by_their_networks_and_labels_and_not_by_their_names():
+    line = changed(
+        LINE,
+        stages__zero={
+            **LINE["stages"]["teacher"],
+            "start_from": None,
+            "encoder": LINE["stages"]["student"]["encoder"],
+        },
+    )
+    all_labels = {**line["stages"]["zero"], "labels_share": 1.0}
+    other = {**line["stages"]["zero"], "encoder": {"name": "cnn", "widths": [4, 9]}}
+    line["stages"] |= {"all_labels": all_labels, "other": other}
+    line["stages"]["tuned"] = {**LINE["stages"]["student"], "start_from": "student"}
+    del line["stages"]["tuned"]["encoder"]
+    found = pipeline.twins(parse.parse(config.Run, line))
+    assert found == [("student", "zero"), ("tuned", "zero")]

@@ -9,6 +9,7 @@ import pytest
 from kdjax import prune
 from kdjax.train import TrainState, make_run_steps, make_train_step
 from kdjax.train.parallel import mapped, single
+from kdjax.types import BadInput
 
 LEARNING_RATE, MOMENTUM, ROWS = 0.1, 0.9, 16
 
@@ -77,6 +78,31 @@ def test_steps_by_hand(steps):
     jax.tree.map(close, metrics, said)
     assert (int(state.step), float(state.model_state["seen"])) == (steps, steps)
     assert state.variables["params"] is state.ema_params
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.8, 0.999])
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_a_debiased_average_is_of_what_the_updates_gave(decay, steps):
+    params, feed = problem(steps)
+    tx = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
+    step = jax.jit(make_train_step(mean_squares, tx, ema=decay, debiased=True))
+    state, seen = started(params, tx, ema=True), []
+    for i in range(steps):
+        state, _ = step(state, narrow(rows(feed, i)), jax.random.key(0))
+        seen.append(jax.tree.map(lambda x: np.asarray(x, np.float64), state.params))
+    weights = np.array([decay**ago for ago in reversed(range(steps))])  # 0^0 is 1
+    for name in params:
+        stacked = np.stack([one[name] for one in seen])
+        expected = np.tensordot(weights / weights.sum(), stacked, 1)
+        np.testing.assert_allclose(state.ema_params[name], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ema", "debiased"), [(1.5, False), (-0.1, False), (1.0, True), (None, True)]
+)
+def test_a_decay_that_is_none_is_refused(ema, debiased):
+    with pytest.raises(BadInput, match=r"ema: .* \[0, 1"):
+        make_train_step(mean_squares, optax.sgd(0.1), ema=ema, debiased=debiased)
 
 
 def test_metrics_are_named():
