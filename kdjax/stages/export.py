@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from kdjax import config, models, quant
+from kdjax import config, quant
 from kdjax.export import (
     load_litert,
     load_onnx,
@@ -164,6 +164,6 @@ def onnx_latency(context: Context, spec: Spec, variables: Variables) -> float:
 def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:
     """A folded model before anything is rounded: its function, its variables and its ranges."""
     module = spec.in_float.module(Compute(folded=True))
-    folded = variables if spec.rules else models.fold(variables)
+    folded = spec.folded(variables)
     own = {name: tree for name, tree in folded.items() if name != quant.RANGES}
     return functools.partial(logits, module), own, variables.get(quant.RANGES, {})

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from kdjax import config, models, quant
+from kdjax import config, quant
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import save_variables
@@ -97,7 +97,7 @@ def quantized(
     Returns:
       The classifier, its variables and the names of all its layers.
     """
-    folded = models.fold(jax.tree.map(jnp.asarray, variables))
+    folded = spec.folded(jax.tree.map(jnp.asarray, variables))
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
     seen, size = jax.jit(spec.preprocess), min(_BATCH, len(images))
     starts = [*range(0, len(images) - size, size), len(images) - size]
