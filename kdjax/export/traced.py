@@ -95,7 +95,9 @@ def _windows(combine: Callable[[Any, Any], Any], outside: Callable[[Any], Any]):
         if x is None:
             return None
         names = ("window_dimensions", "window_strides", "window_dilation")
-        for axis, (size, stride, dilation) in enumerate(zip(*(params[n] for n in names), strict=True)):
+        for axis, (size, stride, dilation) in enumerate(
+            zip(*(params[n] for n in names), strict=True)
+        ):
             if size == 1 and stride == 1:
                 continue
             last = (size - 1) * dilation

@@ -63,27 +63,12 @@ class Folded(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives."""
 
-        def fold(method, args, kwargs, context):
-            layer = context.module
-            if context.method_name != "__call__":
-                return method(*args, **kwargs)
-            if isinstance(layer, nn.BatchNorm) and not layer.has_variable("batch_stats", "mean"):
-                return args[0] if args else kwargs["x"]
-            before = getattr(layer, "use_bias", None)
-            if not _is_layer(layer) or before or not layer.has_variable("params", "bias"):
-                return method(*args, **kwargs)
-            # Linen's own setattr refuses it.
-            object.__setattr__(layer, "use_bias", True)
-            try:
-                return method(*args, **kwargs)
-            finally:
-                object.__setattr__(layer, "use_bias", before)
-
-        with nn.intercept_methods(fold):
-            return self.wrapped(*args, **kwargs)
-
-
-def fold(module: nn.Module, variables: Variables, *inputs: Any, **kwargs: Any) -> dict[str, PyTree]:
+        def fold(
+    module: nn.Module | Mapping[str, Any],
+    variables: Variables | None = None,
+    *inputs: Any,
+    **kwargs: Any,
+) -> dict[str, PyTree]:
     """Folds each BatchNorm of a model into the convolution or the dense layer that it follows.
 
     `layer(x) * s + (bias - mean * s)` with `s = scale / sqrt(var + epsilon)` is one layer whose kernel
@@ -101,7 +86,7 @@ def fold(module: nn.Module, variables: Variables, *inputs: Any, **kwargs: Any) -
       BadInput: a BatchNorm follows no such layer alone, takes the statistics of its batch, or has its
         channels elsewhere; the line has the paths. Or the first argument is no model.
     """
-    if not isinstance(module, nn.Module):
+    if not isinstance(module, nn.Module) or variables is None:
         raise BadInput(
             "fold: give the model first, as in fold(model, variables, images, train=False): the "
             "epsilon of a BatchNorm is in no variable"
@@ -130,7 +115,9 @@ def fold(module: nn.Module, variables: Variables, *inputs: Any, **kwargs: Any) -
         params[_join(layer, "bias")] = bias
     gone = {found.norm for found in folds.values()}
     left = {
-        name: _nested({path: leaf for path, leaf in flat.items() if path.rpartition("/")[0] not in gone})
+        name: _nested(
+            {path: leaf for path, leaf in flat.items() if path.rpartition("/")[0] not in gone}
+        )
         for name, flat in (("params", params), ("batch_stats", stats))
     }
     return {name: tree for name, tree in {**variables, **left}.items() if tree}
@@ -155,9 +142,11 @@ def _folds(
             x = args[0] if args else kwargs.pop("x")
             axes.setdefault(path, set()).add(x.ndim)
             running = kwargs.get("use_running_average", args[1] if len(args) > 1 else None)
+            x = checkpoint_name(x, f"{_MARK}norm {path}")
             if not (layer.use_running_average if running is None else running):
                 live.add(path)
-            return method(checkpoint_name(x, f"{_MARK}norm {path}"), *args[1:], **kwargs)
+                return x
+            return method(x, *args[1:], **kwargs)
         found = method(*args, **kwargs)
         if not _is_layer(layer):
             return found
@@ -228,7 +217,9 @@ def _follows(jaxpr: Any) -> tuple[dict[str, set[str | None]], set[str]]:
                 made[equation.outvars[0]] = path
             for below in core.jaxprs_in_params(equation.params):
                 walk(getattr(below, "jaxpr", below))
-        several.update(made[v] for v in inside.outvars if not isinstance(v, core.Literal) and v in made)
+        several.update(
+            made[v] for v in inside.outvars if not isinstance(v, core.Literal) and v in made
+        )
 
     walk(jaxpr.jaxpr)
     return follows, several

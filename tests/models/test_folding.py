@@ -102,7 +102,9 @@ def test_the_epsilon_and_the_bias_of_ones_own_block_count():
     scale = np.float64(params["norm"]["scale"]) / np.sqrt(np.float64(stats["var"]) + 1e-3)
     bias = np.float64(params["conv"]["bias"]) - stats["mean"]
     bias = bias * scale + params["norm"]["bias"]
-    np.testing.assert_allclose(folded["kernel"], np.float64(params["conv"]["kernel"]) * scale, rtol=1e-5)
+    np.testing.assert_allclose(
+        folded["kernel"], np.float64(params["conv"]["kernel"]) * scale, rtol=1e-5
+    )
     np.testing.assert_allclose(folded["bias"], bias, rtol=1e-4, atol=1e-6)
     # And under jit, with shapes for the images, as a stage has it.
     shapes = jax.ShapeDtypeStruct(images.shape, images.dtype)
