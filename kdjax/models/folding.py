@@ -63,7 +63,27 @@ class Folded(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives."""
 
-        def fold(
+        def fold(method, args, kwargs, context):
+            layer = context.module
+            if context.method_name != "__call__":
+                return method(*args, **kwargs)
+            if isinstance(layer, nn.BatchNorm) and not layer.has_variable("batch_stats", "mean"):
+                return args[0] if args else kwargs["x"]
+            before = getattr(layer, "use_bias", None)
+            if not _is_layer(layer) or before or not layer.has_variable("params", "bias"):
+                return method(*args, **kwargs)
+            # Linen's own setattr refuses it.
+            object.__setattr__(layer, "use_bias", True)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                object.__setattr__(layer, "use_bias", before)
+
+        with nn.intercept_methods(fold):
+            return self.wrapped(*args, **kwargs)
+
+
+def fold(
     module: nn.Module | Mapping[str, Any],
     variables: Variables | None = None,
     *inputs: Any,
