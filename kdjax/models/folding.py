@@ -51,14 +51,14 @@ class Folded(nn.Module):
     `Compute(folded=True)`.
 
     Attributes:
-      wrapped: the model as it is written.
+      unfolded: the model as it is written.
     """
 
-    wrapped: nn.Module
+    unfolded: nn.Module
 
     def setup(self):
         """The model's variables are in this module's own scope."""
-        nn.share_scope(self, self.wrapped)
+        nn.share_scope(self, self.unfolded)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives."""
@@ -80,7 +80,7 @@ class Folded(nn.Module):
                 object.__setattr__(layer, "use_bias", before)
 
         with nn.intercept_methods(fold):
-            return self.wrapped(*args, **kwargs)
+            return self.unfolded(*args, **kwargs)
 
 
 def fold(
@@ -156,7 +156,7 @@ def _folds(
         layer = context.module
         if context.method_name != "__call__" or layer.scope is None:
             return method(*args, **kwargs)
-        path = "/".join(layer.scope.path)
+        path = _path(layer)
         if isinstance(layer, nn.BatchNorm):
             norms[path] = layer.clone(parent=None)
             x = args[0] if args else kwargs.pop("x")
@@ -243,6 +243,16 @@ def _follows(jaxpr: Any) -> tuple[dict[str, set[str | None]], set[str]]:
 
     walk(jaxpr.jaxpr)
     return follows, several
+
+
+def _path(layer: nn.Module) -> str:
+    """Of the variables of a bound layer. What its scope calls its path is not that of a shared scope."""
+    scope: Any = layer.scope
+    names = []
+    while scope.parent is not None:
+        names.append(scope.name)
+        scope = scope.parent
+    return "/".join(reversed(names))
 
 
 def _is_layer(layer: Any) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from kdjax import tree
 from kdjax.models import CNN, Contrastive, Folded, Projector, fold
+from kdjax.shrink import Narrowed
 from kdjax.types import BadInput
 
 
@@ -116,6 +117,20 @@ def test_the_dense_layers_of_a_projector_fold_too():
     module, images = Contrastive(CNN((4,)), Projector((6, 5, 3))), _images(2, 6, 6, 3)
     variables = _drawn(module, images, train=False)
     folded = fold(module, variables, images, train=False)
+    expected = module.apply(variables, images, train=False)["projections"]
+    found = Folded(module).apply(folded, images, train=False)["projections"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_narrowed_model_folds_as_any_other():
+    module = Narrowed(
+        Contrastive(CNN((4,)), Projector((6, 3))),
+        {"encoder/block0/conv": {"features": 3}, "projector/dense0": {"features": 5}},
+    )
+    images = _images(2, 6, 6, 3)
+    variables = _drawn(module, images, train=False)
+    folded = fold(module, variables, images, train=False)
+    assert folded["params"]["encoder"]["block0"]["conv"]["bias"].shape == (3,)
     expected = module.apply(variables, images, train=False)["projections"]
     found = Folded(module).apply(folded, images, train=False)["projections"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
