@@ -43,5 +43,16 @@ def write_stablehlo(
 
 
 def load_stablehlo(path: epath.PathLike) -> Callable[[np.ndarray], jax.Array]:
-    """The function in the file, compiled anew for each batch size that it is called with."""
-    return jax.jit(export.deserialize(bytearray(epath.Path(path).read_bytes())).call)
+    """The function in the file, compiled anew for each batch size that it is called with.
+
+    Raises:
+      BadInput: this jax does not read the file: it is too old for it, or it is damaged.
+    """
+    content = bytearray(epath.Path(path).read_bytes())
+    try:
+        return jax.jit(export.deserialize(content).call)
+    except Exception as error:  # whatever jax says of a version that it does not know
+        raise BadInput(
+            f"{path}: jax {jax.__version__} does not read this StableHLO file, write it again with "
+            f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error

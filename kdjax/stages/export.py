@@ -15,6 +15,7 @@ from etils import epath
 
 from kdjax import config, quant
 from kdjax.export import (
+    facts,
     load_litert,
     load_onnx,
     load_stablehlo,
@@ -101,7 +102,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             threads=used,
         )
         rows.append(dataclasses.asdict(row))
-        parities.append(dataclasses.asdict(parity))
+        parities.append({**dataclasses.asdict(parity), **facts(path)})
     return {"rows": rows, "parity": parities}
 
 
