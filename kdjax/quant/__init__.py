@@ -9,6 +9,7 @@ from kdjax.quant.calibrate import Method, calibrate
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
+from kdjax.quant.integers import litert_faults, onnx_faults, require_integers
 from kdjax.quant.layers import Graph, Layer, graph_of
 from kdjax.quant.litert_file import quantize_in_the_call
 from kdjax.quant.model import RANGES, Quantized, run
@@ -50,9 +51,12 @@ __all__ = [
     "fake_dynamic",
     "fake_weights",
     "graph_of",
+    "litert_faults",
+    "onnx_faults",
     "plan_of",
     "quantize_in_the_call",
     "quantize_weights",
+    "require_integers",
     "run",
     "scale_of",
     "static",

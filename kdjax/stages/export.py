@@ -130,10 +130,17 @@ def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str])
         return
     forward, own, ranges = _in_float(spec, variables)
     rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-    write_litert(lambda images: rounds(spec.preprocess(images)), path, image_shape=spec.image_shape)
-    if any(rule.activations == "dynamic" for rule in spec.rules.values()):
-        plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-        quant.quantize_in_the_call(path, plan)
+    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "model.tflite"
+        write_litert(
+            lambda images: rounds(spec.preprocess(images)), made, image_shape=spec.image_shape
+        )
+        quant.quantize_in_the_call(made, plan)
+        content = made.read_bytes()
+    quant.require_integers(quant.litert_faults(content, plan), "LiteRT")
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
