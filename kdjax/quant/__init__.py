@@ -5,7 +5,7 @@ is what the file computes.
 """
 
 from kdjax.quant.allocation import allocate
-from kdjax.quant.calibrate import Method, calibrate
+from kdjax.quant.calibrate import Method, calibrate, constant
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
@@ -46,6 +46,7 @@ __all__ = [
     "allocate",
     "calibrate",
     "choose",
+    "constant",
     "differences",
     "fake_activation",
     "fake_dynamic",

@@ -59,16 +59,12 @@ def onnx_faults(model: Any, plan: Plan) -> list[str]:
     def fault(layer: Stored) -> str | None:
         if f"{layer.name}.integers" not in stored:
             return "has its weights in float"
-        products = readers[f"{layer.name}.values"] or _through(
-            f"{layer.name}.integers", "Cast", readers
-        )
         if layer.dynamic:
+            products = _through(f"{layer.name}.integers", "Cast", readers)
             kinds = {node.op_type for node in products}
-            return (
-                None
-                if kinds <= {"ConvInteger", "MatMulInteger"} and kinds
-                else "is multiplied in float"
-            )
+            integer = kinds and kinds <= {"ConvInteger", "MatMulInteger"}
+            return None if integer else "is multiplied in float"
+        products = readers[f"{layer.name}.values"]
         for node in products:
             if layer.input is not None and not rounded_in(node.input[0]):
                 return "runs in float: what goes in is not rounded"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,14 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
 
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
     spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules", mixed=mixed)
+    constant = quant.constant(found.get(quant.RANGES, {}))
+    for name, value in constant.items():
+        print(
+            f"{context.name}: {name} is {value:g} on all {len(images)} calibration images, so its range "
+            "is empty; what else it is later is rounded coarsely or cut off: calibrate on other images, "
+            "or leave its layer in float",
+            file=sys.stderr,
+        )
     predict = jax.jit(spec.predict)
     _, parity = compare(
         context.folder,
@@ -68,6 +77,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         "quantized": {
             "layers": {name: dataclasses.asdict(rule) for name, rule in spec.rules.items()},
             "float_layers": [name for name in names if name not in spec.rules],
+            **({"constant_activations": constant} if constant else {}),
             **spent,
         },
         "rows": [dataclasses.asdict(row)],
