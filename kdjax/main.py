@@ -3,6 +3,7 @@
 kdjax --config=configs/digits.py --workdir=DIR
 kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
 kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
+kdjax reexport DIR
 """
 
 import importlib.util
@@ -19,7 +20,7 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdjax import config, parse, pipeline, report, stages, train
+from kdjax import config, parse, pipeline, reexport, report, stages, train
 from kdjax.stages import Splits
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
@@ -200,6 +201,8 @@ def run() -> None:
         print(__doc__, FLAGS.main_module_help() or FLAGS.get_help(), sep="\n")
         return
     try:
+        if sys.argv[1:2] == ["reexport"] and len(sys.argv) == 3:
+            sys.exit(reexport.reexport(sys.argv[2]))
         main(sys.argv)
     except BadInput as error:
         print(f"kdjax: {error}", file=sys.stderr)

@@ -1,10 +1,12 @@
 """Files that run without kdjax: raw uint8 images in, logits out, nothing left to get wrong."""
 
+from kdjax.export.facts import facts
 from kdjax.export.litert import load_litert, require_litert, write_litert
 from kdjax.export.onnx_file import load_onnx, require_onnx, write_onnx
 from kdjax.export.stablehlo import load_stablehlo, write_stablehlo
 
 __all__ = [
+    "facts",
     "load_litert",
     "load_onnx",
     "load_stablehlo",

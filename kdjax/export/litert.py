@@ -18,6 +18,7 @@ from jax import export
 from jaxtyping import Array, Float, UInt8
 
 from kdjax.export.extras import require
+from kdjax.export.parity import TOLERANCE, Reference
 from kdjax.quant.composites import FAKE_QUANT
 from kdjax.types import BadInput
 
@@ -38,8 +39,12 @@ def write_litert(
     path: str | os.PathLike[str],
     *,
     image_shape: tuple[int, int, int],
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Writes `predict`, its parameters inside, for one image a call: `image` uint8 -> `logits`.
+
+    The file is run on a made-up image before it is written, and must give what `predict` gives there,
+    unless its layers are in integers, which is for the caller to compare.
 
     The batch is fixed to 1. With an open one the graph has three to six times as many operators,
     which compute shapes; and a fixed one that is resized where it is loaded fails for
@@ -50,10 +55,17 @@ def write_litert(
     `quantization_dimension` where the scale is one of each channel) makes the operator int8, with
     these scales. Where a file has one of them, all of its quantization is as they say.
 
+    Args:
+      predict: the model in evaluation.
+      path: of the file.
+      image_shape: of a raw image.
+      tolerance: largest difference of a logit, relative to the largest live one.
+
     Raises:
-      BadInput: litert-converter is not installed, or LiteRT cannot do what `predict` does.
+      BadInput: the extra is not installed, or LiteRT cannot do what `predict` does, or does it
+        otherwise; nothing has been written then.
     """
-    require("LiteRT", "litert_converter", extra="litert")
+    require("LiteRT", "litert_converter", "ai_edge_litert", extra="litert")
     ir, passes, converter = (
         importlib.import_module(f"litert_converter.{name}")
         for name in ("mlir.ir", "mlir.passmanager", "converter_api_ext")
@@ -77,11 +89,24 @@ def write_litert(
         except ValueError as error:
             # Of operators that are left it says nothing; below its first line are stacks of Python.
             reason = ", ".join(left) or str(error).splitlines()[0]
-            raise BadInput(
-                f"LiteRT cannot run this model, choose another format: {reason}"
-            ) from error
+            raise _cannot_run(reason) from error
+    reference = None if settings.strict_qdq_mode else Reference(predict, image_shape, batch=1)
+    try:
+        run = _run(content, threads=1)
+        found = None if reference is None else run(reference.images)
+    except (RuntimeError, ValueError) as error:
+        raise _cannot_run(" ".join(str(error).split())) from error
+    if reference is not None and (apart := reference.apart(found)) > tolerance:
+        raise BadInput(
+            f"LiteRT does otherwise than this model, choose another format: a logit differs by "
+            f"{apart:.2g} of the largest one from the live model's"
+        )
     with open(path, "wb") as file:
         file.write(content)
+
+
+def _cannot_run(reason: str) -> BadInput:
+    return BadInput(f"LiteRT cannot run this model, choose another format: {reason}")
 
 
 def load_litert(
@@ -99,8 +124,13 @@ def load_litert(
       BadInput: ai-edge-litert is not installed.
     """
     require("LiteRT", "ai_edge_litert", extra="litert")
+    return _run(os.fspath(path), threads=threads)
+
+
+def _run(model: str | bytes, *, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     runtime = importlib.import_module("ai_edge_litert.interpreter")
-    interpreter = runtime.Interpreter(os.fspath(path), num_threads=threads)
+    given = {"model_path" if isinstance(model, str) else "model_content": model}
+    interpreter = runtime.Interpreter(**given, num_threads=threads)
     interpreter.allocate_tensors()
     (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
 

@@ -9,6 +9,8 @@ from etils import epath
 from jax import export
 from jaxtyping import Array, Float, UInt8
 
+from kdjax.types import BadInput
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -22,13 +24,35 @@ def write_stablehlo(
 
     `jax.export` promises to read it for six months, and three weeks of older releases to read newer
     files.
+
+    Raises:
+      BadInput: the model's code cannot be traced while its batch has no size.
     """
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
-    exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
+    try:
+        exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
+    except (TypeError, ValueError) as error:
+        # Such as of `len(x)`; with one image there is nothing that a size could be missing for.
+        jax.eval_shape(predict, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8))
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"StableHLO needs a model whose code takes a batch of any size: {reason}"
+        ) from error
     epath.Path(path).write_bytes(bytes(exported.serialize()))
 
 
 def load_stablehlo(path: epath.PathLike) -> Callable[[np.ndarray], jax.Array]:
-    """The function in the file, compiled anew for each batch size that it is called with."""
-    return jax.jit(export.deserialize(bytearray(epath.Path(path).read_bytes())).call)
+    """The function in the file, compiled anew for each batch size that it is called with.
+
+    Raises:
+      BadInput: this jax does not read the file: it is too old for it, or it is damaged.
+    """
+    content = bytearray(epath.Path(path).read_bytes())
+    try:
+        return jax.jit(export.deserialize(content).call)
+    except Exception as error:  # whatever jax says of a version that it does not know
+        raise BadInput(
+            f"{path}: jax {jax.__version__} does not read this StableHLO file, write it again with "
+            f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error

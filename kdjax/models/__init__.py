@@ -1,6 +1,6 @@
 """Linen modules: encoders give features, a classifier or a projector sits on top of them."""
 
-from kdjax.models.blocks import Compute, ConvNorm, fold
+from kdjax.models.blocks import Compute, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
 from kdjax.models.connectors import (
@@ -16,6 +16,7 @@ from kdjax.models.connectors import (
 )
 from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0
+from kdjax.models.folding import Folded, fold
 from kdjax.models.heads import Classifier, Contrastive, Projector, Prototypes
 from kdjax.models.mobilenet import (
     MobileNet,
@@ -37,6 +38,7 @@ __all__ = [
     "Compute",
     "Contrastive",
     "ConvNorm",
+    "Folded",
     "MobileNet",
     "PatchDecoder",
     "Pointwise",

@@ -1,16 +1,13 @@
-"""The convolution that every vision model is made of, and the folding of its normalisation."""
+"""The convolution that every vision model is made of, and its normalisation."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax.types import BadInput, PyTree, Variables
-
-_EPSILON = 1e-5
+from kdjax.types import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Compute:
     Attributes:
       dtype: of the activations. Parameters and batch statistics stay float32.
       axis_name: mapped axis over which batch statistics are synchronised, None in the global view.
-      folded: the normalisations have been folded into their convolutions, see `fold`.
+      folded: the normalisations have been folded into their convolutions, see `kdjax.models.fold`.
     """
 
     dtype: Any = jnp.float32
@@ -47,7 +44,7 @@ def batch_norm(compute: Compute, *, train: bool, name: str) -> nn.BatchNorm:
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
-        epsilon=_EPSILON,
+        epsilon=1e-5,
         dtype=compute.dtype,
         axis_name=compute.axis_name,
         name=name,
@@ -93,40 +90,3 @@ class ConvNorm(nn.Module):
         if self.compute.folded:
             return x
         return batch_norm(self.compute, train=train, name="norm")(x)
-
-
-def fold(variables: Variables) -> dict[str, PyTree]:
-    """Folds the BatchNorm of every `ConvNorm` into its convolution.
-
-    `conv(x) * s + (bias - mean * s)` with `s = scale / sqrt(var + epsilon)` is one convolution
-    whose kernel is scaled per output channel, so zeros of a pruned kernel stay zeros; a depthwise
-    kernel [height, width, 1, channel] has its output channels last too. The result is what the same
-    model with `Compute(folded=True)` takes, and has no `batch_stats`.
-
-    Args:
-      variables: `{"params": ..., "batch_stats": ...}` of a model made of `ConvNorm`.
-
-    Raises:
-      ValueError: statistics are left that belong to no `ConvNorm`.
-    """
-    left: list[str] = []
-
-    def walk(params: Mapping[str, Any], stats: Mapping[str, Any], path: str) -> dict[str, Any]:
-        if "conv" in params and "norm" in params:
-            norm, moments = params["norm"], stats["norm"]
-            scale = norm["scale"] / jnp.sqrt(moments["var"] + _EPSILON)
-            kernel = params["conv"]["kernel"] * scale.reshape(1, 1, 1, -1)
-            return {"conv": {"kernel": kernel, "bias": norm["bias"] - moments["mean"] * scale}}
-        if "mean" in stats:
-            left.append(path)
-        return {
-            name: walk(child, stats.get(name, {}), f"{path}/{name}")
-            if isinstance(child, Mapping)
-            else child
-            for name, child in params.items()
-        }
-
-    params = walk(variables["params"], variables.get("batch_stats", {}), "")
-    if left:
-        raise ValueError(f"normalisations that follow no convolution cannot be folded: {left}")
-    return {"params": params}

@@ -5,10 +5,11 @@ is what the file computes.
 """
 
 from kdjax.quant.allocation import allocate
-from kdjax.quant.calibrate import Method, calibrate
+from kdjax.quant.calibrate import Method, calibrate, constant
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
+from kdjax.quant.integers import litert_faults, onnx_faults, require_integers
 from kdjax.quant.layers import Graph, Layer, graph_of
 from kdjax.quant.litert_file import quantize_in_the_call
 from kdjax.quant.model import RANGES, Quantized, run
@@ -45,14 +46,18 @@ __all__ = [
     "allocate",
     "calibrate",
     "choose",
+    "constant",
     "differences",
     "fake_activation",
     "fake_dynamic",
     "fake_weights",
     "graph_of",
+    "litert_faults",
+    "onnx_faults",
     "plan_of",
     "quantize_in_the_call",
     "quantize_weights",
+    "require_integers",
     "run",
     "scale_of",
     "static",

@@ -44,7 +44,7 @@ def calibrate(
       percentile: in (50, 100].
 
     Raises:
-      BadInput: there is no batch, or the percentile is out of range.
+      BadInput: there is no batch, the percentile is out of range, or an activation is not finite.
     """
     if not 50 < percentile <= 100:
         raise BadInput(f"percentile: {percentile} is not in (50, 100]")
@@ -57,6 +57,11 @@ def calibrate(
         name: _pair(min(s[name][0] for s in seen), max(s[name][1] for s in seen))
         for name in seen[0]
     }
+    for name, (low, high) in ranges.items():
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise BadInput(
+                f"calibration: {name} is not finite on the examples ({low} to {high}): it has no range"
+            )
     if method == "minmax":
         return ranges
     count = jax.jit(
@@ -68,6 +73,14 @@ def calibrate(
             sums[name] += found
     narrow = _least_error if method == "mse" else lambda c, r: _percentile(c, r, percentile)
     return {name: narrow(sums[name], ranges[name]) for name in ranges}
+
+
+def constant(ranges: Mapping[str, Float[Any, "2"]]) -> dict[str, float]:
+    """The activations that were one number on all examples, which it is: a dead rectification's is 0.
+
+    The scale of one that was always 0 is 1, so whatever it is later is rounded to whole numbers.
+    """
+    return {name: float(low) for name, (low, high) in ranges.items() if low == high}
 
 
 def _look(what, function, variables, batch, rules, ranges) -> dict[str, Array]:

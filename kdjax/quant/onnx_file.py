@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kdjax.quant.integers import onnx_faults, require_integers
 from kdjax.quant.plan import Added, Plan, Stored
 from kdjax.types import BadInput
 
@@ -34,7 +35,8 @@ def write_quantized(
       `{tensor: name of the value in the file}` of those that are quantized, in the order of the file.
 
     Raises:
-      BadInput: ONNX is not installed, or a layer of the plan is not in the file as one product.
+      BadInput: ONNX is not installed, or a layer of the plan is not in the file as one product, or
+        would not run in integers there; nothing has been written then.
     """
     try:
         import onnx
@@ -43,6 +45,7 @@ def write_quantized(
     model = onnx.load(source)
     found = _File(model, plan).rewrite()
     onnx.checker.check_model(model)
+    require_integers(onnx_faults(model, plan), "ONNX")
     onnx.save(model, target)
     return found
 

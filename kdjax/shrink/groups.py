@@ -59,6 +59,7 @@ class Groups:
       shifts: what is added to the result of a contraction, by its number.
       order: names of the variables, as the forward pass uses them first.
       plan: what the function does, to be compared with what it does at other widths.
+      inputs: shapes of the arrays that the function was given, which the plan is of.
     """
 
     groups: tuple[Group, ...]
@@ -67,6 +68,7 @@ class Groups:
     shifts: Mapping[int, Shift]
     order: tuple[str, ...]
     plan: Plan
+    inputs: tuple[tuple[int, ...], ...]
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
@@ -181,7 +183,13 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
         shifts=trace.shifts,
         order=tuple(name for name in trace.uses if isinstance(name, str)),
         plan=plan(jaxpr, trace.results, fallen, trace),
+        inputs=input_shapes(inputs),
     )
+
+
+def input_shapes(inputs: PyTree) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the arrays, or of what stands for them, in order."""
+    return tuple(tuple(np.shape(leaf)) for leaf in jax.tree.leaves(inputs))
 
 
 def shapes_of(leaves: PyTree) -> PyTree:

@@ -19,6 +19,7 @@ from kdjax.shrink.groups import (
     Member,
     check_kept,
     find_groups,
+    input_shapes,
     kept_positions,
     shapes_of,
 )
@@ -157,8 +158,10 @@ def take_away(
       opt_state: of the optimizer that trained them, or any tree that follows the parameters.
 
     Raises:
-      BadInput: `kept` does not fit the groups, or a leaf of `opt_state` does not fit its parameter.
+      BadInput: `kept` does not fit the groups, the groups were found on inputs of other shapes, or a
+        leaf of `opt_state` does not fit its parameter.
     """
+    _check_inputs(groups, inputs)
     kept = {name: np.asarray(keep) for name, keep in kept.items()}
     check_kept(groups, kept)
     layers = layers_of(model.module, variables, *inputs, **model.kwargs)
@@ -205,6 +208,7 @@ def shrink(
     """
     if groups is None:
         groups = groups_of(model, variables, *inputs)
+    _check_inputs(groups, inputs)
     variables = {**variables, "params": _masked(masks, variables["params"])}
     leaves = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
     readers: dict[str, list[Contraction]] = {}
@@ -242,6 +246,18 @@ def shrink(
     ]
     variables = jax.tree.unflatten(jax.tree.structure(variables), moved)
     return take_away(model, groups, kept, variables, *inputs, opt_state=opt_state)
+
+
+def _check_inputs(groups: Groups, inputs: PyTree) -> None:
+    """Raises `BadInput` where the groups are of inputs of other shapes: of another batch, mostly."""
+    if (given := input_shapes(inputs)) != groups.inputs:
+        found, given = (
+            ", ".join(str(list(shape)) for shape in shapes) for shapes in (groups.inputs, given)
+        )
+        raise BadInput(
+            f"groups: they were found on inputs of {found}, and the inputs here are of {given}; give "
+            "inputs of those shapes, or find the groups on these with groups_of"
+        )
 
 
 def _masked(masks: PyTree, params: PyTree) -> PyTree:

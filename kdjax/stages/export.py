@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from kdjax import config, models, quant
+from kdjax import config, quant
 from kdjax.export import (
+    facts,
     load_litert,
     load_onnx,
     load_stablehlo,
@@ -101,7 +102,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             threads=used,
         )
         rows.append(dataclasses.asdict(row))
-        parities.append(dataclasses.asdict(parity))
+        parities.append({**dataclasses.asdict(parity), **facts(path)})
     return {"rows": rows, "parity": parities}
 
 
@@ -129,10 +130,17 @@ def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str])
         return
     forward, own, ranges = _in_float(spec, variables)
     rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-    write_litert(lambda images: rounds(spec.preprocess(images)), path, image_shape=spec.image_shape)
-    if any(rule.activations == "dynamic" for rule in spec.rules.values()):
-        plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-        quant.quantize_in_the_call(path, plan)
+    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "model.tflite"
+        write_litert(
+            lambda images: rounds(spec.preprocess(images)), made, image_shape=spec.image_shape
+        )
+        quant.quantize_in_the_call(made, plan)
+        content = made.read_bytes()
+    quant.require_integers(quant.litert_faults(content, plan), "LiteRT")
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
@@ -164,6 +172,6 @@ def onnx_latency(context: Context, spec: Spec, variables: Variables) -> float:
 def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:
     """A folded model before anything is rounded: its function, its variables and its ranges."""
     module = spec.in_float.module(Compute(folded=True))
-    folded = variables if spec.rules else models.fold(variables)
+    folded = spec.folded(variables)
     own = {name: tree for name, tree in folded.items() if name != quant.RANGES}
     return functools.partial(logits, module), own, variables.get(quant.RANGES, {})

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdjax import config, evaluate, models, parse, quant, tree
+from kdjax import config, evaluate, parse, quant, tree
 from kdjax.models import Compute
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec, logits
@@ -44,7 +44,7 @@ def mixed_rules(
     """
     path = f"config.stages.{context.name}"
     hurts, rules = _measured(context, c, path)
-    folded = models.fold(jax.tree.map(jnp.asarray, variables))
+    folded = spec.folded(jax.tree.map(jnp.asarray, variables))
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
     graph = quant.graph_of(forward, folded, spec.blank())
     if c.float_edges:

@@ -179,10 +179,15 @@ class Spec(_OnEncoder):
         """Logits of raw images, with frozen statistics."""
         return logits(self.module(), variables, self.preprocess(images))
 
+    def folded(self, variables: Variables) -> Variables:
+        """The variables with every BatchNorm folded, as those of a quantized classifier are."""
+        if self.rules:
+            return variables
+        return models.fold(self.module(), variables, self.blank(), train=False)
+
     def deployed(self, variables: Variables):
         """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
-        folded = variables if self.rules else models.fold(variables)
-        module = self.module(Compute(folded=True))
+        folded, module = self.folded(variables), self.module(Compute(folded=True))
         return lambda images: logits(module, folded, self.preprocess(images))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from kdjax import config, models, quant
+from kdjax import config, quant
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import save_variables
@@ -44,6 +45,14 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
 
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
     spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules", mixed=mixed)
+    constant = quant.constant(found.get(quant.RANGES, {}))
+    for name, value in constant.items():
+        print(
+            f"{context.name}: {name} is {value:g} on all {len(images)} calibration images, so its range "
+            "is empty; what else it is later is rounded coarsely or cut off: calibrate on other images, "
+            "or leave its layer in float",
+            file=sys.stderr,
+        )
     predict = jax.jit(spec.predict)
     _, parity = compare(
         context.folder,
@@ -68,6 +77,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         "quantized": {
             "layers": {name: dataclasses.asdict(rule) for name, rule in spec.rules.items()},
             "float_layers": [name for name in names if name not in spec.rules],
+            **({"constant_activations": constant} if constant else {}),
             **spent,
         },
         "rows": [dataclasses.asdict(row)],
@@ -97,7 +107,7 @@ def quantized(
     Returns:
       The classifier, its variables and the names of all its layers.
     """
-    folded = models.fold(jax.tree.map(jnp.asarray, variables))
+    folded = spec.folded(jax.tree.map(jnp.asarray, variables))
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
     seen, size = jax.jit(spec.preprocess), min(_BATCH, len(images))
     starts = [*range(0, len(images) - size, size), len(images) - size]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax import config, models, parse, quant, shrink, teacher, tree
+from kdjax import config, parse, quant, shrink, teacher, tree
 from kdjax.increases import increases
 from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
@@ -51,7 +51,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     def says(state: State, batch: Batch) -> Float[Array, "batch classes"]:
         masks = shrink.unit_masks(groups, state.keep, variables["params"])
         masked = {**variables, "params": tree.apply_masks(masks, variables["params"])}
-        return choices.run(models.fold(masked), batch["image"], choice=state.numbers, ranges=ranges)
+        return choices.run(spec.folded(masked), batch["image"], choice=state.numbers, ranges=ranges)
 
     groups = shrink.groups_of(spec.analysed(), variables, batches[0]["image"][:1])
     scores = UNIT_SCORES[c.score](groups, variables["params"])
@@ -188,7 +188,7 @@ def _choices(
     """
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
     field = f"{path}.numbers"
-    folded, images = models.fold(variables), [batch["image"] for batch in batches]
+    folded, images = spec.folded(variables), [batch["image"] for batch in batches]
     names = [layer.name for layer in quant.graph_of(forward, folded, images[0]).layers]
     candidates: dict[str, list[quant.Rule]] = {}
     for layers in c.numbers:

@@ -11,10 +11,8 @@ from kdjax.models import (
     Bottleneck,
     Classifier,
     Compute,
-    Contrastive,
     ConvNorm,
     MobileNet,
-    Projector,
     ResNet,
     cifar_resnet,
     fold,
@@ -109,23 +107,27 @@ def test_a_folded_model_is_the_model_in_evaluation(encoder, first):
     variables = _trained(model, image)
     assert min(tree.named_leaves(variables)[f"params/encoder/{first}/norm/scale"]) < 0
     expected = jax.jit(lambda v: model.apply(v, image, train=False))(variables)
-    found = jax.jit(lambda v: folded.apply(v, image, train=False))(fold(variables))
+    found = jax.jit(lambda v: folded.apply(v, image, train=False))(
+        fold(model, variables, image, train=False)
+    )
     for name in ("features", "logits"):
         scale = np.abs(expected[name]).max()
         assert scale > 1e-2
         np.testing.assert_allclose(found[name] / scale, expected[name] / scale, atol=1e-5)
     # A folded model takes exactly what `fold` gives.
     shapes = jax.eval_shape(lambda: folded.init(KEY, image, train=False))
-    assert tree.differences(fold(variables), shapes) == []
+    assert tree.differences(fold(model, variables, image, train=False), shapes) == []
 
 
 def test_fold_leaves_a_transformer_as_it_is():
     sizes = {"width": 6, "depth": 1, "heads": 2, "mlp": 5, "patch": 4}
-    variables = _trained(Classifier(vit(**sizes), 3), _image())
-    jax.tree.map(np.testing.assert_array_equal, fold(variables), variables)
+    model = Classifier(vit(**sizes), 3)
+    variables = _trained(model, _image())
+    found = fold(model, variables, _image(), train=False)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
     folded = Classifier(vit(**sizes, compute=FOLDED), 3)
     shapes = jax.eval_shape(lambda: folded.init(KEY, _image(), train=False))
-    assert tree.differences(fold(variables), shapes) == []
+    assert tree.differences(found, shapes) == []
 
 
 def test_fold_by_hand():
@@ -137,7 +139,7 @@ def test_fold_by_hand():
         },
         "batch_stats": {"norm": {"mean": jnp.array([1.0, -2.0]), "var": jnp.array([4.0, 0.25])}},
     }
-    folded = fold(variables)
+    folded = fold(model, variables, jnp.zeros((1, 1, 1, 1)), train=False)
     assert set(folded) == {"params"}
     # 2 / sqrt(4) = 1 and -1 / sqrt(0.25) = -2, up to the epsilon of 1e-5.
     np.testing.assert_allclose(folded["params"]["conv"]["kernel"], [[[[3, -10]]]], rtol=1e-4)
@@ -156,7 +158,8 @@ def test_fold_keeps_the_zeros_of_kernels_and_makes_none():
         lambda path, leaf: leaf * (rng.random(leaf.shape) < 0.3) if leaf.ndim > 1 else leaf,
         variables["params"],
     )
-    folded = tree.named_leaves(fold({**variables, "params": params})["params"])
+    found = fold(model, {**variables, "params": params}, _image(), train=False)
+    folded = tree.named_leaves(found["params"])
     kernels = {n: k for n, k in tree.named_leaves(params).items() if n.endswith("kernel")}
     assert len(kernels) == 3
     for name, kernel in kernels.items():
@@ -165,9 +168,10 @@ def test_fold_keeps_the_zeros_of_kernels_and_makes_none():
 
 
 def test_fold_leaves_what_is_no_convolution_as_it_is_and_its_argument_too():
-    variables = _trained(Classifier(CNN((4,)), 3), _image())
+    model = Classifier(CNN((4,)), 3)
+    variables = _trained(model, _image())
     before = jax.tree.map(np.array, variables)
-    folded = fold(variables)
+    folded = fold(model, variables, _image(), train=False)
     np.testing.assert_array_equal(
         folded["params"]["classifier"]["kernel"], before["params"]["classifier"]["kernel"]
     )
@@ -175,14 +179,10 @@ def test_fold_leaves_what_is_no_convolution_as_it_is_and_its_argument_too():
 
 
 def test_fold_of_a_folded_model_changes_nothing():
-    folded = fold(_trained(Classifier(CNN((4,)), 3), _image()))
-    jax.tree.map(np.testing.assert_array_equal, fold(folded), folded)
-
-
-def test_fold_refuses_a_norm_that_follows_no_convolution():
-    variables = _trained(Contrastive(CNN((4,)), Projector((6, 5, 3))), _image())
-    with pytest.raises(ValueError, match=r"projector/norm0.*projector/norm1"):
-        fold(variables)
+    model = Classifier(CNN((4,)), 3)
+    folded = fold(model, _trained(model, _image()), _image(), train=False)
+    again = fold(Classifier(CNN((4,), FOLDED), 3), folded, _image(), train=False)
+    jax.tree.map(np.testing.assert_array_equal, again, folded)
 
 
 @pytest.mark.parametrize(("kernel_size", "side"), [(1, 8), (3, 8), (5, 8)])

@@ -219,3 +219,16 @@ def test_take_away_refuses(kept, line):
     with pytest.raises(BadInput, match=line) as error:
         take_away(model, groups, {n: np.array(k) for n, k in kept.items()}, shapes, x)
     assert "\n" not in str(error.value)
+
+
+def test_groups_of_another_batch_are_what_the_line_says():
+    model = Model(nets.Residual())
+    x, more = normal(0, 2, 4), normal(0, 5, 4)
+    variables = variables_of(model.module, x)
+    groups = groups_of(model, variables, x)
+    kept = kept_at_random(groups, 0)
+    line = r"^groups: they were found on inputs of \[2, 4\], and the inputs here are of \[5, 4\]"
+    with pytest.raises(BadInput, match=line):
+        take_away(model, groups, kept, variables, more)
+    with pytest.raises(BadInput, match=line):
+        shrink(model, masks_of(groups, kept, variables["params"]), variables, more, groups=groups)

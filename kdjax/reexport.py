@@ -1,0 +1,209 @@
+"""Every exported file of a run written again from the kept variables: files outlive the jax of their day.
+
+kdjax reexport WORKDIR
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from kdjax import config, evaluate, parse, report, stages
+from kdjax.export import (
+    facts,
+    load_litert,
+    load_onnx,
+    load_stablehlo,
+    require_litert,
+    require_onnx,
+    write_stablehlo,
+)
+from kdjax.stages import MANIFEST, Artifact
+from kdjax.stages.export import write_litert_model, write_onnx_model
+from kdjax.stages.model import Spec, load
+from kdjax.stages.parity import StageFailed
+from kdjax.train import recorder
+from kdjax.types import BadInput, Variables
+
+_IMAGES = 64
+_BESIDE = ".reexport"
+
+Run = Callable[[np.ndarray], Any]
+
+
+def reexport(workdir: epath.PathLike) -> int:
+    """Writes every exported file of a work directory again and brings manifests and report up to date.
+
+    No config is needed: the models are as their manifests describe them. Each new file is held
+    against the live model, and against the old file where that can still be read; only then does it
+    take the old one's place. What fails is named, and the rest is done all the same.
+
+    Args:
+      workdir: of a run.
+
+    Returns:
+      The exit status: 0 where all files were written, 1 where one was not and is as it was.
+
+    Raises:
+      BadInput: there is no run in that place, or it has exported nothing.
+    """
+    root = epath.Path(workdir)
+    if not (root / "stages").is_dir():
+        raise BadInput(f"reexport: {root} is no work directory of a run: it has no folder stages")
+    found = [folder for folder in sorted((root / "stages").iterdir()) if _is_export(folder)]
+    if not found:
+        raise BadInput(f"reexport: {root} has no finished export; run a config with one first")
+    failed, fresh = 0, {}
+    for folder in found:
+        artifact = _open(folder)
+        try:
+            fresh.update(_again(root, artifact))
+        except (BadInput, StageFailed, OSError, ValueError) as error:
+            print(f"kdjax: reexport: {folder}: {str(error).splitlines()[0]}", file=sys.stderr)
+            failed += 1
+        finally:
+            shutil.rmtree(folder / _BESIDE, ignore_errors=True)
+    if fresh and (root / "report.json").exists():
+        _update_report(root, fresh)
+    return 1 if failed else 0
+
+
+def _is_export(folder: epath.Path) -> bool:
+    path = folder / MANIFEST
+    return path.exists() and json.loads(path.read_text()).get("config", {}).get("kind") == "export"
+
+
+def _open(folder: epath.Path) -> Artifact:
+    plain = json.loads((folder / MANIFEST).read_text())["config"]
+    stage: Any = parse.parse(config.Stage, plain, f"{folder / MANIFEST}: config")
+    return Artifact.open(folder, stage)
+
+
+def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[str, Any]]:
+    """Writes the files of one export stage; returns what the report says of each."""
+    folder, manifest = artifact.folder, dict(artifact.manifest)
+    c, seed = artifact.config, manifest["seed"]
+    assert isinstance(c, config.Export)
+    source = root / "stages" / f"{c.model}-seed{seed}-{manifest['upstream'][c.model][:8]}"
+    if not (source / MANIFEST).exists():
+        raise BadInput(f"the model that it was made of is gone: there is no {source / MANIFEST}")
+    spec, variables = load(_open(source), field=f"{folder / MANIFEST}: config.model")
+    variables = jax.tree.map(jnp.asarray, variables)
+    images = np.random.default_rng(0).integers(
+        256, size=(_IMAGES, *spec.image_shape), dtype=np.uint8
+    )
+    live = np.asarray(jax.jit(spec.predict)(variables, images))
+    beside = folder / _BESIDE
+    beside.mkdir(exist_ok=True)
+    entries = []
+    for entry in manifest["parity"]:
+        new = beside / entry["artifact"]
+        _write(spec, variables, new)
+        said = _compare(c, spec, folder / new.name, new, images, live)
+        entries.append({**entry, **facts(new)})
+        print(f"{folder.name}/{new.name}: written again, {said}")
+    for entry in entries:
+        (beside / entry["artifact"]).replace(folder / entry["artifact"])
+    stages.finish(folder, {**manifest, "parity": entries})
+    return {(seed, entry["artifact"]): entry for entry in entries}
+
+
+def _write(spec: Spec, variables: Variables, path: epath.Path) -> None:
+    match path.suffix:
+        case ".stablehlo":
+            write_stablehlo(spec.deployed(variables), path, image_shape=spec.image_shape)
+        case ".onnx":
+            require_onnx()
+            write_onnx_model(spec, variables, path)
+        case ".tflite":
+            require_litert()
+            write_litert_model(spec, variables, path)
+        case _:
+            raise BadInput(f"{path.name}: no format that is known")
+
+
+def _load(path: epath.Path) -> Run:
+    match path.suffix:
+        case ".stablehlo":
+            return load_stablehlo(path)
+        case ".onnx":
+            return load_onnx(path, threads=1)
+    return load_litert(path, threads=1)
+
+
+def _compare(
+    c: config.Export,
+    spec: Spec,
+    old: epath.Path,
+    new: epath.Path,
+    images: np.ndarray,
+    live: np.ndarray,
+) -> str:
+    """How a new file compares with the live model, and with the old one if that can be read.
+
+    Raises:
+      StageFailed: it gives something else.
+    """
+    logits = np.asarray(_load(new)(images))
+    others = {"the live model": live}
+    said = ""
+    try:
+        others["the old file"] = np.asarray(_load(old)(images))
+    except Exception as error:  # whatever a runtime says of what it does not read any more
+        said = f"; the old file cannot be read here: {str(error).splitlines()[0]}"
+    rounds = any(rule.activations for rule in spec.rules.values())
+    parts = []
+    for name, other in others.items():
+        found = evaluate.agreement(logits, other)
+        apart = found.max_difference / max(float(np.abs(other).max()), 1e-30)
+        parts.append(f"{apart:.1e} of the largest logit from {name}")
+        # With rounding, a sum in another order may fall the other way: labels are held then.
+        if not (found.label_agreement >= c.agreement if rounds else apart <= c.tolerance):
+            raise StageFailed(
+                f"{new.name}: the new file gives something else than {name}: a logit differs by "
+                f"{apart:.2g} of the largest one, {found.label_agreement:.1%} of the labels agree; "
+                "the old file is as it was"
+            )
+    return ", ".join(parts) + said
+
+
+def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+    """The report with what is new of the files; all else in it is what it was."""
+    data = json.loads((root / "report.json").read_text())
+    parity = [
+        {**entry, **fresh.get((entry.get("seed", 0), entry["artifact"]), {})}
+        for entry in data["parity"]
+    ]
+    report.write(
+        root,
+        run=data["run"],
+        rows=[
+            parse.parse(report.Row, row, f"{root / 'report.json'}: rows") for row in data["rows"]
+        ],
+        curves=_curves(root, list(data["run"]["wall_seconds"]), data["run"]["seeds"]),
+        parity=parity,
+        shrunk=data.get("shrunk", {}),
+        sensitivity=data.get("sensitivity", {}),
+    )
+
+
+def _curves(
+    root: epath.Path, names: Sequence[str], seeds: Sequence[int]
+) -> dict[str, list[dict[str, int | float]]]:
+    """What the stages of the report logged: the folder that was finished last of each seed."""
+    lines: dict[str, list[dict[str, int | float]]] = {}
+    for name in names:
+        for seed in seeds:
+            folders = [
+                path.parent for path in (root / "stages").glob(f"{name}-seed{seed}-*/{MANIFEST}")
+            ]
+            if folders:
+                last = max(folders, key=lambda folder: (folder / MANIFEST).stat().mtime)
+                lines.setdefault(name, []).extend(recorder.read(last / "metrics.jsonl"))
+    return {name: found for name, found in lines.items() if found}
