@@ -1,7 +1,7 @@
 """The train state, the one step, where it runs, and the loop around it."""
 
 from kdjax.train.beside import apply_beside, with_beside
-from kdjax.train.checkpoints import Checkpoints, load_tree, save_tree
+from kdjax.train.checkpoints import Checkpoints, load_any, load_tree, save_tree
 from kdjax.train.loop import train
 from kdjax.train.objective import (
     Forward,
@@ -43,6 +43,7 @@ __all__ = [
     "check_batch",
     "choose",
     "forward_of",
+    "load_any",
     "load_tree",
     "make_run_steps",
     "make_sweep_step",
