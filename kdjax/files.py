@@ -38,6 +38,9 @@ _MEANINGS = {
     errno.ENFILE: ("too many files are open", f"raise the limit, {_AGAIN}"),
 }
 
+_STATUS = re.compile(r"(NOT_FOUND|FAILED_PRECONDITION|PERMISSION_DENIED|UNAVAILABLE|DATA_LOSS): ")
+"""What tensorstore begins with where no number of the operating system is behind it."""
+
 
 def is_local(path: epath.PathLike) -> bool:
     """Whether a path is of a file system, and not of a bucket."""
@@ -50,7 +53,7 @@ def _number(error: BaseException) -> int | None:
     while at is not None:
         if isinstance(at, OSError) and at.errno is not None:
             return at.errno
-        if found := re.search(r"\[(?:OS error|Errno) (\d+)", str(at)):
+        if found := re.search(r"(?:\[OS error |\[Errno |os_error_code=')(\d+)", str(at)):
             return int(found[1])
         at = at.__cause__
     return None
@@ -76,6 +79,8 @@ def meaning(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, OSError) or number is not None:
         reason = os.strerror(number) if number is not None else _first_line(error)
         return reason[:1].lower() + reason[1:], f"look at the storage, {_AGAIN}"
+    if isinstance(error, ValueError) and _STATUS.match(_first_line(error)):
+        return _first_line(error), f"look at it, {_AGAIN}"
     return None
 
 
@@ -85,7 +90,18 @@ def described(error: BaseException, path: epath.PathLike) -> str | None:
     if found is None:
         return None
     fault, mend = found
-    return f"{_place(error, path)}: {fault}; {mend}"
+    place = _place(error, path)
+    if _number(error) == errno.ENOTDIR:
+        place = blocking(place)
+    return f"{place}: {fault}; {mend}"
+
+
+def blocking(path: epath.PathLike) -> str:
+    """Of a path that leads through a file: that file."""
+    at = os.fspath(path)
+    while not os.path.lexists(at) and os.path.dirname(at) != at:
+        at = os.path.dirname(at)
+    return at
 
 
 def _first_line(error: BaseException) -> str:

@@ -63,6 +63,8 @@ class Holder:
     token: str
 
     def __str__(self) -> str:
+        if self.pid < 0:
+            return "someone whom the lock does not name"
         return f"process {self.pid} on {self.host}, since {self.since} ({self.command})"
 
     @classmethod
@@ -227,7 +229,7 @@ def _read(path: epath.Path) -> Holder | None:
     try:
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
-        return Holder("an unknown machine", "", -1, -1, "an unknown time", "?", content.hex())
+        return Holder("", "?", -1, -1, "", "", content.hex())
 
 
 def _lives(holder: Holder, path: epath.Path, now: float) -> bool:

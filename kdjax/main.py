@@ -26,7 +26,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdjax import config, files, lock, parse, pipeline, report, stages, train, verify
-from kdjax.stages import Splits
+from kdjax.stages import Splits, proof
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
 from kdjax.types import BadInput, StorageFailed
@@ -235,7 +235,7 @@ def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
     try:
         return recorder.read(task.folder / "metrics.jsonl")
     except BadInput as error:  # too large a file to be hashed each time
-        raise stages.proof.Damaged(task.folder, str(error).partition(";")[0]) from None
+        raise proof.Damaged(task.folder, str(error).partition(";")[0]) from None
 
 
 def _features(lie: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`kdjax verify WORKDIR`: reads all that finished stages have left, and compares it with what was written.
+"""`kdjax verify WORKDIR`: reads all that finished stages have left; is it what was written?
 
 Every file by its SHA-256, models by the fingerprint of their arrays, caches by their own checksums as
 well. No config is needed: the manifests say it all. One line for each folder, nothing is changed:
@@ -93,28 +93,31 @@ def _verdict(folder: epath.Path) -> Verdict:
     parts = proof.folder_name(folder.name)
     if parts is None:
         return Verdict("not ours", folder.name, "no stage has left it; it is never read")
-    stage, seed, mark = parts
     try:
         manifest = proof.prove(folder, full=True)
-        if manifest is None:
-            return _unfinished(folder)
-        wrong = [*_misplaced(manifest, stage, seed, mark), *_contents(folder, manifest)]
     except proof.Damaged as error:
-        wrong = [error.fault]
+        return _damaged(folder, error.fault)
     except BadInput as error:
         return Verdict("damaged", folder.name, str(error))
-    if wrong:
-        return Verdict(
-            "damaged",
-            folder.name,
-            f"stage {stage} of seed {seed}: {proof.in_words(wrong)}; put a copy of it back, or delete "
-            f"{folder} and run the command that made it again",
-        )
+    if manifest is None:
+        return _unfinished(folder)
+    if wrong := [*_misplaced(manifest, *parts), *_contents(folder, manifest)]:
+        return _damaged(folder, proof.in_words(wrong))
     listed: Mapping[str, Any] = manifest["files"]
     total = sum(entry["bytes"] for entry in listed.values())
     others = [name for name in proof.foreign(folder, manifest) if not proof.is_leftover(name)]
     more = f"; not ours: {proof.in_words(others)}" if others else ""
     return Verdict("whole", folder.name, f"{len(listed)} files, {total:,} bytes{more}")
+
+
+def _damaged(folder: epath.Path, fault: str) -> Verdict:
+    stage, seed, _ = proof.folder_name(folder.name) or ("", "", "")
+    return Verdict(
+        "damaged",
+        folder.name,
+        f"stage {stage} of seed {seed}: {fault}; put a copy of it back, or delete {folder} and run the "
+        "command that made it again",
+    )
 
 
 def _unfinished(folder: epath.Path) -> Verdict:

@@ -14,6 +14,7 @@ from kdjax import files, fingerprint, teacher, train
 from kdjax.config import Stage
 from kdjax.stages import proof
 from kdjax.stages.proof import MANIFEST
+from kdjax.teacher import layout
 from kdjax.types import PyTree, Variables
 
 __all__ = [
@@ -128,7 +129,7 @@ def _hashed(folder: epath.Path) -> dict[str, str]:
     """Hashes of the files of a cache, which whoever wrote it has just taken."""
     if not (folder / CACHE).is_dir():
         return {}
-    manifest = teacher.layout.read_manifest(teacher.Folder(os.fspath(folder / CACHE)))
+    manifest = layout.read_manifest(teacher.Folder(os.fspath(folder / CACHE)))
     return {f"{CACHE}/{name}": content for name, content in manifest["checksums"].items()}
 
 

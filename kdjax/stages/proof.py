@@ -136,7 +136,9 @@ def read(folder: epath.Path) -> dict[str, Any] | None:
         content = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         return None
-    except NotADirectoryError:
+    except NotADirectoryError as error:
+        if files.blocking(folder) != os.fspath(folder):
+            raise BadInput(str(files.described(error, folder))) from None
         raise Damaged(folder, "a file is where the folder of a stage must be") from None
     except OSError as error:
         raise _unreadable(folder, MANIFEST, error) from None

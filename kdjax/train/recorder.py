@@ -108,7 +108,7 @@ def read(path: epath.PathLike) -> list[dict[str, int | float]]:
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             entry = json.loads(line)
-            entry["step"] + 0
+            int(entry["step"])
         except (ValueError, TypeError, KeyError):
             raise BadInput(
                 f"{path}: line {number} is not one of metrics; delete {path} and run the same command "
