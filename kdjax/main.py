@@ -15,6 +15,7 @@ import os
 import shlex
 import statistics
 import sys
+import threading
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -261,7 +262,7 @@ def run() -> None:
     0: every stage finished. 1: a stage, the storage or a check failed, or another run is at the same
     task. 2: bad input. Each of them with one line; what was finished before stays so.
     """
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     if "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__, FLAGS.main_module_help() or FLAGS.get_help(), sep="\n")
         return
@@ -281,8 +282,33 @@ def run() -> None:
         sys.exit(status)
 
 
+def _of_a_thread(error: BaseException | None) -> bool:
+    """Whether a thread of a library ended of what has a line of its own elsewhere.
+
+    That is a fault of the storage, or that nobody waits any more for what it was writing.
+    """
+    if error is None:
+        return False
+    return files.meaning(error) is not None or str(error) == "Event loop is closed"
+
+
+def _quiet_threads() -> None:
+    """Threads of libraries do not print where the one line that is said is of the same fault."""
+
+    def of_python(said: threading.ExceptHookArgs) -> None:
+        if not _of_a_thread(said.exc_value):
+            threading.__excepthook__(said)
+
+    def of_others(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not _of_a_thread(error):
+            sys.__excepthook__(kind, error, trace)
+
+    threading.excepthook, sys.excepthook = of_python, of_others
+
+
 def program() -> None:
     """Entry point. A failure ends at once: what threads were about to write is not waited for."""
+    _quiet_threads()
     status: int | str | None = 1
     try:
         return run()

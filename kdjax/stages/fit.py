@@ -1,5 +1,6 @@
 """Training as every stage does it: feed, views on the device, the step, the loop."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import jax
@@ -134,9 +135,14 @@ def fit(
             )
             if stop == c.rewind_step:
                 save_variables(context.folder, jax.device_get(state.variables), name=EARLY)
-    finally:
-        recorder.close()
-        checkpoints.close()
+    except BaseException:
+        # What is closed here fails of the same cause, or of none: the first fault is the one to tell of.
+        for close in (recorder.close, checkpoints.close):
+            with contextlib.suppress(Exception):
+                close()
+        raise
+    recorder.close()
+    checkpoints.close()
     return jax.device_get(state)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kdjax import files
-from kdjax.types import BadInput
+from kdjax.types import BadInput, StorageFailed
 
 
 class Diverged(RuntimeError):
@@ -69,6 +69,11 @@ class Recorder:
         self._sums, self._count = {}, 0
         if not self._writes:
             return
+        if not self._board_writes():
+            raise StorageFailed(
+                f"{self._path.parent}: what TensorBoard reads cannot be written any more; make room, "
+                "then run the same command again: what is done stays done"
+            )
         for name, value in line.items():
             if name != "step":
                 self._board.add_scalar(name, value, step)
@@ -86,9 +91,16 @@ class Recorder:
         """Writes what is left."""
         if not self._writes:
             return
-        self._flush()
-        self._board.close()
         self._progress.close()
+        self._flush()
+        if self._board_writes():
+            self._board.close()
+
+    def _board_writes(self) -> bool:
+        """Whether the thread that writes for TensorBoard lives: a dead one is waited for for ever."""
+        assert self._board.file_writer is not None
+        worker = self._board.file_writer.event_writer._worker
+        return worker is not None and worker.is_alive()
 
 
 def read(path: epath.PathLike) -> list[dict[str, int | float]]:
