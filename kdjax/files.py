@@ -61,13 +61,16 @@ def _number(error: BaseException) -> int | None:
 
 def _place(error: BaseException, path: epath.PathLike) -> str:
     """The path that an error names; the one at hand where it names none, or one that is only ours."""
-    names = [getattr(error, "filename2", None), getattr(error, "filename", None)]
-    names += re.findall(r'"(/[^"]+)"', str(error))
-    for name in names:
-        if isinstance(name, bytes):
-            name = os.fsdecode(name)
-        if isinstance(name, str | os.PathLike) and name and not os.fspath(name).endswith(PART):
-            return os.fspath(name)
+    at: BaseException | None = error
+    while at is not None:
+        names = [getattr(at, "filename2", None), getattr(at, "filename", None)]
+        names += re.findall(r'"(/[^"]+)"', str(at))
+        for name in names:
+            if isinstance(name, bytes):
+                name = os.fsdecode(name)
+            if isinstance(name, str | os.PathLike) and name and not os.fspath(name).endswith(PART):
+                return os.fspath(name)
+        at = at.__cause__
     return os.fspath(path)
 
 
