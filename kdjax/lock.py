@@ -154,9 +154,10 @@ class Lock:
         with files.storing(self._path):
             if self._is_ours():
                 return
+            what = "was taken over" if _read(self._path) is not None else "was taken away"
         raise StorageFailed(
-            f"{self._path}: this lock was taken over by another process, or deleted; if no other is at "
-            "it, run the same command again"
+            f"{self._path}: this lock {what} while its run was at work; if no other one is at it, run "
+            "the same command again"
         )
 
     def release(self) -> None:

@@ -153,9 +153,11 @@ def test_a_lock_is_given_back_at_an_exception_and_missed_when_it_is_gone(path):
     assert lock.holder(path) is None
     with lock.held(path, waiting=print) as held:
         path.unlink()
-        with pytest.raises(StorageFailed, match=r"\.thing\.lock: this lock was taken over"):
+        with pytest.raises(StorageFailed, match=r"\.thing\.lock: this lock was taken away"):
             held.check()
         other = written(path, host="elsewhere")
+        with pytest.raises(StorageFailed, match=r"\.thing\.lock: this lock was taken over"):
+            held.check()
     assert lock.holder(path) == other  # not deleted by who does not hold it
 
 
