@@ -98,8 +98,8 @@ class Recorder:
 
     def _board_writes(self) -> bool:
         """Whether the thread that writes for TensorBoard lives: a dead one is waited for for ever."""
-        assert self._board.file_writer is not None
-        worker = self._board.file_writer.event_writer._worker
+        writer = getattr(self._board.file_writer, "event_writer", None)
+        worker = getattr(writer, "_worker", None)
         return worker is not None and worker.is_alive()
 
 
