@@ -3,16 +3,23 @@
 kdjax --config=configs/digits.py --workdir=DIR
 kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
 kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
-kdjax reexport DIR
+
+A first word that is a command does something else with a work directory:
+
+kdjax verify WORKDIR      reads all that finished stages have left, and says what is not as it was
+kdjax reexport WORKDIR    writes exported files again with the installed jax, from what is kept
 """
 
+import contextlib
 import importlib.util
 import os
 import shlex
 import statistics
 import sys
+import threading
+import traceback
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,11 +27,11 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdjax import config, parse, pipeline, reexport, report, stages, train
-from kdjax.stages import Splits
+from kdjax import config, files, lock, parse, pipeline, reexport, report, stages, train, verify
+from kdjax.stages import Splits, proof
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
-from kdjax.types import BadInput
+from kdjax.types import BadInput, StorageFailed
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -39,6 +46,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num_processes", None, "With --coordinator_address", flag_values=FLAGS)
 flags.DEFINE_integer("process_id", None, "With --coordinator_address", flag_values=FLAGS)
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "verify": verify.main,
+    "reexport": reexport.main,
+}
+"""What a first word may be: `arguments -> exit status`. Without one it is a run."""
 
 
 def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
@@ -107,45 +120,91 @@ def main(argv: Sequence[str]) -> None:
         if getattr(run, field) < 1:
             raise BadInput(f"config.{field}: {getattr(run, field)} is not positive")
     splits = Splits(run.data)
-    workdir = epath.Path(FLAGS.workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise BadInput(f"--workdir: {workdir} is a file; name a directory")
+    workdir = _workdir(FLAGS.workdir)
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
     if FLAGS.dry_run:
-        for task in tasks:
-            print(f"{'done' if task.done else 'to do':<6} {task.folder.name}")
+        _print_plan(tasks)
         return
-    workdir.mkdir(parents=True, exist_ok=True)
+    with files.storing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled(workdir)
     pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
-        write_report(run, workdir, tasks, splits, command=shlex.join(["kdjax", *argv[1:]]))
+        write_report(run, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
         print(workdir / "report.html")
 
 
-def write_report(
+def _workdir(text: str) -> epath.Path:
+    """The work directory, which may be made yet.
+
+    Raises:
+      BadInput: it can be none.
+    """
+    workdir = epath.Path(text)
+    try:
+        if workdir.is_dir():
+            return workdir
+        found = files.size(workdir)
+    except (OSError, ValueError) as error:
+        fault = files.meaning(error) or (str(error), "name another")
+        raise BadInput(f"--workdir: {text!r}: {'; '.join(fault)}") from None
+    if found is not None:
+        raise BadInput(f"--workdir: {workdir} is a file; name a directory")
+    return workdir
+
+
+def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
+    """What is done and what there is to do.
+
+    Raises:
+      BadInput: something that is done is not whole; after the others have been printed.
+    """
+    wrong: BadInput | None = None
+    for task in tasks:
+        try:
+            state = "done" if task.done else "to do"
+        except BadInput as error:
+            state, wrong = "damaged", wrong or error
+        print(f"{state:<7} {task.folder.name}")
+    if wrong is not None:
+        raise wrong
+
+
+def write_report(run: config.Run, workdir: epath.Path, splits: Splits, *, command: str) -> None:
+    """`report.json` and `report.html` of all that is done of a config, one row a model over all seeds.
+
+    Whatever runs have left in the work directory, in parts, by seeds or at the same time: who comes
+    last writes of all of it.
+    """
+    with lock.held(workdir / ".report.lock", waiting=lambda other: None), files.storing(workdir):
+        _write_report(run, workdir, pipeline.finished(run, workdir, splits), splits, command)
+
+
+def _write_report(
     run: config.Run,
     workdir: epath.Path,
-    tasks: Sequence[pipeline.Task],
+    found: pipeline.Finished,
     splits: Splits,
-    *,
     command: str,
 ) -> None:
-    """`report.json` and `report.html` of the tasks that are done, one row a model over all seeds."""
     rows: dict[tuple[str, str], list[report.Row]] = defaultdict(list)
     parity: list[dict[str, Any]] = []
     curves: dict[str, list[dict[str, int | float]]] = defaultdict(list)
     seconds: dict[str, float] = defaultdict(float)
     lie: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for task, manifest in pipeline.manifests(tasks):
+    for task, manifest in found.manifests:
         for row in manifest.get("rows", ()):
             made = parse.parse(report.Row, row, str(task.folder))
             rows[made.stage, made.model].append(made)
         parity += [{"seed": task.seed, **entry} for entry in manifest.get("parity", ())]
-        curves[task.name] += recorder.read(task.folder / "metrics.jsonl")
+        curves[task.name] += _log(task)
         seconds[task.name] += manifest["wall_seconds"]
         if "pairs" in manifest:
             lie[task.name].append(manifest["pairs"])
+    for entry in found.missing:
+        if entry["why"] != "not done":
+            print(f"{entry['stage']} (seed {entry['seed']}): left out of the report, {entry['why']}",
+                  file=sys.stderr)  # fmt: skip
     train_set, test_set = splits.train, splits.test
     share = run.data.labels_share
     labels = run.data.labels_per_class if share is None else f"{100 * share:g} %"
@@ -154,7 +213,7 @@ def write_report(
         run={
             "name": run.name,
             "command": command,
-            "seeds": list(run.seeds),
+            "seeds": found.seeds,
             "dataset": {
                 "name": run.data.name,
                 "train": len(train_set),
@@ -166,15 +225,23 @@ def write_report(
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "versions": stages.versions(),
             "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
+            "not_done": found.missing,
             "config": parse.plain(run),
         },
         rows=[report.aggregate(seeds) for seeds in rows.values()],
         curves={name: lines for name, lines in curves.items() if lines},
         parity=parity,
-        shrunk=pipeline.first_said(tasks, "shrunk"),
-        sensitivity=pipeline.first_said(tasks, "sensitivity"),
+        shrunk=pipeline.first_said(found.manifests, "shrunk"),
+        sensitivity=pipeline.first_said(found.manifests, "sensitivity"),
         twins=pipeline.twins(run),
     )
+
+
+def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
+    try:
+        return recorder.read(task.folder / "metrics.jsonl")
+    except BadInput as error:  # too large a file to be hashed each time
+        raise proof.Damaged(task.folder, str(error).partition(";")[0]) from None
 
 
 def _features(lie: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
@@ -195,22 +262,70 @@ def _keep_compiled(workdir: epath.Path) -> None:
 
 
 def run() -> None:
-    """Entry point: exit status 0 when every stage finished, 2 for bad input, 1 for a failed stage."""
-    logging.set_verbosity(logging.ERROR)
+    """Does what the command line says, and raises `SystemExit` where its status is not 0.
+
+    0: every stage finished. 1: a stage, the storage or a check failed, or another run is at the same
+    task. 2: bad input. Each of them with one line; what was finished before stays so.
+    """
+    logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     if "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__, FLAGS.main_module_help() or FLAGS.get_help(), sep="\n")
         return
+    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
-        if sys.argv[1:2] == ["reexport"] and len(sys.argv) == 3:
-            sys.exit(reexport.reexport(sys.argv[2]))
-        main(sys.argv)
+        status = command(sys.argv[2:]) if command is not None else main(sys.argv)
     except BadInput as error:
         print(f"kdjax: {error}", file=sys.stderr)
         sys.exit(2)
-    except (train.Diverged, StageFailed) as error:
+    except (train.Diverged, StageFailed, StorageFailed, lock.Busy) as error:
         print(f"kdjax: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # nobody nearer to it has said more
+        print(f"kdjax: {files.described(error, 'the storage')}", file=sys.stderr)
+        sys.exit(1)
+    if status:
+        sys.exit(status)
+
+
+def _of_a_thread(error: BaseException | None) -> bool:
+    """Whether a thread of a library ended of what has a line of its own elsewhere.
+
+    That is a fault of the storage, or that nobody waits any more for what it was writing.
+    """
+    if error is None:
+        return False
+    return files.meaning(error) is not None or str(error) == "Event loop is closed"
+
+
+def _quiet_threads() -> None:
+    """Threads of libraries do not print where the one line that is said is of the same fault."""
+
+    def of_python(said: threading.ExceptHookArgs) -> None:
+        if not _of_a_thread(said.exc_value):
+            threading.__excepthook__(said)
+
+    def of_others(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not _of_a_thread(error):
+            sys.__excepthook__(kind, error, trace)
+
+    threading.excepthook, sys.excepthook = of_python, of_others
+
+
+def program() -> None:
+    """Entry point. A failure ends at once: what threads were about to write is not waited for."""
+    _quiet_threads()
+    status: int | str | None = 1
+    try:
+        return run()
+    except SystemExit as stop:
+        status = stop.code
+    except Exception:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else 1)
 
 
 if __name__ == "__main__":
-    run()
+    program()

@@ -1,18 +1,20 @@
 """A run as a graph of stages: what there is to do, what is done, and the doing of it."""
 
+import contextlib
 import dataclasses
 import graphlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from kdjax import config, fingerprint, parse, stages, train
-from kdjax.stages import Artifact, Context, Splits
+from kdjax import config, files, fingerprint, lock, parse, stages, train
+from kdjax.stages import Artifact, Context, Splits, proof
 from kdjax.stages.coupling import check_rows
 from kdjax.stages.effect import check_effect
 from kdjax.types import BadInput
@@ -44,8 +46,22 @@ class Task:
 
     @property
     def done(self) -> bool:
-        """The artifact is there and whole."""
-        return (self.folder / stages.MANIFEST).exists()
+        """The artifact is there and whole, as far as names, sizes and small files can tell.
+
+        Raises:
+          BadInput: it is there and not whole; the line names the file and the mend.
+        """
+        return proof.prove(self.folder, fingerprint=self.fingerprint) is not None
+
+    @property
+    def title(self) -> str:
+        """As messages name it."""
+        return f"{self.name} (seed {self.seed})"
+
+    @property
+    def lock(self) -> epath.Path:
+        """Held while it is done."""
+        return proof.lock_of(self.folder)
 
 
 def order(run: config.Run) -> list[str]:
@@ -93,11 +109,7 @@ def plan(
       BadInput: a stage is not there.
     """
     names = order(run)
-    if only is None:
-        read = {other for stage in run.stages.values() for other in stage.needs(run.stages)}
-        caches = {name for name in names if isinstance(run.stages[name], config.Cache)}
-        only = [name for name in names if name not in caches - read]
-    wanted = set(only)
+    wanted = set(_default(run, names) if only is None else only)
     for name in wanted - set(names):
         raise BadInput(f"--stages: there is no stage {name!r}{parse.nearest(name, names)}")
     for name in reversed(names):
@@ -109,9 +121,28 @@ def plan(
         stage = run.stages[name]
         if name in wanted and isinstance(stage, config.Labels):
             splits.shown(run.seeds[0], stage, path=f"config.stages.{name}")
+    return _tasks(run, workdir, splits, wanted=wanted, seeds=run.seeds)
+
+
+def _default(run: config.Run, names: Sequence[str]) -> list[str]:
+    """The stages of a run that names none: all but the caches that no stage reads."""
+    read = {other for stage in run.stages.values() for other in stage.needs(run.stages)}
+    caches = {name for name in names if isinstance(run.stages[name], config.Cache)}
+    return [name for name in names if name not in caches - read]
+
+
+def _tasks(
+    run: config.Run,
+    workdir: epath.Path,
+    splits: Splits,
+    *,
+    wanted: Collection[str],
+    seeds: Sequence[int],
+) -> list[Task]:
+    names = order(run)
     described = parse.plain(run.data, fingerprint=True)
     tasks: dict[tuple[str, int], Task] = {}
-    for seed in run.seeds:
+    for seed in seeds:
         for name in names:
             if name not in wanted:
                 continue
@@ -127,7 +158,7 @@ def plan(
                 "needs": {task.name: task.fingerprint for task in needs},
             }
             mark = fingerprint.of_json(content)
-            folder = workdir / "stages" / f"{name}-seed{seed}-{mark[:8]}"
+            folder = proof.folder_of(workdir, name, seed, mark)
             tasks[name, seed] = Task(name, seed, stage, mark, folder, needs)
     return list(tasks.values())
 
@@ -143,67 +174,180 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
     Of several processes all train and ask teachers, and the first one does the rest: they share the
-    work directory.
+    work directory. Runs that share it without knowing of each other may do different tasks at the
+    same time, but never the same one.
 
     Raises:
-      BadInput: as `kdjax.stages.check`, before anything is done.
-      BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
+      BadInput: what is done is not whole; or as `kdjax.stages.check`, before anything is done.
+      Busy: another run is at one of the tasks, before anything is done. One that comes to a task
+        later is waited for.
+      BadInput, Diverged, StageFailed, StorageFailed: as `kdjax.stages.run`; what was done before
+        stays done.
     """
     parallel = train.choose(run.parallel)
     check_rows(run)
     check_effect(run)
+    done = {task.folder for task in tasks if task.done}
+    to_do = [task for task in tasks if task.folder not in done]
+    for task in to_do:
+        stages.check(task.stage)
+    if to_do:
+        _ = splits.test_images  # one that cannot be decoded is named before anything is trained
+    _refuse_busy(to_do)
     for task in tasks:
-        if not task.done:
-            stages.check(task.stage)
-            _ = splits.test_images  # one that cannot be decoded is named before anything is trained
-    for task in tasks:
-        if task.done:
-            _say(f"{task.name} (seed {task.seed}): done before, skipped")
+        if task.folder in done:
+            _say(f"{task.title}: done before, skipped")
             continue
+        with _alone(task) as held:
+            if not _agreed(held is not None and not task.done):
+                _say(f"{task.title}: done by another run, skipped")
+                continue
+            _do(run, task, splits, parallel, held)
+
+
+def _refuse_busy(tasks: Sequence[Task]) -> None:
+    """Looks whether another run is at one of these, on behalf of all processes."""
+    busy: tuple[Task, lock.Holder] | None = None
+    if jax.process_index() == 0:
+        for task in tasks:
+            if (holder := lock.holder(task.lock)) is not None:
+                busy = task, holder
+                break
+    if not _agreed(busy is not None):
+        return
+    if busy is None:
+        raise lock.Busy("the first process found another run at what this one was to do")
+    task, holder = busy
+    raise lock.Busy(
+        f"{task.title}: {holder} is at it; run the same command again when it has ended, or stop it "
+        f"(its lock is {task.lock})"
+    )
+
+
+@contextlib.contextmanager
+def _alone(task: Task) -> Iterator[lock.Lock | None]:
+    """Holds the task's lock, by the first of several processes; the others have none.
+
+    Whether the task is still to be done is for the first process to say, see `_agreed`.
+    """
+    if jax.process_index() != 0:
+        yield None
+        return
+    with lock.held(
+        task.lock, waiting=lambda other: _say(f"{task.title}: waiting for {other}")
+    ) as held:
+        yield held
+
+
+def _agreed(value: bool) -> bool:
+    """What the first process found, for all of them."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def _do(
+    run: config.Run,
+    task: Task,
+    splits: Splits,
+    parallel: train.Parallel,
+    held: lock.Lock | None,
+) -> None:
+    """Runs one stage and finishes its folder; the line of its own is said."""
+    if held is not None and held.before is not None:
+        _say(f"{task.title}: taken over from {held.before}, which is gone")
+    with files.storing(task.folder):
+        if (task.folder / stages.MANIFEST).exists():
+            _say(f"{task.title}: only its manifest is left; it is run again")
         task.folder.mkdir(parents=True, exist_ok=True)
-        inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
-        begun = time.monotonic()
-        context = Context(run, task.name, task.seed, task.folder, inputs, splits, parallel)
-        first = jax.process_index() == 0
-        said: Mapping[str, Any] = {}
-        if first or isinstance(task.stage, config.Training | config.Cache):
+    inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
+    begun = time.monotonic()
+    context = Context(run, task.name, task.seed, task.folder, inputs, splits, parallel)
+    first = jax.process_index() == 0
+    said: Mapping[str, Any] = {}
+    if first or isinstance(task.stage, config.Training | config.Cache):
+        with files.storing(task.folder):
             said = stages.run(context, task.stage)
-        seconds = time.monotonic() - begun
-        manifest = {
-            "stage": task.name,
-            "seed": task.seed,
-            "config": parse.plain(task.stage),
-            "fingerprint": task.fingerprint,
-            "upstream": {other.name: other.fingerprint for other in task.needs},
-            "data": splits.fingerprints(task.seed, task.stage),
-            "wall_seconds": round(seconds, 2),
-            **said,
-        }
-        if first:
-            stages.finish(task.folder, manifest)
-        if jax.process_count() > 1:  # what the next stage reads is there for every process
-            multihost_utils.sync_global_devices(task.fingerprint)
-        _say(f"{task.name} (seed {task.seed}): {seconds:.1f} s{_result(said)}")
+    seconds = time.monotonic() - begun
+    manifest = {
+        "stage": task.name,
+        "seed": task.seed,
+        "config": parse.plain(task.stage),
+        "fingerprint": task.fingerprint,
+        "upstream": {other.name: other.fingerprint for other in task.needs},
+        "data": splits.fingerprints(task.seed, task.stage),
+        "wall_seconds": round(seconds, 2),
+        **said,
+    }
+    if held is not None:
+        held.check()
+        stages.finish(task.folder, manifest)
+    if jax.process_count() > 1:  # what the next stage reads is there for every process
+        multihost_utils.sync_global_devices(task.fingerprint)
+    _say(f"{task.title}: {seconds:.1f} s{_result(said)}")
 
 
-def manifests(tasks: Sequence[Task]) -> Iterator[tuple[Task, Mapping[str, Any]]]:
-    """The manifest of every task that is done."""
-    for task in tasks:
-        if task.done:
-            yield task, Artifact.open(task.folder, task.stage).manifest
+class Finished(NamedTuple):
+    """All that is done of a config in a work directory, whoever did it and when.
+
+    Attributes:
+      manifests: of the tasks that are done, seed by seed in the order of the stages.
+      missing: `{"stage": ..., "seed": ..., "why": ...}` of those that are not, or are not whole.
+    """
+
+    manifests: list[tuple[Task, Mapping[str, Any]]]
+    missing: list[dict[str, Any]]
+
+    @property
+    def seeds(self) -> list[int]:
+        """For which anything is done."""
+        return sorted({task.seed for task, _ in self.manifests})
 
 
-def first_said(tasks: Sequence[Task], key: str) -> dict[str, dict[str, Any]]:
+def finished(run: config.Run, workdir: epath.Path, splits: Splits) -> Finished:
+    """Looks for every stage of a config, also those that this run was not asked for.
+
+    Likewise for seeds that other runs of the same config have left in the work directory. A cache that
+    no stage reads is not missed where it is not there.
+    """
+    names = order(run)
+    missed, asked = _default(run, names), set(run.seeds)
+    seeds = sorted(asked | _seeds_in(workdir))
+    done: list[tuple[Task, Mapping[str, Any]]] = []
+    missing: list[dict[str, Any]] = []
+    for task in _tasks(run, workdir, splits, wanted=names, seeds=seeds):
+        why = "not done"
+        try:
+            manifest = proof.prove(task.folder, fingerprint=task.fingerprint)
+        except BadInput as error:
+            manifest, why = None, f"not whole: {error}"
+        if manifest is not None:
+            done.append((task, manifest))
+        elif why != "not done" or task.name in missed:
+            missing.append({"stage": task.name, "seed": task.seed, "why": why})
+    kept = asked | {task.seed for task, _ in done}
+    return Finished(done, [entry for entry in missing if entry["seed"] in kept])
+
+
+def _seeds_in(workdir: epath.Path) -> set[int]:
+    folder = workdir / "stages"
+    inside = [proof.folder_name(p.name) for p in folder.iterdir()] if folder.is_dir() else []
+    return {parts[1] for parts in inside if parts is not None}
+
+
+def first_said(
+    manifests: Sequence[tuple[Task, Mapping[str, Any]]], key: str
+) -> dict[str, dict[str, Any]]:
     """`{stage: {"seed": seed, **manifest[key]}}` for the first seed of each that is done.
 
     What describes one model and has no mean over seeds, as `kdjax.report.write` takes it.
 
     Args:
-      tasks: of the run.
+      manifests: of what is done, see `Finished`.
       key: of a mapping in the manifests of some stages, such as `shrunk`.
     """
     found: dict[str, dict[str, Any]] = {}
-    for task, manifest in manifests(tasks):
+    for task, manifest in manifests:
         if key in manifest:
             found.setdefault(task.name, {"seed": task.seed, **manifest[key]})
     return found

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from kdjax import config, evaluate, parse, report, stages
+from kdjax import config, evaluate, lock, parse, report, stages
 from kdjax.export import (
     facts,
     load_litert,
@@ -24,7 +24,8 @@ from kdjax.export import (
     require_onnx,
     write_stablehlo,
 )
-from kdjax.stages import MANIFEST, Artifact
+from kdjax.parse import Arguments
+from kdjax.stages import MANIFEST, Artifact, proof
 from kdjax.stages.export import write_litert_model, write_onnx_model
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
@@ -35,6 +36,13 @@ _IMAGES = 64
 _BESIDE = ".reexport"
 
 Run = Callable[[np.ndarray], Any]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status; see `reexport`."""
+    parser = Arguments(prog="kdjax reexport", description=__doc__, allow_abbrev=False)
+    parser.add_argument("workdir", help="of a run that has exported files")
+    return reexport(parser.parse_args(arguments).workdir)
 
 
 def reexport(workdir: epath.PathLike) -> int:
@@ -63,7 +71,8 @@ def reexport(workdir: epath.PathLike) -> int:
     for folder in found:
         artifact = _open(folder)
         try:
-            fresh.update(_again(root, artifact))
+            with lock.held(proof.lock_of(folder), waiting=_waiting):
+                fresh.update(_again(root, artifact))
         except (BadInput, StageFailed, OSError, ValueError) as error:
             print(f"kdjax: reexport: {folder}: {str(error).splitlines()[0]}", file=sys.stderr)
             failed += 1
@@ -72,6 +81,10 @@ def reexport(workdir: epath.PathLike) -> int:
     if fresh and (root / "report.json").exists():
         _update_report(root, fresh)
     return 1 if failed else 0
+
+
+def _waiting(holder: lock.Holder) -> None:
+    print(f"kdjax: reexport: waiting for {holder}", file=sys.stderr)
 
 
 def _is_export(folder: epath.Path) -> bool:
@@ -190,6 +203,7 @@ def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str
         parity=parity,
         shrunk=data.get("shrunk", {}),
         sensitivity=data.get("sensitivity", {}),
+        twins=[(pair["student"], pair["scratch"]) for pair in data.get("over_scratch", ())],
     )
 
 

@@ -19,3 +19,10 @@ class BadInput(ValueError):
 
     The command line prints the line and exits with status 2; nothing is lost.
     """
+
+
+class StorageFailed(RuntimeError):
+    """The storage failed while something was running: one line with what, where and the mend.
+
+    The command line prints the line and exits with status 1; what was finished before stays so.
+    """

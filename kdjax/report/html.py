@@ -23,7 +23,7 @@ from kdjax.report.units import Number
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
 _WIDE_STYLE = (resources.files("kdjax.report") / "wide.css").read_text(encoding="utf-8")
 _NO_NETWORK = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_SHOWN_APART = ("name", "config", "command", "wall_seconds")
+_SHOWN_APART = ("name", "config", "command", "wall_seconds", "not_done")
 
 
 def page(
@@ -41,6 +41,7 @@ def page(
     groups = _groups(run, shrunk, sensitivity)
     style = _STYLE + (_WIDE_STYLE if groups else "")
     sections = [
+        _not_done(run),
         _headline(rows, parity, twins),
         _models(rows),
         _tradeoffs(rows),
@@ -109,6 +110,21 @@ def _subtitle(run: Mapping[str, Any]) -> str:
 def _walls(run: Mapping[str, Any]) -> Mapping[str, Number]:
     walls = run.get("wall_seconds") or {}
     return {stage: seconds for stage, seconds in walls.items() if seconds is not None}
+
+
+def _not_done(run: Mapping[str, Any]) -> str:
+    """What the config has and the report has not."""
+    missing: dict[tuple[str, str], list[int]] = {}
+    for entry in run.get("not_done") or ():
+        missing.setdefault((entry["stage"], entry["why"]), []).append(entry["seed"])
+    if not missing:
+        return ""
+    lines = "".join(
+        f"<li>{table.breakable(stage)} ({'seed' if len(seeds) == 1 else 'seeds'} {_text(seeds)}): "
+        f"{_text(why)}</li>"
+        for (stage, why), seeds in missing.items()
+    )
+    return _section("Not in this report", f"<ul class='missing'>{lines}</ul>")
 
 
 def _headline(

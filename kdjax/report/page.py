@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from kdjax import files
 from kdjax.report.html import page
 from kdjax.report.rows import Row, gain, is_file
 from kdjax.report.units import Number
@@ -38,7 +38,8 @@ def write(
       run: facts of the run as plain data. The page has a place for `name`, `config` (text),
         `command`, `device`, `seeds` (list), `dataset` (`{"name": ..., "train": 1000, ...}`),
         `versions` (`{"kdjax": ..., "jax": ..., "python": ...}`) and `wall_seconds`
-        (`{stage: seconds}`); any other key is listed with them.
+        (`{stage: seconds}`) and `not_done` (`[{"stage": ..., "seed": ..., "why": ...}]`, what the
+        report is without); any other key is listed with them.
       rows: one a model, in the order of the table.
       curves: `{stage: [{"step": int, "loss": float, "loss/kd": float, ...}, ...]}` in the order of
         logging; several seeds one after the other. Only in the page, not in the json.
@@ -56,6 +57,7 @@ def write(
     Raises:
       ValueError: NaN or infinity anywhere but in `curves`; names the place.
       TypeError: a value that is not plain data; names the place.
+      StorageFailed: a file cannot be written; the one before it stays.
     """
     data = {
         "run": _plain(run, "run"),
@@ -75,9 +77,10 @@ def write(
         if found:
             data[key] = _plain(found, key)
     workdir = epath.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    with files.storing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
-    _replace(workdir / "report.json", text + "\n")
+    files.write(workdir / "report.json", _bytes(text + "\n"))
     text = page(
         run=data["run"],
         rows=rows,
@@ -87,7 +90,12 @@ def write(
         sensitivity=data.get("sensitivity", _NONE),
         twins=twins,
     )
-    _replace(workdir / "report.html", text)
+    files.write(workdir / "report.html", _bytes(text))
+
+
+def _bytes(text: str) -> bytes:
+    """The encoding must not depend on the locale. A lone surrogate becomes "?"."""
+    return text.encode("utf-8", errors="replace")
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -106,14 +114,3 @@ def _plain(value: Any, where: str) -> Any:
         case list() | tuple():
             return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     raise TypeError(f"report.json: {where} is a {type(value).__name__}, not plain data")
-
-
-def _replace(path: epath.Path, text: str) -> None:
-    """Writes the whole file beside `path`, then moves it there."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    try:
-        # As bytes: the encoding must not depend on the locale. A lone surrogate becomes "?".
-        temporary.write_bytes(text.encode("utf-8", errors="replace"))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What a finished stage leaves: a folder with parameters or files, and a manifest written last."""
 
 import dataclasses
-import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -10,11 +10,26 @@ from typing import Any
 import jax
 from etils import epath
 
-from kdjax import fingerprint, train
+from kdjax import files, fingerprint, teacher, train
 from kdjax.config import Stage
+from kdjax.stages import proof
+from kdjax.stages.proof import MANIFEST
+from kdjax.teacher import layout
 from kdjax.types import PyTree, Variables
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "CACHE",
+    "EARLY",
+    "MANIFEST",
+    "VARIABLES",
+    "Artifact",
+    "finish",
+    "save_variables",
+    "variables_bytes",
+    "versions",
+]
+
+CACHE = "cache"
 VARIABLES = "variables"
 EARLY = "early"
 
@@ -35,8 +50,15 @@ class Artifact:
 
     @classmethod
     def open(cls, folder: epath.Path, stage: Stage) -> "Artifact":
-        """Reads the manifest; a folder without one is not finished."""
-        return cls(folder, json.loads((folder / MANIFEST).read_text()), stage)
+        """Reads the manifest.
+
+        Raises:
+          BadInput: there is none, so that the stage is not finished, or it is not what was written.
+        """
+        manifest = proof.read(folder)
+        if manifest is None:
+            raise proof.Damaged(folder, f"{MANIFEST} is missing")
+        return cls(folder, manifest, stage)
 
     def variables(self, expected: PyTree, *, name: str = VARIABLES) -> Variables:
         """The model's variables, strictly in the structure, shapes and dtypes of `expected`.
@@ -46,11 +68,22 @@ class Artifact:
           name: `VARIABLES`, or `EARLY` for those that a lottery ticket goes back to.
 
         Raises:
-          ValueError: they do not fit, or are not the ones the manifest was written for.
+          BadInput: they are not there, do not fit, cannot be read, or are not the ones that the
+            manifest was written for.
         """
-        found = train.load_tree(self.folder / name, expected)
+        if name not in self.manifest:
+            raise proof.Damaged(self.folder, f"its stage has left no {name}")
+        path = self.folder / name
+        if not path.is_dir():
+            raise proof.Damaged(self.folder, f"{name} is missing")
+        try:
+            found = train.load_tree(path, expected)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason.removeprefix(f"{path.absolute()} ")
+            raise proof.Damaged(self.folder, f"{name} cannot be read: {reason}") from error
         if fingerprint.of_arrays(found) != self.manifest[name]:
-            raise ValueError(f"{self.folder / name} is not what the manifest was written for")
+            raise proof.Damaged(self.folder, f"{name} is not what the manifest was written for")
         return found
 
 
@@ -65,28 +98,39 @@ def save_variables(
       name: `VARIABLES`, or `EARLY`.
       alone: of several processes the first one alone runs the stage, see `kdjax.pipeline.execute`.
     """
-    train.save_tree(folder / name, variables, alone=alone)
+    with files.storing(folder / name):
+        train.save_tree(folder / name, variables, alone=alone)
     return fingerprint.of_arrays(variables)
 
 
 def variables_bytes(folder: epath.Path) -> int:
     """Bytes on disk of what `save_variables` wrote."""
-    pending, total = [folder / VARIABLES], 0
-    while pending:
-        for path in pending.pop().iterdir():
-            if path.is_dir():
-                pending.append(path)
-            else:
-                total += path.stat().length
-    return total
+    kept = folder / VARIABLES
+    return sum(files.size(kept / name) or 0 for name in files.names(kept))
 
 
 def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, in one move: from here on the stage is finished."""
-    text = json.dumps({**manifest, "versions": versions()}, indent=1, allow_nan=False)
-    beside = folder / (MANIFEST + ".tmp")
-    beside.write_text(text)
-    beside.replace(folder / MANIFEST)
+    """Writes the manifest, in one move: from here on the stage is finished.
+
+    It lists every file in the folder with its size and its SHA-256, see `kdjax.stages.proof`; to write
+    it again after a file has been changed on purpose, call this with what `Artifact.open` read.
+
+    Raises:
+      StorageFailed: the files cannot be read back, or the manifest cannot be written.
+      ValueError: a figure in the manifest is not finite.
+    """
+    with files.storing(folder):
+        listed = proof.inventory(folder, known=_hashed(folder))
+    said = {"versions": versions(), **manifest, "files": listed}
+    files.write(folder / MANIFEST, proof.spell(said))
+
+
+def _hashed(folder: epath.Path) -> dict[str, str]:
+    """Hashes of the files of a cache, which whoever wrote it has just taken."""
+    if not (folder / CACHE).is_dir():
+        return {}
+    manifest = layout.read_manifest(teacher.Folder(os.fspath(folder / CACHE)))
+    return {f"{CACHE}/{name}": content for name, content in manifest["checksums"].items()}
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,6 @@
 """A finished cache against its own teachers, asked again."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, parse, teacher
+from kdjax.stages import proof
 from kdjax.stages.artifact import MANIFEST, Artifact
 from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Splits
@@ -62,10 +62,12 @@ def audit(
         raise BadInput(f"--samples: {samples} is not positive")
     stage = folder.parent if folder.name == FOLDER else folder
     try:
-        manifest = json.loads((stage / MANIFEST).read_text())
+        manifest = proof.read(stage) or {}
         run = parse.parse(config.Run, manifest["run"], f"{stage / MANIFEST}: run")
         name, run_seed, upstream = (manifest[field] for field in ("stage", "seed", "upstream"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except proof.Damaged:
+        raise
+    except (ValueError, KeyError, TypeError):
         raise BadInput(
             f"{folder}: not a finished cache stage of a work directory; name "
             "WORKDIR/stages/NAME-seedN-FINGERPRINT"
@@ -75,7 +77,7 @@ def audit(
     inputs = _inputs(stage, run, run_seed, upstream)
     source = Source.of(run, name, seed=run_seed, inputs=inputs, dataset=dataset)
     opened = teacher.TeacherCache.open(
-        stage / FOLDER, expected=source.binding(), accept=("backend", "jax")
+        stage / FOLDER, expected=source.binding(), accept=("backend", "jax"), owner=stage
     )
     total = len(dataset) * source.c.views
     chosen = np.random.default_rng(seed).choice(total, min(samples, total), replace=False)
@@ -123,7 +125,7 @@ def _inputs(
     """The artifacts of the teachers, which stand beside that of the cache."""
     found = {}
     for name, fingerprint in upstream.items():
-        folder = stage.parent / f"{name}-seed{seed}-{fingerprint[:8]}"
+        folder = proof.folder_of(stage.parent.parent, name, seed, fingerprint)
         if not (folder / MANIFEST).exists():
             raise BadInput(f"{stage}: its teacher {folder} is gone; it cannot be asked again")
         found[name] = Artifact.open(folder, run.stages[name])

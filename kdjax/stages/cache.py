@@ -8,11 +8,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kdjax import config, parse, teacher
+from kdjax.stages.artifact import CACHE
 from kdjax.stages.context import Context
 from kdjax.stages.source import Source
 from kdjax.types import BadInput
 
-FOLDER = "cache"
+FOLDER = CACHE
 """Of the cache in the stage's folder."""
 
 

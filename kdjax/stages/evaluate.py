@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import hashlib
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
-from kdjax import config, data, evaluate, keys, report, tree, views
+from kdjax import config, data, evaluate, files, keys, report, tree, views
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import EncoderSpec, encoder_of
@@ -19,6 +21,8 @@ from kdjax.types import BadInput, PyTree, Variables
 
 _AHEAD = 2
 """Batches that the device is given before what it says of the first one is waited for."""
+
+_DIGEST_BYTES = 32
 
 
 class Features(NamedTuple):
@@ -156,29 +160,38 @@ def kept(
     """What is in the file, or what `make` gives, which is then moved there whole.
 
     The name of the stage's folder has the fingerprint of its encoder and its data, so no others are
-    ever found. What is no array of this shape, as a full disk may leave one, is made anew.
+    ever found. What is no array of this shape, or not what was written, is made anew.
 
     Raises:
       ValueError: the features are not finite.
     """
-    if path.exists():
-        try:
-            with path.open("rb") as file:
-                found = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError):
-            found = np.empty(0)
-        if (found.shape, found.dtype) == (shape, np.float32):
-            return found
+    if (found := _read_kept(path)) is not None and (found.shape, found.dtype) == (
+        shape,
+        np.float32,
+    ):
+        return found
     made = make()
     if not np.isfinite(made).all():
         raise ValueError(
             f"{path}: not all features are finite; look at the training of the encoder"
         )
-    beside = path.parent / f"{path.name}.tmp"
-    with beside.open("wb") as file:
-        np.save(file, made, allow_pickle=False)
-    beside.replace(path)
+    buffer = io.BytesIO()
+    np.save(buffer, made, allow_pickle=False)
+    content = buffer.getvalue()
+    files.write(path, content + hashlib.sha256(content).digest())
     return made
+
+
+def _read_kept(path: epath.Path) -> np.ndarray | None:
+    """The array in a file that ends with its own SHA-256, which `np.load` does not look at."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    content, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _batch(context: Context, c: config.Evaluate) -> int:

@@ -1,5 +1,6 @@
 """Training as every stage does it: feed, views on the device, the step, the loop."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -184,10 +185,16 @@ def fit(
             )
             if stop == c.rewind_step:
                 save_variables(context.folder, left(state).variables, name=EARLY)
-    finally:
-        recorder.close()
-        checkpoints.close()
-    return left(state)
+        found = left(state)
+    except BaseException:
+        # What is closed here fails of the same cause, or of none: the first fault is the one to tell of.
+        for close in (recorder.close, checkpoints.close):
+            with contextlib.suppress(Exception):
+                close()
+        raise
+    recorder.close()
+    checkpoints.close()
+    return found
 
 
 def model_key(context: Context) -> Key[Array, ""]:

@@ -52,8 +52,9 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
         resident, join = {"teachers": source.variables}, None
     else:
         # The binding is derived from the teachers and the data at hand, never from the cache.
+        folder = context.inputs[c.cache].folder
         opened = teacher.TeacherCache.open(
-            context.inputs[c.cache].folder / FOLDER, expected=source.binding(), accept=c.accept
+            folder / FOLDER, expected=source.binding(), accept=c.accept, owner=folder
         )
         budget = context.run.data.resident_bytes
         if context.splits.is_resident(dataset) and opened.bytes <= budget:

@@ -149,9 +149,8 @@ def _taught(
         raise BadInput(f"{path}.cache: {name} is not a stage of kind cache")
     dataset = context.splits.train
     source = Source.of(context.run, name, seed=context.seed, inputs=context.inputs, dataset=dataset)
-    opened = teacher.TeacherCache.open(
-        context.inputs[name].folder / FOLDER, expected=source.binding()
-    )
+    folder = context.inputs[name].folder
+    opened = teacher.TeacherCache.open(folder / FOLDER, expected=source.binding(), owner=folder)
     signal = source.signal
     apart = isinstance(signal, teacher.Apart)
     of = signal.of if apart else signal

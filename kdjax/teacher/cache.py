@@ -12,6 +12,7 @@ from etils import epath
 from jaxtyping import Int, UInt32
 
 from kdjax.teacher import layout, storage
+from kdjax.types import BadInput
 
 _SLABS = 3
 """Views in memory at once: one in use, one that ends as it begins, and the next."""
@@ -45,6 +46,7 @@ class TeacherCache:
         *,
         expected: Mapping[str, Any],
         accept: Collection[str] = (),
+        owner: epath.PathLike | None = None,
     ) -> "TeacherCache":
         """Opens a cache that is bound to exactly what is `expected`, every byte of which is there.
 
@@ -52,16 +54,23 @@ class TeacherCache:
           folder: local or `gs://`.
           expected: the binding, derived from the teacher and the data at hand.
           accept: top-level fields of the manifest that may differ, such as `jax`.
+          owner: see `Folder`: what a refusal says to delete.
 
         Raises:
           BadInput: there is none, a field of its manifest differs, or a file does. The line has the
             field, what was found, what was expected and the mend.
         """
-        files = storage.Folder(os.fspath(folder))
-        manifest = layout.read_manifest(files)
-        layout.check_binding(files, manifest, expected, accept=accept)
-        layout.check_files(files, manifest)
-        return cls(files, sorted({name.split("/")[0] for name in manifest["checksums"]} - {"ids"}))
+        files = storage.Folder(os.fspath(folder), owner=owner)
+        try:
+            manifest = layout.read_manifest(files)
+            layout.check_binding(files, manifest, expected, accept=accept)
+            layout.check_files(files, manifest)
+            names = {name.split("/")[0] for name in manifest["checksums"]}
+            return cls(files, sorted(names - {"ids"}))
+        except BadInput:
+            raise
+        except ValueError as error:  # of tensorstore, which says so of every fault of the storage
+            raise layout.refuse(files, f"it cannot be read ({_reason(error)})") from error
 
     @property
     def bytes(self) -> int:
@@ -153,5 +162,8 @@ class TeacherCache:
             return future.result()
         except ValueError as error:
             where = name if view is None else f"view {view} of {name}"
-            reason = str(error).splitlines()[0]
-            raise layout.refuse(self._files, f"{where} cannot be read ({reason})") from None
+            raise layout.refuse(self._files, f"{where} cannot be read ({_reason(error)})") from None
+
+
+def _reason(error: ValueError) -> str:
+    return (str(error).strip() or "no reason given").splitlines()[0]

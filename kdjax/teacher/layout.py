@@ -61,7 +61,7 @@ def files_of(parts: Mapping[str, Part], *, views: int, examples: int, chunk: int
 
 def mend(files: Folder) -> str:
     """What to do about a cache that is refused."""
-    return f"delete {files} and run the cache stage again"
+    return f"delete {files.owner} and run the cache stage again"
 
 
 def refuse(files: Folder, fault: str) -> BadInput:

@@ -45,12 +45,18 @@ class Folder:
 
     A file that is there is whole: local files are written beside their place and moved into it, and
     a bucket has no half-written objects.
+
+    Attributes:
+      path: as messages name it.
+      owner: what is to be deleted to have it all made again: the folder of the stage that it is in, or
+        the path itself.
     """
 
-    def __init__(self, path: epath.PathLike):
+    def __init__(self, path: epath.PathLike, *, owner: epath.PathLike | None = None):
         self.path = os.fspath(path)
         if "://" not in self.path:
             self.path = str(Path(self.path).absolute())
+        self.owner = self.path if owner is None else os.fspath(owner)
         scheme, rest = self.path.split("://", 1) if "://" in self.path else ("file", self.path)
         self.url = f"{scheme}://{parse.quote(rest.rstrip('/'))}/"
         self._store = ts.KvStore.open(self.url, context=_CONTEXT).result()

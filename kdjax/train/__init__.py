@@ -2,7 +2,7 @@
 
 from kdjax.train.average import make_reading_step, readings_of
 from kdjax.train.beside import apply_beside, with_beside
-from kdjax.train.checkpoints import Checkpoints, load_tree, save_tree
+from kdjax.train.checkpoints import Checkpoints, load_any, load_tree, save_tree
 from kdjax.train.loop import train
 from kdjax.train.objective import (
     Forward,
@@ -44,6 +44,7 @@ __all__ = [
     "check_batch",
     "choose",
     "forward_of",
+    "load_any",
     "load_tree",
     "make_reading_step",
     "make_run_steps",

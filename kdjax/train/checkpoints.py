@@ -89,3 +89,9 @@ def load_tree(folder: epath.PathLike, expected: PyTree) -> PyTree:
             more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
             raise ValueError(f"{folder} does not fit the model: {'; '.join(lines[:3])}{more}")
         return checkpointer.restore(folder, abstract(expected))
+
+
+def load_any(folder: epath.PathLike) -> PyTree:
+    """Reads what `save_tree` wrote as it is there, on the host; a tree of dicts comes back as one."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(epath.Path(folder).absolute())

@@ -13,6 +13,9 @@ from etils import epath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kdjax import files
+from kdjax.types import BadInput, StorageFailed
+
 
 class Diverged(RuntimeError):
     """A loss is no longer a number; the message names the step and the term."""
@@ -66,6 +69,11 @@ class Recorder:
         self._sums, self._count = {}, 0
         if not self._writes:
             return
+        if not self._board_writes():
+            raise StorageFailed(
+                f"{self._path.parent}: what TensorBoard reads cannot be written any more; make room, "
+                "then run the same command again: what is done stays done"
+            )
         for name, value in line.items():
             if name != "step":
                 self._board.add_scalar(name, value, step)
@@ -75,24 +83,51 @@ class Recorder:
 
     def _flush(self) -> None:
         # Written whole: an object store cannot append, and a reader never sees half a line.
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
-        beside.replace(self._path)
+        text = "".join(json.dumps(line) + "\n" for line in self._lines)
+        files.write(self._path, text.encode())
         self._written = time.monotonic()
 
     def close(self) -> None:
         """Writes what is left."""
         if not self._writes:
             return
-        self._flush()
-        self._board.close()
         self._progress.close()
+        self._flush()
+        if self._board_writes():
+            self._board.close()
+
+    def _board_writes(self) -> bool:
+        """Whether the thread that writes for TensorBoard lives: a dead one is waited for for ever."""
+        writer = getattr(self._board.file_writer, "event_writer", None)
+        worker = getattr(writer, "_worker", None)
+        return worker is not None and worker.is_alive()
 
 
 def read(path: epath.PathLike) -> list[dict[str, int | float]]:
-    """The lines of a metrics.jsonl, none where it does not exist."""
+    """The lines of a metrics.jsonl, none where it does not exist.
+
+    Raises:
+      BadInput: one of them is no line of metrics.
+      StorageFailed: the storage does not give the file.
+    """
     path = epath.Path(path)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    with files.storing(path):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return []
+    found = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            int(entry["step"])
+        except (ValueError, TypeError, KeyError):
+            raise BadInput(
+                f"{path}: line {number} is not one of metrics; delete {path} and run the same command "
+                "again: the log then begins at the newest checkpoint"
+            ) from None
+        found.append(entry)
+    return found
 
 
 def _check_finite(first_step: int, metrics: Mapping[str, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import tree
-from kdjax.stages import Artifact
+from kdjax.stages import Artifact, finish
 from kdjax.stages.model import load
 from kdjax.train import recorder
 from kdjax.types import BadInput
@@ -84,6 +84,7 @@ def test_a_tampered_cache_is_refused(line, tmp_path):
     manifest = task.folder / "cache" / "manifest.json"
     said = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**said, "teacher": "another"}))
+    finish(task.folder, Artifact.open(task.folder, task.stage).manifest)
     with pytest.raises(BadInput, match=r"teacher is 'another', expected .*run the cache stage"):
         fresh.run()
 

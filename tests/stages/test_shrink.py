@@ -140,8 +140,9 @@ def test_the_report_shows_the_groups_and_what_they_bear(line, tmp_path):
         "stages__shrunk": _SHRUNK,
     }
     line.run(**changes)
-    _, tasks, _ = line.plan(**changes, seeds=[0, 1])
-    found = {key: pipeline.first_said(tasks, key) for key in ("shrunk", "sensitivity")}
+    run, _, splits = line.plan(**changes, seeds=[0, 1])
+    done = pipeline.finished(run, line.workdir, splits).manifests
+    found = {key: pipeline.first_said(done, key) for key in ("shrunk", "sensitivity")}
     assert [list(stages) for stages in found.values()] == [["shrunk"], ["bears"]]
     assert found["shrunk"]["shrunk"]["seed"] == 0  # seed 1 has yet to be run
     report.write(tmp_path, run={"seeds": [0, 1]}, rows=[], curves={}, parity=[], **found)
