@@ -3,6 +3,11 @@
 kdjax --config=configs/digits.py --workdir=DIR
 kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
 kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
+
+Of several processes (--distributed) that train one model, each is given the same command. Where one of
+them is lost, every other ends with one line and exit status 75 (EX_TEMPFAIL: a scheduler may begin them
+all again), at the latest after --peer_timeout_seconds and a few seconds more; where not all of them
+come, after --join_timeout_seconds. The same command then goes on from what is kept.
 """
 
 import importlib.util
@@ -22,7 +27,7 @@ from ml_collections import ConfigDict
 from kdjax import config, parse, pipeline, report, stages, train
 from kdjax.stages import Splits
 from kdjax.stages.parity import StageFailed
-from kdjax.train import recorder
+from kdjax.train import pod, recorder
 from kdjax.types import BadInput
 
 FLAGS = flags.FlagValues()
@@ -38,6 +43,21 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num_processes", None, "With --coordinator_address", flag_values=FLAGS)
 flags.DEFINE_integer("process_id", None, "With --coordinator_address", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "join_timeout_seconds",
+    pod.JOIN_SECONDS,
+    f"With --distributed: exit with status {pod.LOST} where not all processes have come by then",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "peer_timeout_seconds",
+    pod.PEER_SECONDS,
+    "With --distributed: a process that gives no sign of life for so long is lost, and the others "
+    f"exit with status {pod.LOST}",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 
 
 def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
@@ -97,7 +117,15 @@ def main(argv: Sequence[str]) -> None:
         if not FLAGS[name].value:
             raise BadInput(f"--{name} is missing; see kdjax --help")
     if FLAGS.distributed:
-        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+        pod.join(
+            coordinator_address=FLAGS.coordinator_address,
+            num_processes=FLAGS.num_processes,
+            process_id=FLAGS.process_id,
+            join_seconds=FLAGS.join_timeout_seconds,
+            peer_seconds=FLAGS.peer_timeout_seconds,
+        )
+    elif FLAGS.coordinator_address or FLAGS.num_processes or FLAGS.process_id is not None:
+        raise BadInput("--coordinator_address, --num_processes and --process_id go with --distributed")
 
     run = load_config(FLAGS.config, overrides)
     if not run.seeds:
@@ -192,8 +220,12 @@ def _keep_compiled(workdir: epath.Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pod.ends_with_the_others
 def run() -> None:
-    """Entry point: exit status 0 when every stage finished, 2 for bad input, 1 for a failed stage."""
+    """Entry point: exit status 0 when every stage finished, 2 for bad input, 1 for a failed stage.
+
+    75 where another of several processes is lost, see `kdjax.train.pod`.
+    """
     logging.set_verbosity(logging.ERROR)
     if "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__, FLAGS.main_module_help() or FLAGS.get_help(), sep="\n")
