@@ -236,8 +236,11 @@ def _events(data: bytes) -> Iterator[event_pb2.Event]:
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """Where one comes: `never`; `time` after `moment` seconds; `file` `moment` seconds after the `count`-th
-    name that fits is there; `line` at the `count`-th line run of the modules."""
+    """Where one comes.
+
+    `never`; `time`: after `moment` seconds; `file`: `moment` seconds after the `count`-th name is
+    there that fits `FILES[name]`; `line`: at the `count`-th line of `MODULES` that is run.
+    """
 
     aim: str
     moment: float = 0.0

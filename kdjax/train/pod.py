@@ -18,11 +18,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
 import jax
 
 from kdjax.types import BadInput
+
+P = ParamSpec("P")
 
 LOST = 75
 """Exit status where another process is lost or never came: EX_TEMPFAIL of sysexits.h, try again."""
@@ -86,7 +88,7 @@ def join(
     _pod.joined = True
 
 
-def ends_with_the_others(run: Callable[[], None]) -> Callable[[], None]:
+def ends_with_the_others(run: Callable[P, None]) -> Callable[P, None]:
     """A program that may `join`: it ends in time, whether the others end well, badly or not at all.
 
     What ends well waits for the others to do so. What raises `SystemExit` with another status waits
@@ -96,9 +98,9 @@ def ends_with_the_others(run: Callable[[], None]) -> Callable[[], None]:
     """
 
     @functools.wraps(run)
-    def ended() -> None:
+    def ended(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            run()
+            run(*args, **kwargs)
             if _pod is not None and _pod.joined:
                 jax.distributed.shutdown()
                 _pod.joined = False
