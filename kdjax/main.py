@@ -125,7 +125,9 @@ def main(argv: Sequence[str]) -> None:
             peer_seconds=FLAGS.peer_timeout_seconds,
         )
     elif FLAGS.coordinator_address or FLAGS.num_processes or FLAGS.process_id is not None:
-        raise BadInput("--coordinator_address, --num_processes and --process_id go with --distributed")
+        raise BadInput(
+            "--coordinator_address, --num_processes and --process_id go with --distributed"
+        )
 
     run = load_config(FLAGS.config, overrides)
     if not run.seeds:

@@ -83,7 +83,9 @@ def join(
             heartbeat_timeout_seconds=peer_seconds,
         )
     except (ValueError, RuntimeError) as error:
-        # Of a cluster that is not one, an address that is none or in use.
+        # Of a cluster that is none: this process stays one alone.
+        _pod.close()
+        _pod = None
         raise BadInput(f"--distributed: {str(error).splitlines()[0]}") from None
     _pod.joined = True
 
@@ -148,15 +150,24 @@ class _Stderr:
     """File descriptor 2, read by a thread; what is said of other processes is held back."""
 
     def __init__(self):
-        self._real = os.dup(2)
-        sys.stderr.flush()
+        self._real, self._before = os.dup(2), sys.stderr
+        self._before.flush()
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
         get, put = os.pipe()
         os.dup2(put, 2)
         os.close(put)
         self._held: collections.deque[bytes] = collections.deque(maxlen=200)
         self._mark, self._drained = os.urandom(16).hex().encode() + b"\n", threading.Event()
-        threading.Thread(target=self._pass_on, args=(get,), daemon=True).start()
+        self._reader = threading.Thread(target=self._pass_on, args=(get,), daemon=True)
+        self._reader.start()
+
+    def close(self) -> None:
+        """All as it was before."""
+        sys.stderr.close()
+        sys.stderr = self._before
+        os.dup2(self._real, 2)  # with it goes the last end of the pipe to write to
+        self._reader.join()
+        os.close(self._real)
 
     def _pass_on(self, get: int) -> None:
         holds = False
@@ -195,10 +206,17 @@ class _Pod:
         # A handler of the C library: Python's own ones run in the main thread and after a return,
         # and `abort` does not return. It is called by the thread that aborts, not in its middle.
         self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
-        library = ctypes.CDLL(None)
-        library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-        library.signal.restype = ctypes.c_void_p
-        library.signal(signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
+        self._signal = ctypes.CDLL(None).signal
+        self._signal.argtypes, self._signal.restype = (
+            [ctypes.c_int, ctypes.c_void_p],
+            ctypes.c_void_p,
+        )
+        self._before = self._signal(signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
+
+    def close(self) -> None:
+        """All as it was before."""
+        self._signal(signal.SIGABRT, self._before)
+        self._stderr.close()
 
     def _aborted(self, number: int) -> None:
         if self._leaves_with is not None:
