@@ -7,6 +7,7 @@ and a C++ stack trace. No Python sees that coming, so the end itself is taken ov
 """
 
 import collections
+import contextlib
 import ctypes
 import functools
 import os
@@ -120,6 +121,11 @@ def ends_with_the_others(run: Callable[P, None]) -> Callable[P, None]:
     return ended
 
 
+def _shut_down() -> None:
+    with contextlib.suppress(Exception):  # that of another has been said, or is this one's own
+        jax.distributed.shutdown()
+
+
 def _check(address: str | None, processes: int | None, process: int | None) -> None:
     """Raises `BadInput` for what `jax.distributed` would not refuse in a line, or only in time."""
     if (address is None) != (processes is None) or (address is None) != (process is None):
@@ -203,14 +209,12 @@ class _Pod:
         self._peer_seconds = peer_seconds
         self._leaves_with: int | None = None
         self._stderr = _Stderr()
-        # A handler of the C library: Python's own ones run in the main thread and after a return,
-        # and `abort` does not return. It is called by the thread that aborts, not in its middle.
+        # A handler of the C library: one of Python would run later, in the main thread, and `abort`
+        # does not return. This one is called by `abort` itself, in whatever thread that is.
         self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
         self._signal = ctypes.CDLL(None).signal
-        self._signal.argtypes, self._signal.restype = (
-            [ctypes.c_int, ctypes.c_void_p],
-            ctypes.c_void_p,
-        )
+        self._signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        self._signal.restype = ctypes.c_void_p
         self._before = self._signal(signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
 
     def close(self) -> None:
@@ -255,7 +259,7 @@ class _Pod:
         """Ends this process with `status`, together with others that do so within a short time."""
         self._leaves_with = status
         if self.joined:
-            leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+            leaving = threading.Thread(target=_shut_down, daemon=True)
             leaving.start()
             leaving.join(timeout=_LEAVE_SECONDS)
         sys.stdout.flush()
