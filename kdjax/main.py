@@ -8,6 +8,11 @@ A first word that is a command does something else with a work directory:
 
 kdjax verify WORKDIR      reads all that finished stages have left, and says what is not as it was
 kdjax reexport WORKDIR    writes exported files again with the installed jax, from what is kept
+
+Of several processes (--distributed) that train one model, each is given the same command. Where one of
+them is lost, every other ends with one line and exit status 75 (EX_TEMPFAIL: a scheduler may begin them
+all again), at the latest after --peer_timeout_seconds and a few seconds more; where not all of them
+come, after --join_timeout_seconds. The same command then goes on from what is kept.
 """
 
 import contextlib
@@ -30,7 +35,7 @@ from ml_collections import ConfigDict
 from kdjax import config, files, lock, parse, pipeline, reexport, report, stages, train, verify
 from kdjax.stages import Splits, proof
 from kdjax.stages.parity import StageFailed
-from kdjax.train import recorder
+from kdjax.train import pod, recorder
 from kdjax.types import BadInput, StorageFailed
 
 FLAGS = flags.FlagValues()
@@ -46,6 +51,21 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num_processes", None, "With --coordinator_address", flag_values=FLAGS)
 flags.DEFINE_integer("process_id", None, "With --coordinator_address", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "join_timeout_seconds",
+    pod.JOIN_SECONDS,
+    f"With --distributed: exit with status {pod.LOST} where not all processes have come by then",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "peer_timeout_seconds",
+    pod.PEER_SECONDS,
+    "With --distributed: a process that gives no sign of life for so long is lost, and the others "
+    f"exit with status {pod.LOST}",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "verify": verify.main,
@@ -111,7 +131,17 @@ def main(argv: Sequence[str]) -> None:
         if not FLAGS[name].value:
             raise BadInput(f"--{name} is missing; see kdjax --help")
     if FLAGS.distributed:
-        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+        pod.join(
+            coordinator_address=FLAGS.coordinator_address,
+            num_processes=FLAGS.num_processes,
+            process_id=FLAGS.process_id,
+            join_seconds=FLAGS.join_timeout_seconds,
+            peer_seconds=FLAGS.peer_timeout_seconds,
+        )
+    elif FLAGS.coordinator_address or FLAGS.num_processes or FLAGS.process_id is not None:
+        raise BadInput(
+            "--coordinator_address, --num_processes and --process_id go with --distributed"
+        )
 
     run = load_config(FLAGS.config, overrides)
     if not run.seeds:
@@ -261,11 +291,12 @@ def _keep_compiled(workdir: epath.Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pod.ends_with_the_others
 def run() -> None:
     """Does what the command line says, and raises `SystemExit` where its status is not 0.
 
     0: every stage finished. 1: a stage, the storage or a check failed, or another run is at the same
-    task. 2: bad input. Each of them with one line; what was finished before stays so.
+    task. 2: bad input. 75: another of several processes is lost, see `kdjax.train.pod`. Each of them with one line; what was finished before stays so.
     """
     logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     if "--help" in sys.argv or "-h" in sys.argv:

@@ -88,8 +88,11 @@ def _waiting(holder: lock.Holder) -> None:
 
 
 def _is_export(folder: epath.Path) -> bool:
-    path = folder / MANIFEST
-    return path.exists() and json.loads(path.read_text()).get("config", {}).get("kind") == "export"
+    """Raises `BadInput` where the manifest is damaged."""
+    if proof.folder_name(folder.name) is None:
+        return False
+    manifest = proof.read(folder)
+    return manifest is not None and manifest["config"].get("kind") == "export"
 
 
 def _open(folder: epath.Path) -> Artifact:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
-from jax import monitoring
+from jax import lax, monitoring
 
 from kdjax import data, models, teacher, train, views
 from kdjax.models import Compute
@@ -226,3 +226,45 @@ def fit(
 def fitted(name: str, way: str, *, dispatch_steps: int = 1) -> Fitted:
     """The five steps that tests compare others with."""
     return fit(name, way, dispatch_steps=dispatch_steps)
+
+
+def seen(name: str, way: str, *, start: int, stop: int) -> dict[str, np.ndarray]:
+    """What the steps after `start` up to `stop` see: sums that any other id or view would change.
+
+    `ids` [steps] is of the examples of each batch, the others are of each of their views, bit by bit
+    and each with its example. They are sums of integers, so that the devices' shares do not matter.
+    """
+    method, parallel = METHODS[name](), WAYS[way]()
+
+    def mixed(x):  # the finalizer of MurmurHash3: no two numbers go to one
+        x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        return x ^ (x >> 16)
+
+    def prepare(resident, feed, key):
+        batch = data.take(resident, feed)
+        return {"id": batch["id"], "views": method.views(batch, resident, key)}
+
+    def step(state, batch, key):
+        who = mixed(batch["id"])
+        sums = {"ids": who.sum(dtype=jnp.uint32)}
+        for view, values in batch["views"].items():
+            if values.ndim > 2:
+                bits = lax.bitcast_convert_type(values, jnp.uint32).reshape(len(who), -1)
+                place = mixed(jnp.arange(bits.shape[1], dtype=jnp.uint32))
+                each = mixed(bits ^ place[None]).sum(axis=1, dtype=jnp.uint32)
+                sums[view] = mixed(each ^ who).sum(dtype=jnp.uint32)
+        if parallel.axis_name is not None:
+            sums = lax.psum(sums, parallel.axis_name)
+        return state.replace(step=state.step + 1), sums
+
+    run_steps = parallel.compile(train.make_run_steps(prepare, step))
+    state = parallel.replicate(
+        TrainState(step=jnp.int32(start), params={}, opt_state=(), model_state={})
+    )
+    resident, key = parallel.replicate(method.resident), parallel.replicate(jax.random.key(3))
+    found = []
+    for _, feed in feeds(start, stop):
+        state, sums = run_steps(state, resident, parallel.feed(feed), key)
+        found.append(jax.device_get(sums))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -49,4 +49,13 @@ for name, way in (("simclr", "pmap"), ("distillation", "mesh")):
     for leaf, value in tree.named_leaves({"metrics": losses, "state": then.states[-1]}).items():
         found[f"{name}-{way}:{leaf}"] = value
 np.savez(folder / f"found{index}.npz", **found)
+
+# On from where one process of eight devices was stopped.
+found = {}
+for name, way in (("simclr", "pmap"), ("distillation", "mesh")):
+    resumed = runs.fit(name, way, steps=4, folder=folder / f"stopped-{name}-{way}")
+    assert len(resumed.states) == 2
+    for leaf, values in {**resumed.metrics, **runs.seen(name, way, start=2, stop=4)}.items():
+        found[f"{name}-{way}:{leaf}"] = values
+np.savez(folder / f"resumed{index}.npz", **found)
 jax.distributed.shutdown()

@@ -35,14 +35,26 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, way, steps):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("single", "pmap"), ("pmap", "single"), ("single", "mesh")]
+    ("before", "after"),
+    [
+        ("single", "pmap"),
+        ("pmap", "single"),
+        ("single", "mesh"),
+        ("mesh", "single"),
+        ("pmap", "mesh"),
+    ],
 )
-def test_a_run_may_go_on_with_another_number_of_devices(tmp_path, before, after):
-    runs.fit("distillation", before, steps=3, folder=tmp_path)
-    resumed = runs.fit("distillation", after, folder=tmp_path)
-    expected = runs.fitted("distillation", "single")
+@pytest.mark.parametrize("method", runs.METHODS)
+def test_a_run_may_go_on_with_another_number_of_devices(tmp_path, method, before, after):
+    """From one to eight and back, and from one way to the other: see `test_devices` for others."""
+    runs.fit(method, before, steps=3, folder=tmp_path)
+    resumed = runs.fit(method, after, folder=tmp_path)
+    expected = runs.fitted(method, "single")
     assert len(resumed.states) == 2
     chex.assert_trees_all_close(resumed.states[-1], expected.states[-1], rtol=1e-5, atol=1e-5)
+    for name, values in resumed.metrics.items():
+        if name.startswith("loss"):
+            np.testing.assert_allclose(values, expected.metrics[name][3:], rtol=1e-6, err_msg=name)
 
 
 def state(value=1.0, *, tx=None):
