@@ -296,7 +296,8 @@ def run() -> None:
     """Does what the command line says, and raises `SystemExit` where its status is not 0.
 
     0: every stage finished. 1: a stage, the storage or a check failed, or another run is at the same
-    task. 2: bad input. 75: another of several processes is lost, see `kdjax.train.pod`. Each of them with one line; what was finished before stays so.
+    task. 2: bad input. 75: another of several processes is lost, see `kdjax.train.pod`. Each of them with
+    one line; what was finished before stays so.
     """
     logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     if "--help" in sys.argv or "-h" in sys.argv:

@@ -30,7 +30,7 @@ def exported(line, tmp_path):
     """A work directory of its own with an export, its report, and the folder of the files."""
     run, tasks, splits = line.plan(stages__files=_FILES)
     line.run(stages__files=_FILES)
-    main.write_report(run, line.workdir, tasks, splits, command="kdjax")
+    main.write_report(run, line.workdir, splits, command="kdjax")
     workdir = epath.Path(tmp_path) / "a copy"
     shutil.copytree(line.workdir, workdir)
     folder = next(task.folder.name for task in tasks if task.name == "files")
@@ -46,9 +46,9 @@ def test_the_files_are_written_again_and_say_until_when(exported, capsys):
     for entry in stale["parity"]:
         entry["format"] = "of old"
         entry.pop("promised_until", None)
-    (folder / "manifest.json").write_text(json.dumps(stale))
     # A file of a version that this jax does not know, as it says.
     (folder / "student.stablehlo").write_bytes(b"from another day")
+    stages.finish(folder, stale)
 
     assert reexport(workdir) == 0
     said = capsys.readouterr().out
