@@ -9,4 +9,6 @@ from kd_digits import student
 
 
 def get_config(arg: str | None = None):
-    return student("multi_level", arg, logits=dict(name="multi_level"))
+    c = student("multi_level", arg, logits=dict(name="multi_level"))
+    del c.stages.student.temperature  # `logits` has its own
+    return c

@@ -64,7 +64,7 @@ def _needs(stage: config.Training) -> Iterator[tuple[str, int]]:
     match stage:
         case config.Pretrain(method=method):
             yield _needed("method", method)
-            if stage.projector:
+            if len(stage.projector) > 1:
                 yield "the BatchNorm of its projector", 2
             if isinstance(method, config.BYOL | config.SimSiam):
                 yield "the BatchNorm of its predictor", 2

@@ -57,13 +57,8 @@ def _unread(node: Any) -> Iterator[tuple[str, str]]:
             yield from _unread_of_pruning(node)
         case config.Distill(logits=config.LogitMSE() | config.MultiLevel() as logits):
             yield "temperature", f"as logits={logits.name} does not look at it"
-        case config.Quantize():
-            if node.calibration != "percentile":
-                yield "percentile", f"as calibration is {node.calibration}"
-            if node.accuracy_drop is not None:
-                yield "agreement", "as accuracy_drop decides instead"
-        case config.Export() if node.accuracy_drop is not None:
-            yield "agreement", "as accuracy_drop decides instead"
+        case config.Quantize() if node.calibration != "percentile":
+            yield "percentile", f"as calibration is {node.calibration}"
         case config.Layers(weights=None):
             yield "scale", "as these layers stay in float"
         case config.Sensitivity(sparsities=()):

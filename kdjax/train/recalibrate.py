@@ -107,7 +107,9 @@ def with_statistics(
         rows += n
         for pair in _pairs(read):
             first, second = sums.get(pair, (0.0, 0.0))
-            mean, var = (read[name][0] / (1.0 - _momentum(name, read[name][1])) for name in pair)
+            mean, var = (
+                read[name][0] / (1.0 - _momentum(name, np.asarray(read[name][1]))) for name in pair
+            )
             sums[pair] = (first + n * mean, second + n * (var + mean**2))
     if not rows:
         raise BadInput("recalibrate.batches: there is none; give one or more")

@@ -61,6 +61,7 @@ def make_train_step(
         raise BadInput(f"ema: {ema}; a debiased average takes a number in [0, 1)")
     if isinstance(ema, float | int) and not 0 <= ema <= 1:
         raise BadInput(f"ema: {ema} is not in [0, 1]")
+    constant = ema if debiased and isinstance(ema, float | int) else None
 
     def gradients(state: TrainState, batch: Batch, key: Key[Array, ""]):
         value_and_grad = jax.value_and_grad(objective, has_aux=True)
@@ -110,10 +111,10 @@ def make_train_step(
         if ema is not None and ema_params is not None:
             decay = ema(state.step) if callable(ema) else ema
             share = 1.0 - decay
-            if debiased and decay > 0:
+            if constant:
                 # Of the weights of all updates so far, `ema^i`, the newest one's.
                 updates_so_far = (state.step + 1).astype(jnp.float32)
-                share = share / -jnp.expm1(updates_so_far * math.log(decay))
+                share = share / -jnp.expm1(updates_so_far * math.log(constant))
             ema_params = optax.incremental_update(params, ema_params, share)
             if masks is not None:
                 ema_params = tree.apply_masks(masks, ema_params)

@@ -76,11 +76,6 @@ def check(stage, **data):
             {**QUANTIZE, "percentile": 99.0, "calibration": "percentile"},
         ),
         (
-            {**QUANTIZE, "agreement": 0.5, "accuracy_drop": 0.1},
-            "agreement: 0.5",
-            {**QUANTIZE, "agreement": 0.5},
-        ),
-        (
             {**QUANTIZE, "rules": [{}, {"weights": None, "scale": "mse"}]},
             "rules[1].scale: 'mse'",
             {**QUANTIZE, "rules": [{"scale": "mse"}, {"weights": None}]},
