@@ -27,6 +27,7 @@ import jax
 from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
+from ml_collections.config_dict import RequiredValueError
 
 from kdjax import config, parse, pipeline, report, stages, train
 from kdjax.stages import Splits
@@ -121,9 +122,9 @@ def _values_of(text: str) -> dict[str, Any]:
     finally:
         sys.path[:] = before
     if not isinstance(values, dict):
+        given = "None" if found is None else type(found).__name__
         raise BadInput(
-            f"{at}: get_config gave {type(found).__name__}, not a ConfigDict or a dict; "
-            "does it return what it makes?"
+            f"{at}: get_config gave {given}, not a ConfigDict or a dict; does it return what it makes?"
         )
     return values
 
@@ -148,9 +149,21 @@ def plain(value: Any, path: str = "config") -> Any:
         within = (*within, id(value))
         if isinstance(value, list | tuple):
             return [own(item, f"{path}[{i}]", within) for i, item in enumerate(value)]
-        return {name: own(item, f"{path}.{name}", within) for name, item in value.items()}
+        given = [name for name in value if not _is_open(value, name)]
+        return {name: own(value[name], f"{path}.{name}", within) for name in given}
 
     return own(value, path, ())
+
+
+def _is_open(value: Any, name: Any) -> bool:
+    """Whether a field is a placeholder without a value: it is missing, unless an override gives it."""
+    if not isinstance(value, ConfigDict | FrozenConfigDict):
+        return False
+    try:
+        value[name]
+    except RequiredValueError:
+        return True
+    return False
 
 
 def _where(path: epath.Path, function: Any) -> str:

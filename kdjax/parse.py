@@ -51,12 +51,13 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
 def override(values: dict[str, Any], path: str, text: str, kind: Any = None) -> None:
     """Sets `values[a][b]` for the path `a.b`, in place, from the text of a command line.
 
+    What is on the way is copied: where the values have one dict in several places, one alone changes.
+
     An item of a list is a name, too: `sweep.0.temperature`, or `sweep[0].temperature`. Text that is no
     Python literal is a string. Whether the field exists, and takes such a value, is for `parse` to say.
 
     Args:
-      values: plain values, of which no two share a dict or a list: what is set in one is set in the
-        other, too.
+      values: plain values: dicts, lists, tuples and what is in them.
       path: of the field.
       text: its value.
       kind: the type that `parse` will build, as far as it is known: what the values leave at a default
@@ -73,11 +74,10 @@ def override(values: dict[str, Any], path: str, text: str, kind: Any = None) -> 
         found = inside.get(key) if isinstance(inside, dict) else inside[key]
         if found is None:
             found = plain(default) if isinstance(default, Mapping | tuple) or _is(default) else {}
-        if isinstance(found, tuple):
-            found = list(found)
-        if not isinstance(found, dict | list):
+        if not isinstance(found, dict | list | tuple):
             raise BadInput(f"{at}: has no field {last!r}")
-        inside[key] = inside = found
+        # Its own: a config file may have used one dict in several places.
+        inside[key] = inside = dict(found) if isinstance(found, dict) else list(found)
     inside[_key(inside, last, parents)] = literal(text)
 
 

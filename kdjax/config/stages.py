@@ -500,7 +500,7 @@ class Quantize:
     percentile: Annotated[float, In("(50, 100]")] = 99.99
     calibration_examples: Count = 256
     agreement: Share = 0.95
-    accuracy_drop: Share | None = None
+    accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
@@ -530,7 +530,8 @@ class Export:
       agreement: of a model with quantized activations, smallest share of test images on which the
         file and the live model must give one label. The tolerance is not for them: a sum added up in
         another order is rounded the other way now and then.
-      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead.
+      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead;
+        below zero, what it must rise by.
     """
 
     kind: Literal["export"]
@@ -540,7 +541,7 @@ class Export:
     ] = ("stablehlo", "onnx")
     tolerance: NonNegative = 1e-4
     agreement: Share = 0.99
-    accuracy_drop: Share | None = None
+    accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

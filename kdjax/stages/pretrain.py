@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kdjax import config
-from kdjax.stages import methods
+from kdjax.stages import build, methods
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
@@ -15,17 +15,17 @@ from kdjax.stages.model import EncoderSpec
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
-    path, axis_name = f"config.stages.{context.name}", context.parallel.axis_name
+    axis_name = context.parallel.axis_name
     if c.probe:
         dataset = context.splits.partly_labelled(context.seed)
     else:
         dataset = context.splits.train.hide_labels(np.arange(0))
-    size = c.views.size or context.splits.size
+    size = build.side(c.views, context.splits.size)
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
     )
     views = methods.seen(context, c, size=size)
-    method = methods.chosen(c, spec, axis_name=axis_name, path=path)
+    method = methods.chosen(c, spec, axis_name=axis_name)
     if c.probe:
         method = methods.with_probe(method, features=spec.features, classes=dataset.classes)
     variables, tx = ready_encoder(
