@@ -161,7 +161,7 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
 
     A type may be `Annotated` with constraints of `kdjax.ranges`; of a dataclass with `bounded`, such as
     a schedule, they are meant of the fields that it names. A dataclass may have a method `faults`, which
-    gives `(field, what is wrong)` of fields that do not go together.
+    gives fields that do not go together, see there.
 
     Raises:
       BadInput: a field is unknown, missing, ill-typed or out of its range, or does not go with another;
@@ -220,24 +220,28 @@ def _hold(constraint: Any, value: Any, path: str) -> None:
 def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected the fields of {_title(kind)}, found {_shown(value)}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    known = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
-        if name not in fields:
-            raise BadInput(f"{path}.{name}: unknown field{nearest(name, fields)}")
-    for name, field in fields.items():
+        if name not in known:
+            raise BadInput(f"{path}.{name}: unknown field{nearest(name, known)}")
+    for name, field in known.items():
         optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
         if name not in value and not optional:
             raise BadInput(f"{path}.{name}: missing; it takes {_title(hints(kind)[name])}")
     made = kind(
         **{name: parse(hints(kind)[name], v, f"{path}.{name}") for name, v in value.items()}
     )
-    for field, fault in faults(made):
-        raise BadInput(f"{path}.{field}: {fault}")
+    for fields, fault in faults(made):
+        at, *others = (path if f == "." else f"{path}.{f}" for f in fields.split(", "))
+        raise BadInput(f"{at}: {fault}" + (f"; see {', '.join(others)}" if others else ""))
     return made
 
 
 def faults(made: Any) -> Iterator[tuple[str, str]]:
-    """`(field, what is wrong)` of a dataclass's fields that do not go together, by all its classes."""
+    """`("field, other field", fault)` of fields that do not go together, by all classes of a dataclass.
+
+    The line begins with the first field, or the dataclass itself where that is `.`, and names the others.
+    """
     for cls in reversed(type(made).__mro__):
         if "faults" in vars(cls):
             yield from cls.faults(made)

@@ -31,8 +31,8 @@ class Budget:
         """Fields that do not go together."""
         given = [name for name, most in vars(self).items() if most is not None]
         if len(given) != 1:
-            field = given[-1] if given else "params"
-            yield field, f"give one of {', '.join(vars(self))}, and no other"
+            fields = ", ".join([".", *(given or vars(self))])
+            yield fields, f"give one of {', '.join(vars(self))}, and no other"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,10 @@ class Labels:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if self.labels_per_class is not None and self.labels_share is not None:
-            yield "labels_share", "labels_per_class is given, too; give one of the two"
+            yield (
+                "labels_share, labels_per_class",
+                "labels_per_class is given, too; give one of the two",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

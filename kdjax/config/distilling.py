@@ -40,7 +40,7 @@ class DKD:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.alpha + self.beta:
-            yield "alpha", "it is zero, and beta, too; give one of them a weight"
+            yield "alpha, beta", "it is zero, and beta, too; give one of them a weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class DIST:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.beta + self.gamma:
-            yield "beta", "it is zero, and gamma, too; give one of them a weight"
+            yield "beta, gamma", "it is zero, and gamma, too; give one of them a weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class TeacherFree:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.weight + self.ce_weight:
-            yield "weight", "it is zero, and ce_weight, too; give one of them a weight"
+            yield "weight, ce_weight", "it is zero, and ce_weight, too; give one of them a weight"
 
 
 Paths = Annotated[tuple[Text, ...], AtLeast(1)]
@@ -132,7 +132,7 @@ class Taps:
         """Fields that do not go together."""
         if len(self.student) != len(self.teacher):
             yield (
-                "teacher",
+                "teacher, student",
                 f"{len(self.teacher)} paths for {len(self.student)} of the student; give one for each",
             )
         if len(self.student) < self.least:
@@ -240,7 +240,7 @@ class RKD(Vectors):
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.distance + self.angle:
-            yield "distance", "it is zero, and angle, too; give one of them a weight"
+            yield "distance, angle", "it is zero, and angle, too; give one of them a weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

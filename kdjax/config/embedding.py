@@ -68,7 +68,10 @@ class EmbeddingRKD:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.distance_weight + self.angle_weight:
-            yield "distance_weight", "it is zero, and angle_weight, too; give one of them a weight"
+            yield (
+                "distance_weight, angle_weight",
+                "it is zero, and angle_weight, too; give one of them a weight",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,10 @@ class VICReg:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.invariance + self.variance + self.covariance:
-            yield "invariance", "all three weights are zero; give one of them a weight"
+            yield (
+                "invariance, variance, covariance",
+                "all three weights are zero; give one of them a weight",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,7 +240,7 @@ class MAE:
         """Fields that do not go together."""
         if self.decoder_width % self.decoder_heads:
             yield (
-                "decoder_heads",
+                "decoder_heads, decoder_width",
                 f"{self.decoder_heads} do not divide the width of {self.decoder_width}; take a divisor",
             )
 
@@ -262,6 +265,6 @@ def _local(c: SwAV | DINO) -> Iterator[tuple[str, str]]:
     """Local crops without their views, or views of none."""
     if (c.local_views is None) != (c.local_crops == 0):
         yield (
-            "local_views",
+            "local_views, local_crops",
             f"{c.local_crops} local crops; give both local_crops and local_views, or neither",
         )

@@ -140,7 +140,10 @@ class ViT:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if self.width % self.heads:
-            yield "heads", f"{self.heads} do not divide the width of {self.width}; take a divisor"
+            yield (
+                "heads, width",
+                f"{self.heads} do not divide the width of {self.width}; take a divisor",
+            )
 
 
 Encoder = (

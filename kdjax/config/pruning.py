@@ -26,7 +26,7 @@ class NM:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if self.n > self.m:
-            yield "n", f"{self.n} of {self.m} cannot stay; give at most m"
+            yield "n, m", f"{self.n} of {self.m} cannot stay; give at most m"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,13 +100,16 @@ class Gradual:
         yield from _moves(self)
         length = self.end_step - self.begin_step
         if self.schedule == "periodic" and self.rounds > length:
-            yield "rounds", f"{self.rounds} do not fit into the {length} steps from begin to end"
+            yield (
+                "rounds, begin_step, end_step, schedule",
+                f"{self.rounds} do not fit into the {length} steps from begin to end",
+            )
         if self.sparsity is None and not isinstance(self.pattern, NM):
-            yield "sparsity", "missing; it takes a number in [0, 1)"
+            yield "sparsity, pattern", "missing; it takes a number in [0, 1)"
         if self.sparsity is not None and isinstance(self.pattern, NM):
-            yield "sparsity", "a pattern of N of M has none; leave it out"
+            yield "sparsity, pattern", "a pattern of N of M has none; leave it out"
         if self.allocation == "global" and not isinstance(self.pattern, Weights | Units):
-            yield "allocation", "one ranking is over single weights; take uniform"
+            yield "allocation, pattern", "one ranking is over single weights; take uniform"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,4 +167,7 @@ Prune = Gradual | SparseTraining | Ticket
 def _moves(c: Gradual | SparseTraining) -> Iterator[tuple[str, str]]:
     """Masks that never move, or only after they are to stay."""
     if c.begin_step >= c.end_step:
-        yield "begin_step", f"{c.begin_step} is not in [0, end_step), and end_step is {c.end_step}"
+        yield (
+            "begin_step, end_step",
+            f"{c.begin_step} is not in [0, end_step), and end_step is {c.end_step}",
+        )

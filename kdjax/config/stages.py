@@ -59,19 +59,22 @@ class Pretrain(Training):
         """Fields that do not go together."""
         match self.method:
             case MoCoV2(queue=queue) if queue % self.batch:
-                yield "method.queue", f"{queue} is no multiple of the batch, {self.batch}"
+                yield "method.queue, batch", f"{queue} is no multiple of the batch, {self.batch}"
             case MAE() if not isinstance(self.encoder, ViT):
-                yield "encoder.name", f"{self.encoder.name} has no patches to hide; take vit"
+                yield (
+                    "encoder.name, method.name",
+                    f"{self.encoder.name} has no patches to hide; take vit",
+                )
             case MAE() if self.projector:
-                yield "projector", "mae has a decoder in its place; give none: ()"
+                yield "projector, method.name", "mae has a decoder in its place; give none: ()"
             case SwAV(freeze_steps=frozen) | DINO(freeze_steps=frozen) if frozen >= self.steps:
                 yield (
-                    "method.freeze_steps",
+                    "method.freeze_steps, steps",
                     f"{frozen} is not in [0, steps), and steps is {self.steps}",
                 )
         if self.ema is not None and isinstance(self.method, MoCoV2 | MoCoV3 | BYOL | DINO):
             yield (
-                "ema",
+                "ema, method.name",
                 f"{self.method.name} has a target network, which is the average; leave it out, and "
                 "give method.momentum",
             )
@@ -106,7 +109,7 @@ class Finetune(Training, Labels):
         yield from _begins(self)
         if self.teacher_free is not None and self.label_smoothing > 0:
             yield (
-                "label_smoothing",
+                "label_smoothing, teacher_free",
                 f"{self.label_smoothing}, and teacher_free smooths the labels, too; give one of the two",
             )
 
@@ -179,11 +182,11 @@ class Cache:
         """Fields that do not go together."""
         n = len(self.teachers)
         if self.weights is not None and self.together == "apart":
-            yield "weights", "they are of a mean; give a student teacher_weights"
+            yield "weights, together", "they are of a mean; give a student teacher_weights"
         elif self.weights is not None and len(self.weights) != n:
-            yield "weights", f"{len(self.weights)} for {n} teachers; give one for each"
+            yield "weights, teacher", f"{len(self.weights)} for {n} teachers; give one for each"
         if isinstance(self.signal, Embedding) and n > 1 and self.together == "mean":
-            yield "together", "embeddings have no mean; keep them apart"
+            yield "together, signal.name, teacher", "embeddings have no mean; keep them apart"
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -279,25 +282,26 @@ class Distill(FromCache):
                     "give it a name of letters and digits that is not kd or ce",
                 )
         if self.features and not self.live:
-            yield "features", "no cache has features; set live=True"
+            yield "features, live", "no cache has features; set live=True"
         if self.features and self.sweep:
-            yield "sweep", "not with features; give each student a stage of its own"
+            yield "sweep, features", "not with features; give each student a stage of its own"
         for name in ("temperature", "kd_weight", "ce_weight"):
             ramp = isinstance(getattr(self, name), Ramp)
             own = sum(getattr(knobs, name) is not None for knobs in self.sweep)
             if ramp and 0 < own < len(self.sweep):
                 yield (
-                    "sweep",
+                    f"sweep, {name}",
                     f"{name} is a schedule of some students and a number of others; give each a "
                     "number of its own, or none",
                 )
         if not self.features:
             for i, knobs in enumerate(self.sweep or (Knobs(),)):
+                at = f"sweep[{i}]." if self.sweep else ""
                 own = (knobs.kd_weight, knobs.ce_weight)
                 both = zip(own, (self.kd_weight, self.ce_weight), strict=True)
                 if all(shared == 0 if mine is None else mine == 0 for mine, shared in both):
                     yield (
-                        f"sweep[{i}].kd_weight" if self.sweep else "kd_weight",
+                        ", ".join(f"{at}{name}" for name in ("kd_weight", "ce_weight")),
                         "it is zero, and ce_weight, too; give one of them a weight",
                     )
         weights = self.teacher_weights or ()
@@ -339,7 +343,7 @@ class DistillEncoder(FromCache):
         match self.method:
             case EmbeddingSEED(queue=queue) | EmbeddingCompRess(queue=queue) if queue % together:
                 yield (
-                    "method.queue",
+                    "method.queue, batch, accumulate",
                     f"{queue} rows; give a multiple of the {together} examples that go through the "
                     "model at once (batch / accumulate)",
                 )
@@ -367,7 +371,10 @@ class Evaluate(Labels):
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if self.knn is None and self.linear is None and self.pairs is None:
-            yield "knn", "there is nothing to do; give one of knn, linear and pairs"
+            yield (
+                "., knn, linear, pairs",
+                "there is nothing to do; give one of knn, linear and pairs",
+            )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -412,7 +419,7 @@ class Shrink:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if self.budget is not None and self.sparsity:
-            yield "budget", "give one of sparsity and budget"
+            yield "budget, sparsity", "give one of sparsity and budget"
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -452,9 +459,9 @@ class Sensitivity:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if not self.sparsities and not self.numbers:
-            yield "sparsities", "there is none, and no numbers; nothing would be measured"
+            yield "sparsities, numbers", "there is none, and no numbers; nothing would be measured"
         if (self.against == "teacher") != (self.cache is not None):
-            yield "cache", "goes with against=teacher, and with nothing else"
+            yield "cache, against", "goes with against=teacher, and with nothing else"
         for i, layers in enumerate(self.numbers):
             if layers.weights is None:
                 yield (
@@ -505,10 +512,9 @@ class Quantize:
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         if (self.budget is None) != (self.sensitivity is None):
-            field = "budget" if self.sensitivity is None else "sensitivity"
-            yield field, "budget goes with sensitivity; give both or neither"
+            yield "budget, sensitivity", "goes with sensitivity; give both or neither"
         if self.budget is not None and self.rules != (Layers(),):
-            yield "rules", f"the numbers are those of {self.sensitivity}; leave them out"
+            yield "rules, budget", f"the numbers are those of {self.sensitivity}; leave them out"
         if self.budget is not None and self.budget.bytes is self.budget.latency_ms is None:
             yield "budget", "give bytes or latency_ms"
 
@@ -565,4 +571,4 @@ Stage = (
 def _begins(c: Finetune | Distill) -> Iterator[tuple[str, str]]:
     """Where a classifier begins: one of the two, and never both."""
     if (c.start_from is None) == (c.encoder is None):
-        yield "encoder", "give one of start_from (a stage) and encoder (a model)"
+        yield "., start_from, encoder", "give one of start_from (a stage) and encoder (a model)"

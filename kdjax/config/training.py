@@ -69,7 +69,7 @@ class Ramp:
         """Fields that do not go together."""
         if self.end_step is not None and self.begin_step >= self.end_step:
             yield (
-                "begin_step",
+                "begin_step, end_step",
                 f"{self.begin_step} is not in [0, end_step), and end_step is {self.end_step}",
             )
 
@@ -170,7 +170,7 @@ class Training:
         """Fields that do not go together."""
         if self.batch % self.accumulate:
             yield (
-                "accumulate",
+                "accumulate, batch",
                 f"{self.accumulate} parts do not share a batch of {self.batch} evenly; take a divisor",
             )
         before_the_end = {"rewind_step": self.rewind_step}
@@ -186,7 +186,10 @@ class Training:
                 before_the_end[f"{path}.begin_step"] = ramp.begin_step
         for field, step in before_the_end.items():
             if step is not None and step >= self.steps:
-                yield field, f"{step} is not in [0, steps), and steps is {self.steps}"
+                yield (
+                    f"{field}, steps",
+                    f"{step} is not in [0, steps), and steps is {self.steps}",
+                )
 
 
 def ramps(value: Any, path: str = "") -> Iterator[tuple[str, Ramp]]:

@@ -177,7 +177,7 @@ def test_labels_are_the_stages_own(line, splits):
         ({"pairs": {**PROBE["pairs"], "examples": 73}}, "examples: 73 is not between 2 and the 72"),
         (
             {"knn": None, "linear": None, "pairs": None},
-            "config.stages.probe.knn: there is nothing to",
+            "config.stages.probe: there is nothing to",
         ),
         ({"batch": 0, "knn": {"k": 5}}, "probe.batch: 0 is not in"),
         ({"labels_per_class": 3}, "probe.labels_share: labels_per_class is given, too"),

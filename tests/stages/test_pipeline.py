@@ -81,7 +81,7 @@ def test_unknown_and_circular_stages(line):
         BadInput,
         match=r"^config.stages.student.start_from: they need each other in a circle: .*student",
     ):
-        line.plan(stages__student__start_from="student")
+        line.plan(stages__student__start_from="student", stages__student__encoder=None)
 
 
 def test_done_is_skipped_and_seeds_are_apart(line, capsys):

@@ -178,14 +178,14 @@ def test_a_budget_of_milliseconds_is_measured_in_the_runtime(bears, line):
             "mixed.budget: 1e-09 ms cannot be met; the last",
         ),
         ({"stages__mixed": _budget(flops=10)}, "mixed.budget: give bytes or latency_ms"),
-        ({"stages__mixed": _budget()}, "mixed.budget.params: give one of"),
+        ({"stages__mixed": _budget()}, "mixed.budget: give one of"),
         (
             {"stages__mixed": {**_budget(bytes=9999), "sensitivity": "teacher"}},
             "teacher is not a stage of kind sensitivity of student",
         ),
         (
             {"stages__mixed": {**_budget(bytes=9999), "sensitivity": None}},
-            "mixed.budget: budget goes with sensitivity",
+            "mixed.budget: goes with sensitivity",
         ),
         (
             {"stages__mixed": {**_budget(bytes=9999), "rules": [{"weights": "int4"}]}},

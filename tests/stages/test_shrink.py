@@ -124,7 +124,7 @@ def test_a_budget_is_met(line, budget, measured):
         ({"sparsity": 0.0, "budget": {"params": 10}}, "shrunk.budget: "),
         (
             {"sparsity": 0.0, "budget": {}},
-            "budget.params: give one of params, flops, bytes, latency_ms",
+            "budget: give one of params, flops, bytes, latency_ms",
         ),
         ({"budget": {"params": 10}}, "give one of sparsity and budget"),
         ({"sensitivity": "teacher"}, "teacher is not a stage of kind sensitivity of student"),
