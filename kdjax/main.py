@@ -78,14 +78,14 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
       BadConfig: the file cannot be run, or gives no config; the line names where in it.
       BadInput: there is no such file, or a field is wrong.
     """
-    values = _values_of(text)
+    values = values_of(text)
     for item in overrides:
         name, _, value = item.partition("=")
         parse.override(values, name, value, config.Run)
     return parse.parse(config.Run, values)
 
 
-def _values_of(text: str) -> dict[str, Any]:
+def values_of(text: str) -> dict[str, Any]:
     """What `get_config` of a file gives, as plain values of which no two share anything."""
     file, _, arg = text.partition(".py:")
     path = epath.Path(file if file.endswith(".py") else f"{file}.py")
