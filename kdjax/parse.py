@@ -133,7 +133,7 @@ def _chosen(kind: Any, value: Any) -> Any:
     members = [member for member in members if _is(member)]
     if len(members) < 2:
         return members[0] if members else None
-    tag, by_tag = _tags(members)
+    tag, by_tag = _tags(tuple(members))
     said = value.get(tag) if isinstance(value, Mapping) else None
     return by_tag.get(said) if isinstance(said, str) else None
 
@@ -263,7 +263,7 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     if len(fields) == 1:  # a number, say, or the fields of a schedule of it
         return parse(fields[0], value, path)
     members = fields
-    tag, by_tag = _tags(members)
+    tag, by_tag = _tags(tuple(members))
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")
     if tag not in value:
@@ -281,11 +281,12 @@ def _is_like(kind: Any, value: Any) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
-def _tags(members: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+@functools.cache
+def _tags(members: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     """The field that tells the dataclasses of a union apart, and who has which value of it."""
     tag, by_tag = "", {}
     for member in members:
-        for name, hint in typing.get_type_hints(member).items():
+        for name, hint in hints(member).items():
             if name in ("kind", "name", "recipe") and typing.get_origin(hint) is Literal:
                 tag = name
                 by_tag[typing.get_args(hint)[0]] = member

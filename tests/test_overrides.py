@@ -36,7 +36,7 @@ def others(value) -> list:
         case int():
             return [n for n in (value * 2, value + 1, value + 6, value - 1) if n != value]
         case float():
-            return [value / 2, value / 4 + 0.01]
+            return [value / 2 + 1 / 64, value / 4 + 1 / 64]
         case str():
             return [f"{value}x"]
         case None:
