@@ -3,6 +3,11 @@
 kdjax --config=configs/digits.py --workdir=DIR
 kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
 kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
+kdjax --config=configs/digits.py --workdir=DIR --seeds=3
+kdjax --fields=SGD
+
+An array job runs one seed each in one work directory, `--seeds=$INDEX`; the same command without
+--seeds, after them, finds all of the config's seeds done and writes the report of them.
 
 A first word that is a command does something else with a work directory:
 
@@ -16,13 +21,16 @@ come, after --join_timeout_seconds. The same command then goes on from what is k
 """
 
 import contextlib
+import dataclasses
 import importlib.util
+import inspect
 import os
 import shlex
 import statistics
 import sys
 import threading
 import traceback
+import types
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +38,8 @@ from typing import Any
 import jax
 from absl import flags, logging
 from etils import epath
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
+from ml_collections.config_dict import RequiredValueError
 
 from kdjax import config, files, lock, parse, pipeline, reexport, report, stages, train, verify
 from kdjax.stages import Splits, proof
@@ -44,6 +53,18 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("workdir", None, "Where the run is kept; may be gs://", flag_values=FLAGS)
 flags.DEFINE_list("stages", None, "Do only these stages, and what they need", flag_values=FLAGS)
+flags.DEFINE_string(
+    "seeds", None, "Run these in place of the config's: 3, or 0,1,2", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "fields",
+    None,
+    "Print what the fields of a part of a config take, and end: SGD; all for every part",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "traceback", False, "After a config file that fails, print where in it", flag_values=FLAGS
+)
 flags.DEFINE_bool("dry_run", False, "Print what there is to do, and do nothing", flag_values=FLAGS)
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -74,16 +95,31 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
 """What a first word may be: `arguments -> exit status`. Without one it is a run."""
 
 
+class BadConfig(BadInput):
+    """A config file failed as it was run; its cause is what it raised."""
+
+
 def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
     """The run of a config file, with `a.b=value` overrides.
 
     Args:
       text: `FILE.py` or `FILE.py:arg,arg=value`; the argument goes to the file's `get_config`.
-      overrides: of fields, also of those that the file leaves at their defaults.
+      overrides: of fields, also of those that the file leaves at their defaults; each changes its own
+        path alone, however often the file used one dict.
 
     Raises:
-      BadInput: the file is missing or has no `get_config`, or a field is wrong.
+      BadConfig: the file cannot be run, or gives no config; the line names where in it.
+      BadInput: there is no such file, or a field is wrong.
     """
+    values = values_of(text)
+    for item in overrides:
+        name, _, value = item.partition("=")
+        parse.override(values, name, value, config.Run)
+    return parse.parse(config.Run, values)
+
+
+def values_of(text: str) -> dict[str, Any]:
+    """What `get_config` of a file gives, as plain values of which no two share anything."""
     file, _, arg = text.partition(".py:")
     path = epath.Path(file if file.endswith(".py") else f"{file}.py")
     if not path.is_file():
@@ -97,16 +133,94 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
     sys.path[:0] = [os.fspath(folder), os.fspath(folder.parent)]
     try:
         spec.loader.exec_module(module)
+        get_config = getattr(module, "get_config", None)
+        if not callable(get_config):
+            raise BadInput(f"--config: {path} has no function get_config(arg)")
+        at = _where(path, get_config)
+        try:
+            inspect.signature(get_config).bind(arg or None)
+        except TypeError:
+            raise BadInput(
+                f"{at}: get_config cannot be called with one argument; write "
+                "def get_config(arg=None), where arg is what stands behind FILE.py:"
+            ) from None
+        found = get_config(arg or None)
+        if inspect.iscoroutine(found):
+            found.close()  # or Python warns that nobody waited for it
+        values = plain(found)
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadConfig(_failed(path, error)) from error
     finally:
         sys.path[:] = before
-    if not hasattr(module, "get_config"):
-        raise BadInput(f"--config: {path} has no function get_config(arg)")
-    found = module.get_config(arg or None)
-    values = found.to_dict() if isinstance(found, ConfigDict) else dict(found)
-    for item in overrides:
-        name, _, value = item.partition("=")
-        parse.override(values, name, value)
-    return parse.parse(config.Run, values)
+    if not isinstance(values, dict):
+        given = "None" if found is None else type(found).__name__
+        raise BadInput(
+            f"{at}: get_config gave {given}, not a ConfigDict or a dict; does it return what it makes?"
+        )
+    return values
+
+
+def plain(value: Any, path: str = "config") -> Any:
+    """What a config file made as dicts, lists and what is in them, each its own.
+
+    A ConfigDict keeps one dict wherever the file used one, where a change of one would be a change of
+    all.
+
+    Raises:
+      BadInput: something contains itself; the line names its path.
+    """
+
+    def own(value: Any, path: str, within: tuple[int, ...]) -> Any:
+        if isinstance(value, FieldReference):
+            value = value.get()
+        if not isinstance(value, ConfigDict | FrozenConfigDict | Mapping | list | tuple):
+            return value
+        if id(value) in within:
+            raise BadInput(f"{path}: contains itself")
+        within = (*within, id(value))
+        if isinstance(value, list | tuple):
+            return [own(item, f"{path}[{i}]", within) for i, item in enumerate(value)]
+        given = [name for name in value if not _is_open(value, name)]
+        return {name: own(value[name], f"{path}.{name}", within) for name in given}
+
+    return own(value, path, ())
+
+
+def _is_open(value: Any, name: Any) -> bool:
+    """Whether a field is a placeholder without a value: it is missing, unless an override gives it."""
+    if not isinstance(value, ConfigDict | FrozenConfigDict):
+        return False
+    try:
+        value[name]
+    except RequiredValueError:
+        return True
+    return False
+
+
+def _where(path: epath.Path, function: Any) -> str:
+    """`--config: FILE.py:LINE` of a function of a config file, or of the file."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    line = f":{code.co_firstlineno}" if isinstance(code, types.CodeType) else ""
+    return f"--config: {path}{line}"
+
+
+def _failed(path: epath.Path, error: BaseException) -> str:
+    """The line of a config file in which it failed, and with what."""
+    own = os.fspath(path.absolute())
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == own]
+    said = " ".join(str(error).split())[:300]
+    said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        if os.path.abspath(error.filename) == own:
+            lines = [error.lineno]
+        said = f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
+    elif frames and os.path.abspath(frames[-1].filename) != own:
+        said += f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    line = f":{lines[-1]}" if lines else ""
+    return f"--config: {path}{line}: {said}; --traceback shows the whole of it"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -127,6 +241,9 @@ def main(argv: Sequence[str]) -> None:
         raise BadInput(str(error).splitlines()[0]) from None
     if len(rest) > 1:
         raise BadInput(f"unexpected argument {rest[1]!r}; flags begin with --")
+    if FLAGS.fields is not None:
+        print(fields(FLAGS.fields))
+        return
     for name in ("config", "workdir"):
         if not FLAGS[name].value:
             raise BadInput(f"--{name} is missing; see kdjax --help")
@@ -143,12 +260,10 @@ def main(argv: Sequence[str]) -> None:
             "--coordinator_address, --num_processes and --process_id go with --distributed"
         )
 
-    run = load_config(FLAGS.config, overrides)
-    if not run.seeds:
-        raise BadInput("config.seeds: give at least one")
-    for field in ("latency_batch", "latency_bulk_batch", "latency_threads"):
-        if getattr(run, field) < 1:
-            raise BadInput(f"config.{field}: {getattr(run, field)} is not positive")
+    run = whole = load_config(FLAGS.config, overrides)
+    if FLAGS.seeds is not None:
+        run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
+        whole = dataclasses.replace(run, seeds=tuple(dict.fromkeys(whole.seeds + run.seeds)))
     splits = Splits(run.data)
     workdir = _workdir(FLAGS.workdir)
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
@@ -160,7 +275,7 @@ def main(argv: Sequence[str]) -> None:
     _keep_compiled(workdir)
     pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
-        write_report(run, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
+        write_report(whole, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
         print(workdir / "report.html")
 
 
@@ -198,6 +313,31 @@ def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
         print(f"{state:<7} {task.folder.name}")
     if wrong is not None:
         raise wrong
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """The seeds of the flag, held against what `config.seeds` takes.
+
+    Raises:
+      BadInput: they are no seeds.
+    """
+    found = parse.literal(text)
+    if type(found) is int:
+        found = (found,)
+    return parse.parse(parse.hints(config.Run)["seeds"], found, "--seeds")
+
+
+def fields(name: str) -> str:
+    """What the fields of a part of a config take, with their ranges and defaults; `all` for every part.
+
+    Raises:
+      BadInput: there is no such part.
+    """
+    known = {kind.__name__: kind for kind in parse.dataclasses_in(config.Run)}
+    if name != "all" and name not in known:
+        raise BadInput(f"--fields: there is no {name!r}{parse.nearest(name, [*known, 'all'])}")
+    chosen = known.values() if name == "all" else [known[name]]
+    return "\n\n".join(f"{kind.__name__}: {inspect.getdoc(kind)}" for kind in chosen)
 
 
 def write_report(run: config.Run, workdir: epath.Path, splits: Splits, *, command: str) -> None:
@@ -307,6 +447,8 @@ def run() -> None:
     try:
         status = command(sys.argv[2:]) if command is not None else main(sys.argv)
     except BadInput as error:
+        if isinstance(error, BadConfig) and FLAGS["traceback"].value:
+            traceback.print_exception(error.__cause__)
         print(f"kdjax: {error}", file=sys.stderr)
         sys.exit(2)
     except (train.Diverged, StageFailed, StorageFailed, lock.Busy) as error:

@@ -2,15 +2,17 @@
 
 import argparse
 import ast
-import contextlib
 import dataclasses
 import difflib
+import functools
 import math
+import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NoReturn
 
+from kdjax.ranges import in_float32
 from kdjax.types import BadInput
 
 
@@ -46,40 +48,137 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
     return values
 
 
-def override(values: dict[str, Any], path: str, text: str) -> None:
+def override(values: dict[str, Any], path: str, text: str, kind: Any = None) -> None:
     """Sets `values[a][b]` for the path `a.b`, in place, from the text of a command line.
 
-    Text that is no Python literal is a string. Whether the field exists, and takes such a value, is
-    for `parse` to say.
+    What is on the way is copied: where the values have one dict in several places, one alone changes.
+
+    An item of a list is a name, too: `sweep.0.temperature`, or `sweep[0].temperature`. Text that is no
+    Python literal is a string. Whether the field exists, and takes such a value, is for `parse` to say.
+
+    Args:
+      values: plain values: dicts, lists, tuples and what is in them.
+      path: of the field.
+      text: its value.
+      kind: the type that `parse` will build, as far as it is known: what the values leave at a default
+        that has fields begins as that default does.
 
     Raises:
-      BadInput: the path runs through something that has no fields.
+      BadInput: the path runs through something that has no fields, or past the end of a list.
     """
-    *parents, last = path.split(".")
+    *parents, last = re.sub(r"\[(\w+)\]", r".\1", path).split(".")
+    inside: Any = values
     for i, name in enumerate(parents):
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise BadInput(f"config.{'.'.join(parents[: i + 1])}: has no field {last!r}")
+        key, at = _key(inside, name, parents[:i]), ".".join(["config", *parents[: i + 1]])
+        kind, default = _inner(kind, inside, name)
+        found = inside.get(key) if isinstance(inside, dict) else inside[key]
+        if found is None:
+            found = plain(default) if isinstance(default, Mapping | tuple) or _is(default) else {}
+        if not isinstance(found, dict | list | tuple):
+            raise BadInput(f"{at}: has no field {last!r}")
+        # Its own: a config file may have used one dict in several places.
+        inside[key] = inside = dict(found) if isinstance(found, dict) else list(found)
+    inside[_key(inside, last, parents)] = literal(text)
+
+
+def literal(text: str) -> Any:
+    """A value from the text of a command line; what is no Python literal is a string."""
     try:
-        values[last] = ast.literal_eval(text)
-    except (SyntaxError, TypeError, ValueError):
-        values[last] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        return ast.literal_eval(text)
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def _key(inside: Any, name: str, parents: Sequence[str]) -> Any:
+    """What a part of a path is called in a dict, or in a list."""
+    if not isinstance(inside, list):
+        return name
+    at = ".".join(["config", *parents])
+    if not name.isdecimal():
+        raise BadInput(f"{at}: has no field {name!r}; it is a list, whose items are {at}.0 and on")
+    if int(name) >= len(inside):
+        raise BadInput(
+            f"{at}.{name}: there are {len(inside)} items, of which the first is {at}.0; give the "
+            "whole list to change their number"
+        )
+    return int(name)
+
+
+def _inner(kind: Any, inside: Any, name: str) -> tuple[Any, Any]:
+    """The type of a field of what is of type `kind`, and its default, as far as they are known."""
+    kind = _chosen(kind, inside)
+    if _is(kind) and (field := kind.__dataclass_fields__.get(name)) is not None:
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        return hints(kind)[name], None if default is dataclasses.MISSING else default
+    args = typing.get_args(kind)
+    match typing.get_origin(kind):
+        case origin if origin is tuple:
+            return args[0] if args[-1] is Ellipsis else args[min(int(name), len(args) - 1)], None
+        case origin if isinstance(origin, type) and issubclass(origin, Mapping):
+            return args[1], None
+    return None, None
+
+
+def _chosen(kind: Any, value: Any) -> Any:
+    """The one type that a value is meant to be of, out of a union of several; None if none is."""
+    kind = _bare(kind)
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    members = [_bare(member) for member in typing.get_args(kind)]
+    if isinstance(value, list | tuple):
+        members = [member for member in members if typing.get_origin(member) is tuple]
+        return members[0] if members else None
+    members = [member for member in members if _is(member)]
+    if len(members) < 2:
+        return members[0] if members else None
+    tag, by_tag = _tags(tuple(members))
+    said = value.get(tag) if isinstance(value, Mapping) else None
+    return by_tag.get(said) if isinstance(said, str) else None
+
+
+def _is(value: Any) -> bool:
+    """Whether it is a dataclass, or of one."""
+    return dataclasses.is_dataclass(value)
+
+
+def _bare(kind: Any) -> Any:
+    """The type without its constraints."""
+    while typing.get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    return kind
+
+
+@functools.cache
+def hints(kind: Any) -> dict[str, Any]:
+    """The types of the fields of a dataclass, with their constraints."""
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def parse(kind: Any, value: Any, path: str = "config") -> Any:
     """Builds the type `kind` (a dataclass, as a rule) out of plain values.
 
+    A type may be `Annotated` with constraints of `kdjax.ranges`; of a dataclass with `bounded`, such as
+    a schedule, they are meant of the fields that it names. A dataclass may have a method `faults`, which
+    gives fields that do not go together, see there.
+
     Raises:
-      BadInput: a field is unknown, missing or ill-typed; the line has its path, and the nearest
-        known name.
+      BadInput: a field is unknown, missing, ill-typed or out of its range, or does not go with another;
+        the line has its path, and the nearest known name.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        found = parse(args[0], value, path)
+        for constraint in args[1:]:
+            _hold(constraint, found, path)
+        return found
     if origin in (typing.Union, types.UnionType):
         return _parse_union(args, value, path)
     if origin is Literal:
-        if value not in args or isinstance(value, bool) != isinstance(args[0], bool):
+        if not any(type(value) is type(arg) and value == arg for arg in args):
             known = ", ".join(map(str, args))
-            raise BadInput(f"{path}: {value!r} is not one of {known}{_close(value, args)}")
+            raise BadInput(f"{path}: {_cut(value)} is not one of {known}{_close(value, args)}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
@@ -99,27 +198,53 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if dataclasses.is_dataclass(kind):
         return _parse_fields(kind, value, path)
     if kind is float and type(value) is int:
-        return float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not kind:
         raise BadInput(f"{path}: expected {_title(kind)}, found {_shown(value)}")
     if kind is float and not math.isfinite(value):
         raise BadInput(f"{path}: {value} is not a finite number")
+    if kind is float and not math.isfinite(in_float32(value)):
+        raise BadInput(f"{path}: {value} is not a finite number in float32")
     return value
+
+
+def _hold(constraint: Any, value: Any, path: str) -> None:
+    """Holds a value, or the fields of it that are bounded, against a constraint of its type."""
+    if _is(value):
+        for name in value.bounded:
+            _hold(constraint, getattr(value, name), f"{path}.{name}")
+    elif (fault := constraint.fault(value)) is not None:
+        raise BadInput(f"{path}: {fault}")
 
 
 def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected the fields of {_title(kind)}, found {_shown(value)}")
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    known = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
-        if name not in fields:
-            raise BadInput(f"{path}.{name}: unknown field{nearest(name, fields)}")
-    for name, field in fields.items():
+        if name not in known:
+            raise BadInput(f"{path}.{name}: unknown field{nearest(name, known)}")
+    for name, field in known.items():
         optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
         if name not in value and not optional:
-            raise BadInput(f"{path}.{name}: missing; it takes {_title(hints[name])}")
-    return kind(**{name: parse(hints[name], v, f"{path}.{name}") for name, v in value.items()})
+            raise BadInput(f"{path}.{name}: missing; it takes {_title(hints(kind)[name])}")
+    made = kind(
+        **{name: parse(hints(kind)[name], v, f"{path}.{name}") for name, v in value.items()}
+    )
+    for fields, fault in faults(made):
+        at, *others = (path if f == "." else f"{path}.{f}" for f in fields.split(", "))
+        raise BadInput(f"{at}: {fault}" + (f"; see {', '.join(others)}" if others else ""))
+    return made
+
+
+def faults(made: Any) -> Iterator[tuple[str, str]]:
+    """`("field, other field", fault)` of fields that do not go together, by all classes of a dataclass.
+
+    The line begins with the first field, or the dataclass itself where that is `.`, and names the others.
+    """
+    for cls in reversed(type(made).__mro__):
+        if "faults" in vars(cls):
+            yield from cls.faults(made)
 
 
 def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
@@ -131,15 +256,14 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     fields = [member for member in members if dataclasses.is_dataclass(member)]
     if len(fields) < len(members) and not (fields and isinstance(value, Mapping)):
         for member in members:
-            if member not in fields:
-                with contextlib.suppress(BadInput):
-                    return parse(member, value, path)
+            if member not in fields and _is_like(_bare(member), value):
+                return parse(member, value, path)
         titles = " or ".join(map(_title, members))
         raise BadInput(f"{path}: expected {titles}, found {_shown(value)}")
     if len(fields) == 1:  # a number, say, or the fields of a schedule of it
         return parse(fields[0], value, path)
     members = fields
-    tag, by_tag = _tags(members)
+    tag, by_tag = _tags(tuple(members))
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")
     if tag not in value:
@@ -147,11 +271,22 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     return parse(by_tag[parse(Literal[tuple(by_tag)], value[tag], f"{path}.{tag}")], value, path)
 
 
-def _tags(members: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+def _is_like(kind: Any, value: Any) -> bool:
+    """Whether a value can only be meant to be of this type, whatever is wrong inside it."""
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return isinstance(value, list | tuple)
+    if origin is Literal:
+        return type(value) in map(type, typing.get_args(kind))
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+@functools.cache
+def _tags(members: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     """The field that tells the dataclasses of a union apart, and who has which value of it."""
     tag, by_tag = "", {}
     for member in members:
-        for name, hint in typing.get_type_hints(member).items():
+        for name, hint in hints(member).items():
             if name in ("kind", "name", "recipe") and typing.get_origin(hint) is Literal:
                 tag = name
                 by_tag[typing.get_args(hint)[0]] = member
@@ -170,6 +305,7 @@ def _close(name: object, known: Iterable[object]) -> str:
 
 
 def _title(kind: Any) -> str:
+    kind = _bare(kind)
     args = [a for a in typing.get_args(kind) if a is not types.NoneType]
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(_title(arg) for arg in args)
@@ -187,7 +323,68 @@ def _article(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})"
+    return f"{_cut(value)} ({type(value).__name__})"
+
+
+def _cut(value: Any) -> str:
+    """What a value looks like, in one line that is not too long."""
+    try:
+        shown = " ".join(repr(value).split())
+    except ValueError:  # an integer of more digits than Python writes
+        shown = "a very long one"
+    return shown if len(shown) <= 100 else f"{shown[:80]}..."
+
+
+def described(kind: Any) -> str:
+    """What a type takes, in words, with its ranges: `"a number in [0, 1), or None"`."""
+    args = typing.get_args(kind)
+    match typing.get_origin(kind):
+        case origin if origin is Annotated:
+            return " ".join([described(args[0]), ", ".join(map(str, args[1:]))])
+        case typing.Union | types.UnionType:
+            return ", or ".join("None" if a is types.NoneType else described(a) for a in args)
+        case origin if origin is tuple:
+            items = args[:1] if args[-1] is Ellipsis or len(set(args)) == 1 else args
+            many = "" if args[-1] is Ellipsis else f"{len(args)} "
+            return f"a list of {many}({'; '.join(map(described, items))})"
+        case origin if isinstance(origin, type) and issubclass(origin, Mapping):
+            return f"fields, each {described(args[1])}"
+        case _:
+            return _title(kind)
+
+
+def dataclasses_in(kind: Any) -> list[type]:
+    """The dataclasses that a type is made of, itself first, each once."""
+    found: dict[type, None] = {}
+
+    def visit(kind: Any) -> None:
+        if isinstance(kind, type) and _is(kind):
+            if kind not in found:
+                found[kind] = None
+                for field in dataclasses.fields(kind):
+                    visit(hints(kind)[field.name])
+        elif typing.get_origin(kind) is not Literal:
+            for arg in typing.get_args(kind):
+                visit(arg)
+
+    visit(kind)
+    return list(found)
+
+
+def documented(kind: Any) -> str:
+    """The fields of a dataclass as a section of its docstring: what each takes, and its default."""
+    lines = ["Fields:"]
+    for field in dataclasses.fields(kind):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        usual = "" if default is dataclasses.MISSING else f"; {_default(default)} by default"
+        lines.append(f"  {field.name}: {described(hints(kind)[field.name])}{usual}")
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    return type(value).__name__ if _is(value) else repr(value)
 
 
 def plain(value: Any, *, fingerprint: bool = False) -> Any:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import graphlib
+import itertools
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -71,16 +72,23 @@ def order(run: config.Run) -> list[str]:
       BadInput: a stage names one that is not there, or they need each other in a circle.
     """
     needs = {name: stage.needs(run.stages) for name, stage in run.stages.items()}
-    for name, others in needs.items():
-        for other in others:
+    for name, stage in run.stages.items():
+        for field, other in _named(stage):
             if other not in run.stages:
                 hint = parse.nearest(other, run.stages)
-                raise BadInput(f"config.stages.{name}: there is no stage {other!r}{hint}")
+                raise BadInput(f"config.stages.{name}.{field}: there is no stage {other!r}{hint}")
     try:
         graphlib.TopologicalSorter(needs).prepare()
     except graphlib.CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise BadInput(f"config.stages: they need each other in a circle: {circle}") from None
+        circle: list[str] = error.args[1]
+        paths = []
+        for reads, name in itertools.pairwise(circle):
+            # What a stage reads and does not name is a teacher of the cache that it names.
+            own = (field for field, other in _named(run.stages[name]) if other == reads)
+            paths.append(f"config.stages.{name}.{next(own, 'cache')}")
+        raise BadInput(
+            f"{', '.join(paths)}: they need each other in a circle: {' -> '.join(circle)}"
+        ) from None
     found: dict[str, None] = {}
 
     def visit(name: str) -> None:
@@ -91,6 +99,16 @@ def order(run: config.Run) -> list[str]:
     for name in run.stages:
         visit(name)
     return list(found)
+
+
+def _named(stage: config.Stage) -> Iterator[tuple[str, str]]:
+    """`(field, name)` of the stages that a stage names itself."""
+    for field in ("start_from", "cache", "model", "sensitivity", "teacher"):
+        match getattr(stage, field, None):
+            case str(name):
+                yield field, name
+            case tuple(names):
+                yield from ((f"{field}[{i}]", name) for i, name in enumerate(names))
 
 
 def plan(
@@ -116,10 +134,14 @@ def plan(
         if name in wanted:
             wanted |= set(run.stages[name].needs(run.stages))
 
+    stages.sizes.check_data(run.data, splits)
     splits.shown(run.seeds[0])  # too few labels of a class: said before anything is trained
     for name in names:
+        if name not in wanted:
+            continue
         stage = run.stages[name]
-        if name in wanted and isinstance(stage, config.Labels):
+        stages.sizes.check(run, name, splits)
+        if isinstance(stage, config.Labels):
             splits.shown(run.seeds[0], stage, path=f"config.stages.{name}")
     return _tasks(run, workdir, splits, wanted=wanted, seeds=run.seeds)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,8 +170,8 @@ BAD = [
         "config.stages.student.optimizer.name: 'adam' is not one of",
     ),
     (["--config.data.train_split=val"], "split 'val' of digits"),
-    (["--config.latency_batch=0"], "config.latency_batch: 0 is not positive"),
-    (["--config.seeds=[]"], "config.seeds: give at least one"),
+    (["--config.latency_batch=0"], "config.latency_batch: 0 is not in [1, 2^31)"),
+    (["--config.seeds=[]"], "config.seeds: none given; give at least one"),
     (["--stages=studnet"], "--stages: there is no stage 'studnet'; did you mean student?"),
     (["--nonsense=1"], "nonsense"),
     (["extra"], "unexpected argument 'extra'"),
@@ -351,3 +352,126 @@ def test_a_config_may_import_one_beside_it(tmp_path):
     before = list(sys.path)
     assert command.load_config(str(tmp_path / "config.py")).stages["only"].steps == 7
     assert sys.path == before
+
+
+TO_THE_LINE = [
+    ("x = 1\ny = 1 / 0\n", ":2: ZeroDivisionError: division by zero;"),
+    ("def get_config(arg=None)\n    pass\n", ":1: SyntaxError: "),
+    ("import nothing_of_this_name\n", ":1: ModuleNotFoundError: No module named 'nothing_of_th"),
+    ("x = 1\nimport broken_beside\n", ":2: SyntaxError: .*broken_beside.py, line 3"),
+    ("\nimport raises_beside\n", r":2: KeyError: 'b' \(.*raises_beside.py, line 2\)"),
+    (
+        "def get_config(arg=None):\n    raise ValueError('two\\nlines')\n",
+        ":2: ValueError: two lines;",
+    ),
+    ("def f(x):\n    return x.y\n\ndef get_config(a):\n    return f(3)\n", ":2: AttributeError: "),
+    ("import sys\ndef get_config(arg=None):\n    sys.exit(0)\n", ":3: SystemExit: 0;"),
+    ("def get_config(a):\n    return get_config(a)\n", ":2: RecursionError"),
+    (
+        "\ndef get_config(arg=None):\n    dict(name='x')\n",
+        ":2: get_config gave None, not a ConfigDict",
+    ),
+    ("def get_config(arg=None):\n    return [1]\n", ":1: get_config gave list, not a ConfigDict"),
+    ("async def get_config(arg=None):\n    return {}\n", ":1: get_config gave coroutine, not"),
+    ("\n\ndef get_config():\n    return {}\n", ":3: get_config cannot be called with one argument"),
+    ("def get_config(a, b):\n    return {}\n", ":1: get_config cannot be called with one argument"),
+    ("get_config = {}\n", " has no function get_config"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), TO_THE_LINE)
+def test_a_config_file_that_fails_is_one_line_that_names_where(
+    text, said, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "broken_beside.py").write_text("x = 1\n\ny = (\n")
+    (tmp_path / "raises_beside.py").write_text("x = {}\ny = x['b']\n")
+    file, workdir = tmp_path / "mine.py", tmp_path / "work"
+    file.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["kdjax", f"--config={file}", f"--workdir={workdir}"])
+    with pytest.raises(SystemExit) as stop:
+        command.run()
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.match(f"kdjax: --config: {re.escape(str(file))}{said}", line), line
+    assert not workdir.exists()
+
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--traceback"])
+    with pytest.raises(SystemExit):
+        command.run()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1] == line
+    assert len(lines) == 1 or "--traceback" in line
+
+
+def test_a_placeholder_is_for_an_override(tmp_path):
+    text = (
+        "from ml_collections import ConfigDict, config_dict\n"
+        "def get_config(arg=None):\n"
+        "    evaluate = dict(kind='evaluate', model='b')\n"
+        "    return ConfigDict(dict(name=config_dict.required_placeholder(str),\n"
+        "                           data=dict(name='digits'), stages=dict(a=evaluate)))\n"
+    )
+    (tmp_path / "open.py").write_text(text)
+    with pytest.raises(BadInput, match=r"^config.name: missing"):
+        command.load_config(str(tmp_path / "open.py"))
+    assert command.load_config(str(tmp_path / "open.py"), ["name=mine"]).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("3", (3,)), ("0,1,2", (0, 1, 2)), ("[4, 2]", (4, 2)), ("4294967295", (2**32 - 1,))],
+)
+def test_seeds_of_the_command_line(text, seeds):
+    assert command.seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a list of integers, found ''"),
+        ("x", "expected a list of integers, found 'x'"),
+        ("-1", r"\[0\]: -1 is not in \[0, 2\^32\)"),
+        ("4294967296", r"\[0\]: 4294967296 is not in"),
+        ("1,1", ": 1 stands twice in it"),
+        ("0.5", "expected a list of integers, found 0.5"),
+        ("True", "expected a list of integers, found True"),
+        ("[]", "none given; give at least one"),
+    ],
+)
+def test_seeds_that_are_none(text, said):
+    with pytest.raises(BadInput, match=f"^--seeds.*{said}"):
+        command.seeds(text)
+
+
+def test_an_array_job_runs_a_seed_each_and_the_last_reports_all(tmp_path, capsys):
+    """Each in the one work directory; what is left for the run without the flag is the report."""
+    text = (
+        "def get_config(arg=None):\n"
+        "    stage = dict(kind='finetune', encoder=dict(name='cnn', widths=[2]), steps=1, batch=8,\n"
+        "                 views=dict(recipe='eval'), optimizer=dict(name='sgd', learning_rate=0.1))\n"
+        "    data = dict(name='digits', train_split='train[:5%]', test_split='test[:5%]')\n"
+        "    return dict(name='x', data=data, stages=dict(only=stage), seeds=[0, 1])\n"
+    )
+    (tmp_path / "mine.py").write_text(text)
+    args = ["kdjax", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
+
+    def reported():
+        (row,) = json.loads((tmp_path / "w" / "report.json").read_text())["rows"]
+        return row["seeds"]
+
+    command.main([*args, "--seeds=1"])
+    folders = [path.name.rpartition("-")[0] for path in (tmp_path / "w" / "stages").iterdir()]
+    assert (folders, reported()) == (["only-seed1"], 1)
+    command.main([*args, "--seeds=0"])
+    assert reported() == 2  # of all that are done
+    capsys.readouterr()
+    command.main(args)
+    assert capsys.readouterr().err.count("done before, skipped") == 2
+    assert reported() == 2
+
+
+def test_what_fields_take_is_printed(capsys):
+    command.main(["kdjax", "--fields=SGD"])
+    assert "learning_rate: a number in (0, inf)\n" in capsys.readouterr().out
+    with pytest.raises(BadInput, match=r"--fields: there is no 'SDG'; did you mean SGD"):
+        command.main(["kdjax", "--fields=SDG"])

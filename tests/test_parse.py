@@ -200,7 +200,7 @@ STAGE = "config.stages.first"
         ),
         (
             "stages.first.views.crop_scale",
-            [0, "1"],
+            [0.5, "1"],
             f"{STAGE}.views.crop_scale[1]: expected a number",
         ),
     ],
@@ -227,10 +227,10 @@ def test_what_is_no_run_at_all(values):
 def test_integers_are_numbers_and_lists_are_tuples():
     run = parse(config.Run, _with("stages.first.method.temperature", 1))
     assert repr(run.stages["first"].method.temperature) == "1.0"
-    run = parse(config.Run, _with("stages.first.views.crop_scale", (0, 1)))
-    assert repr(run.stages["first"].views.crop_scale) == "(0.0, 1.0)"
-    run = parse(config.Run, _with("data.mean", []))
-    assert run.data.mean == ()
+    run = parse(config.Run, _with("stages.first.views.crop_ratio", (1, 2)))
+    assert repr(run.stages["first"].views.crop_ratio) == "(1.0, 2.0)"
+    run = parse(config.Run, _with("stages.first.projector", []))
+    assert run.stages["first"].projector == ()
 
 
 @pytest.mark.parametrize(("kind", "value"), [(Literal[1, 2], True), (Literal[True], 1)])
@@ -366,7 +366,16 @@ def test_override_makes_the_fields_that_the_file_leaves_at_their_defaults():
     [
         ("name.first", "config.name: has no field 'first'"),
         ("stages.first.steps.x", "config.stages.first.steps: has no field 'x'"),
-        ("stages.first.encoder.widths.x.y", "config.stages.first.encoder.widths: has no field 'y'"),
+        (
+            "stages.first.encoder.widths.x.y",
+            "config.stages.first.encoder.widths: has no field 'x'; it is a list, whose items are "
+            "config.stages.first.encoder.widths.0 and on",
+        ),
+        (
+            "stages.first.encoder.widths.2",
+            "config.stages.first.encoder.widths.2: there are 2 items, of which the first is "
+            "config.stages.first.encoder.widths.0; give the whole list to change their number",
+        ),
     ],
 )
 def test_override_of_what_has_no_fields(path, line):

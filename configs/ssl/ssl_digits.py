@@ -22,14 +22,20 @@ def ramp(begin: float, end: float = 1.0, **more) -> dict:
 
 
 def run(arg: str | None, **methods: dict) -> ConfigDict:
-    """A run of these methods; of each the fields of its stage, and of its optimizer, that are its own."""
+    """A run of these methods; of each the fields of its stage, and of its optimizer, that are its own.
+
+    An optimizer with a name is taken as it is.
+    """
     args = parse_arg(arg, seeds=5, tune=False, runlocal=False)
     asked = [name for name in ("tune", "runlocal") if args[name]]
     c = digits.get_config(",".join([f"seeds={args['seeds']}", *asked])).to_dict()
     base = c["stages"]["pretrain"] | dict(encoder=c["stages"]["student"]["encoder"])
     stages = {}
     for name, own in methods.items():
-        stage = base | own | dict(optimizer=base["optimizer"] | own.get("optimizer", {}))
+        optimizer = own.get("optimizer", {})
+        if "name" not in optimizer:
+            optimizer = base["optimizer"] | optimizer
+        stage = base | own | dict(optimizer=optimizer)
         stages[name] = tiny(stage) if args["runlocal"] else stage
         judged = dict(kind="evaluate", model=name, linear=dict(strengths=[1e-3, 1e-2, 1e-1]))
         stages[f"{name}_all"] = dict(judged, knn=dict(k=20))

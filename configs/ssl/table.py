@@ -24,7 +24,7 @@ from ssl_digits import run
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    still = dict(steps=30, optimizer=dict(learning_rate=0.0))
+    still = dict(steps=30, optimizer=dict(name="frozen"))
     return run(
         arg,
         untrained=simclr.STAGE | still,

@@ -1,9 +1,13 @@
 """What a run is: frozen dataclasses, built from the ConfigDict of a config file.
 
 A config file gives a ConfigDict; `kdjax.parse` turns it into a `Run` and names every field that is
-unknown, missing or of the wrong type by its path. Defaults live here, nowhere else.
+unknown, missing, of the wrong type or out of its range by its path. Defaults and ranges live here,
+nowhere else: a range is part of the type of its field, and what two fields of a dataclass must be to one
+another stands in its `faults`. The docstring of each dataclass ends with what its fields take, written
+from the types.
 """
 
+from kdjax import parse
 from kdjax.config.compressing import Budget, Layers
 from kdjax.config.data import (
     CropFlipViews,
@@ -116,6 +120,7 @@ from kdjax.config.training import (
     AdamW,
     Constant,
     Cosine,
+    Frozen,
     Number,
     Optimizer,
     Ramp,
@@ -178,6 +183,7 @@ __all__ = [
     "Filters",
     "Finetune",
     "FromCache",
+    "Frozen",
     "FullLogits",
     "Gradual",
     "Hint",
@@ -232,3 +238,6 @@ __all__ = [
     "Views",
     "Weights",
 ]
+
+for _kind in parse.dataclasses_in(Run):
+    _kind.__doc__ = f"{(_kind.__doc__ or '').rstrip()}\n\n{parse.documented(_kind)}\n"

@@ -1,9 +1,14 @@
 """What a smaller model may cost, and what its layers are stored in."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 from kdjax import quant
+from kdjax.config.fields import Positive, Regex
+from kdjax.ranges import In
+
+Cost = Annotated[int, In("[1, 2^60]")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,10 +22,17 @@ class Budget:
       latency_ms: median of one batch of `latency_batch` in ONNX Runtime, measured.
     """
 
-    params: int | None = None
-    flops: int | None = None
-    bytes: int | None = None
-    latency_ms: float | None = None
+    params: Cost | None = None
+    flops: Cost | None = None
+    bytes: Cost | None = None
+    latency_ms: Positive | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        given = [name for name, most in vars(self).items() if most is not None]
+        if len(given) != 1:
+            fields = ", ".join([".", *(given or vars(self))])
+            yield fields, f"give one of {', '.join(vars(self))}, and no other"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +47,7 @@ class Layers:
       scale: of the weights.
     """
 
-    pattern: str = ".*"
+    pattern: Regex = ".*"
     weights: quant.WeightType | None = "int8"
     activations: quant.ActivationType | None = "int8"
     scale: Literal["absmax", "mse"] = "absmax"

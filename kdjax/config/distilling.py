@@ -6,9 +6,12 @@ and `fsp` are RepDistiller's and one. They are for CIFAR-100: a term's size depe
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
-from kdjax.config.training import Number
+from kdjax.config.fields import Count, Decay, NonNegative, Positive, Text, Width
+from kdjax.config.training import Weight
+from kdjax.ranges import AtLeast, In
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,14 @@ class DKD:
     """
 
     name: Literal["dkd"]
-    alpha: float = 1.0
-    beta: float = 8.0
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 8.0
     target: Literal["label", "teacher"] = "label"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.alpha + self.beta:
+            yield "alpha, beta", "it is zero, and beta, too; give one of them a weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +48,13 @@ class DIST:
     """`kdjax.losses.dist`: correlations within an example (`beta`) and within a class (`gamma`)."""
 
     name: Literal["dist"]
-    beta: float = 1.0
-    gamma: float = 1.0
+    beta: NonNegative = 1.0
+    gamma: NonNegative = 1.0
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.beta + self.gamma:
+            yield "beta, gamma", "it is zero, and gamma, too; give one of them a weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +76,7 @@ class MultiLevel:
     """`kdjax.losses.multi_level_kd`, at temperatures of its own: the stage's is not looked at."""
 
     name: Literal["multi_level"]
-    temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0)
+    temperatures: Annotated[tuple[Positive, ...], AtLeast(1)] = (2.0, 3.0, 4.0, 5.0, 6.0)
 
 
 LogitLoss = KL | DKD | DIST | LogitMSE | SoftCE | MultiLevel
@@ -84,10 +97,19 @@ class TeacherFree:
       ce_weight: of the cross-entropy with the label.
     """
 
-    correct_probability: float = 0.99
-    temperature: float = 20.0
-    weight: float = 0.1
-    ce_weight: float = 0.9
+    correct_probability: Annotated[float, In("(0, 1)")] = 0.99
+    temperature: Positive = 20.0
+    weight: NonNegative = 0.1
+    ce_weight: NonNegative = 0.9
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.weight + self.ce_weight:
+            yield "weight, ce_weight", "it is zero, and ce_weight, too; give one of them a weight"
+
+
+Paths = Annotated[tuple[Text, ...], AtLeast(1)]
+"""Of modules, by the names of their parameters."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,8 +122,23 @@ class Taps:
       teacher: as many of the teacher's.
     """
 
-    student: tuple[str, ...]
-    teacher: tuple[str, ...]
+    student: Paths
+    teacher: Paths
+
+    least: ClassVar = 1
+    most: ClassVar = 0  # for any number
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if len(self.student) != len(self.teacher):
+            yield (
+                "teacher, student",
+                f"{len(self.teacher)} paths for {len(self.student)} of the student; give one for each",
+            )
+        if len(self.student) < self.least:
+            yield "student", "it is of two maps; give two paths or more"
+        if self.most and len(self.student) > self.most:
+            yield "student", "it has one memory; give one path"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,7 +158,7 @@ class Hint(Maps):
     """FitNets: `kdjax.losses.hint_mse` behind a learned regressor, see `kdjax.models.regressor`."""
 
     name: Literal["hint"]
-    weight: Number = 100.0
+    weight: Weight = 100.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +166,7 @@ class Attention(Maps):
     """`kdjax.losses.attention_transfer`."""
 
     name: Literal["attention"]
-    weight: Number = 1000.0
+    weight: Weight = 1000.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,7 +174,7 @@ class NST(Maps):
     """`kdjax.losses.nst`."""
 
     name: Literal["nst"]
-    weight: Number = 50.0
+    weight: Weight = 50.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +182,7 @@ class VID(Maps):
     """`kdjax.losses.vid` behind a learned `kdjax.models.VariationalRegressor`."""
 
     name: Literal["vid"]
-    weight: Number = 1.0
+    weight: Weight = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +190,9 @@ class FSP(Maps):
     """`kdjax.losses.fsp` of each tap and the one after it; both models are of the same widths there."""
 
     name: Literal["fsp"]
-    weight: Number = 1.0
+    weight: Weight = 1.0
+
+    least: ClassVar = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +203,7 @@ class Review(Maps):
     """
 
     name: Literal["review"]
-    weight: Number = 1.0
+    weight: Weight = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,15 +217,15 @@ class OFD(Taps):
     """
 
     name: Literal["ofd"]
-    weight: Number = 0.001
+    weight: Weight = 0.001
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vectors(Taps):
     """Features of a batch, a row for each example; by default those that the classifier sees."""
 
-    student: tuple[str, ...] = ("encoder",)
-    teacher: tuple[str, ...] = ("encoder",)
+    student: Paths = ("encoder",)
+    teacher: Paths = ("encoder",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,9 +233,14 @@ class RKD(Vectors):
     """`distance` x `kdjax.losses.rkd_distance` + `angle` x `kdjax.losses.rkd_angle`."""
 
     name: Literal["rkd"]
-    weight: Number = 1.0
-    distance: float = 25.0
-    angle: float = 50.0
+    weight: Weight = 1.0
+    distance: NonNegative = 25.0
+    angle: NonNegative = 50.0
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.distance + self.angle:
+            yield "distance, angle", "it is zero, and angle, too; give one of them a weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,7 +248,7 @@ class Similarity(Vectors):
     """`kdjax.losses.similarity_preserving`."""
 
     name: Literal["similarity"]
-    weight: Number = 3000.0
+    weight: Weight = 3000.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,9 +256,9 @@ class Correlation(Vectors):
     """`kdjax.losses.correlation_congruence`."""
 
     name: Literal["correlation"]
-    weight: Number = 0.02
-    gamma: float = 0.4
-    order: int = 2
+    weight: Weight = 0.02
+    gamma: Positive = 0.4
+    order: Annotated[int, In("[1, 100]")] = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,7 +266,7 @@ class PKT(Vectors):
     """`kdjax.losses.pkt`."""
 
     name: Literal["pkt"]
-    weight: Number = 30_000.0
+    weight: Weight = 30_000.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,11 +284,13 @@ class CRD(Vectors):
     """
 
     name: Literal["crd"]
-    weight: Number = 0.8
-    dim: int = 128
-    negatives: int = 16_384
-    temperature: float = 0.07
-    momentum: float = 0.5
+    weight: Weight = 0.8
+    dim: Width = 128
+    negatives: Count = 16_384
+    temperature: Positive = 0.07
+    momentum: Decay = 0.5
+
+    most: ClassVar = 1
 
 
 FeatureTerm = (

@@ -1,7 +1,10 @@
 """How an encoder is held against the embedding of its teacher."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal
+
+from kdjax.config.fields import Count, NonNegative, Positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,9 +32,9 @@ class EmbeddingSEED:
     """
 
     name: Literal["seed"]
-    queue: int = 65_536
-    student_temperature: float = 0.2
-    teacher_temperature: float = 0.01
+    queue: Count = 65_536
+    student_temperature: Positive = 0.2
+    teacher_temperature: Positive = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,8 @@ class EmbeddingCompRess:
     """
 
     name: Literal["compress"]
-    queue: int = 131_072
-    temperature: float = 0.04
+    queue: Count = 131_072
+    temperature: Positive = 0.04
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +62,16 @@ class EmbeddingRKD:
     """
 
     name: Literal["rkd"]
-    distance_weight: float = 25.0
-    angle_weight: float = 50.0
+    distance_weight: NonNegative = 25.0
+    angle_weight: NonNegative = 50.0
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.distance_weight + self.angle_weight:
+            yield (
+                "distance_weight, angle_weight",
+                "it is zero, and angle_weight, too; give one of them a weight",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +83,7 @@ class EmbeddingSimilarity:
     """
 
     name: Literal["similarity"]
-    weight: float = 3000.0
+    weight: Positive = 3000.0
 
 
 EmbeddingMethod = (

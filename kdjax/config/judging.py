@@ -1,8 +1,13 @@
 """What the features of a frozen encoder are judged by."""
 
 import dataclasses
+from typing import Annotated
 
 from kdjax.config.data import Views
+from kdjax.config.fields import Count, Positive
+from kdjax.ranges import AtLeast, Distinct, In
+
+_STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,8 +19,8 @@ class KNN:
       temperature: divisor of their cosines.
     """
 
-    k: int = 200
-    temperature: float = 0.07
+    k: Count = 200
+    temperature: Positive = 0.07
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,9 +34,9 @@ class Linear:
       max_iterations: of one fit.
     """
 
-    strengths: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-    validation: float = 0.2
-    max_iterations: int = 1000
+    strengths: Annotated[tuple[Positive, ...], AtLeast(1), Distinct()] = _STRENGTHS
+    validation: Annotated[float, In("(0, 1)")] = 0.2
+    max_iterations: Count = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,4 +49,4 @@ class Pairs:
     """
 
     views: Views
-    examples: int = 1000
+    examples: Annotated[int, In("[2, 2^31)")] = 1000

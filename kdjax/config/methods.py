@@ -4,10 +4,18 @@ Each default is its paper's, unless it says otherwise. A momentum is the decay o
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 from kdjax.config.data import Views
+from kdjax.config.fields import Count, Decay, Depth, Natural, NonNegative, Positive, Width
 from kdjax.config.training import Number, Ramp
+from kdjax.ranges import In
+
+Momentum = Annotated[Number, In("[0, 1]")]
+"""Of a target network; at one it stays."""
+
+Prototypes = Annotated[int, In("[2, 2^20]")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +27,7 @@ class SimCLR:
     """
 
     name: Literal["simclr"]
-    temperature: float = 0.5
+    temperature: Positive = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,8 +40,8 @@ class DCL:
     """
 
     name: Literal["dcl"]
-    temperature: float = 0.1
-    sigma: float | None = None
+    temperature: Positive = 0.1
+    sigma: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +55,9 @@ class MoCoV2:
     """
 
     name: Literal["moco_v2"]
-    queue: int = 4096
-    temperature: float = 0.2
-    momentum: Number = 0.999
+    queue: Count = 4096
+    temperature: Positive = 0.2
+    momentum: Momentum = 0.999
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,9 +73,9 @@ class MoCoV3:
     """
 
     name: Literal["moco_v3"]
-    predictor: tuple[int, ...] = (512,)
-    temperature: float = 0.2
-    momentum: Number = Ramp(begin=0.99, end=1.0, shape="cosine")
+    predictor: tuple[Width, ...] = (512,)
+    temperature: Positive = 0.2
+    momentum: Momentum = Ramp(begin=0.99, end=1.0, shape="cosine")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +88,8 @@ class BYOL:
     """
 
     name: Literal["byol"]
-    predictor: tuple[int, ...] = (512,)
-    momentum: Number = Ramp(begin=0.996, end=1.0, shape="cosine")
+    predictor: tuple[Width, ...] = (512,)
+    momentum: Momentum = Ramp(begin=0.996, end=1.0, shape="cosine")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +104,7 @@ class SimSiam:
     """
 
     name: Literal["simsiam"]
-    bottleneck: int = 512
+    bottleneck: Width = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +116,7 @@ class BarlowTwins:
     """
 
     name: Literal["barlow_twins"]
-    off_diagonal_weight: float = 0.005
+    off_diagonal_weight: NonNegative = 0.005
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,9 +128,17 @@ class VICReg:
     """
 
     name: Literal["vicreg"]
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
+    invariance: NonNegative = 25.0
+    variance: NonNegative = 25.0
+    covariance: NonNegative = 1.0
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.invariance + self.variance + self.covariance:
+            yield (
+                "invariance, variance, covariance",
+                "all three weights are zero; give one of them a weight",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,13 +158,17 @@ class SwAV:
     """
 
     name: Literal["swav"]
-    prototypes: int = 256
-    epsilon: float = 0.05
-    iterations: int = 3
-    temperature: float = 0.1
-    freeze_steps: int = 0
-    local_crops: int = 0
+    prototypes: Prototypes = 256
+    epsilon: Positive = 0.05
+    iterations: Count = 3
+    temperature: Positive = 0.1
+    freeze_steps: Natural = 0
+    local_crops: Natural = 0
     local_views: Views | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _local(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,14 +190,18 @@ class DINO:
     """
 
     name: Literal["dino"]
-    prototypes: int = 1024
-    student_temperature: float = 0.1
-    teacher_temperature: Number = Ramp(begin=0.04, end=0.07)
-    momentum: Number = Ramp(begin=0.996, end=1.0, shape="cosine")
-    center_momentum: float = 0.9
-    freeze_steps: int = 0
-    local_crops: int = 0
+    prototypes: Prototypes = 1024
+    student_temperature: Positive = 0.1
+    teacher_temperature: Annotated[Number, In("(0, inf)")] = Ramp(begin=0.04, end=0.07)
+    momentum: Momentum = Ramp(begin=0.996, end=1.0, shape="cosine")
+    center_momentum: Decay = 0.9
+    freeze_steps: Natural = 0
+    local_crops: Natural = 0
     local_views: Views | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _local(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,11 +230,19 @@ class MAE:
     """
 
     name: Literal["mae"]
-    share: float = 0.75
-    decoder_width: int = 128
-    decoder_depth: int = 2
-    decoder_heads: int = 4
+    share: Annotated[float, In("(0, 1)")] = 0.75
+    decoder_width: Width = 128
+    decoder_depth: Depth = 2
+    decoder_heads: Width = 4
     normalize: bool = True
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.decoder_width % self.decoder_heads:
+            yield (
+                "decoder_heads, decoder_width",
+                f"{self.decoder_heads} do not divide the width of {self.decoder_width}; take a divisor",
+            )
 
 
 Method = (
@@ -227,3 +259,12 @@ Method = (
     | Rotation
     | MAE
 )
+
+
+def _local(c: SwAV | DINO) -> Iterator[tuple[str, str]]:
+    """Local crops without their views, or views of none."""
+    if (c.local_views is None) != (c.local_crops == 0):
+        yield (
+            "local_views, local_crops",
+            f"{c.local_crops} local crops; give both local_crops and local_views, or neither",
+        )

@@ -1,7 +1,14 @@
 """Architectures."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from kdjax.config.data import Size
+from kdjax.config.fields import Depth, Width
+from kdjax.ranges import AtLeast, In, Multiple
+
+Multiplier = Annotated[float, In("(0, 100]")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -9,7 +16,7 @@ class CNN:
     """A plain stack of 3x3 convolutions of these widths."""
 
     name: Literal["cnn"]
-    widths: tuple[int, ...]
+    widths: Annotated[tuple[Width, ...], AtLeast(1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,8 +24,8 @@ class CifarResNet:
     """`resnet{depth}x{multiplier}` of the CIFAR distillation tables."""
 
     name: Literal["cifar_resnet"]
-    depth: int
-    multiplier: int = 1
+    depth: Annotated[int, In("[8, 2^10]"), Multiple(6, plus=2)]
+    multiplier: Annotated[int, In("[1, 100]")] = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,7 @@ class ResNet18:
     """
 
     name: Literal["resnet18"]
-    width: int = 64
+    width: Width = 64
     imagenet_stem: bool = False
 
 
@@ -45,7 +52,7 @@ class ResNet50:
     """
 
     name: Literal["resnet50"]
-    width: int = 64
+    width: Width = 64
     imagenet_stem: bool = False
 
 
@@ -54,15 +61,15 @@ class VGG:
     """VGG with BatchNorm, and the mean over space for its hidden linear layers.
 
     Attributes:
-      depth: 8, 11, 13, 16 or 19.
+      depth: layers with weights.
       width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
       pools: stages that end in max-pooling: 3 for images of 32 pixels, 4 for 64.
     """
 
     name: Literal["vgg"]
-    depth: int
-    width: int = 64
-    pools: int = 3
+    depth: Literal[8, 11, 13, 16, 19]
+    width: Width = 64
+    pools: Annotated[int, In("[0, 4]")] = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ class MobileNetV2:
     """
 
     name: Literal["mobilenet_v2"]
-    multiplier: float = 1.0
+    multiplier: Multiplier = 1.0
     imagenet_stem: bool = False
 
 
@@ -92,7 +99,7 @@ class MobileNetV3:
 
     name: Literal["mobilenet_v3"]
     size: Literal["small", "large"]
-    multiplier: float = 1.0
+    multiplier: Multiplier = 1.0
     activation: Literal["hard_swish", "relu"] = "hard_swish"
     imagenet_stem: bool = False
 
@@ -107,7 +114,7 @@ class EfficientNetB0:
     """
 
     name: Literal["efficientnet_b0"]
-    multiplier: float = 1.0
+    multiplier: Multiplier = 1.0
     imagenet_stem: bool = False
 
 
@@ -124,11 +131,19 @@ class ViT:
     """
 
     name: Literal["vit"]
-    width: int = 192
-    depth: int = 12
-    heads: int = 3
-    mlp: int = 768
-    patch: int = 4
+    width: Width = 192
+    depth: Depth = 12
+    heads: Width = 3
+    mlp: Width = 768
+    patch: Size = 4
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.width % self.heads:
+            yield (
+                "heads, width",
+                f"{self.heads} do not divide the width of {self.width}; take a divisor",
+            )
 
 
 Encoder = (

@@ -1,9 +1,11 @@
 """What is pruned while a stage trains, and how."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from kdjax.config.fields import KERNELS
+from kdjax.config.fields import KERNELS, Count, Natural, Regex, Sparsity
+from kdjax.ranges import AtLeast, In
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,8 +20,13 @@ class NM:
     """Of every `m` consecutive weights along the inputs `n` stay: 2:4, 4:8. There is no sparsity."""
 
     name: Literal["n_m"]
-    n: int = 2
-    m: int = 4
+    n: Count = 2
+    m: Count = 4
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.n > self.m:
+            yield "n, m", f"{self.n} of {self.m} cannot stay; give at most m"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,7 @@ class Blocks:
     """Blocks of (inputs, outputs)."""
 
     name: Literal["blocks"]
-    shape: tuple[int, int] = (4, 4)
+    shape: tuple[Count, Count] = (4, 4)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ class Gradual:
     """More and more is pruned: see `kdjax.prune.gradual`.
 
     Attributes:
-      sparsity: share that is pruned in the end, in [0, 1).
+      sparsity: share that is pruned in the end; a pattern of N of M has none.
       begin_step: last step that is dense.
       end_step: step at which the sparsity is reached; with `one_shot` all happens at `begin_step`.
       every_steps: distance between the updates of the masks.
@@ -74,16 +81,35 @@ class Gradual:
     """
 
     name: Literal["gradual"]
-    begin_step: int
-    end_step: int
-    every_steps: int
-    sparsity: float | None = None
+    begin_step: Natural
+    end_step: Count
+    every_steps: Count
+    sparsity: Sparsity | None = None
     schedule: Literal["cubic", "linear", "one_shot", "periodic"] = "cubic"
-    rounds: int = 5
+    rounds: Count = 5
     score: Literal["magnitude", "saliency", "random"] = "magnitude"
     pattern: Pattern = Weights(name="weights")
-    allocation: Literal["uniform", "erk", "global"] | tuple[tuple[str, float], ...] = "uniform"
-    prunable: str = KERNELS
+    allocation: (
+        Literal["uniform", "erk", "global"]
+        | Annotated[tuple[tuple[Regex, Sparsity], ...], AtLeast(1)]
+    ) = "uniform"
+    prunable: Regex = KERNELS
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _moves(self)
+        length = self.end_step - self.begin_step
+        if self.schedule == "periodic" and self.rounds > length:
+            yield (
+                "rounds, begin_step, end_step, schedule",
+                f"{self.rounds} do not fit into the {length} steps from begin to end",
+            )
+        if self.sparsity is None and not isinstance(self.pattern, NM):
+            yield "sparsity, pattern", "missing; it takes a number in [0, 1)"
+        if self.sparsity is not None and isinstance(self.pattern, NM):
+            yield "sparsity, pattern", "a pattern of N of M has none; leave it out"
+        if self.allocation == "global" and not isinstance(self.pattern, Weights | Units):
+            yield "allocation, pattern", "one ranking is over single weights; take uniform"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +118,7 @@ class SparseTraining:
 
     Attributes:
       method: what grows: where the gradient is largest, or at random.
-      sparsity: share of the prunable weights, in (0, 1), always.
+      sparsity: share of the prunable weights, always.
       begin_step, end_step, every_steps: when the masks move.
       fraction: of the kept weights that are exchanged at first; it falls to zero like a half cosine.
       allocation: ERK, or every tensor alike.
@@ -100,14 +126,18 @@ class SparseTraining:
     """
 
     name: Literal["sparse_training"]
-    sparsity: float
-    end_step: int
-    every_steps: int
-    begin_step: int = 0
+    sparsity: Annotated[float, In("(0, 1)")]
+    end_step: Count
+    every_steps: Count
+    begin_step: Natural = 0
     method: Literal["rigl", "set"] = "rigl"
-    fraction: float = 0.3
+    fraction: Annotated[float, In("(0, 1)")] = 0.3
     allocation: Literal["uniform", "erk"] = "erk"
-    prunable: str = KERNELS
+    prunable: Regex = KERNELS
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _moves(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,17 +148,26 @@ class Ticket:
     then, masked where it is smallest in the end, and hands them on to the ticket after it.
 
     Attributes:
-      sparsity: share of the prunable weights that is masked in the end, in [0, 1).
+      sparsity: share of the prunable weights that is masked in the end.
       fresh: begin from new random parameters instead: what a winning ticket is held against.
       allocation: every tensor alike, ERK, or one ranking over all.
       prunable: pattern of the names of the parameters to prune.
     """
 
     name: Literal["ticket"]
-    sparsity: float
+    sparsity: Sparsity
     fresh: bool = False
     allocation: Literal["uniform", "erk", "global"] = "uniform"
-    prunable: str = KERNELS
+    prunable: Regex = KERNELS
 
 
 Prune = Gradual | SparseTraining | Ticket
+
+
+def _moves(c: Gradual | SparseTraining) -> Iterator[tuple[str, str]]:
+    """Masks that never move, or only after they are to stay."""
+    if c.begin_step >= c.end_step:
+        yield (
+            "begin_step, end_step",
+            f"{c.begin_step} is not in [0, end_step), and end_step is {c.end_step}",
+        )

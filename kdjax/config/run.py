@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from kdjax.config.data import Data
-from kdjax.config.fields import aside
+from kdjax.config.fields import Count, Text, aside
 from kdjax.config.stages import Stage
+from kdjax.ranges import AtLeast, Distinct, In
+
+Seed = Annotated[int, In("[0, 2^32)")]
+"""Two that differ by 2^32 would be one key."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +28,11 @@ class Run:
       latency_threads: of the runtimes that can be told.
     """
 
-    name: str
+    name: Text
     data: Data
-    stages: Mapping[str, Stage]
-    seeds: tuple[int, ...] = (0,)
+    stages: Annotated[Mapping[str, Stage], AtLeast(1)]
+    seeds: Annotated[tuple[Seed, ...], AtLeast(1), Distinct()] = (0,)
     parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
-    latency_batch: int = aside(1)
-    latency_bulk_batch: int = aside(64)
-    latency_threads: int = aside(1)
+    latency_batch: Count = aside(1)
+    latency_bulk_batch: Count = aside(64)
+    latency_threads: Annotated[int, In("[1, 2^12]")] = aside(1)

@@ -1,19 +1,38 @@
 """The kinds of stages."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
 from kdjax import quant
 from kdjax.config.compressing import Budget, Layers
-from kdjax.config.data import Labels, Mix, Views
+from kdjax.config.data import Labels, Mix, Size, Views
 from kdjax.config.distilling import PLAIN_KD, FeatureTerm, LogitLoss, TeacherFree
-from kdjax.config.embedding import EmbeddingCosine, EmbeddingMethod
-from kdjax.config.fields import aside
+from kdjax.config.embedding import (
+    EmbeddingCompRess,
+    EmbeddingCosine,
+    EmbeddingMethod,
+    EmbeddingSEED,
+)
+from kdjax.config.fields import (
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    Regex,
+    Share,
+    Sparsity,
+    Text,
+    Width,
+    aside,
+)
 from kdjax.config.judging import KNN, Linear, Pairs
-from kdjax.config.methods import Method, SimCLR
-from kdjax.config.models import Encoder
-from kdjax.config.training import Number, Training
+from kdjax.config.methods import BYOL, DINO, MAE, Method, MoCoV2, MoCoV3, SimCLR, SwAV
+from kdjax.config.models import Encoder, ViT
+from kdjax.config.training import Number, Ramp, Training, Weight
+from kdjax.ranges import AtLeast, Distinct, In
+
+Temperature = Annotated[Number, In("(0, inf)")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,9 +51,33 @@ class Pretrain(Training):
     kind: Literal["pretrain"]
     encoder: Encoder
     views: Views
-    projector: tuple[int, ...] = (128, 64)
+    projector: tuple[Width, ...] = (128, 64)
     method: Method = SimCLR(name="simclr")
     probe: bool = False
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        match self.method:
+            case MoCoV2(queue=queue) if queue % self.batch:
+                yield "method.queue, batch", f"{queue} is no multiple of the batch, {self.batch}"
+            case MAE() if not isinstance(self.encoder, ViT):
+                yield (
+                    "encoder.name, method.name",
+                    f"{self.encoder.name} has no patches to hide; take vit",
+                )
+            case MAE() if self.projector:
+                yield "projector, method.name", "mae has a decoder in its place; give none: ()"
+            case SwAV(freeze_steps=frozen) | DINO(freeze_steps=frozen) if frozen >= self.steps:
+                yield (
+                    "method.freeze_steps, steps",
+                    f"{frozen} is not in [0, steps), and steps is {self.steps}",
+                )
+        if self.ema is not None and isinstance(self.method, MoCoV2 | MoCoV3 | BYOL | DINO):
+            yield (
+                "ema, method.name",
+                f"{self.method.name} has a target network, which is the average; leave it out, and "
+                "give method.momentum",
+            )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -56,10 +99,19 @@ class Finetune(Training, Labels):
 
     kind: Literal["finetune"]
     views: Views
-    start_from: str | None = None
+    start_from: Text | None = None
     encoder: Encoder | None = None
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, In("[0, 1)")] = 0.0
     teacher_free: TeacherFree | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _begins(self)
+        if self.teacher_free is not None and self.label_smoothing > 0:
+            yield (
+                "label_smoothing, teacher_free",
+                f"{self.label_smoothing}, and teacher_free smooths the labels, too; give one of the two",
+            )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -83,8 +135,8 @@ class TopK:
     """
 
     name: Literal["top_k"]
-    k: int
-    temperatures: tuple[float, ...]
+    k: Count
+    temperatures: Annotated[tuple[Positive, ...], AtLeast(1), Distinct()]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,15 +168,25 @@ class Cache:
     """
 
     kind: Literal["cache"]
-    teacher: str | tuple[str, ...]
+    teacher: Text | Annotated[tuple[Text, ...], AtLeast(1), Distinct()]
     recipe: Views
-    views: int
+    views: Count
     mix: Mix | None = None
     signal: Signal = FullLogits(name="logits")
     together: Literal["mean", "apart"] = "mean"
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Positive, ...] | None = None
     dtype: Literal["float16", "float32"] = "float16"
-    batch: int = aside(256)
+    batch: Count = aside(256)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        n = len(self.teachers)
+        if self.weights is not None and self.together == "apart":
+            yield "weights, together", "they are of a mean; give a student teacher_weights"
+        elif self.weights is not None and len(self.weights) != n:
+            yield "weights, teacher", f"{len(self.weights)} for {n} teachers; give one for each"
+        if isinstance(self.signal, Embedding) and n > 1 and self.together == "mean":
+            yield "together, signal.name, teacher", "embeddings have no mean; keep them apart"
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -156,10 +218,10 @@ class FromCache(Training):
         pixels all the same: `jax` (its version), `backend`.
     """
 
-    cache: str
+    cache: Text
     live: bool = False
-    size: int | None = None
-    accept: tuple[Literal["jax", "backend"], ...] = aside(())
+    size: Size | None = None
+    accept: Annotated[tuple[Literal["jax", "backend"], ...], Distinct()] = aside(())
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -170,9 +232,9 @@ class FromCache(Training):
 class Knobs:
     """What a student of a sweep has of its own; the stage's where it is not given."""
 
-    temperature: float | None = None
-    kd_weight: float | None = None
-    ce_weight: float | None = None
+    temperature: Positive | None = None
+    kd_weight: NonNegative | None = None
+    ce_weight: NonNegative | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,17 +260,53 @@ class Distill(FromCache):
     """
 
     kind: Literal["distill"]
-    start_from: str | None = None
+    start_from: Text | None = None
     encoder: Encoder | None = None
     logits: LogitLoss = PLAIN_KD
     standardize: bool = False
-    temperature: Number = 4.0
-    kd_weight: Number = 0.9
-    ce_weight: Number = 0.1
-    teacher_weights: tuple[Number, ...] | None = None
+    temperature: Temperature = 4.0
+    kd_weight: Weight = 0.9
+    ce_weight: Weight = 0.1
+    teacher_weights: Annotated[tuple[Weight, ...], AtLeast(1)] | None = None
     features: Mapping[str, FeatureTerm] = dataclasses.field(default_factory=dict)
     sweep: tuple[Knobs, ...] = ()
     sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _begins(self)
+        for name in self.features:
+            if name in ("kd", "ce") or not name.isidentifier():
+                yield (
+                    f"features.{name}",
+                    "give it a name of letters and digits that is not kd or ce",
+                )
+        if self.features and not self.live:
+            yield "features, live", "no cache has features; set live=True"
+        if self.features and self.sweep:
+            yield "sweep, features", "not with features; give each student a stage of its own"
+        for name in ("temperature", "kd_weight", "ce_weight"):
+            ramp = isinstance(getattr(self, name), Ramp)
+            own = sum(getattr(knobs, name) is not None for knobs in self.sweep)
+            if ramp and 0 < own < len(self.sweep):
+                yield (
+                    f"sweep, {name}",
+                    f"{name} is a schedule of some students and a number of others; give each a "
+                    "number of its own, or none",
+                )
+        if not self.features:
+            for i, knobs in enumerate(self.sweep or (Knobs(),)):
+                at = f"sweep[{i}]." if self.sweep else ""
+                own = (knobs.kd_weight, knobs.ce_weight)
+                both = zip(own, (self.kd_weight, self.ce_weight), strict=True)
+                if all(shared == 0 if mine is None else mine == 0 for mine, shared in both):
+                    yield (
+                        ", ".join(f"{at}{name}" for name in ("kd_weight", "ce_weight")),
+                        "it is zero, and ce_weight, too; give one of them a weight",
+                    )
+        weights = self.teacher_weights or ()
+        if weights and all(weight == 0 for weight in weights):
+            yield "teacher_weights", "all are zero; give one of them a weight"
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -236,8 +334,19 @@ class DistillEncoder(FromCache):
 
     kind: Literal["distill_encoder"]
     encoder: Encoder
-    projector: tuple[int, ...] = ()
+    projector: tuple[Width, ...] = ()
     method: EmbeddingMethod = _COSINE
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        together = max(self.batch // self.accumulate, 1)
+        match self.method:
+            case EmbeddingSEED(queue=queue) | EmbeddingCompRess(queue=queue) if queue % together:
+                yield (
+                    "method.queue, batch, accumulate",
+                    f"{queue} rows; give a multiple of the {together} examples that go through the "
+                    "model at once (batch / accumulate)",
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,11 +362,19 @@ class Evaluate(Labels):
     """
 
     kind: Literal["evaluate"]
-    model: str
+    model: Text
     knn: KNN | None = KNN()
     linear: Linear | None = Linear()
     pairs: Pairs | None = None
-    batch: int = aside(256)
+    batch: Count = aside(256)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.knn is None and self.linear is None and self.pairs is None:
+            yield (
+                "., knn, linear, pairs",
+                "there is nothing to do; give one of knn, linear and pairs",
+            )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -273,7 +390,7 @@ class Shrink:
 
     Attributes:
       model: the stage whose model is shrunk.
-      sparsity: share of the units to take away, in [0, 1); 0 takes what is masked alone.
+      sparsity: share of the units to take away; 0 takes what is masked alone.
       budget: the least pruning that meets it, instead of a sparsity.
       sensitivity: a stage of kind `sensitivity` of the same model: groups that can bear it lose more.
       score: see `Units`; or `activity`: what a unit gives on training images; or drawn.
@@ -286,18 +403,23 @@ class Shrink:
     """
 
     kind: Literal["shrink"]
-    model: str
-    sparsity: float = 0.0
+    model: Text
+    sparsity: Sparsity = 0.0
     budget: Budget | None = None
-    sensitivity: str | None = None
+    sensitivity: Text | None = None
     score: Literal["group_l1", "group_l2", "producer_l1", "scale", "activity", "random"] = (
         "group_l1"
     )
     ranking: Literal["each", "global"] = "each"
-    multiple: int = 1
-    frozen: str | None = None
-    examples: int = 1024
-    tolerance: float = 1e-5
+    multiple: Width = 1
+    frozen: Regex | None = None
+    examples: Natural = 1024
+    tolerance: NonNegative = 1e-5
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.budget is not None and self.sparsity:
+            yield "budget, sparsity", "give one of sparsity and budget"
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -320,13 +442,32 @@ class Sensitivity:
     """
 
     kind: Literal["sensitivity"]
-    model: str
-    sparsities: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 0.9)
+    model: Text
+    sparsities: Annotated[tuple[Annotated[float, In("(0, 1)")], ...], Distinct()] = (
+        0.125,
+        0.25,
+        0.5,
+        0.75,
+        0.9,
+    )
     score: Literal["group_l1", "group_l2", "producer_l1", "scale"] = "group_l1"
-    numbers: tuple[Layers, ...] = ()
+    numbers: Annotated[tuple[Layers, ...], Distinct()] = ()
     against: Literal["predictions", "labels", "teacher"] = "predictions"
-    cache: str | None = None
-    examples: int = 512
+    cache: Text | None = None
+    examples: Count = 512
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.sparsities and not self.numbers:
+            yield "sparsities, numbers", "there is none, and no numbers; nothing would be measured"
+        if (self.against == "teacher") != (self.cache is not None):
+            yield "cache, against", "goes with against=teacher, and with nothing else"
+        for i, layers in enumerate(self.numbers):
+            if layers.weights is None:
+                yield (
+                    f"numbers[{i}].weights",
+                    "float is what a layer is held against; give other weights",
+                )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -357,16 +498,25 @@ class Quantize:
     """
 
     kind: Literal["quantize"]
-    model: str
-    rules: tuple[Layers, ...] = (Layers(),)
+    model: Text
+    rules: Annotated[tuple[Layers, ...], AtLeast(1), Distinct()] = (Layers(),)
     budget: Budget | None = None
-    sensitivity: str | None = None
+    sensitivity: Text | None = None
     float_edges: bool = True
     calibration: quant.Method = "minmax"
-    percentile: float = 99.99
-    calibration_examples: int = 256
-    agreement: float = 0.95
-    accuracy_drop: float | None = None
+    percentile: Annotated[float, In("(50, 100]")] = 99.99
+    calibration_examples: Count = 256
+    agreement: Share = 0.95
+    accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if (self.budget is None) != (self.sensitivity is None):
+            yield "budget, sensitivity", "goes with sensitivity; give both or neither"
+        if self.budget is not None and self.rules != (Layers(),):
+            yield "rules, budget", f"the numbers are those of {self.sensitivity}; leave them out"
+        if self.budget is not None and self.budget.bytes is self.budget.latency_ms is None:
+            yield "budget", "give bytes or latency_ms"
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -386,15 +536,18 @@ class Export:
       agreement: of a model with quantized activations, smallest share of test images on which the
         file and the live model must give one label. The tolerance is not for them: a sum added up in
         another order is rounded the other way now and then.
-      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead.
+      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead;
+        below zero, what it must rise by.
     """
 
     kind: Literal["export"]
-    model: str
-    formats: tuple[Literal["stablehlo", "onnx", "litert"], ...] = ("stablehlo", "onnx")
-    tolerance: float = 1e-4
-    agreement: float = 0.99
-    accuracy_drop: float | None = None
+    model: Text
+    formats: Annotated[
+        tuple[Literal["stablehlo", "onnx", "litert"], ...], AtLeast(1), Distinct()
+    ] = ("stablehlo", "onnx")
+    tolerance: NonNegative = 1e-4
+    agreement: Share = 0.99
+    accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -413,3 +566,9 @@ Stage = (
     | Quantize
     | Export
 )
+
+
+def _begins(c: Finetune | Distill) -> Iterator[tuple[str, str]]:
+    """Where a classifier begins: one of the two, and never both."""
+    if (c.start_from is None) == (c.encoder is None):
+        yield "., start_from, encoder", "give one of start_from (a stage) and encoder (a model)"

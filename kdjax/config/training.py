@@ -1,10 +1,21 @@
 """Optimizers, schedules, and what every stage has that trains."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from kdjax.config.fields import KERNELS, aside
-from kdjax.config.pruning import Prune
+from kdjax.config.fields import (
+    KERNELS,
+    Count,
+    Decay,
+    Natural,
+    NonNegative,
+    Positive,
+    Regex,
+    aside,
+)
+from kdjax.config.pruning import Gradual, Prune, SparseTraining
+from kdjax.ranges import Ascending, In
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,7 +23,7 @@ class Cosine:
     """Linear warm-up, then a half cosine to zero at the stage's last step."""
 
     name: Literal["cosine"]
-    warmup_steps: int = 0
+    warmup_steps: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +31,8 @@ class Stairs:
     """Constant, multiplied by `factor` at each of `at_steps`."""
 
     name: Literal["stairs"]
-    at_steps: tuple[int, ...]
-    factor: float = 0.1
+    at_steps: Annotated[tuple[Natural, ...], Ascending()]
+    factor: Positive = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,13 +59,26 @@ class Ramp:
 
     begin: float
     end: float
-    begin_step: int = 0
-    end_step: int | None = None
+    begin_step: Natural = 0
+    end_step: Count | None = None
     shape: Literal["linear", "cosine"] = "linear"
+
+    bounded: ClassVar = ("begin", "end")
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.end_step is not None and self.begin_step >= self.end_step:
+            yield (
+                "begin_step, end_step",
+                f"{self.begin_step} is not in [0, end_step), and end_step is {self.end_step}",
+            )
 
 
 Number = float | Ramp
 """A number of a method, or how it changes over the steps."""
+
+Weight = Annotated[Number, In("[0, inf)")]
+"""Of a term of a loss; zero switches it off."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +86,13 @@ class SGD:
     """See `kdjax.train.optimizers.sgd`. All parameters decay by default, as in PyTorch."""
 
     name: Literal["sgd"]
-    learning_rate: float
+    learning_rate: Positive
     schedule: Schedule = Cosine(name="cosine")
-    momentum: float = 0.9
+    momentum: Decay = 0.9
     nesterov: bool = False
-    weight_decay: float = 0.0
-    decayed: str = ".*"
-    clip_norm: float | None = None
+    weight_decay: NonNegative = 0.0
+    decayed: Regex = ".*"
+    clip_norm: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,13 +100,13 @@ class AdamW:
     """See `kdjax.train.optimizers.adamw`. Kernels alone decay by default."""
 
     name: Literal["adamw"]
-    learning_rate: float
+    learning_rate: Positive
     schedule: Schedule = Cosine(name="cosine")
-    b1: float = 0.9
-    b2: float = 0.999
-    weight_decay: float = 0.0
-    decayed: str = KERNELS
-    clip_norm: float | None = None
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    weight_decay: NonNegative = 0.0
+    decayed: Regex = KERNELS
+    clip_norm: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,16 +114,23 @@ class LARS:
     """See `kdjax.train.optimizers.lars`. Kernels alone decay and are scaled by default."""
 
     name: Literal["lars"]
-    learning_rate: float
+    learning_rate: Positive
     schedule: Schedule = Cosine(name="cosine")
-    momentum: float = 0.9
-    trust: float = 0.001
-    weight_decay: float = 0.0
-    decayed: str = KERNELS
-    clip_norm: float | None = None
+    momentum: Decay = 0.9
+    trust: Positive = 0.001
+    weight_decay: NonNegative = 0.0
+    decayed: Regex = KERNELS
+    clip_norm: Positive | None = None
 
 
-Optimizer = SGD | AdamW | LARS
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """No parameter changes: what an encoder is worth as it begins, but for BatchNorm's statistics."""
+
+    name: Literal["frozen"]
+
+
+Optimizer = SGD | AdamW | LARS | Frozen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,15 +154,55 @@ class Training:
         runs convolutions inside a loop on one thread, 25 elsewhere.
     """
 
-    steps: int
-    batch: int
+    steps: Count
+    batch: Count
     optimizer: Optimizer
-    ema: float | None = None
-    accumulate: int = 1
+    ema: Decay | None = None
+    accumulate: Count = 1
     prune: Prune | None = None
-    scale_l1: float = 0.0
-    rewind_step: int | None = None
+    scale_l1: NonNegative = 0.0
+    rewind_step: Natural | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    checkpoint_every_steps: int = aside(1000)
-    log_every_steps: int = aside(50)
-    dispatch_steps: int = aside(0)
+    checkpoint_every_steps: Count = aside(1000)
+    log_every_steps: Count = aside(50)
+    dispatch_steps: Natural = aside(0)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.batch % self.accumulate:
+            yield (
+                "accumulate, batch",
+                f"{self.accumulate} parts do not share a batch of {self.batch} evenly; take a divisor",
+            )
+        before_the_end = {"rewind_step": self.rewind_step}
+        if not isinstance(self.optimizer, Frozen):
+            match self.optimizer.schedule:
+                case Cosine(warmup_steps=warmup):
+                    before_the_end["optimizer.schedule.warmup_steps"] = warmup
+        match self.prune:
+            case Gradual(end_step=end) | SparseTraining(end_step=end):
+                before_the_end["prune.end_step"] = end
+        for path, ramp in ramps(self):
+            if ramp.end_step is None:
+                before_the_end[f"{path}.begin_step"] = ramp.begin_step
+        for field, step in before_the_end.items():
+            if step is not None and step >= self.steps:
+                yield (
+                    f"{field}, steps",
+                    f"{step} is not in [0, steps), and steps is {self.steps}",
+                )
+
+
+def ramps(value: Any, path: str = "") -> Iterator[tuple[str, Ramp]]:
+    """The ramps in a config, each with its path inside it."""
+    if isinstance(value, Ramp):
+        yield path, value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from ramps(getattr(value, field.name), f"{path}.{field.name}".strip("."))
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from ramps(one, f"{path}.{name}")
+    elif isinstance(value, tuple):
+        for i, one in enumerate(value):
+            yield from ramps(one, f"{path}[{i}]")

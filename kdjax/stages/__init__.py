@@ -15,11 +15,22 @@ from kdjax.stages import (
     quantize,
     sensitivity,
     shrink,
+    sizes,
 )
 from kdjax.stages.artifact import MANIFEST, Artifact, finish, versions
 from kdjax.stages.context import Context, Splits
 
-__all__ = ["MANIFEST", "Artifact", "Context", "Splits", "check", "finish", "run", "versions"]
+__all__ = [
+    "MANIFEST",
+    "Artifact",
+    "Context",
+    "Splits",
+    "check",
+    "finish",
+    "run",
+    "sizes",
+    "versions",
+]
 
 
 def check(stage: config.Stage) -> None:

@@ -56,28 +56,26 @@ def begin(
       path: of the stage's config, for messages.
 
     Raises:
-      BadInput: not one of the two is given, or the stage has no model that sees such views.
+      BadInput: the stage has no model that sees such views.
     """
     dataset, d = context.splits.train, context.run.data
-    match start_from, encoder:
-        case None, encoder if encoder is not None:
-            spec = Spec.new(encoder, dataset, d, size=size)
-            return Begin(spec, spec.init(model_key(context)), None)
-        case str(name), None:
-            artifact = context.inputs[name]
-            if "encoder_model" in artifact.manifest:
-                found, read = encoder_of(artifact, field=f"{path}.start_from")
-                spec = Spec.new(found.encoder, dataset, d, size=size, widths=found.widths)
-                variables = with_encoder(spec.init(model_key(context)), read())
-                return Begin(spec, variables, artifact)
-            spec, variables = load(artifact, field=f"{path}.start_from")
-            if spec.size != size:
-                raise BadInput(
-                    f"{path}.start_from: {name} sees {spec.size} pixels, the views are of {size}; "
-                    f"set {path}.size={spec.size}"
-                )
-            return Begin(spec, variables, artifact)
-    raise BadInput(f"{path}: give one of start_from (a stage) and encoder (a model)")
+    if start_from is None:
+        assert encoder is not None  # one of the two is given, see `kdjax.config`
+        spec = Spec.new(encoder, dataset, d, size=size)
+        return Begin(spec, spec.init(model_key(context)), None)
+    artifact = context.inputs[start_from]
+    if "encoder_model" in artifact.manifest:
+        found, read = encoder_of(artifact, field=f"{path}.start_from")
+        spec = Spec.new(found.encoder, dataset, d, size=size, widths=found.widths)
+        variables = with_encoder(spec.init(model_key(context)), read())
+        return Begin(spec, variables, artifact)
+    spec, variables = load(artifact, field=f"{path}.start_from")
+    if spec.size != size:
+        raise BadInput(
+            f"{path}.start_from: {start_from} sees {spec.size} pixels, the views are of {size}; "
+            f"set {path}.size={spec.size}"
+        )
+    return Begin(spec, variables, artifact)
 
 
 def ready_encoder(
@@ -102,7 +100,7 @@ def ready_encoder(
         context,
         c,
         variables=start(variables),
-        tx=build.optimizer(c, path=f"config.stages.{context.name}", apart=apart),
+        tx=build.optimizer(c, apart=apart),
         groups=lambda: shrink.groups_of(spec.analysed(), variables, spec.blank()),
     )
 

@@ -14,7 +14,7 @@ from kdjax import config, data, models, teacher, tree, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers
-from kdjax.types import BadInput, PyTree
+from kdjax.types import PyTree
 
 Recipe = Callable[[Key[Array, ""], Array], Float[Array, "height width channel"]]
 Mix = Callable[..., tuple[Array, Array]]
@@ -30,11 +30,16 @@ def dataset(c: config.Data, split: str) -> Dataset:
             return data.prepared(
                 c.name,
                 split,
-                data_dir=c.data_dir or os.environ.get("KDJAX_DATA_DIR"),
+                data_dir=os.environ.get("KDJAX_DATA_DIR") if c.data_dir is None else c.data_dir,
                 image_key=c.image_key,
                 label_key=c.label_key,
                 id_key=c.id_key,
             )
+
+
+def side(c: config.Views, own: int) -> int:
+    """Side of a view: that of the config, or the one that is there without."""
+    return own if c.size is None else c.size
 
 
 def recipe(c: config.Views, d: config.Data, *, size: int, pixels_at: int | None = None) -> Recipe:
@@ -139,19 +144,11 @@ def compute(c: config.Training, axis_name: str | None) -> Compute:
     return Compute(dtype=jnp.dtype(c.dtype), axis_name=axis_name)
 
 
-def number(c: config.Number, *, steps: int, path: str) -> float | optax.Schedule:
-    """A number, or its schedule over the steps of a stage.
-
-    Raises:
-      BadInput: a ramp ends before it begins; the line names `path`, the number's field.
-    """
+def number(c: config.Number, *, steps: int) -> float | optax.Schedule:
+    """A number, or its schedule over the steps of a stage."""
     if not isinstance(c, config.Ramp):
         return c
     end = steps if c.end_step is None else c.end_step
-    if not 0 <= c.begin_step < end:
-        raise BadInput(
-            f"{path}.begin_step: {c.begin_step} is not in [0, end_step), and end_step is {end}"
-        )
     return optimizers.ramp(
         c.begin,
         c.end,
@@ -161,28 +158,19 @@ def number(c: config.Number, *, steps: int, path: str) -> float | optax.Schedule
     )
 
 
-def optimizer(
-    c: config.Training, *, path: str, apart: str | None = None
-) -> optax.GradientTransformation:
+def optimizer(c: config.Training, *, apart: str | None = None) -> optax.GradientTransformation:
     """The penalty of the scales, clipping and the optimizer.
 
     Args:
       c: of the training.
-      path: of the stage's config, for messages.
       apart: pattern of the parameters whose gradients are not clipped, and do not count where those
         of the others are.
-
-    Raises:
-      BadInput: the schedule does not fit into the training.
     """
     o = c.optimizer
+    if isinstance(o, config.Frozen):
+        return optax.set_to_zero()
     match o.schedule:
         case config.Cosine(warmup_steps=warmup):
-            if not 0 <= warmup < c.steps:
-                raise BadInput(
-                    f"{path}.optimizer.schedule.warmup_steps: {warmup} is not in [0, steps), and "
-                    f"steps is {c.steps}"
-                )
             schedule = optimizers.warmup_cosine(o.learning_rate, steps=c.steps, warmup_steps=warmup)
         case config.Stairs(at_steps=at_steps, factor=factor):
             schedule = optimizers.stairs(o.learning_rate, at_steps=at_steps, factor=factor)

@@ -21,7 +21,7 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
     """Runs the teachers once over `c.views` views; statistics frozen, labels unused."""
     path, devices = f"config.stages.{context.name}", context.parallel.devices
     here = devices // jax.process_count()
-    if c.batch < 1 or c.batch % here:
+    if c.batch % here:
         raise BadInput(f"{path}.batch: {c.batch} is not a multiple of {here}, the devices here")
     dataset = context.splits.train
     source = Source.of(

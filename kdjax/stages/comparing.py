@@ -112,8 +112,6 @@ def comparison(
         case config.PKT():
             found = _of_pairs(losses.pkt, axis_name=axis_name)
         case config.Correlation(gamma=gamma, order=order):
-            if order < 1:
-                raise BadInput(f"order: {order} leaves no term that sees the examples")
             found = _of_pairs(
                 losses.correlation_congruence, gamma=gamma, order=order, axis_name=axis_name
             )
@@ -210,8 +208,6 @@ def _ofd(c: config.OFD, pairs: Pairs, margins: Sequence[Array], compute: Compute
 def _fsp(c: config.FSP, pairs: Pairs) -> Comparison:
     """Of each tap and the one after it."""
     _check_maps(c, pairs)
-    if len(pairs) < 2:
-        raise BadInput("student: fsp is of two maps; give two paths or more")
     for mine, theirs in pairs:
         if mine[-1] != theirs[-1]:
             raise BadInput(
@@ -244,13 +240,6 @@ def _review(pairs: Pairs, compute: Compute) -> Comparison:
 
 
 def _crd(c: config.CRD, pairs: Pairs, compute: Compute) -> Comparison:
-    if len(pairs) > 1:
-        raise BadInput("student: crd has one memory; give one path")
-    if c.dim < 1 or c.negatives < 1 or c.temperature <= 0 or not 0 <= c.momentum < 1:
-        raise BadInput(
-            "name: crd takes dim and negatives of at least 1, a temperature above zero and a "
-            "momentum in [0, 1)"
-        )
     return Comparison(
         remembering=functools.partial(
             losses.crd,

@@ -26,8 +26,14 @@ class Splits:
 
     config: config.Data
 
-    def _read(self, split: str) -> Dataset:
-        dataset = build.dataset(self.config, split)
+    def _read(self, field: str) -> Dataset:
+        try:
+            dataset = build.dataset(self.config, getattr(self.config, field))
+        except BadInput as error:
+            fault = str(error)
+            if fault.startswith("data split "):
+                fault = f"data.{field}: {fault.removeprefix('data ')}"
+            raise BadInput(f"config.{fault}") from None
         return dataset.held() if self.is_resident(dataset) else dataset
 
     def is_resident(self, dataset: Dataset) -> bool:
@@ -44,7 +50,7 @@ class Splits:
     @functools.cached_property
     def _whole(self) -> Dataset:
         """All training examples with all their labels, which no stage may have."""
-        return self._read(self.config.train_split)
+        return self._read("train_split")
 
     @functools.cached_property
     def train(self) -> Dataset:
@@ -54,7 +60,7 @@ class Splits:
     @functools.cached_property
     def test(self) -> Dataset:
         """What models are measured on."""
-        return self._read(self.config.test_split)
+        return self._read("test_split")
 
     @functools.cached_property
     def test_images(self) -> np.ndarray:
@@ -77,7 +83,7 @@ class Splits:
             seed=seed,
             per_class=labels.labels_per_class,
             share=labels.labels_share,
-            field="data" if labels is self.config else path,
+            field="config.data" if labels is self.config else path,
         )
 
     def labelled(self, seed: int, own: Labels | None = None, *, path: str = "") -> Dataset:

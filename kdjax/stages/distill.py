@@ -56,7 +56,7 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     source, signal = taught.source, taught.source.signal
     knobs.check_signal(c, signal, start.spec, path)
     settings, shares = knobs.settings(c, signal, path), knobs.teacher_shares(c, source.c, path)
-    numbers = knobs.numbers(c, path) | {f"teacher {i}": share for i, share in enumerate(shares)}
+    numbers = knobs.numbers(c) | {f"teacher {i}": share for i, share in enumerate(shares)}
     of_features = features.of_stage(context, c, spec=start.spec, source=source)
     if of_features:
         taught = features.teach(taught, of_features, stage=context.name)

@@ -126,7 +126,6 @@ def memory(
 def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
     path = f"config.stages.{context.name}"
-    _check(c, path)
     taught = lesson(context, c)
     if not isinstance(taught.source.signal, teacher.Embedding):
         raise BadInput(
@@ -165,20 +164,3 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
         partner_rows=taught.source.partner_rows,
     )
     return leave_encoder(context, spec, state)
-
-
-def _check(c: config.DistillEncoder, path: str) -> None:
-    """Refuses numbers of the method that cannot be."""
-    for name, value in vars(c.method).items():
-        if name.endswith("temperature") and value <= 0:
-            raise BadInput(f"{path}.method.{name}: {value} is not above zero")
-    if not isinstance(c.method, config.EmbeddingSEED | config.EmbeddingCompRess):
-        return
-    if c.batch < 1 or c.accumulate < 1:
-        return  # `fit` says so
-    together = c.batch // c.accumulate
-    if c.method.queue < 1 or c.method.queue % max(together, 1):
-        raise BadInput(
-            f"{path}.method.queue: {c.method.queue} rows; give a multiple of the {together} examples "
-            "that go through the model at once (batch / accumulate)"
-        )

@@ -232,22 +232,15 @@ def _row(
 
 def _check(context: Context, c: config.Evaluate, labels: Int[np.ndarray, " m"], path: str) -> None:
     """Refuses, before the encoder is asked, what cannot be done with these labels and examples."""
-    if c.knn is None and c.linear is None and c.pairs is None:
-        raise BadInput(f"{path}: there is nothing to do; give one of knn, linear and pairs")
-    if c.batch < 1:
-        raise BadInput(f"{path}.batch: {c.batch} is not positive")
-    if c.knn is not None:
-        if not 1 <= c.knn.k <= len(labels):
-            raise BadInput(
-                f"{path}.knn.k: {c.knn.k} of {len(labels)} labelled examples cannot vote; give 1 to "
-                f"{len(labels)}, or more labels"
-            )
-        if c.knn.temperature <= 0:
-            raise BadInput(f"{path}.knn.temperature: {c.knn.temperature} is not above zero")
+    if c.knn is not None and c.knn.k > len(labels):
+        raise BadInput(
+            f"{path}.knn.k: {c.knn.k} of {len(labels)} labelled examples cannot vote; give 1 to "
+            f"{len(labels)}, or more labels"
+        )
     if c.linear is not None:
         _check_linear(context, c.linear, labels, f"{path}.linear")
     n = len(context.splits.test)
-    if c.pairs is not None and not 2 <= c.pairs.examples <= n:
+    if c.pairs is not None and c.pairs.examples > n:
         raise BadInput(
             f"{path}.pairs.examples: {c.pairs.examples} is not between 2 and the {n} test examples"
         )
@@ -256,12 +249,6 @@ def _check(context: Context, c: config.Evaluate, labels: Int[np.ndarray, " m"], 
 def _check_linear(
     context: Context, c: config.Linear, labels: Int[np.ndarray, " m"], path: str
 ) -> None:
-    if not c.strengths or min(c.strengths) <= 0:
-        raise BadInput(f"{path}.strengths: {c.strengths}; give at least one, each above zero")
-    if not 0 < c.validation < 1:
-        raise BadInput(f"{path}.validation: {c.validation} is not in (0, 1)")
-    if c.max_iterations < 1:
-        raise BadInput(f"{path}.max_iterations: {c.max_iterations} is not positive")
     counts = np.bincount(labels, minlength=context.splits.train.classes)
     few = int(counts.argmin())
     if not counts[few]:
@@ -284,7 +271,7 @@ def _pairs(
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
     drawn = np.argsort(random, kind="stable")[: pairs.examples]
-    size = pairs.views.size or spec.size
+    size = build.side(pairs.views, spec.size)
     recipe = build.recipe(pairs.views, context.run.data, size=size)
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):

@@ -64,12 +64,8 @@ def of_stage(
     path = f"config.stages.{context.name}"
     if not c.features:
         return ()
-    if not c.live:
-        raise BadInput(f"{path}.features: no cache has features; set {path}.live=True")
     if len(source.teachers) != 1:
         raise BadInput(f"{path}.features: {c.cache} has several teachers; give it one")
-    if c.sweep:
-        raise BadInput(f"{path}.sweep: not with features; give each student a stage of its own")
     if spec.rules or source.teachers[0].quantized:
         raise BadInput(
             f"{path}.features: a quantized model is run without its modules; take the float one"
@@ -77,8 +73,6 @@ def of_stage(
     found = []
     for name, one in c.features.items():
         field = f"{path}.features.{name}"
-        if name in ("kd", "ce") or not name.isidentifier():
-            raise BadInput(f"{field}: give it a name of letters and digits that is not kd or ce")
         try:
             found.append(_term(name, one, context, c, spec, source, field))
         except BadInput as error:
@@ -96,11 +90,6 @@ def _term(
     source: Source,
     field: str,
 ) -> Term:
-    if not c.student or len(c.student) != len(c.teacher):
-        raise BadInput(
-            f"teacher: {len(c.teacher)} paths for {len(c.student)} of the student; give one for "
-            "each, and at least one"
-        )
     asked = source.teachers[0]
     channels = context.splits.train.image_shape[-1]
     student = _shapes(spec.module(), spec.abstract(), c.student, spec.size, channels, "student")
@@ -114,7 +103,7 @@ def _term(
     if isinstance(c, config.OFD):
         params = tree.named_leaves(source.variables[0]["params"])
         margins = tuple(_margin(params, path) for path in c.teacher)
-    weight = build.number(c.weight, steps=stage.steps, path=f"{field}.weight")
+    weight = build.number(c.weight, steps=stage.steps)
     found = Term(name, c, weight, (student, teacher), margins)
     try:
         found.comparison(Compute())

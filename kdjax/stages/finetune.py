@@ -15,7 +15,7 @@ from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views, fit, model_key
 from kdjax.stages.model import Spec
-from kdjax.types import BadInput, Variables
+from kdjax.types import Variables
 
 
 def objective(
@@ -53,9 +53,8 @@ def fresh_view(recipe: build.Recipe, stream: str) -> Views:
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Trains on the examples whose labels may be used, and measures the result."""
     path = f"config.stages.{context.name}"
-    _check_teacher_free(c, path)
     dataset = context.splits.labelled(context.seed, c, path=path)
-    size = c.views.size or context.splits.size
+    size = build.side(c.views, context.splits.size)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
@@ -76,31 +75,16 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     return leave(context, spec, state)
 
 
-def _check_teacher_free(c: config.Finetune, path: str) -> None:
-    if c.teacher_free is None:
-        return
-    if c.label_smoothing > 0:
-        raise BadInput(
-            f"{path}.label_smoothing: {c.label_smoothing}, and teacher_free smooths the labels, too; "
-            "give one of the two"
-        )
-    probability, temperature = c.teacher_free.correct_probability, c.teacher_free.temperature
-    if not 0 < probability < 1:
-        raise BadInput(f"{path}.teacher_free.correct_probability: {probability} is not in (0, 1)")
-    if temperature <= 0:
-        raise BadInput(f"{path}.teacher_free.temperature: {temperature} is not above zero")
-
-
 def ready(
     context: Context, c: config.Finetune | config.Distill, start: Begin
 ) -> tuple[Spec, Variables, optax.GradientTransformation]:
     """A classifier, its first variables and its optimizer, with what is pruned."""
-    path, spec = f"config.stages.{context.name}", start.spec
+    spec = start.spec
     variables, tx = pruning.prepare(
         context,
         c,
         variables=start.variables,
-        tx=build.optimizer(c, path=path),
+        tx=build.optimizer(c),
         groups=start.groups,
         begun=start.artifact,
         early=start.early,

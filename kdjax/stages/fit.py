@@ -14,7 +14,7 @@ from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context
-from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.types import Batch, PyTree, Variables
 
 Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
 """`(batch with raw images, resident, key of the run) -> what the objective sees`."""
@@ -57,19 +57,11 @@ def fit(
       ema: decay of the target network of a method that has one, in place of `c.ema`.
 
     Raises:
-      BadInput: a count is not positive, or the batch cannot be shared evenly.
+      BadInput: the batch cannot be shared evenly.
       Diverged: a loss is not finite.
     """
-    path = f"config.stages.{context.name}"
-    if c.rewind_step is not None and not 0 <= c.rewind_step < c.steps:
-        raise BadInput(
-            f"{path}.rewind_step: {c.rewind_step} is not in [0, steps), and steps is {c.steps}"
-        )
-    for field in ("steps", "batch", "accumulate", "checkpoint_every_steps", "log_every_steps"):
-        if getattr(c, field) < 1:
-            raise BadInput(f"{path}.{field}: {getattr(c, field)} is not positive")
-    parallel = context.parallel
-    train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=f"{path}.batch")
+    parallel, field = context.parallel, f"config.stages.{context.name}.batch"
+    train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=field)
     averaged = ema is None and c.ema is not None
     ema = c.ema if ema is None else ema
     dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)

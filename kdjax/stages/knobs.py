@@ -43,24 +43,13 @@ def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: st
                 f"{path}.temperature: {c.cache} keeps the tail of a top k at fixed temperatures; give "
                 f"one of them, or {mend}"
             )
-    if isinstance(c.logits, config.MultiLevel) and not (
-        c.logits.temperatures and min(c.logits.temperatures) > 0
-    ):
-        raise BadInput(f"{path}.logits.temperatures: give at least one, each above zero")
 
 
-def numbers(c: config.Distill, path: str) -> dict[str, train.Number]:
-    """Temperature and weights of a student, of which some may change over the steps.
-
-    Raises:
-      BadInput: a ramp does not fit into the training, or a temperature is not above zero.
-    """
-    ramp = c.temperature
-    if isinstance(ramp, config.Ramp) and min(ramp.begin, ramp.end) <= 0:
-        raise BadInput(f"{path}.temperature: {min(ramp.begin, ramp.end)} is not above zero")
+def numbers(c: config.Distill) -> dict[str, train.Number]:
+    """Temperature and weights of a student, of which some may change over the steps."""
     found: dict[str, train.Number] = {}
     for name in _KNOBS:
-        number = build.number(getattr(c, name), steps=c.steps, path=f"{path}.{name}")
+        number = build.number(getattr(c, name), steps=c.steps)
         # In float32, as those of a sweep are.
         found[name] = number if callable(number) else float(np.float32(number))
     return found
@@ -79,20 +68,13 @@ def settings(
     for name in _KNOBS:
         values = [getattr(knobs, name) for knobs in c.sweep or (config.Knobs(),)]
         values = [getattr(c, name) if value is None else value for value in values]
-        ramps = sum(isinstance(value, config.Ramp) for value in values)
-        if 0 < ramps < len(values):
-            raise BadInput(
-                f"{path}.sweep: {name} is a schedule of some students and a number of others; give "
-                "each a number of its own, or none"
-            )
-        if not ramps:
-            found[name] = np.asarray(values, np.float32)
-        if ramps or name != "temperature":
+        if any(isinstance(value, config.Ramp) for value in values):
+            continue  # of all students
+        found[name] = np.asarray(values, np.float32)
+        if name != "temperature":
             continue
         for i, temperature in enumerate(values):
             where = f"{path}.sweep[{i}].temperature" if c.sweep else f"{path}.temperature"
-            if temperature <= 0:
-                raise BadInput(f"{where}: {temperature} is not above zero")
             if isinstance(of, teacher.TopK) and temperature not in of.temperatures:
                 known = ", ".join(map(str, of.temperatures))
                 raise BadInput(
@@ -112,9 +94,7 @@ def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[t
     fixed = [weight for weight in given or () if not isinstance(weight, config.Ramp)]
     if given is None or len(fixed) == len(given):
         return list(weights_of(cached, None if given is None else tuple(fixed), field))
-    each = [
-        build.number(weight, steps=c.steps, path=f"{field}[{i}]") for i, weight in enumerate(given)
-    ]
+    each = [build.number(weight, steps=c.steps) for weight in given]
 
     def all_at(step) -> Float[Array, " teachers"]:
         return jnp.stack([jnp.asarray(train.at(number, step), jnp.float32) for number in each])

@@ -47,7 +47,7 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
     source = Source.of(
         context.run, c.cache, seed=context.seed, inputs=context.inputs, dataset=dataset
     )
-    size = c.size or source.size
+    size = source.size if c.size is None else c.size
     if c.live:
         resident, join = {"teachers": source.variables}, None
     else:

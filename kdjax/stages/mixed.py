@@ -40,7 +40,7 @@ def mixed_rules(
       latency: of the model with some rules, in milliseconds.
 
     Raises:
-      BadInput: the budget is none, or cannot be met; or there is no such sensitivity.
+      BadInput: the budget cannot be met, or there is no such sensitivity.
     """
     path = f"config.stages.{context.name}"
     hurts, rules = _measured(context, c, path)
@@ -53,8 +53,9 @@ def mixed_rules(
         raise BadInput(f"{path}.sensitivity: {c.sensitivity} measured no layer that is not an edge")
 
     others: float
-    match {name: value for name, value in vars(c.budget).items() if value is not None}:
-        case {"bytes": int(most), **rest} if not rest:
+    assert c.budget is not None
+    match c.budget.bytes, c.budget.latency_ms:
+        case int(most), None:
             costs, others = _bytes(graph, folded, hurts, rules)
             least = others + _least(costs)
             if least > most:
@@ -66,10 +67,8 @@ def mixed_rules(
             if not (found := _rules(chosen, rules)):
                 raise _met(path)
             return found, {"budget": {"bytes": most}, "spent": {"bytes": round(spent)}}
-        case {"latency_ms": float(most), **rest} if not rest:
-            pass
-        case _:
-            raise BadInput(f"{path}.budget: give bytes or latency_ms")
+        case _, most:
+            assert most is not None  # one of the two is given
     in_float = latency({})
     if in_float <= most:
         raise _met(path)
@@ -106,16 +105,13 @@ def _measured(
     context: Context, c: config.Quantize, path: str
 ) -> tuple[dict[str, dict[str, float]], dict[str, quant.Rule]]:
     """`{layer: {numbers: increase}}`, float among them, and the rules of the numbers."""
-    if c.sensitivity is None or c.budget is None:
-        raise BadInput(f"{path}.budget: goes with sensitivity; give both or neither")
+    assert c.sensitivity is not None
     said = context.inputs[c.sensitivity].manifest.get("sensitivity", {})
     if said.get("model") != c.model or not said.get("layers"):
         raise BadInput(
             f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model} "
             "that has numbers"
         )
-    if c.rules != config.Quantize(kind="quantize", model="").rules:
-        raise BadInput(f"{path}.rules: the numbers are those of {c.sensitivity}; leave them out")
     hurts = {layer: {FLOAT: 0.0, **found} for layer, found in said["layers"].items()}
     rules = {
         name: parse.parse(quant.Rule, plain, f"{path}.sensitivity")

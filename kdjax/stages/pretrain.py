@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
-from kdjax.stages import methods
+from kdjax.stages import build, methods
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
 from kdjax.stages.fit import fit, model_key
@@ -13,14 +13,14 @@ from kdjax.stages.model import EncoderSpec
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
-    path, axis_name = f"config.stages.{context.name}", context.parallel.axis_name
+    axis_name = context.parallel.axis_name
     dataset = context.splits.partly_labelled(context.seed) if c.probe else context.splits.train
-    size = c.views.size or context.splits.size
+    size = build.side(c.views, context.splits.size)
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
     )
     views = methods.seen(context, c, size=size)
-    method = methods.chosen(c, spec, axis_name=axis_name, path=path)
+    method = methods.chosen(c, spec, axis_name=axis_name)
     if c.probe:
         method = methods.with_probe(method, features=spec.features, classes=dataset.classes)
     variables, tx = ready_encoder(

@@ -65,10 +65,8 @@ def prepare(
             case config.Ticket():
                 variables, held = _ticket(how, variables, tx, early=early, fresh=fresh, begun=begun)
             case config.Gradual():
-                _check_end(how.end_step, c.steps)
                 held = _gradual(context, how, variables, tx, groups, before=masks_before)
             case config.SparseTraining():
-                _check_end(how.end_step, c.steps)
                 if masks_before is not None:
                     raise BadInput(
                         "start_from: it is pruned already; train sparse from a dense model, or "
@@ -86,13 +84,6 @@ def _of_model(c: config.Prune | None, params: PyTree) -> config.Prune | None:
     if c is None or BESIDE not in params:
         return c
     return dataclasses.replace(c, prunable=f"(?!{BESIDE}/)(?:{c.prunable})")
-
-
-def _check_end(end_step: int, steps: int) -> None:
-    if end_step >= steps:
-        raise BadInput(
-            f"prune.end_step: {end_step} is not before the end of training at step {steps}"
-        )
 
 
 def _try_out(tx: optax.GradientTransformation, params: PyTree) -> None:
@@ -150,13 +141,7 @@ def _gradual(
     *,
     before: PyTree | None,
 ) -> optax.GradientTransformation:
-    if (c.sparsity is None) != isinstance(c.pattern, config.NM):
-        raise BadInput(
-            "prune.sparsity: a pattern of N of M has none; leave it out"
-            if c.sparsity is not None
-            else "prune.sparsity: missing; it takes a number in [0, 1)"
-        )
-    params = variables["params"]
+    params, target = variables["params"], 0.0 if c.sparsity is None else c.sparsity
     steps = {
         "begin_step": c.begin_step,
         "end_step": c.begin_step if c.schedule == "one_shot" else c.end_step,
@@ -168,7 +153,7 @@ def _gradual(
         prunable = "|".join(map(re.escape, names))
         rule = shrink.gradual_units(
             found,
-            _schedule(c, c.sparsity or 0.0),
+            _schedule(c, target),
             score=score,
             together=c.pattern.ranking == "global",
         )
@@ -178,17 +163,15 @@ def _gradual(
     given: dict[str, Any] = {"score": _weight_score(c.score)}
     if c.score == "random":
         given["key"] = keys.stream(context.key, f"{context.name}/prune")
-    schedule = _schedule(c, c.sparsity or 0.0)
+    schedule = _schedule(c, target)
     match c.allocation:
         case "global":
-            if not isinstance(c.pattern, config.Weights):
-                raise BadInput("prune.allocation: one ranking is over single weights; take uniform")
             rule = prune.gradual_global(schedule, mask=masks.global_topk_masks, **given)
         case "uniform":
             rule = prune.gradual(schedule, mask=_mask(c.pattern), **given)
         case shares:
             by_name = (
-                _ALLOCATED[shares](params, c.sparsity or 0.0, prunable=c.prunable)
+                _ALLOCATED[shares](params, target, prunable=c.prunable)
                 if isinstance(shares, str)
                 else allocation.by_hand(params, dict(shares))
             )

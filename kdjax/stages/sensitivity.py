@@ -37,10 +37,6 @@ class State(NamedTuple):
 def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     """Masks one group or quantizes one layer at a time, and says what it does to the model."""
     path = f"config.stages.{context.name}"
-    if not c.sparsities and not c.numbers:
-        raise BadInput(
-            f"{path}.sparsities: there is none, and no numbers; nothing would be measured"
-        )
     spec, variables = load(context.inputs[c.model], field=f"{path}.model")
     if spec.rules:
         raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
@@ -114,8 +110,6 @@ def _batches(
     Raises:
       BadInput: there are no labels, or no teacher, to hold the model against.
     """
-    if (c.against == "teacher") != (c.cache is not None):
-        raise BadInput(f"{path}.cache: goes with against=teacher, and with nothing else")
     field, labels = f"{path}.examples", None
     if c.against == "labels":
         rows, labels = context.labelled_sample(c.examples, field=field)
@@ -191,8 +185,7 @@ def _choices(
     names = [layer.name for layer in quant.graph_of(forward, folded, images[0]).layers]
     candidates: dict[str, list[quant.Rule]] = {}
     for layers in c.numbers:
-        if layers.rule is None:
-            raise BadInput(f"{field}: float is what a layer is held against; give other weights")
+        assert layers.rule is not None  # float is what a layer is held against
         for name in quant.choose({layers.pattern: layers.rule}, names, field=field):
             rules = candidates.setdefault(name, [])
             if layers.rule in rules:

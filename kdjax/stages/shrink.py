@@ -33,10 +33,6 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     artifact = context.inputs[c.model]
     spec, variables = load(artifact, field=f"{path}.model")
     variables = jax.tree.map(jnp.asarray, variables)
-    if not 0 <= c.sparsity < 1:
-        raise BadInput(f"{path}.sparsity: {c.sparsity} is not in [0, 1)")
-    if c.multiple < 1:
-        raise BadInput(f"{path}.multiple: {c.multiple} is not positive")
     images = context.sample(max(c.examples, _BATCH), field=f"{path}.examples")
     model, example = spec.analysed(), spec.preprocess(jnp.asarray(images[:_EXAMPLE]))
     groups = shrink.groups_of(model, variables, example)
@@ -52,9 +48,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     if c.budget is None:
         kept = keep(c.sparsity)
     else:
-        if c.sparsity:
-            raise BadInput(f"{path}.budget: give one of sparsity and budget")
-        cost, limit = _cost(context, c.budget, path)
+        cost, limit = _cost(context, c.budget)
         try:
             kept = allocation.meet(
                 keep, lambda kept: cost(*smaller(kept)), limit, most=_MOST, tolerance=0.002
@@ -153,13 +147,10 @@ def _choice(
 
 
 def _cost(
-    context: Context, budget: config.Budget, path: str
+    context: Context, budget: config.Budget
 ) -> tuple[Callable[[Spec, Variables], float], float]:
     """What a model costs, and what it may."""
-    given = {name: value for name, value in vars(budget).items() if value is not None}
-    if len(given) != 1:
-        raise BadInput(f"{path}.budget: give one of {', '.join(vars(budget))}")
-    ((name, limit),) = given.items()
+    ((name, limit),) = ((name, most) for name, most in vars(budget).items() if most is not None)
 
     costs: dict[str, Callable[[Spec, Variables], float]] = {
         "params": lambda spec, variables: tree.size(variables["params"]),

@@ -110,20 +110,10 @@ class Source:
         """
         c, path = run.stages[name], f"config.stages.{name}"
         assert isinstance(c, config.Cache)
-        if c.views < 1:
-            raise BadInput(f"{path}.views: {c.views} is not positive")
-        if not c.teachers or len(set(c.teachers)) < len(c.teachers):
-            raise BadInput(f"{path}.teacher: name one stage, or several that are not the same")
         found = tuple(_teacher(c, inputs[t], field=f"{path}.teacher") for t in c.teachers)
         if len({t.outputs for t in found}) > 1:
             shown = ", ".join(f"{n} {t.outputs}" for n, t in zip(c.teachers, found, strict=True))
             raise BadInput(f"{path}.teacher: they say different numbers of things: {shown}")
-        if c.weights is not None:
-            if c.together == "apart":
-                raise BadInput(f"{path}.weights: are of a mean; give a student teacher_weights")
-            weights_of(c, c.weights, f"{path}.weights")
-        if isinstance(c.signal, config.Embedding) and len(found) > 1 and c.together == "mean":
-            raise BadInput(f"{path}.together: embeddings have no mean; keep them apart")
         source = cls(c=c, name=name, seed=seed, data=run.data, dataset=dataset, teachers=found)
         try:
             teacher.check(source.signal)
@@ -281,7 +271,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
     }
     if isinstance(c.signal, config.Embedding):
         spec, read = encoder_of(artifact, field=field)
-        size = c.recipe.size or spec.size
+        size = build.side(c.recipe, spec.size)
         said = {
             **described,
             "encoder": parse.plain(spec.encoder),
@@ -302,7 +292,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
     module = spec.module()
     return Teacher(
         {**described, "model": spec.plain()},
-        c.recipe.size or spec.size,
+        build.side(c.recipe, spec.size),
         spec.classes,
         functools.partial(logits, module),
         lambda: artifact.variables(spec.abstract()),

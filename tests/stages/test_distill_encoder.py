@@ -184,7 +184,7 @@ def test_the_terms_of_a_method(method, expected):
         ),
         (
             {"method": {"name": "seed", "queue": 32, "teacher_temperature": 0.0}},
-            "learner.method.teacher_temperature: 0.0 is not above zero",
+            "learner.method.teacher_temperature: 0.0 is not in",
         ),
         ({"method": {"name": "sead"}}, "method.name: 'sead' is not one of .*did you mean seed"),
     ],

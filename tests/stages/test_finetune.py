@@ -35,7 +35,7 @@ def test_a_virtual_teacher_beside_the_labels():
             {"teacher_free": {"correct_probability": 1.0}},
             r"teacher.teacher_free.correct_probability: 1.0 is not in \(0, 1\)",
         ),
-        ({"teacher_free": {"temperature": 0.0}}, "teacher_free.temperature: 0.0 is not above zero"),
+        ({"teacher_free": {"temperature": 0.0}}, "teacher_free.temperature: 0.0 is not in"),
     ],
 )
 def test_bad_virtual_teachers(line, changes, message):

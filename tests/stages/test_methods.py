@@ -56,7 +56,7 @@ def made(name: str, axis_name: str | None = None) -> tuple[methods.Method, Encod
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=(SIZE, SIZE, 1), size=SIZE
     )
-    return methods.chosen(c, spec, axis_name=axis_name, path="here"), spec
+    return methods.chosen(c, spec, axis_name=axis_name), spec
 
 
 @functools.cache

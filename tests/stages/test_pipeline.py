@@ -75,11 +75,14 @@ def test_only_what_is_asked_for_and_what_it_needs(line):
 
 def test_unknown_and_circular_stages(line):
     with pytest.raises(
-        BadInput, match=r"config.stages.student: there is no stage 'cahce'; did you"
+        BadInput, match=r"config.stages.student.cache: there is no stage 'cahce'; did you"
     ):
         line.plan(stages__student__cache="cahce")
-    with pytest.raises(BadInput, match=r"in a circle: .*student"):
-        line.plan(stages__student__start_from="student")
+    with pytest.raises(
+        BadInput,
+        match=r"^config.stages.student.start_from: they need each other in a circle: .*student",
+    ):
+        line.plan(stages__student__start_from="student", stages__student__encoder=None)
 
 
 def test_done_is_skipped_and_seeds_are_apart(line, capsys):

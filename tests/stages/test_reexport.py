@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import main
+from kdjax import main, stages
 from kdjax.export import load_onnx, load_stablehlo
 from kdjax.reexport import reexport
 from kdjax.types import BadInput

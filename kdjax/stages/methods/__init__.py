@@ -1,7 +1,5 @@
 """Self-supervised methods: each a forward pass, its terms, and what it keeps between steps."""
 
-import optax
-
 from kdjax import config, models
 from kdjax.stages import build, draws
 from kdjax.stages.context import Context
@@ -37,21 +35,19 @@ __all__ = [
 ]
 
 
-def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None, path: str) -> Method:
+def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None) -> Method:
     """The method of a stage.
 
     Args:
       c: its config.
       spec: the model.
       axis_name: mapped axis of the batch.
-      path: of the config, for messages.
-
-    Raises:
-      BadInput: the method does not fit the model or the training.
     """
     compute = build.compute(c, axis_name)
-    model, width, how, path = spec.module(compute), spec.projections, c.method, f"{path}.method"
-    target = {} if isinstance(how, _WITHOUT_TARGET) else {"momentum": _decay(c, how, path)}
+    model, width, how = spec.module(compute), spec.projections, c.method
+    target = {}
+    if not isinstance(how, _WITHOUT_TARGET):
+        target = {"momentum": build.number(how.momentum, steps=c.steps)}
     common = {**target, "axis_name": axis_name}
 
     def predictor(*hidden: int) -> models.Projector:
@@ -63,8 +59,6 @@ def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None, path
         case config.DCL(temperature=temperature, sigma=sigma):
             return dcl(model, temperature=temperature, sigma=sigma, **common)
         case config.MoCoV2(queue=queue, temperature=temperature):
-            if queue < 1 or queue % c.batch:
-                raise BadInput(f"{path}.queue: {queue} is no multiple of the batch, {c.batch}")
             return moco_v2(model, width=width, queue=queue, temperature=temperature, **common)
         case config.MoCoV3(predictor=hidden, temperature=temperature):
             head = predictor(*hidden)
@@ -86,7 +80,7 @@ def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None, path
                 epsilon=how.epsilon,
                 iterations=how.iterations,
                 temperature=how.temperature,
-                freeze_steps=_frozen(c, how, path),
+                freeze_steps=how.freeze_steps,
                 **common,
             )
         case config.DINO():
@@ -95,17 +89,15 @@ def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None, path
                 models.Prototypes(how.prototypes),
                 width=width,
                 student_temperature=how.student_temperature,
-                teacher_temperature=build.number(
-                    how.teacher_temperature, steps=c.steps, path=f"{path}.teacher_temperature"
-                ),
+                teacher_temperature=build.number(how.teacher_temperature, steps=c.steps),
                 center_momentum=how.center_momentum,
-                freeze_steps=_frozen(c, how, path),
+                freeze_steps=how.freeze_steps,
                 **common,
             )
         case config.Rotation():
             return rotation(model, width=width)
         case config.MAE():
-            encoder = _vit(c, path)
+            encoder = _vit(c)
             decoder = models.PatchDecoder(
                 width=how.decoder_width,
                 depth=how.decoder_depth,
@@ -114,11 +106,6 @@ def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None, path
                 pixels=encoder.patch**2 * spec.image_shape[-1],
                 compute=compute,
             )
-            if how.decoder_width % how.decoder_heads:
-                raise BadInput(
-                    f"{path}.decoder_heads: {how.decoder_heads} do not divide the width of "
-                    f"{how.decoder_width}; take a divisor"
-                )
             return mae(model.encoder, decoder, normalize=how.normalize)
 
 
@@ -141,7 +128,7 @@ def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
         case config.SwAV() | config.DINO():
             drawn = [draws.two_views(recipe, name), *_local(context, c, c.method, size=size)]
         case config.MAE(share=share):
-            patches = (size // _vit(c, f"config.stages.{name}.method").patch) ** 2
+            patches = (size // _vit(c).patch) ** 2
             count = round(share * patches)
             if not 0 < count < patches:
                 raise BadInput(
@@ -159,16 +146,9 @@ def _local(
     context: Context, c: config.Pretrain, how: config.SwAV | config.DINO, *, size: int
 ) -> list[Views]:
     path = f"config.stages.{context.name}.method"
-    if how.local_crops < 0:
-        raise BadInput(f"{path}.local_crops: {how.local_crops} is negative")
-    if (how.local_views is None) != (how.local_crops == 0):
-        raise BadInput(
-            f"{path}.local_views: {how.local_crops} local crops; give both local_crops and "
-            "local_views, or neither"
-        )
     if how.local_views is None:
         return []
-    own = how.local_views.size or size
+    own = build.side(how.local_views, size)
     if own != size and isinstance(c.encoder, config.ViT):
         raise BadInput(
             f"{path}.local_views.size: {own}, but the positions of a ViT are those of {size} pixels; "
@@ -190,41 +170,7 @@ _WITHOUT_TARGET = (
 )
 
 
-def _decay(
-    c: config.Pretrain,
-    how: config.MoCoV2 | config.MoCoV3 | config.BYOL | config.DINO,
-    path: str,
-) -> float | optax.Schedule:
-    """The momentum of a target network."""
-    if c.ema is not None:
-        raise BadInput(
-            f"{path.removesuffix('.method')}.ema: {how.name} has a target network, which is the "
-            f"average; leave it out, and give {path}.momentum"
-        )
-    m = how.momentum
-    for decay in (m.begin, m.end) if isinstance(m, config.Ramp) else (m,):
-        if not 0.0 <= decay <= 1.0:
-            raise BadInput(f"{path}.momentum: {decay} is outside [0, 1]")
-    return build.number(m, steps=c.steps, path=f"{path}.momentum")
-
-
-def _vit(c: config.Pretrain, path: str) -> config.ViT:
+def _vit(c: config.Pretrain) -> config.ViT:
     """The encoder of a method that hides patches."""
-    above = path.removesuffix(".method")
-    if not isinstance(c.encoder, config.ViT):
-        raise BadInput(f"{above}.encoder.name: {c.encoder.name} has no patches to hide; take vit")
-    if c.projector:
-        raise BadInput(
-            f"{above}.projector: mae has a decoder in its place; set {above}.projector=()"
-        )
+    assert isinstance(c.encoder, config.ViT)  # see `kdjax.config`
     return c.encoder
-
-
-def _frozen(c: config.Pretrain, how: config.SwAV | config.DINO, path: str) -> int:
-    if how.prototypes < 2:
-        raise BadInput(f"{path}.prototypes: {how.prototypes}; give two at least")
-    if not 0 <= how.freeze_steps < c.steps:
-        raise BadInput(
-            f"{path}.freeze_steps: {how.freeze_steps} is not in [0, steps), and steps is {c.steps}"
-        )
-    return how.freeze_steps

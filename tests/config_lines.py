@@ -1,0 +1,160 @@
+"""Configs that tests change: all of the repository with each argument, and one of everything."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator
+
+from kdjax import main
+from kdjax.types import BadInput
+
+FILES = sorted(
+    path
+    for path in (pathlib.Path(__file__).parents[1] / "configs").glob("**/*.py")
+    if "def get_config" in path.read_text()  # not what configs in a folder share
+)
+
+
+def loaded(path: pathlib.Path, arg: str = "") -> dict:
+    """The plain values of a config file."""
+    return main.values_of(f"{path}:{arg}" if arg else str(path))
+
+
+def args_of(path: pathlib.Path) -> Iterator[str]:
+    """Every argument that a file takes, one at a time, each with a value that it takes."""
+    yield ""
+    try:
+        loaded(path, "@@@")
+    except BadInput as error:
+        names = str(error).partition("known: ")[2].split(", ")
+    for name in names:
+        for text in (name, f"{name}=2", f"{name}=0.5"):
+            try:
+                main.load_config(f"{path}:{text}")
+            except BadInput:
+                continue
+            yield text
+            break
+        else:
+            raise AssertionError(f"{path}: no value of {name} was found")
+
+
+_SGD = {"name": "sgd", "learning_rate": 0.1}
+_TRAINING = {"steps": 10, "batch": 8, "optimizer": _SGD}
+_CNN = {"name": "cnn", "widths": [4, 8]}
+_VIT = {"name": "vit", "width": 8, "depth": 1, "heads": 2, "mlp": 8, "patch": 4}
+_CROPS = {"recipe": "crop_flip", "crop_scale": [0.5, 1.0], "shift": 1, "cutout": 2}
+_ENCODERS = [
+    _CNN,
+    {"name": "cifar_resnet", "depth": 8},
+    {"name": "resnet18", "width": 4},
+    {"name": "resnet50", "width": 4},
+    {"name": "vgg", "depth": 8, "width": 4, "pools": 2},
+    {"name": "mobilenet_v2", "multiplier": 0.25},
+    {"name": "mobilenet_v3", "size": "small", "multiplier": 0.25},
+    {"name": "efficientnet_b0", "multiplier": 0.25},
+    _VIT,
+]
+_METHODS = [
+    {"name": "simclr"},
+    {"name": "dcl", "sigma": 0.5},
+    {"name": "moco_v2", "queue": 16},
+    {"name": "moco_v3", "predictor": [8]},
+    {"name": "byol", "momentum": {"begin": 0.9, "end": 1.0, "begin_step": 1, "end_step": 5}},
+    {"name": "simsiam"},
+    {"name": "barlow_twins"},
+    {"name": "vicreg"},
+    {"name": "swav", "local_crops": 2, "local_views": {"recipe": "simclr", "size": 6}},
+    {"name": "dino", "freeze_steps": 2},
+    {"name": "rotation"},
+]
+_OPTIMIZERS = [
+    {**_SGD, "schedule": {"name": "cosine", "warmup_steps": 2}, "clip_norm": 1.0},
+    {"name": "adamw", "learning_rate": 0.1, "schedule": {"name": "stairs", "at_steps": [2, 4]}},
+    {"name": "lars", "learning_rate": 0.1, "schedule": {"name": "constant"}},
+    {"name": "frozen"},
+]
+_GRADUAL = {"name": "gradual", "begin_step": 1, "end_step": 8, "every_steps": 1, "sparsity": 0.5}
+_PATTERNS = [{"name": "weights"}, {"name": "blocks"}, {"name": "filters"}, {"name": "units"}]
+_PRUNED = [
+    *({**_GRADUAL, "pattern": pattern} for pattern in _PATTERNS),
+    {**_GRADUAL, "sparsity": None, "pattern": {"name": "n_m"}},
+    {**_GRADUAL, "allocation": [[".*/kernel", 0.5]]},
+    {"name": "sparse_training", "sparsity": 0.5, "end_step": 8, "every_steps": 1},
+    {"name": "ticket", "sparsity": 0.5},
+]
+_TAPS = {"student": ["encoder/block0"], "teacher": ["encoder/block0"]}
+_TWO = {side: ["encoder/block0", "encoder/block1"] for side in ("student", "teacher")}
+_TERMS = {
+    **{
+        name: {"name": name, **_TAPS}
+        for name in ("hint", "attention", "nst", "vid", "review", "ofd")
+    },
+    **{name: {"name": name} for name in ("rkd", "similarity", "correlation", "pkt", "crd")},
+    "fsp": {"name": "fsp", **_TWO, "weight": {"begin": 0.0, "end": 1.0}},
+}
+_LOGITS = [
+    *({"name": name} for name in ("kl", "dkd", "dist", "mse", "ce")),
+    {"name": "multi_level"},
+]
+_EMBEDDINGS = [
+    {"name": "cosine"},
+    {"name": "mse"},
+    {"name": "seed", "queue": 16},
+    {"name": "compress", "queue": 16},
+    {"name": "rkd"},
+    {"name": "similarity"},
+]
+_STUDENT = {"kind": "distill", "cache": "cache", "encoder": _CNN, **_TRAINING}
+
+
+def _stages() -> Iterator[tuple[str, dict]]:
+    turn = itertools.cycle(_ENCODERS)
+    for how in _METHODS:
+        views = {"recipe": "simclr", "blur_kernel": 3}
+        own = {"encoder": next(turn), "projector": [8], "views": views, "method": how}
+        yield f"by_{how['name']}", {"kind": "pretrain", **_TRAINING, **own}
+    mae = {"encoder": _VIT, "projector": [], "views": {"recipe": "eval", "size": 8}}
+    yield "by_mae", {"kind": "pretrain", **_TRAINING, **mae, "method": {"name": "mae"}}
+    yield "net", {"kind": "finetune", "start_from": "by_simclr", "views": _CROPS, **_TRAINING}
+    for optimizer, encoder in zip(_OPTIMIZERS, turn, strict=False):
+        own = {"encoder": encoder, "optimizer": optimizer, "teacher_free": {}}
+        own |= {"ema": 0.9, "accumulate": 2, "labels_per_class": 2, "rewind_step": 1}
+        yield f"with_{optimizer['name']}", {"kind": "finetune", "views": _CROPS, **_TRAINING, **own}
+    for i, prune in enumerate(_PRUNED):
+        own = {"encoder": _CNN, "views": _CROPS, "prune": prune, "labels_share": 0.5}
+        yield f"pruned_{i}", {"kind": "finetune", **_TRAINING, **own}
+    cache = {"kind": "cache", "teacher": "net", "recipe": _CROPS, "views": 2}
+    yield "cache", cache
+    yield "top", {**cache, "signal": {"name": "top_k", "k": 3, "temperatures": [4.0, 2.0]}}
+    both = {"teacher": ["net", "with_sgd"], "weights": [1.0, 2.0], "mix": {"name": "mixup"}}
+    yield "mean", {**cache, **both}
+    said = {"teacher": "by_simclr", "signal": {"name": "embedding"}, "mix": {"name": "cutmix"}}
+    yield "said", {**cache, **said}
+    for logits in _LOGITS:
+        own = {
+            "logits": logits,
+            "accept": ["jax"],
+            "sweep": [{"temperature": 2.0, "kd_weight": 1.0}],
+        }
+        yield f"by_{logits['name']}", {**_STUDENT, **own}
+    yield "seen", {**_STUDENT, "live": True, "features": _TERMS, "teacher_weights": [1.0]}
+    for how in _EMBEDDINGS:
+        own = {"cache": "said", "encoder": _CNN, "projector": [8], "method": how}
+        yield f"like_{how['name']}", {"kind": "distill_encoder", **_TRAINING, **own}
+    judged = {"knn": {"k": 3}, "linear": {}, "pairs": {"views": _CROPS, "examples": 10}}
+    yield "worth", {"kind": "evaluate", "model": "by_simclr", **judged}
+    bears = {"kind": "sensitivity", "model": "net", "numbers": [{"weights": "int4"}]}
+    yield "bears", {**bears, "against": "teacher", "cache": "cache"}
+    yield "less", {"kind": "shrink", "model": "net", "sparsity": 0.5, "frozen": "x"}
+    yield "small", {"kind": "shrink", "model": "net", "budget": {"params": 100}}
+    yield "int8", {"kind": "quantize", "model": "net", "rules": [{"weights": "int8"}]}
+    yield "file", {"kind": "export", "model": "int8"}
+
+
+EVERYTHING = {
+    "name": "everything",
+    "data": {"name": "digits", "mean": [0.3], "std": [0.4], "labels_per_class": 5},
+    "stages": dict(_stages()),
+    "seeds": [0, 1],
+}
+"""Every kind of stage and every member of every union."""
