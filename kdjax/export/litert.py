@@ -93,10 +93,10 @@ def write_litert(
     reference = None if settings.strict_qdq_mode else Reference(predict, image_shape, batch=1)
     try:
         run = _run(content, threads=1)
-        found = None if reference is None else run(reference.images)
+        apart = 0.0 if reference is None else reference.apart(run(reference.images))
     except (RuntimeError, ValueError) as error:
         raise _cannot_run(" ".join(str(error).split())) from error
-    if reference is not None and (apart := reference.apart(found)) > tolerance:
+    if apart > tolerance:
         raise BadInput(
             f"LiteRT does otherwise than this model, choose another format: a logit differs by "
             f"{apart:.2g} of the largest one from the live model's"
