@@ -19,7 +19,7 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdjax import config, parse, pipeline, report, stages, train
+from kdjax import config, parse, paths, pipeline, report, stages, train
 from kdjax.stages import Splits
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
@@ -51,7 +51,7 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
       BadInput: the file is missing or has no `get_config`, or a field is wrong.
     """
     file, _, arg = text.partition(".py:")
-    path = epath.Path(file if file.endswith(".py") else f"{file}.py")
+    path = paths.parse(file if file.endswith(".py") else f"{file}.py", field="--config")
     if not path.is_file():
         raise BadInput(f"--config: {path} is not a file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -106,9 +106,8 @@ def main(argv: Sequence[str]) -> None:
         if getattr(run, field) < 1:
             raise BadInput(f"config.{field}: {getattr(run, field)} is not positive")
     splits = Splits(run.data)
-    workdir = epath.Path(FLAGS.workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise BadInput(f"--workdir: {workdir} is a file; name a directory")
+    workdir = paths.parse(FLAGS.workdir, field="--workdir")
+    paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
     if FLAGS.dry_run:
         for task in tasks:
