@@ -110,6 +110,7 @@ def main(argv: Sequence[str]) -> None:
     paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
     if FLAGS.dry_run:
+        pipeline.check(run, tasks, splits)
         for task in tasks:
             print(f"{'done' if task.done else 'to do':<6} {task.folder.name}")
         return

@@ -12,7 +12,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from kdjax import config, fingerprint, parse, stages, train
-from kdjax.stages import Artifact, Context, Splits
+from kdjax.stages import Artifact, Context, Expected, Splits
 from kdjax.types import BadInput
 
 VERSION = 4
@@ -141,6 +141,31 @@ def _read_config(run: config.Run, stage: config.Stage) -> Any:
     return None
 
 
+def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
+    """Says all that can be said of the tasks that are not done, before anything is done.
+
+    A stage is gone through once, for the first seed that it is not done for.
+
+    Raises:
+      BadInput: see `kdjax.stages.check`.
+    """
+    parallel = train.choose(run.parallel)
+    left: dict[tuple[str, int], Artifact] = {}
+    checked: dict[str, Artifact] = {}
+    for task in tasks:
+        if task.done:
+            said = Artifact.open(task.folder, task.stage).manifest
+            left[task.name, task.seed] = Expected(task.folder, said, task.stage)
+            continue
+        if task.name not in checked:
+            inputs = {other.name: left[other.name, other.seed] for other in task.needs}
+            context = Context(
+                run, task.name, task.seed, task.folder, inputs, splits, parallel, ahead=True
+            )
+            checked[task.name] = stages.check(context, task.stage)
+        left[task.name, task.seed] = checked[task.name]
+
+
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
@@ -152,9 +177,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
       BadInput, Diverged, StageFailed: as `kdjax.stages.run`; what was done before stays done.
     """
     parallel = train.choose(run.parallel)
-    for task in tasks:
-        if not task.done:
-            stages.check(task.stage)
+    check(run, tasks, splits)
     for task in tasks:
         if task.done:
             _say(f"{task.name} (seed {task.seed}): done before, skipped")

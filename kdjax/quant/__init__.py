@@ -5,7 +5,7 @@ is what the file computes.
 """
 
 from kdjax.quant.allocation import allocate
-from kdjax.quant.calibrate import Method, calibrate
+from kdjax.quant.calibrate import Method, calibrate, check_percentile
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
@@ -44,6 +44,7 @@ __all__ = [
     "Weights",
     "allocate",
     "calibrate",
+    "check_percentile",
     "choose",
     "differences",
     "fake_activation",

@@ -8,7 +8,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kdjax import config, parse, teacher
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
+from kdjax.stages.expected import check_views
 from kdjax.stages.source import Source
 from kdjax.types import BadInput
 
@@ -18,14 +19,7 @@ FOLDER = "cache"
 
 def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
     """Runs the teachers once over `c.views` views; statistics frozen, labels unused."""
-    path, devices = f"config.stages.{context.name}", context.parallel.devices
-    here = devices // jax.process_count()
-    if c.batch < 1 or c.batch % here:
-        raise BadInput(f"{path}.batch: {c.batch} is not a multiple of {here}, the devices here")
-    dataset = context.splits.train
-    source = Source.of(
-        context.run, context.name, seed=context.seed, inputs=context.inputs, dataset=dataset
-    )
+    source, dataset = _source(context, c), context.splits.train
 
     def say(held, batch):
         variables, key = held
@@ -45,6 +39,36 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
         barrier=_barrier,
     )
     return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+
+
+def check(context: Context, c: config.Cache) -> Mapping[str, Any]:
+    """Refuses what cannot be asked: a view is drawn and the teachers are asked, in shapes alone."""
+    source = _source(context, c)
+    rows = jax.ShapeDtypeStruct((c.batch,), np.uint32)
+    images = jax.ShapeDtypeStruct((c.batch, *source.dataset.image_shape), np.uint8)
+    batch = {"id": rows, "view": rows, "image": images}
+    if c.mix is not None:
+        batch |= {"partner_id": rows, "partner_image": images}
+    key = jax.random.key(context.seed)
+    check_views(c.recipe, context, size=source.size, path=f"{context.path}.recipe")
+    with under(context.path):
+        jax.eval_shape(lambda batch, key: source.ask(source.variables, batch, key), batch, key)
+    return {}
+
+
+def _source(context: Context, c: config.Cache) -> Source:
+    here = context.parallel.devices // jax.process_count()
+    if c.batch < 1 or c.batch % here:
+        raise BadInput(
+            f"{context.path}.batch: {c.batch} is not a multiple of {here}, the devices here"
+        )
+    return Source.of(
+        context.run,
+        context.name,
+        seed=context.seed,
+        inputs=context.inputs,
+        dataset=context.splits.train,
+    )
 
 
 def _barrier(name: str) -> None:

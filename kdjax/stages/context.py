@@ -1,9 +1,10 @@
 """What a stage is given besides its own config."""
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from kdjax import config, data
 from kdjax.config import Labels
 from kdjax.data import Dataset
 from kdjax.stages import build
-from kdjax.stages.artifact import Artifact
+from kdjax.stages.artifact import Artifact, Expected
 from kdjax.train import Parallel
 from kdjax.types import BadInput
 
@@ -26,7 +27,8 @@ class Splits:
     config: config.Data
 
     def _read(self, split: str) -> Dataset:
-        dataset = build.dataset(self.config, split)
+        with under("config"):
+            dataset = build.dataset(self.config, split)
         return dataset.held() if self.is_resident(dataset) else dataset
 
     def is_resident(self, dataset: Dataset) -> bool:
@@ -88,6 +90,16 @@ class Splits:
         return max(self.train.image_shape[:2])
 
 
+@contextlib.contextmanager
+def under(path: str) -> Iterator[None]:
+    """Puts `path` before what is refused within, where the line does not have the whole of it yet."""
+    try:
+        yield
+    except BadInput as error:
+        said = str(error)
+        raise BadInput(said if said.startswith("config.") else f"{path}.{said}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
     """Where a stage is run, and from what.
@@ -100,6 +112,8 @@ class Context:
       inputs: the artifacts that it needs, by the name of their stage.
       splits: the data.
       parallel: one device or several.
+      ahead: nothing has run yet. The inputs are what earlier stages will leave (`Expected`), all
+        arrays are traced, and nothing is read from the folder or written there.
     """
 
     run: config.Run
@@ -109,6 +123,23 @@ class Context:
     inputs: Mapping[str, Artifact]
     splits: Splits
     parallel: Parallel
+    ahead: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether the shapes of what the inputs hold are known: not those of a model to be shrunk."""
+        return all(not isinstance(a, Expected) or a.exact for a in self.inputs.values())
+
+    @property
+    def path(self) -> str:
+        """Of the stage's config, for messages."""
+        return f"config.stages.{self.name}"
+
+    def check_sample(self, examples: int, *, field: str) -> None:
+        """Raises `BadInput`, naming `field`, where there are not as many training examples."""
+        n = len(self.splits.train)
+        if not 0 < examples <= n:
+            raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
 
     def sample_rows(self, examples: int, *, field: str) -> Int[np.ndarray, " examples"]:
         """Rows of training examples, drawn by the seed alone; of a larger sample the first ones.
@@ -116,9 +147,8 @@ class Context:
         Raises:
           BadInput: there are not as many; the line names `field`, which asked for them.
         """
+        self.check_sample(examples, field=field)
         n = len(self.splits.train)
-        if not 0 < examples <= n:
-            raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
         random = np.random.Philox(key=[self.seed, 0]).random_raw(n)
         return np.argsort(random, kind="stable")[:examples]
 

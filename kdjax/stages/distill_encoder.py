@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, losses, teacher, train
-from kdjax.stages import build
+from kdjax.stages import build, expected
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
-from kdjax.stages.fit import fit
-from kdjax.stages.lesson import lesson
+from kdjax.stages.fit import Setup, fit, rehearse
+from kdjax.stages.lesson import lesson, source_of
 from kdjax.stages.model import EncoderSpec
 from kdjax.types import BadInput
 
@@ -126,7 +126,26 @@ def memory(
 
 def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
-    path = f"config.stages.{context.name}"
+    spec, setup = _prepare(context, c)
+    return leave_encoder(context, spec, fit(context, c, **setup._asdict()))
+
+
+def check(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
+    """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
+    size = c.size or source_of(context, c).size
+    expected.check_encoder(c.encoder, context, size=size, path=f"{context.path}.encoder")
+    spec, pruned = rehearse(
+        context,
+        c,
+        lambda context: _prepare(context, c),
+        views_path=f"config.stages.{c.cache}.recipe",
+        exact=context.exact,
+    )
+    return {"encoder_model": spec.plain(), **pruned}
+
+
+def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, Setup]:
+    path = context.path
     _check(c, path)
     taught = lesson(context, c)
     if not isinstance(taught.source.signal, teacher.Embedding):
@@ -151,9 +170,7 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
         student=spec.projector[-1] if spec.projector else spec.features,
         teacher=width,
     )
-    state = fit(
-        context,
-        c,
+    return spec, Setup(
         variables={**variables, train.MEMORY: remembered} if remembered else variables,
         objective=objective(
             spec.module(build.compute(c, axis_name)), method=c.method, axis_name=axis_name
@@ -165,7 +182,6 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
         join=taught.join,
         partner_rows=taught.source.partner_rows,
     )
-    return leave_encoder(context, spec, state)
 
 
 def _check(c: config.DistillEncoder, path: str) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 from kdjax import config, data, evaluate, keys, report, tree, views
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
+from kdjax.stages.expected import check_views
 from kdjax.stages.model import EncoderSpec, encoder_of
 from kdjax.types import BadInput, PyTree, Variables
 
@@ -51,6 +52,17 @@ def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
             "uniformity": float(evaluate.uniformity(za)),
         }
     return said
+
+
+def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
+    """Refuses what cannot be judged by these labels and examples, or has no encoder."""
+    path = context.path
+    _check(context, c, context.splits.shown(context.seed, c, path=path), path)
+    spec, _ = encoder_of(context.inputs[c.model], field=f"{path}.model")
+    if c.pairs is not None:
+        size = c.pairs.views.size or spec.size
+        check_views(c.pairs.views, context, size=size, path=f"{path}.pairs.views")
+    return {}
 
 
 def _with_labels(

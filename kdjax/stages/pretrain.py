@@ -6,16 +6,35 @@ from typing import Any
 import numpy as np
 
 from kdjax import config
-from kdjax.stages import methods
+from kdjax.stages import expected, methods
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
-from kdjax.stages.fit import fit, model_key
+from kdjax.stages.fit import Setup, fit, model_key, rehearse
 from kdjax.stages.model import EncoderSpec
 
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
-    path, axis_name = f"config.stages.{context.name}", context.parallel.axis_name
+    (spec, method), setup = _prepare(context, c)
+    state = fit(context, c, **setup._asdict())
+    return leave_encoder(context, spec, state, variables=method.left(state))
+
+
+def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
+    """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
+    size = c.views.size or context.splits.size
+    expected.check_views(c.views, context, size=size, path=f"{context.path}.views")
+    expected.check_encoder(c.encoder, context, size=size, path=f"{context.path}.encoder")
+    (spec, _), pruned = rehearse(
+        context, c, lambda context: _prepare(context, c), views_path=f"{context.path}.views"
+    )
+    return {"encoder_model": spec.plain(), **pruned}
+
+
+def _prepare(
+    context: Context, c: config.Pretrain
+) -> tuple[tuple[EncoderSpec, methods.Method], Setup]:
+    path, axis_name = context.path, context.parallel.axis_name
     if c.probe:
         dataset = context.splits.partly_labelled(context.seed)
     else:
@@ -35,9 +54,7 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
         start=lambda variables: method.start(variables, model_key(context)),
         apart=methods.APART if c.probe else None,
     )
-    state = fit(
-        context,
-        c,
+    return (spec, method), Setup(
         variables=variables,
         objective=method.objective(axis_name),
         tx=tx,
@@ -45,4 +62,3 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
         views=views,
         ema=method.momentum,
     )
-    return leave_encoder(context, spec, state, variables=method.left(state))

@@ -14,7 +14,7 @@ from kdjax.increases import increases
 from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.pruning import UNIT_SCORES
 from kdjax.stages.source import Source, weights_of
@@ -37,13 +37,8 @@ class State(NamedTuple):
 def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     """Masks one group or quantizes one layer at a time, and says what it does to the model."""
     path = f"config.stages.{context.name}"
-    if not c.sparsities and not c.numbers:
-        raise BadInput(
-            f"{path}.sparsities: there is none, and no numbers; nothing would be measured"
-        )
+    _check(context, c)
     spec, variables = load(context.inputs[c.model], field=f"{path}.model")
-    if spec.rules:
-        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
     variables = jax.tree.map(jnp.asarray, variables)
     batches, term = _batches(context, c, spec, path)
     choices, ranges = _choices(spec, variables, batches, c, path)
@@ -106,6 +101,57 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     }
 
 
+def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
+    """Refuses what cannot be measured; gives what the manifest will say that others read."""
+    path, spec = context.path, _check(context, c)
+    if c.against == "labels":
+        _check_labels(context, context.sample_rows(c.examples, field=f"{path}.examples"), path)
+    if c.cache is not None:
+        _source(context, c.cache, spec, path)
+    curves: dict[str, dict[str, float]] = {}
+    if c.sparsities:
+        groups = shrink.groups_of(spec.analysed(), spec.abstract(), spec.blank())
+        with under(path):
+            params = spec.abstract()["params"]
+            jax.eval_shape(lambda params: UNIT_SCORES[c.score](groups, params), params)
+        curves = {group.name: dict.fromkeys(map(str, c.sparsities), 0.0) for group in groups}
+    names = [layer.name for layer in spec.layers().layers] if c.numbers else []
+    candidates = _candidates(c, names, path)
+    return {
+        "sensitivity": {
+            "model": c.model,
+            "curves": curves,
+            "layers": {n: {rule.name: 0.0 for rule in rules} for n, rules in candidates.items()},
+            "numbers": {
+                rule.name: parse.plain(rule) for rules in candidates.values() for rule in rules
+            },
+        }
+    }
+
+
+def _check(context: Context, c: config.Sensitivity) -> Spec:
+    """The model that is looked at, if it can be."""
+    path = context.path
+    if not c.sparsities and not c.numbers:
+        raise BadInput(
+            f"{path}.sparsities: there is none, and no numbers; nothing would be measured"
+        )
+    if not all(0 < sparsity < 1 for sparsity in c.sparsities):
+        raise BadInput(f"{path}.sparsities: {list(c.sparsities)} are not all in (0, 1)")
+    if (c.against == "teacher") != (c.cache is not None):
+        raise BadInput(f"{path}.cache: goes with against=teacher, and with nothing else")
+    context.check_sample(c.examples, field=f"{path}.examples")
+    spec = Spec.of(context.inputs[c.model], field=f"{path}.model")
+    if spec.rules:
+        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
+    return spec
+
+
+def _check_labels(context: Context, rows: Any, path: str) -> None:
+    if (context.splits.train.labels[rows] < 0).any():
+        raise BadInput(f"{path}.against: some of these examples have no label; take predictions")
+
+
 def _batches(
     context: Context, c: config.Sensitivity, spec: Spec, path: str
 ) -> tuple[list[dict[str, Any]], Term]:
@@ -114,16 +160,14 @@ def _batches(
     Raises:
       BadInput: there are no labels, or no teacher, to hold the model against.
     """
-    if (c.against == "teacher") != (c.cache is not None):
-        raise BadInput(f"{path}.cache: goes with against=teacher, and with nothing else")
     rows = context.sample_rows(c.examples, field=f"{path}.examples")
     size = min(_BATCH, c.examples)
     parts = [rows[begin : begin + size] for begin in range(0, len(rows) // size * size, size)]
     if c.cache is not None:
         return _taught(context, c.cache, spec, parts, path)
     dataset = context.splits.train
-    if c.against == "labels" and (dataset.labels[rows] < 0).any():
-        raise BadInput(f"{path}.against: some of these examples have no label; take predictions")
+    if c.against == "labels":
+        _check_labels(context, rows, path)
     see = jax.jit(spec.preprocess)
     batches = [
         {"image": see(dataset.read(part)), "label": jnp.asarray(dataset.labels[part])}
@@ -134,25 +178,38 @@ def _batches(
     return batches, lambda logits, batch: kd_kl(logits, batch["whole"])
 
 
+def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
+    """What a cache is made of whose teachers say what a model of these classes can be held against."""
+    if not isinstance(context.run.stages[name], config.Cache):
+        raise BadInput(f"{path}.cache: {name} is not a stage of kind cache")
+    source = Source.of(
+        context.run,
+        name,
+        seed=context.seed,
+        inputs=context.inputs,
+        dataset=context.splits.train,
+    )
+    signal = source.signal
+    of = signal.of if isinstance(signal, teacher.Apart) else signal
+    if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.classes:
+        raise BadInput(
+            f"{path}.cache: {name} does not keep what teachers say of {spec.classes} classes"
+        )
+    return source
+
+
 def _taught(
     context: Context, name: str, spec: Spec, parts: list[Any], path: str
 ) -> tuple[list[dict[str, Any]], Term]:
     """Views of a cache with what its teachers say of them."""
-    cached = context.run.stages[name]
-    if not isinstance(cached, config.Cache):
-        raise BadInput(f"{path}.cache: {name} is not a stage of kind cache")
-    dataset = context.splits.train
-    source = Source.of(context.run, name, seed=context.seed, inputs=context.inputs, dataset=dataset)
+    dataset, source = context.splits.train, _source(context, name, spec, path)
+    cached = source.c
     opened = teacher.TeacherCache.open(
         context.inputs[name].folder / FOLDER, expected=source.binding()
     )
     signal = source.signal
     apart = isinstance(signal, teacher.Apart)
     of = signal.of if apart else signal
-    if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.classes:
-        raise BadInput(
-            f"{path}.cache: {name} does not keep what teachers say of {spec.classes} classes"
-        )
     kd = kd_term(
         signal,
         temperature=of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0,
@@ -181,9 +238,18 @@ def _choices(
       BadInput: a pattern is none, or matches no layer, or two give a layer the same numbers.
     """
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
-    field = f"{path}.numbers"
     folded, images = models.fold(variables), [batch["image"] for batch in batches]
     names = [layer.name for layer in quant.graph_of(forward, folded, images[0]).layers]
+    candidates = _candidates(c, names, path)
+    choices = quant.Choices(forward, folded, images[0], candidates=candidates)
+    ranged = any(rule.activations for rule in choices.rules.values())
+    ranges = quant.calibrate(forward, folded, images, rules=choices.rules) if ranged else {}
+    return choices, ranges
+
+
+def _candidates(c: config.Sensitivity, names: list[str], path: str) -> dict[str, list[quant.Rule]]:
+    """The numbers that each layer may have."""
+    field = f"{path}.numbers"
     candidates: dict[str, list[quant.Rule]] = {}
     for layers in c.numbers:
         if layers.rule is None:
@@ -193,8 +259,4 @@ def _choices(
             if layers.rule in rules:
                 raise BadInput(f"{field}: {layers.rule.name} is given twice to {name}")
             rules.append(layers.rule)
-    candidates = {name: candidates[name] for name in names if name in candidates}
-    choices = quant.Choices(forward, folded, images[0], candidates=candidates)
-    ranged = any(rule.activations for rule in choices.rules.values())
-    ranges = quant.calibrate(forward, folded, images, rules=choices.rules) if ranged else {}
-    return choices, ranges
+    return {name: candidates[name] for name in names if name in candidates}
