@@ -29,7 +29,9 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "config", None, "Config file, FILE.py or FILE.py:arg,arg=value", flag_values=FLAGS
 )
-flags.DEFINE_string("workdir", None, "Where the run is kept; may be gs://", flag_values=FLAGS)
+flags.DEFINE_string(
+    "workdir", None, "Where the run is kept: a local path or gs://", flag_values=FLAGS
+)
 flags.DEFINE_list("stages", None, "Do only these stages, and what they need", flag_values=FLAGS)
 flags.DEFINE_bool("dry_run", False, "Print what there is to do, and do nothing", flag_values=FLAGS)
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod", flag_values=FLAGS)

@@ -82,7 +82,7 @@ def check_directory(path: epath.Path, *, field: str) -> None:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """The absolute path, for a library that reads a `\\` as a `/`, as TensorStore does.
+    """The absolute path, for a library that reads a backslash as a `/`, as TensorStore does.
 
     Where there is one in a local path, this goes through a link to the directory of that name, which is
     made where there is none.

@@ -2,9 +2,11 @@
 
 import dataclasses
 import graphlib
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +19,9 @@ from kdjax.types import BadInput
 
 VERSION = 4
 """Part of every fingerprint: raised when stages compute other things from the same config."""
+
+_LONGEST_NAME = 80
+"""Characters of a stage's name: with its seed, its fingerprint and a suffix it is the name of a file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,7 @@ def order(run: config.Run) -> list[str]:
     Raises:
       BadInput: a stage names one that is not there, or they need each other in a circle.
     """
+    check_names(run.stages)
     needs = {name: stage.needs(run.stages) for name, stage in run.stages.items()}
     for name, others in needs.items():
         for other in others:
@@ -73,6 +79,32 @@ def order(run: config.Run) -> list[str]:
     for name in run.stages:
         visit(name)
     return list(found)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises `BadInput` where a stage's name is none for a folder, see `kdjax.config.Run`."""
+    taken: dict[str, str] = {}
+    for name in names:
+        shown = repr(name if len(name) <= _LONGEST_NAME else f"{name[:20]}...")
+        if not name:
+            raise BadInput("config.stages: a stage has an empty name; give it one")
+        if len(name) > _LONGEST_NAME or len(name.encode()) > 2 * _LONGEST_NAME:
+            raise BadInput(
+                f"config.stages: the name {shown} has {len(name)} characters ({len(name.encode())} "
+                f"bytes); {_LONGEST_NAME} are the most ({2 * _LONGEST_NAME} bytes)"
+            )
+        if not re.fullmatch(r"[^\W_](?:[\w -]*[\w-])?", unicodedata.normalize("NFC", name)):
+            raise BadInput(
+                f"config.stages: {shown} is no name of a stage; write letters, digits, _ and -, a "
+                "letter or digit first: it becomes part of the names of folders"
+            )
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in taken:
+            raise BadInput(
+                f"config.stages.{name}: it is {taken[folded]} on a file system that does not tell "
+                "capitals apart; rename one of them"
+            )
+        taken[folded] = name
 
 
 def plan(
@@ -150,6 +182,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
       BadInput: see `kdjax.stages.check`.
     """
     parallel = train.choose(run.parallel)
+    stages.check_data(run.data, splits)
     left: dict[tuple[str, int], Artifact] = {}
     checked: dict[str, Artifact] = {}
     for task in tasks:

@@ -32,7 +32,8 @@ class Data(Labels):
       test_split: what the rows of the report are measured on.
       mean: of each channel, of pixels in [0, 1]; part of the model's preprocessing.
       std: likewise, the standard deviation.
-      data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default.
+      data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default. A
+        local path, `~` expanded, or `gs://`.
       image_key, label_key, id_key: the features of a TFDS dataset.
       mode: `resident` keeps all examples on the device, `stream` reads them batch by batch; `auto`
         is resident up to `resident_bytes` of images.

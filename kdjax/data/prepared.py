@@ -155,7 +155,9 @@ def _folder(name: str, data_dir: str | None) -> epath.Path:
     if not root.is_dir():
         raise BadInput(f"data.data_dir: {data_dir} is not a directory")
     if not all(re.fullmatch(r"\w[\w.+-]*", part) for part in bare.split("/")):
-        raise BadInput(f"data.name: {name!r} is no name of a dataset; write NAME, or NAME/CONFIG:VERSION")
+        raise BadInput(
+            f"data.name: {name!r} is no name of a dataset; write NAME, or NAME/CONFIG:VERSION"
+        )
     found = [p.parent for p in (root / bare).glob("*/dataset_info.json")]
     found = {p.name: p for p in found if tfds_version.Version.is_valid(p.name)}
     if wanted in found:

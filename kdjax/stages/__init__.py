@@ -18,7 +18,7 @@ from kdjax.stages import (
 )
 from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, versions
 from kdjax.stages.context import Context, Splits
-from kdjax.stages.expected import check_labels
+from kdjax.stages.expected import check_data, check_labels
 
 __all__ = [
     "MANIFEST",
@@ -27,6 +27,7 @@ __all__ = [
     "Expected",
     "Splits",
     "check",
+    "check_data",
     "finish",
     "run",
     "versions",

@@ -1,6 +1,7 @@
 """What a teacher says of every view of every training example, on disk."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,6 +27,13 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
         return source.ask(variables, batch, key)
 
     ask = context.parallel.spread(say, (source.variables, context.key))
+    with _finite(context, c, source):
+        _write(context, c, source, ask)
+    return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+
+
+def _write(context: Context, c: config.Cache, source: Source, ask: Callable[..., Any]) -> None:
+    dataset = source.dataset
     teacher.write(
         context.folder / FOLDER,
         ids=dataset.ids,
@@ -38,7 +46,28 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
         processes=jax.process_count(),
         barrier=_barrier,
     )
-    return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+
+
+@contextlib.contextmanager
+def _finite(context: Context, c: config.Cache, source: Source) -> Iterator[None]:
+    """Says of what cannot be kept whether a wider dtype would hold it: its teachers are asked again."""
+    try:
+        yield
+    except teacher.NotFinite as error:
+        row = np.flatnonzero(source.dataset.ids == error.id)
+        batch = source.read(row, np.full(1, error.view, np.uint32))
+        said = np.abs(np.asarray(jax.jit(source.say)(source.variables, batch, context.key)))
+        where = f"what is said of id {error.id}, view {error.view}"
+        if not np.isfinite(said).all():
+            raise BadInput(
+                f"{context.path}.teacher: {where} is not finite; look at the training of "
+                f"{', '.join(c.teachers)}"
+            ) from None
+        largest = float(np.finfo(error.dtype).max)
+        raise BadInput(
+            f"{context.path}.dtype: {where} is as large as {said.max():.4g}, and {error.dtype} ends at "
+            f"{largest:g}; set {context.path}.dtype=float32"
+        ) from None
 
 
 def check(context: Context, c: config.Cache) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
 from kdjax.stages.finetune import leave, leave_sweep, ready
 from kdjax.stages.fit import Setup, fit, rehearse
-from kdjax.stages.lesson import lesson, source_of
+from kdjax.stages.lesson import lesson
 from kdjax.stages.model import Spec
 from kdjax.stages.terms import Scalar, ce_term, kd_term
 
@@ -62,9 +62,6 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
 
 def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the model."""
-    size = c.size or source_of(context, c).size
-    if c.start_from is None and c.encoder is not None:
-        expected.check_encoder(c.encoder, context, size=size, path=f"{context.path}.encoder")
     (spec, _), pruned = rehearse(
         context,
         c,
@@ -77,9 +74,7 @@ def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
     return {**expected.classifier(c, spec), **pruned}
 
 
-def _prepare(
-    context: Context, c: config.Distill
-) -> tuple[tuple[Spec, Mapping[str, Any]], Setup]:
+def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[str, Any]], Setup]:
     path = context.path
     taught = lesson(context, c)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=taught.size, path=path)

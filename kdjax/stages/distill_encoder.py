@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, losses, teacher, train
-from kdjax.stages import build, expected
+from kdjax.stages import build
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Setup, fit, rehearse
-from kdjax.stages.lesson import lesson, source_of
+from kdjax.stages.lesson import lesson
 from kdjax.stages.model import EncoderSpec
 from kdjax.types import BadInput
 
@@ -132,8 +132,6 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
 
 def check(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
-    size = c.size or source_of(context, c).size
-    expected.check_encoder(c.encoder, context, size=size, path=f"{context.path}.encoder")
     spec, pruned = rehearse(
         context,
         c,

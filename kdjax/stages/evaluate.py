@@ -83,17 +83,23 @@ def _with_labels(
         notes = f"vote of the {c.knn.k} nearest of {len(shown)} labelled examples"
         rows.append(_row(context, "knn", shares, notes, costs))
     if c.linear is not None:
+        occurring, places = np.unique(y, return_inverse=True)
         probe = evaluate.linear_probe(
             x,
-            y,
-            classes=classes,
+            places,
+            classes=len(occurring),
             seed=context.seed,
             strengths=c.linear.strengths,
             validation=c.linear.validation,
             max_iterations=c.linear.max_iterations,
         )
         notes = f"linear on the features of {len(shown)} labelled examples"
-        rows.append(_row(context, "linear", probe.logits(features.test), notes, costs))
+        found = probe.logits(features.test)
+        logits = np.full(
+            (len(found), classes), -np.inf, found.dtype
+        )  # of a class that never occurs
+        logits[:, occurring] = found
+        rows.append(_row(context, "linear", logits, notes, costs))
         said["linear"] = {
             "strength": probe.strength,
             "strengths": list(c.linear.strengths),
@@ -260,11 +266,13 @@ def _check_linear(
     if c.max_iterations < 1:
         raise BadInput(f"{path}.max_iterations: {c.max_iterations} is not positive")
     dataset = context.splits.train
-    counts = np.bincount(dataset.labels[shown], minlength=dataset.classes)
-    few = int(counts.argmin())
-    if not counts[few]:
-        raise BadInput(f"{path}: class {few} has no labelled example; give more labels")
-    if counts[few] < 2 and len(c.strengths) > 1:
+    occurring, counts = np.unique(dataset.labels[shown], return_counts=True)
+    if len(occurring) < 2:
+        raise BadInput(
+            f"{path}: labels of {len(occurring)} class tell nothing apart; give more labels"
+        )
+    few = int(occurring[counts.argmin()])
+    if counts.min() < 2 and len(c.strengths) > 1:
         raise BadInput(
             f"{path}.strengths: class {few} has one labelled example, so that none is left to choose "
             "a strength by; give one strength, or more labels"

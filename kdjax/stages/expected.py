@@ -1,16 +1,13 @@
-"""What a stage will leave, and whether its network can be: said from configs, before anything runs."""
+"""What a stage will leave, and whether data and views fit it: said before anything runs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
 from kdjax import config
-from kdjax.models import Compute
 from kdjax.stages import build
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context, Splits, under
 from kdjax.stages.model import Spec
 from kdjax.types import BadInput
 
@@ -19,35 +16,6 @@ def classifier(c: config.Training, spec: Spec) -> dict[str, Any]:
     """What the manifest of a stage says that trains a classifier."""
     early = c.rewind_step is not None or isinstance(c.prune, config.Ticket)
     return {"model": spec.plain(), **({"early": None} if early else {})}
-
-
-def check_encoder(c: config.Encoder, context: Context, *, size: int, path: str) -> None:
-    """Builds a network in shapes alone, on views of `size` pixels.
-
-    Raises:
-      BadInput: there is no such network, or one that leaves nothing of such a view.
-    """
-    channels = context.splits.train.image_shape[-1]
-    if size < 1:
-        raise BadInput(f"{path}: a view of {size} pixels shows nothing; give a size above zero")
-    view = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-    with under(context.path):
-        module = build.encoder(c, Compute())
-        jaxpr = jax.make_jaxpr(lambda x: module.init(jax.random.key(0), x, train=False))(view)
-    for shape in _shapes(jaxpr.jaxpr):
-        if len(shape) == 4 and shape[0] == 1 and 0 in shape:
-            raise BadInput(
-                f"{path}: {build.encoder_name(c)} halves a view of {size} x {size} pixels until "
-                "nothing is left of it; take larger views or a network that halves them less often"
-            )
-
-
-def _shapes(jaxpr: core.Jaxpr) -> Iterator[tuple[int, ...]]:
-    for equation in jaxpr.eqns:
-        for inside in core.jaxprs_in_params(equation.params):
-            yield from _shapes(inside)
-        for variable in equation.outvars:
-            yield getattr(variable.aval, "shape", ())
 
 
 def check_views(c: config.Views, context: Context, *, size: int, path: str) -> None:
@@ -72,9 +40,7 @@ def check_views(c: config.Views, context: Context, *, size: int, path: str) -> N
         jax.eval_shape(recipe, jax.random.key(0), image)
 
 
-def _check_pixels(
-    c: config.SimCLRViews | config.CropFlipViews, *, size: int, path: str
-) -> None:
+def _check_pixels(c: config.SimCLRViews | config.CropFlipViews, *, size: int, path: str) -> None:
     if not 0 <= c.shift < size:
         raise BadInput(
             f"{path}.shift: {c.shift} pixels of a view of {size} may leave nothing of the image; give "
@@ -91,6 +57,24 @@ def _check_pixels(
         raise BadInput(
             f"{path}.blur_kernel: {c.blur_kernel} is not an odd number of pixels from 1 to "
             f"{2 * size - 1}, which reach from one side of a view of {size} to the other"
+        )
+
+
+def check_data(d: config.Data, splits: Splits) -> None:
+    """Raises `BadInput` where the preprocessing does not fit the images, or the splits each other."""
+    channels = splits.train.image_shape[-1]
+    for name, values in (("mean", d.mean), ("std", d.std)):
+        if len(values) not in (1, channels):
+            raise BadInput(
+                f"config.data.{name}: {len(values)} numbers for images of {channels} channels; give "
+                f"{'1' if channels == 1 else f'1 or {channels}'}"
+            )
+    if min(d.std) <= 0:
+        raise BadInput(f"config.data.std: {min(d.std)} is not above zero")
+    train, test = splits.train.image_shape, splits.test.image_shape
+    if train != test:
+        raise BadInput(
+            f"config.data.test_split: images of {test}, and those to train on are {train}"
         )
 
 

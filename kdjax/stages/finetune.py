@@ -60,8 +60,6 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the model."""
     path, size = context.path, c.views.size or context.splits.size
     expected.check_views(c.views, context, size=size, path=f"{path}.views")
-    if c.start_from is None and c.encoder is not None:
-        expected.check_encoder(c.encoder, context, size=size, path=f"{path}.encoder")
     spec, pruned = rehearse(
         context,
         c,

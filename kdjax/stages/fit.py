@@ -88,8 +88,8 @@ def rehearse(
     found: list[tuple[Left, dict[str, Any]]] = []
 
     def step() -> Any:
-        left, setup = prepare(alone)
         with under(context.path):
+            left, setup = prepare(alone)
             average = c.ema is not None or setup.ema is not None
             state = train.TrainState.start(setup.variables, setup.tx, ema=average)
             held = prune.find_masks(state.opt_state)

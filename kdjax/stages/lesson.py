@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -124,7 +123,7 @@ def taught_views(
 def _zeros(signal: teacher.Signal) -> Join:
     """Of a cache that is not there yet."""
     return lambda rows, epochs: {
-        name: jnp.zeros((len(rows), *part.shape), part.dtype)
+        name: np.zeros((len(rows), *part.shape), part.dtype)
         for name, part in signal.parts().items()
     }
 

@@ -102,10 +102,15 @@ def check_mixed(
         folded = jax.eval_shape(models.fold, spec.abstract())
         costs, others = _bytes(graph, folded, hurts, rules)
         _check_bytes(given["bytes"], others, costs, path)
-    return {layer: rules[next(name for name in found if name != FLOAT)] for layer, found in hurts.items()}
+    return {
+        layer: rules[next(name for name in found if name != FLOAT)]
+        for layer, found in hurts.items()
+    }
 
 
-def _check_bytes(most: int, others: float, costs: Mapping[str, Mapping[str, float]], path: str) -> None:
+def _check_bytes(
+    most: int, others: float, costs: Mapping[str, Mapping[str, float]], path: str
+) -> None:
     least = others + _least(costs)
     if least > most:
         raise BadInput(

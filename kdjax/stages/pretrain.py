@@ -24,7 +24,6 @@ def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
     size = c.views.size or context.splits.size
     expected.check_views(c.views, context, size=size, path=f"{context.path}.views")
-    expected.check_encoder(c.encoder, context, size=size, path=f"{context.path}.encoder")
     (spec, _), pruned = rehearse(
         context, c, lambda context: _prepare(context, c), views_path=f"{context.path}.views"
     )
