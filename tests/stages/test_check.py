@@ -402,7 +402,7 @@ def _faults():
         yield pytest.param(name, field, value, message, marks=marks, id=label)
 
 
-@pytest.mark.parametrize(("name", "field", "value", "message"), _faults())
+@pytest.mark.parametrize(("name", "field", "value", "message"), list(_faults()))
 def test_a_fault_is_named_before_anything_runs(tmp_path, name, field, value, message, splits):
     if message is None:
         _check(tmp_path, name, {field: value}, splits)
