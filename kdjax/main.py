@@ -41,7 +41,19 @@ from etils import epath
 from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 from ml_collections.config_dict import RequiredValueError
 
-from kdjax import config, files, lock, parse, pipeline, reexport, report, stages, train, verify
+from kdjax import (
+    config,
+    files,
+    lock,
+    parse,
+    paths,
+    pipeline,
+    reexport,
+    report,
+    stages,
+    train,
+    verify,
+)
 from kdjax.stages import Splits, proof
 from kdjax.stages.parity import StageFailed
 from kdjax.train import pod, recorder
@@ -51,7 +63,9 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "config", None, "Config file, FILE.py or FILE.py:arg,arg=value", flag_values=FLAGS
 )
-flags.DEFINE_string("workdir", None, "Where the run is kept; may be gs://", flag_values=FLAGS)
+flags.DEFINE_string(
+    "workdir", None, "Where the run is kept: a local path or gs://", flag_values=FLAGS
+)
 flags.DEFINE_list("stages", None, "Do only these stages, and what they need", flag_values=FLAGS)
 flags.DEFINE_string(
     "seeds", None, "Run these in place of the config's: 3, or 0,1,2", flag_values=FLAGS
@@ -121,7 +135,7 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
 def values_of(text: str) -> dict[str, Any]:
     """What `get_config` of a file gives, as plain values of which no two share anything."""
     file, _, arg = text.partition(".py:")
-    path = epath.Path(file if file.endswith(".py") else f"{file}.py")
+    path = paths.parse(file if file.endswith(".py") else f"{file}.py", field="--config")
     if not path.is_file():
         raise BadInput(f"--config: {path} is not a file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -266,9 +280,11 @@ def main(argv: Sequence[str]) -> None:
         whole = dataclasses.replace(run, seeds=tuple(dict.fromkeys(whole.seeds + run.seeds)))
     splits = Splits(run.data)
     workdir = _workdir(FLAGS.workdir)
+    paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
     if FLAGS.dry_run:
         _print_plan(tasks)
+        pipeline.check(run, tasks, splits)
         return
     with files.storing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)

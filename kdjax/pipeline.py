@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import graphlib
 import itertools
+import re
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +17,16 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from kdjax import config, files, fingerprint, lock, parse, stages, train
-from kdjax.stages import Artifact, Context, Splits, proof
+from kdjax.stages import Artifact, Context, Expected, Splits, proof
 from kdjax.stages.coupling import check_rows
 from kdjax.stages.effect import check_effect
 from kdjax.types import BadInput
 
 VERSION = 5
 """Part of every fingerprint: raised when stages compute other things from the same config."""
+
+_LONGEST_NAME = 80
+"""Characters of a stage's name: with its seed, its fingerprint and a suffix it is the name of a file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,7 @@ def order(run: config.Run) -> list[str]:
     Raises:
       BadInput: a stage names one that is not there, or they need each other in a circle.
     """
+    check_names(run.stages)
     needs = {name: stage.needs(run.stages) for name, stage in run.stages.items()}
     for name, stage in run.stages.items():
         for field, other in _named(stage):
@@ -109,6 +115,32 @@ def _named(stage: config.Stage) -> Iterator[tuple[str, str]]:
                 yield field, name
             case tuple(names):
                 yield from ((f"{field}[{i}]", name) for i, name in enumerate(names))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises `BadInput` where a stage's name is none for a folder, see `kdjax.config.Run`."""
+    taken: dict[str, str] = {}
+    for name in names:
+        shown = repr(name if len(name) <= _LONGEST_NAME else f"{name[:20]}...")
+        if not name:
+            raise BadInput("config.stages: a stage has an empty name; give it one")
+        if len(name) > _LONGEST_NAME or len(name.encode()) > 2 * _LONGEST_NAME:
+            raise BadInput(
+                f"config.stages: the name {shown} has {len(name)} characters ({len(name.encode())} "
+                f"bytes); {_LONGEST_NAME} are the most ({2 * _LONGEST_NAME} bytes)"
+            )
+        if not re.fullmatch(r"[^\W_](?:[\w -]*[\w-])?", unicodedata.normalize("NFC", name)):
+            raise BadInput(
+                f"config.stages: {shown} is no name of a stage; write letters, digits, _ and -, a "
+                "letter or digit first: it becomes part of the names of folders"
+            )
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in taken:
+            raise BadInput(
+                f"config.stages.{name}: it is {taken[folded]} on a file system that does not tell "
+                "capitals apart; rename one of them"
+            )
+        taken[folded] = name
 
 
 def plan(
@@ -192,6 +224,32 @@ def _read_config(run: config.Run, stage: config.Stage) -> Any:
     return None
 
 
+def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
+    """Says all that can be said of the tasks that are not done, before anything is done.
+
+    A stage is gone through once, for the first seed that it is not done for.
+
+    Raises:
+      BadInput: see `kdjax.stages.check`.
+    """
+    parallel = train.choose(run.parallel)
+    stages.check_data(splits)
+    left: dict[tuple[str, int], Artifact] = {}
+    checked: dict[str, Artifact] = {}
+    for task in tasks:
+        if task.done:
+            said = Artifact.open(task.folder, task.stage).manifest
+            left[task.name, task.seed] = Expected(task.folder, said, task.stage)
+            continue
+        if task.name not in checked:
+            inputs = {other.name: left[other.name, other.seed] for other in task.needs}
+            context = Context(
+                run, task.name, task.seed, task.folder, inputs, splits, parallel, ahead=True
+            )
+            checked[task.name] = stages.check(context, task.stage)
+        left[task.name, task.seed] = checked[task.name]
+
+
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
@@ -211,8 +269,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     check_effect(run)
     done = {task.folder for task in tasks if task.done}
     to_do = [task for task in tasks if task.folder not in done]
-    for task in to_do:
-        stages.check(task.stage)
+    check(run, tasks, splits)
     if to_do:
         _ = splits.test_images  # one that cannot be decoded is named before anything is trained
     _refuse_busy(to_do)

@@ -58,7 +58,8 @@ class Data(Labels):
       test_split: what the rows of the report are measured on.
       mean: of each channel, of pixels from 0 to 1; part of the model's preprocessing.
       std: likewise, the standard deviation.
-      data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default.
+      data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default. A
+        local path, `~` expanded, or `gs://`.
       image_key, label_key, id_key: the features of a TFDS dataset.
       mode: `resident` keeps all examples on the device, `stream` reads them batch by batch; `auto`
         is resident up to `resident_bytes` of images.
@@ -109,6 +110,11 @@ class CropFlipViews:
     shift: Pixels | None = None
     flip: Share = 0.5
     cutout: Pixels = 0
+
+    @property
+    def shifted(self) -> int:
+        """Largest shift in pixels: none where there is a `crop_scale`, and by default else 4."""
+        return (0 if self.crop_scale else 4) if self.shift is None else self.shift
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

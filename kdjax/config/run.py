@@ -20,7 +20,9 @@ class Run:
     Attributes:
       name: of the result.
       data: what is learned from.
-      stages: by name. A stage's name is also that of its stream of random views.
+      stages: by name. A stage's name is also that of its stream of random views, and part of the
+        names of folders and files: 1 to 80 letters, digits, `_` and `-` (blanks within, too), of any
+        script, that begin with a letter or digit; no two that differ in capitals alone.
       seeds: every stage is run for each; the report has means and intervals over them.
       parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
       latency_batch: examples in one timed call.

@@ -397,8 +397,8 @@ class Shrink:
       ranking: each group by itself, or all units together.
       multiple: widths are rounded up to a multiple of it; 8 or 16 runs faster.
       frozen: pattern of the names of groups that stay whole.
-      examples: training images that the statistics of BatchNorm are found anew on, and that
-        `activity` sees; 0 leaves the statistics.
+      examples: training images that the statistics of BatchNorm are found anew on, at most all; 0
+        leaves the statistics. `activity` sees 128, or all where there are fewer.
       tolerance: largest difference of a logit between masked and shrunk, relative to the largest.
     """
 

@@ -28,10 +28,12 @@ def labelled_rows(
       field: that has `labels_per_class` and `labels_share`, for messages.
 
     Returns:
-      All rows with a label where neither is given.
+      All rows with a label where neither is given. A class that is declared and never occurs has none
+      in either case.
 
     Raises:
-      BadInput: both are given, one is out of range, or a class has fewer examples than `per_class`.
+      BadInput: both are given, one is out of range, or a class has examples, but
+        fewer than `per_class`.
     """
     if per_class is None and share is None:
         return np.flatnonzero(dataset.labels >= 0)
@@ -49,11 +51,11 @@ def labelled_rows(
             count = min(len(rows), max(1, round(share * len(rows))))
         else:
             assert per_class is not None
-            count = per_class
+            count = per_class if len(rows) else 0
         if len(rows) < count:
             raise BadInput(
                 f"{field}.labels_per_class: class {label} of {dataset.name} has {len(rows)} "
-                f"examples, fewer than {per_class}"
+                f"examples, fewer than {per_class}; give {len(rows)} at most, or labels_share"
             )
         chosen.append(rows[np.argsort(score[rows], kind="stable")[:count]])
     return np.sort(np.concatenate(chosen))

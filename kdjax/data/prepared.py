@@ -1,6 +1,7 @@
 """Prepared TFDS directories, read without TensorFlow and without a network."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from etils import epath
 from jaxtyping import Int, Int64, UInt8, UInt32
 from tensorflow_datasets.core.utils import version as tfds_version
 
-from kdjax import fingerprint
+from kdjax import fingerprint, paths
 from kdjax.data import pictures
 from kdjax.data.dataset import Dataset, whole_labels
 from kdjax.data.records import MEND, Records
@@ -288,9 +289,13 @@ def _folder(name: str, data_dir: str | None) -> epath.Path:
             "environment variable KDJAX_DATA_DIR"
         )
     bare, _, wanted = name.partition(":")
-    root = epath.Path(data_dir)
+    root = paths.parse(data_dir, field="data.data_dir")
     if not root.is_dir():
         raise BadInput(f"data.data_dir: {data_dir} is not a directory")
+    if not all(re.fullmatch(r"\w[\w.+-]*", part) for part in bare.split("/")):
+        raise BadInput(
+            f"data.name: {name!r} is no name of a dataset; write NAME, or NAME/CONFIG:VERSION"
+        )
     found = [p.parent for p in (root / bare).glob("*/dataset_info.json")]
     found = {p.name: p for p in found if tfds_version.Version.is_valid(p.name)}
     if wanted in found:

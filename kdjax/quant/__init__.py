@@ -5,7 +5,7 @@ is what the file computes.
 """
 
 from kdjax.quant.allocation import allocate
-from kdjax.quant.calibrate import Method, calibrate, constant
+from kdjax.quant.calibrate import Method, calibrate, check_percentile, constant
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
@@ -45,6 +45,7 @@ __all__ = [
     "Weights",
     "allocate",
     "calibrate",
+    "check_percentile",
     "choose",
     "constant",
     "differences",

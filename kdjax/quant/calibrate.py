@@ -17,6 +17,12 @@ Method = Literal["minmax", "percentile", "mse"]
 BINS = 2048
 
 
+def check_percentile(percentile: float) -> None:
+    """Raises `BadInput` unless `percentile` is in (50, 100]."""
+    if not 50 < percentile <= 100:
+        raise BadInput(f"percentile: {percentile} is not in (50, 100]")
+
+
 def calibrate(
     function: Callable[..., Any],
     variables: Variables,
@@ -46,8 +52,7 @@ def calibrate(
     Raises:
       BadInput: there is no batch, the percentile is out of range, or an activation is not finite.
     """
-    if not 50 < percentile <= 100:
-        raise BadInput(f"percentile: {percentile} is not in (50, 100]")
+    check_percentile(percentile)
     batches = list(batches)
     if not batches:
         raise BadInput("calibration_examples: quantization needs at least one example, found 0")

@@ -17,15 +17,18 @@ from kdjax.stages import (
     shrink,
     sizes,
 )
-from kdjax.stages.artifact import MANIFEST, Artifact, finish, versions
+from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, versions
 from kdjax.stages.context import Context, Splits
+from kdjax.stages.expected import check_data, check_labels
 
 __all__ = [
     "MANIFEST",
     "Artifact",
     "Context",
+    "Expected",
     "Splits",
     "check",
+    "check_data",
     "finish",
     "run",
     "sizes",
@@ -33,14 +36,40 @@ __all__ = [
 ]
 
 
-def check(stage: config.Stage) -> None:
-    """What can be said of a stage before any has run.
+def check(context: Context, stage: config.Stage) -> Expected:
+    """Goes through a stage before any has run; gives what it will leave, for those that read it.
+
+    Args:
+      context: `ahead`, with what earlier stages will leave.
+      stage: its config.
 
     Raises:
-      BadInput: a package that it needs is not installed.
+      BadInput: the config cannot be carried out, or a package that it needs is not installed.
     """
-    if isinstance(stage, config.Export):
-        export.check(stage)
+    check_labels(context, stage)
+    match stage:
+        case config.Pretrain():
+            said = pretrain.check(context, stage)
+        case config.Finetune():
+            said = finetune.check(context, stage)
+        case config.Cache():
+            said = cache.check(context, stage)
+        case config.Distill():
+            said = distill.check(context, stage)
+        case config.DistillEncoder():
+            said = distill_encoder.check(context, stage)
+        case config.Evaluate():
+            said = evaluate.check(context, stage)
+        case config.Sensitivity():
+            said = sensitivity.check(context, stage)
+        case config.Shrink():
+            said = shrink.check(context, stage)
+        case config.Quantize():
+            said = quantize.check(context, stage)
+        case config.Export():
+            said = export.check(context, stage)
+    exact = context.exact and not isinstance(stage, config.Shrink)
+    return Expected(context.folder, {"stage": context.name, **said}, stage, exact=exact)
 
 
 def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 
 from kdjax import files, fingerprint, teacher, train
@@ -85,6 +86,24 @@ class Artifact:
         if fingerprint.of_arrays(found) != self.manifest[name]:
             raise proof.Damaged(self.folder, f"{name} is not what the manifest was written for")
         return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected(Artifact):
+    """What a stage will leave, said before it has run.
+
+    Its manifest has what a later stage asks of it, as far as the configs tell; the widths of a model
+    that is to be shrunk are those that it has before.
+
+    Attributes:
+      exact: the shapes are those that the stage will leave.
+    """
+
+    exact: bool = True
+
+    def variables(self, expected: PyTree, *, name: str = VARIABLES) -> Variables:
+        """Zeros, which cost nothing where they are traced."""
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), expected)
 
 
 def save_variables(

@@ -1,6 +1,7 @@
 """A finished cache against its own teachers, asked again."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, parse, teacher
+from kdjax import config, parse, paths, teacher
 from kdjax.stages import proof
 from kdjax.stages.artifact import MANIFEST, Artifact
 from kdjax.stages.cache import FOLDER
@@ -57,7 +58,7 @@ def audit(
     Raises:
       BadInput: it is no cache of this work directory, or it is refused.
     """
-    folder = epath.Path(folder)
+    folder = paths.parse(os.fspath(folder), field="folder")
     if samples < 1:
         raise BadInput(f"--samples: {samples} is not positive")
     stage = folder.parent if folder.name == FOLDER else folder

@@ -1,6 +1,7 @@
 """What a teacher says of every view of every training example, on disk."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ from jax.experimental import multihost_utils
 
 from kdjax import config, parse, teacher
 from kdjax.stages.artifact import CACHE
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
+from kdjax.stages.expected import check_views
 from kdjax.stages.source import Source
 from kdjax.types import BadInput
 
@@ -19,20 +21,20 @@ FOLDER = CACHE
 
 def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
     """Runs the teachers once over `c.views` views; statistics frozen, labels unused."""
-    path, devices = f"config.stages.{context.name}", context.parallel.devices
-    here = devices // jax.process_count()
-    if c.batch % here:
-        raise BadInput(f"{path}.batch: {c.batch} is not a multiple of {here}, the devices here")
-    dataset = context.splits.train
-    source = Source.of(
-        context.run, context.name, seed=context.seed, inputs=context.inputs, dataset=dataset
-    )
+    source, dataset = _source(context, c), context.splits.train
 
     def say(held, batch):
         variables, key = held
         return source.ask(variables, batch, key)
 
     ask = context.parallel.spread(say, (source.variables, context.key))
+    with _finite(context, c, source):
+        _write(context, c, source, ask)
+    return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+
+
+def _write(context: Context, c: config.Cache, source: Source, ask: Callable[..., Any]) -> None:
+    dataset = source.dataset
     teacher.write(
         context.folder / FOLDER,
         ids=dataset.ids,
@@ -45,7 +47,58 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
         processes=jax.process_count(),
         barrier=_barrier,
     )
-    return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+
+
+@contextlib.contextmanager
+def _finite(context: Context, c: config.Cache, source: Source) -> Iterator[None]:
+    """Says of what cannot be kept whether a wider dtype would hold it: its teachers are asked again."""
+    try:
+        yield
+    except teacher.NotFinite as error:
+        row = np.flatnonzero(source.dataset.ids == error.id)
+        batch = source.read(row, np.full(1, error.view, np.uint32))
+        said = np.abs(np.asarray(jax.jit(source.say)(source.variables, batch, context.key)))
+        where = f"what is said of id {error.id}, view {error.view}"
+        if not np.isfinite(said).all():
+            raise BadInput(
+                f"{context.path}.teacher: {where} is not finite; look at the training of "
+                f"{', '.join(c.teachers)}"
+            ) from None
+        largest = float(np.finfo(error.dtype).max)
+        raise BadInput(
+            f"{context.path}.dtype: {where} is as large as {said.max():.4g}, and {error.dtype} ends at "
+            f"{largest:g}; set {context.path}.dtype=float32"
+        ) from None
+
+
+def check(context: Context, c: config.Cache) -> Mapping[str, Any]:
+    """Refuses what cannot be asked: a view is drawn and the teachers are asked, in shapes alone."""
+    source = _source(context, c)
+    rows = jax.ShapeDtypeStruct((c.batch,), np.uint32)
+    images = jax.ShapeDtypeStruct((c.batch, *source.dataset.image_shape), np.uint8)
+    batch = {"id": rows, "view": rows, "image": images}
+    if c.mix is not None:
+        batch |= {"partner_id": rows, "partner_image": images}
+    key = jax.random.key(context.seed)
+    check_views(c.recipe, context, size=source.size, path=f"{context.path}.recipe")
+    with under(context.path):
+        jax.eval_shape(lambda batch, key: source.ask(source.variables, batch, key), batch, key)
+    return {}
+
+
+def _source(context: Context, c: config.Cache) -> Source:
+    here = context.parallel.devices // jax.process_count()
+    if c.batch < 1 or c.batch % here:
+        raise BadInput(
+            f"{context.path}.batch: {c.batch} is not a multiple of {here}, the devices here"
+        )
+    return Source.of(
+        context.run,
+        context.name,
+        seed=context.seed,
+        inputs=context.inputs,
+        dataset=context.splits.train,
+    )
 
 
 def _barrier(name: str) -> None:

@@ -1,9 +1,10 @@
 """What a stage is given besides its own config."""
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from kdjax import config, data
 from kdjax.config import Labels
 from kdjax.data import Dataset
 from kdjax.stages import build
-from kdjax.stages.artifact import Artifact
+from kdjax.stages.artifact import Artifact, Expected
 from kdjax.train import Parallel
 from kdjax.types import BadInput
 
@@ -128,6 +129,16 @@ class Splits:
         return max(self.train.image_shape[:2])
 
 
+@contextlib.contextmanager
+def under(path: str) -> Iterator[None]:
+    """Puts `path` before what is refused within, where the line does not have the whole of it yet."""
+    try:
+        yield
+    except BadInput as error:
+        said = str(error)
+        raise BadInput(said if said.startswith("config.") else f"{path}.{said}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
     """Where a stage is run, and from what.
@@ -140,6 +151,8 @@ class Context:
       inputs: the artifacts that it needs, by the name of their stage.
       splits: the data.
       parallel: one device or several.
+      ahead: nothing has run yet. The inputs are what earlier stages will leave (`Expected`), all
+        arrays are traced, and nothing is read from the folder or written there.
     """
 
     run: config.Run
@@ -149,6 +162,23 @@ class Context:
     inputs: Mapping[str, Artifact]
     splits: Splits
     parallel: Parallel
+    ahead: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether the shapes of what the inputs hold are known: not those of a model to be shrunk."""
+        return all(not isinstance(a, Expected) or a.exact for a in self.inputs.values())
+
+    @property
+    def path(self) -> str:
+        """Of the stage's config, for messages."""
+        return f"config.stages.{self.name}"
+
+    def check_sample(self, examples: int, *, field: str) -> None:
+        """Raises `BadInput`, naming `field`, where there are not as many training examples."""
+        n = len(self.splits.train)
+        if not 0 < examples <= n:
+            raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
 
     def sample_rows(self, examples: int, *, field: str) -> Int[np.ndarray, " examples"]:
         """Rows of training examples, drawn by the seed alone; of a larger sample the first ones.
@@ -156,9 +186,7 @@ class Context:
         Raises:
           BadInput: there are not as many; the line names `field`, which asked for them.
         """
-        n = len(self.splits.train)
-        if not 0 < examples <= n:
-            raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
+        self.check_sample(examples, field=field)
         return self._drawn_rows()[:examples]
 
     def _drawn_rows(self) -> Int[np.ndarray, " n"]:

@@ -10,12 +10,13 @@ from jaxtyping import Array, Float
 
 from kdjax import config, keys, teacher, train
 from kdjax.config import PLAIN_KD
-from kdjax.stages import build, features, knobs
+from kdjax.stages import build, expected, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
 from kdjax.stages.finetune import leave, leave_sweep, ready
-from kdjax.stages.fit import fit
+from kdjax.stages.fit import Setup, fit, rehearse
 from kdjax.stages.lesson import lesson
+from kdjax.stages.model import Spec
 from kdjax.stages.terms import Scalar, ce_term, kd_term
 
 
@@ -50,7 +51,31 @@ def objective(
 
 def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     """Trains the student, pruning it on the way if asked to, and measures the result."""
-    path = f"config.stages.{context.name}"
+    (spec, settings), setup = _prepare(context, c)
+    state = fit(context, c, **setup._asdict())
+    if c.sweep:
+        students = [train.student(state, i).variables for i in range(len(c.sweep))]
+        said = [{name: float(v[i]) for name, v in settings.items()} for i in range(len(c.sweep))]
+        return leave_sweep(context, spec, students, said)
+    return leave(context, spec, state)
+
+
+def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
+    """Refuses what cannot be trained; gives what the manifest will say of the model."""
+    (spec, _), pruned = rehearse(
+        context,
+        c,
+        lambda context: _prepare(context, c),
+        views_path=f"config.stages.{c.cache}.recipe",
+        exact=context.exact,
+    )
+    if c.sweep:
+        return {"sweep": {"model": spec.plain()}}
+    return {**expected.classifier(c, spec), **pruned}
+
+
+def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[str, Any]], Setup]:
+    path = context.path
     taught = lesson(context, c)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=taught.size, path=path)
     source, signal = taught.source, taught.source.signal
@@ -95,9 +120,7 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
         )
     else:
         objectives = train.scheduled(of_now, numbers)
-    state = fit(
-        context,
-        c,
+    return (spec, settings), Setup(
         variables=variables,
         objective=objectives,
         tx=tx,
@@ -107,8 +130,3 @@ def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
         join=taught.join,
         partner_rows=source.partner_rows,
     )
-    if c.sweep:
-        students = [train.student(state, i).variables for i in range(len(c.sweep))]
-        said = [{name: float(v[i]) for name, v in settings.items()} for i in range(len(c.sweep))]
-        return leave_sweep(context, spec, students, said)
-    return leave(context, spec, state)

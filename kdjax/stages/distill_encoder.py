@@ -11,7 +11,7 @@ from kdjax import config, keys, losses, teacher, train
 from kdjax.stages import build
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
-from kdjax.stages.fit import fit
+from kdjax.stages.fit import Setup, fit, rehearse
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import EncoderSpec
 from kdjax.types import BadInput
@@ -125,7 +125,24 @@ def memory(
 
 def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
-    path = f"config.stages.{context.name}"
+    spec, setup = _prepare(context, c)
+    return leave_encoder(context, spec, fit(context, c, **setup._asdict()))
+
+
+def check(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
+    """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
+    spec, pruned = rehearse(
+        context,
+        c,
+        lambda context: _prepare(context, c),
+        views_path=f"config.stages.{c.cache}.recipe",
+        exact=context.exact,
+    )
+    return {"encoder_model": spec.plain(), **pruned}
+
+
+def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, Setup]:
+    path = context.path
     taught = lesson(context, c)
     if not isinstance(taught.source.signal, teacher.Embedding):
         raise BadInput(
@@ -149,9 +166,7 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
         student=spec.projector[-1] if spec.projector else spec.features,
         teacher=width,
     )
-    state = fit(
-        context,
-        c,
+    return spec, Setup(
         variables={**variables, train.MEMORY: remembered} if remembered else variables,
         objective=objective(
             spec.module(build.compute(c, axis_name)), method=c.method, axis_name=axis_name
@@ -163,4 +178,3 @@ def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
         join=taught.join,
         partner_rows=taught.source.partner_rows,
     )
-    return leave_encoder(context, spec, state)

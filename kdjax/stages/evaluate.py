@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 from kdjax import config, data, evaluate, files, keys, report, tree, views
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
+from kdjax.stages.expected import check_views
 from kdjax.stages.model import EncoderSpec, encoder_of
 from kdjax.types import BadInput, PyTree, Variables
 
@@ -58,6 +59,17 @@ def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     return said
 
 
+def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
+    """Refuses what cannot be judged by these labels and examples, or has no encoder."""
+    path = context.path
+    _check(context, c, context.splits.shown(context.seed, c, path=path), path)
+    spec, _ = encoder_of(context.inputs[c.model], field=f"{path}.model")
+    if c.pairs is not None:
+        size = build.side(c.pairs.views, spec.size)
+        check_views(c.pairs.views, context, size=size, path=f"{path}.pairs.views")
+    return {}
+
+
 def _with_labels(
     context: Context,
     c: config.Evaluate,
@@ -77,17 +89,23 @@ def _with_labels(
         notes = f"vote of the {c.knn.k} nearest of {len(shown)} labelled examples"
         rows.append(_row(context, "knn", shares, notes, costs))
     if c.linear is not None:
+        occurring, places = np.unique(y, return_inverse=True)
         probe = evaluate.linear_probe(
             x,
-            y,
-            classes=classes,
+            places,
+            classes=len(occurring),
             seed=context.seed,
             strengths=c.linear.strengths,
             validation=c.linear.validation,
             max_iterations=c.linear.max_iterations,
         )
         notes = f"linear on the features of {len(shown)} labelled examples"
-        rows.append(_row(context, "linear", probe.logits(features.test), notes, costs))
+        found = probe.logits(features.test)
+        logits = np.full(
+            (len(found), classes), -np.inf, found.dtype
+        )  # of a class that never occurs
+        logits[:, occurring] = found
+        rows.append(_row(context, "linear", logits, notes, costs))
         said["linear"] = {
             "strength": probe.strength,
             "strengths": list(c.linear.strengths),
@@ -249,11 +267,13 @@ def _check(context: Context, c: config.Evaluate, labels: Int[np.ndarray, " m"], 
 def _check_linear(
     context: Context, c: config.Linear, labels: Int[np.ndarray, " m"], path: str
 ) -> None:
-    counts = np.bincount(labels, minlength=context.splits.train.classes)
-    few = int(counts.argmin())
-    if not counts[few]:
-        raise BadInput(f"{path}: class {few} has no labelled example; give more labels")
-    if counts[few] < 2 and len(c.strengths) > 1:
+    occurring, counts = np.unique(labels, return_counts=True)
+    if len(occurring) < 2:
+        raise BadInput(
+            f"{path}: labels of {len(occurring)} class tell nothing apart; give more labels"
+        )
+    few = int(occurring[counts.argmin()])
+    if counts.min() < 2 and len(c.strengths) > 1:
         raise BadInput(
             f"{path}.strengths: class {few} has one labelled example, so that none is left to choose "
             "a strength by; give one strength, or more labels"

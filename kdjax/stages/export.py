@@ -36,16 +36,18 @@ _LOOKED_AT = 16
 """Images that a layer-wise comparison is made on."""
 
 
-def check(c: config.Export) -> None:
+def check(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Asks for what the formats need, before anything that is exported has been trained.
 
     Raises:
-      BadInput: the extra of a format is not installed.
+      BadInput: the extra of a format is not installed, or there is no classifier to export.
     """
     if "onnx" in c.formats:
         require_onnx()
     if "litert" in c.formats:
         require_litert()
+    Spec.of(context.inputs[c.model], field=f"{context.path}.model")
+    return {}
 
 
 def run(context: Context, c: config.Export) -> Mapping[str, Any]:

@@ -9,11 +9,11 @@ import optax
 
 from kdjax import config, fingerprint, train
 from kdjax.losses import cross_entropy, tf_kd
-from kdjax.stages import build, draws, measure, pruning
+from kdjax.stages import build, draws, expected, measure, pruning
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
-from kdjax.stages.fit import Views, fit, model_key
+from kdjax.stages.fit import Setup, Views, fit, model_key, rehearse
 from kdjax.stages.model import Spec
 from kdjax.types import Variables
 
@@ -52,15 +52,32 @@ def fresh_view(recipe: build.Recipe, stream: str) -> Views:
 
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Trains on the examples whose labels may be used, and measures the result."""
-    path = f"config.stages.{context.name}"
+    spec, setup = _prepare(context, c)
+    return leave(context, spec, fit(context, c, **setup._asdict()))
+
+
+def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
+    """Refuses what cannot be trained; gives what the manifest will say of the model."""
+    path, size = context.path, build.side(c.views, context.splits.size)
+    expected.check_views(c.views, context, size=size, path=f"{path}.views")
+    spec, pruned = rehearse(
+        context,
+        c,
+        lambda context: _prepare(context, c),
+        views_path=f"{path}.views",
+        exact=context.exact,
+    )
+    return {**expected.classifier(c, spec), **pruned}
+
+
+def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
+    path = context.path
     dataset = context.splits.labelled(context.seed, c, path=path)
     size = build.side(c.views, context.splits.size)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
-    state = fit(
-        context,
-        c,
+    return spec, Setup(
         variables=variables,
         objective=objective(
             spec.module(build.compute(c, axis_name)),
@@ -72,7 +89,6 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         dataset=dataset,
         views=fresh_view(build.recipe(c.views, context.run.data, size=size), context.name),
     )
-    return leave(context, spec, state)
 
 
 def ready(
@@ -90,7 +106,7 @@ def ready(
         early=start.early,
         fresh=lambda: spec.init(model_key(context)),
     )
-    if isinstance(c.prune, config.Ticket):
+    if isinstance(c.prune, config.Ticket) and not context.ahead:
         save_variables(context.folder, start.early(), name=EARLY)  # for the ticket after this one
     return spec, variables, tx
 

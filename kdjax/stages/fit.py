@@ -3,17 +3,19 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from kdjax import config, data, keys, train
+from kdjax import config, data, keys, prune, train, tree
 from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages.artifact import EARLY, save_variables
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
 from kdjax.types import Batch, PyTree, Variables
 
 Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
@@ -21,6 +23,107 @@ Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
 
 STATISTICS_EXAMPLES = 4096
 """How many the statistics of averaged parameters are found on, at most: in batches of training."""
+
+
+class Setup(NamedTuple):
+    """What a stage trains, as `fit` takes it."""
+
+    variables: Variables
+    objective: train.Objective | train.Sweep
+    tx: optax.GradientTransformation
+    dataset: Dataset
+    views: Views
+    resident: Mapping[str, PyTree] | None = None
+    join: Join | None = None
+    partner_rows: Callable[..., np.ndarray] | None = None
+    ema: float | optax.Schedule | None = None
+
+
+def check_training(context: Context, c: config.Training) -> None:
+    """What can be said of a training by its config alone.
+
+    Raises:
+      BadInput: the batch cannot be shared evenly.
+    """
+    field = f"{context.path}.batch"
+    train.check_batch(c.batch, context.parallel, accumulate=c.accumulate, field=field)
+
+
+Left = TypeVar("Left")
+
+
+def rehearse(
+    context: Context,
+    c: config.Training,
+    prepare: Callable[[Context], tuple[Left, Setup]],
+    *,
+    views_path: str,
+    exact: bool = True,
+) -> tuple[Left, dict[str, Any]]:
+    """Goes through a training without an array: what one of its steps refuses is refused here.
+
+    Everything is traced and nothing compiled: the model's first variables, the optimizer, the views
+    and the loss of one part of a batch, as one device would see it.
+
+    Args:
+      context: of the stage, `ahead`.
+      c: its config.
+      prepare: makes the setup of a context.
+      views_path: of the config of the views, for messages.
+      exact: whether the shapes of what the stage begins with are known; the loss is left out where
+        they are not.
+
+    Returns:
+      What `prepare` gives beside the setup, and what the manifest will say of pruning.
+
+    Raises:
+      BadInput: the training cannot be carried out.
+    """
+    check_training(context, c)
+    # One device sees in a batch what several gather from all.
+    alone = dataclasses.replace(context, parallel=context.parallel._replace(axis_name=None))
+    found: list[tuple[Left, dict[str, Any]]] = []
+
+    def step() -> Any:
+        with under(context.path):
+            left, setup = prepare(alone)
+            average = c.ema is not None or setup.ema is not None
+            state = train.TrainState.start(setup.variables, setup.tx, ema=average)
+            held = prune.find_masks(state.opt_state)
+            masked = {} if held is None else {"masked": [*tree.named_leaves(held)]}
+        found.append((left, masked))
+        if not exact:
+            return jnp.zeros(())
+        batch = _blank(setup, c.batch // c.accumulate)
+        with under(views_path):
+            seen = setup.views(batch, setup.resident or {}, context.key)
+        objective = setup.objective
+        if isinstance(objective, train.Sweep):
+            first = {name: jnp.asarray(values[0]) for name, values in objective.settings.items()}
+            objective = objective.objective(first)
+        with under(context.path):
+            return objective(state.params, state, seen, context.key)[0]
+
+    jax.eval_shape(step)
+    return found[0]
+
+
+def _blank(setup: Setup, rows: int) -> dict[str, Array]:
+    """A batch as the feed brings one, see `data.take`."""
+    shape = setup.dataset.image_shape
+    batch = {
+        "id": jnp.zeros(rows, jnp.uint32),
+        "image": jnp.zeros((rows, *shape), jnp.uint8),
+        "label": jnp.zeros(rows, jnp.int32),
+        "epoch": jnp.zeros(rows, jnp.uint32),
+    }
+    if setup.partner_rows is not None:
+        batch |= {f"partner_{name}": batch[name] for name in ("id", "image", "label")}
+    if setup.join is not None:
+        places = np.zeros(rows, np.int64)
+        more = setup.join(places, places.astype(np.uint32))
+        batch |= {name: jnp.asarray(x) for name, x in more.items()}
+    return batch
 
 
 def fit(
@@ -60,8 +163,8 @@ def fit(
       BadInput: the batch cannot be shared evenly.
       Diverged: a loss is not finite.
     """
-    parallel, field = context.parallel, f"config.stages.{context.name}.batch"
-    train.check_batch(c.batch, parallel, accumulate=c.accumulate, field=field)
+    check_training(context, c)
+    parallel = context.parallel
     averaged = ema is None and c.ema is not None
     ema = c.ema if ema is None else ema
     dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)

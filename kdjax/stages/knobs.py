@@ -99,7 +99,8 @@ def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[t
     def all_at(step) -> Float[Array, " teachers"]:
         return jnp.stack([jnp.asarray(train.at(number, step), jnp.float32) for number in each])
 
-    over = np.asarray(jax.vmap(all_at)(jnp.arange(c.steps)))
+    with jax.ensure_compile_time_eval():
+        over = np.asarray(jax.vmap(all_at)(jnp.arange(c.steps)))
     if len(given) != len(cached.teachers) or over.min() < 0 or over.sum(1).min() <= 0:
         raise BadInput(
             f"{field}: give each of the {len(cached.teachers)} teachers a weight that is never "

@@ -33,23 +33,37 @@ class Lesson(NamedTuple):
     join: Join | None
 
 
+def source_of(context: Context, c: config.FromCache) -> Source:
+    """What the cache is made of that a stage learns from.
+
+    Raises:
+      BadInput: there is no such cache, or its teachers cannot be asked.
+    """
+    if not isinstance(context.run.stages[c.cache], config.Cache):
+        raise BadInput(f"{context.path}.cache: {c.cache} is not a stage of kind cache")
+    if c.size is not None and c.size < 1:
+        raise BadInput(f"{context.path}.size: {c.size} is not a positive number of pixels")
+    return Source.of(
+        context.run,
+        c.cache,
+        seed=context.seed,
+        inputs=context.inputs,
+        dataset=context.splits.train,
+    )
+
+
 def lesson(context: Context, c: config.FromCache) -> Lesson:
     """Opens the cache, or takes its teachers where they are to be asked live.
 
     Raises:
       BadInput: there is no such cache, or it is not of these teachers, views and examples.
     """
-    path = f"config.stages.{context.name}"
-    cached = context.run.stages[c.cache]
-    if not isinstance(cached, config.Cache):
-        raise BadInput(f"{path}.cache: {c.cache} is not a stage of kind cache")
-    dataset = context.splits.train
-    source = Source.of(
-        context.run, c.cache, seed=context.seed, inputs=context.inputs, dataset=dataset
-    )
+    dataset, source = context.splits.train, source_of(context, c)
     size = source.size if c.size is None else c.size
     if c.live:
         resident, join = {"teachers": source.variables}, None
+    elif context.ahead:
+        resident, join = {}, _zeros(source.signal)
     else:
         # The binding is derived from the teachers and the data at hand, never from the cache.
         folder = context.inputs[c.cache].folder
@@ -64,7 +78,7 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
     views = taught_views(
         source.view(size),
         source.signal.parts(),
-        count=cached.views,
+        count=source.c.views,
         ask=source.ask if c.live else None,
     )
     return Lesson(source, size, views, resident, join)
@@ -105,6 +119,14 @@ def taught_views(
         return taught
 
     return draw
+
+
+def _zeros(signal: teacher.Signal) -> Join:
+    """Of a cache that is not there yet."""
+    return lambda rows, epochs: {
+        name: np.zeros((len(rows), *part.shape), part.dtype)
+        for name, part in signal.parts().items()
+    }
 
 
 def _join(opened: teacher.TeacherCache, ids: np.ndarray) -> Join:

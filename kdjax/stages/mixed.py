@@ -1,6 +1,5 @@
 """Mixed precision: which numbers each layer has, to meet a budget."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import config, evaluate, parse, quant, tree
-from kdjax.models import Compute
+from kdjax.export import require_onnx
 from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, logits
+from kdjax.stages.model import Spec
 from kdjax.types import BadInput, Variables
 
 FLOAT = "float"
@@ -42,26 +41,16 @@ def mixed_rules(
     Raises:
       BadInput: the budget cannot be met, or there is no such sensitivity.
     """
-    path = f"config.stages.{context.name}"
-    hurts, rules = _measured(context, c, path)
+    path, graph = context.path, spec.layers()
+    hurts, rules = _measured(context, c, graph, path)
     folded = spec.folded(jax.tree.map(jnp.asarray, variables))
-    forward = functools.partial(logits, spec.module(Compute(folded=True)))
-    graph = quant.graph_of(forward, folded, spec.blank())
-    if c.float_edges:
-        hurts = {name: found for name, found in hurts.items() if name not in graph.edges}
-    if not hurts:
-        raise BadInput(f"{path}.sensitivity: {c.sensitivity} measured no layer that is not an edge")
 
     others: float
     assert c.budget is not None
     match c.budget.bytes, c.budget.latency_ms:
         case int(most), None:
             costs, others = _bytes(graph, folded, hurts, rules)
-            least = others + _least(costs)
-            if least > most:
-                raise BadInput(
-                    f"{path}.budget: {most} cannot be met; the cheapest numbers take {least:g} bytes"
-                )
+            _check_bytes(most, others, costs, path)
             chosen = _allocated(hurts, costs, most - others, path)
             spent = others + sum(costs[layer][name] for layer, name in chosen.items())
             if not (found := _rules(chosen, rules)):
@@ -93,6 +82,43 @@ def mixed_rules(
     )
 
 
+def check_mixed(
+    context: Context, c: config.Quantize, spec: Spec, graph: quant.Graph
+) -> dict[str, quant.Rule]:
+    """Some rules that a budget may lead to, before anything has been measured.
+
+    Raises:
+      BadInput: there is no such sensitivity, the budget is none, or no choice of numbers meets it.
+    """
+    path = context.path
+    hurts, rules = _measured(context, c, graph, path)
+    given = {name: value for name, value in vars(c.budget).items() if value is not None}
+    if len(given) != 1 or not given.keys() <= {"bytes", "latency_ms"}:
+        raise BadInput(f"{path}.budget: give bytes or latency_ms")
+    if "latency_ms" in given:
+        require_onnx()
+    elif context.exact:
+        folded = jax.eval_shape(spec.folded, spec.abstract())
+        costs, others = _bytes(graph, folded, hurts, rules)
+        _check_bytes(given["bytes"], others, costs, path)
+    return {
+        layer: rules[next(name for name in found if name != FLOAT)]
+        for layer, found in hurts.items()
+    }
+
+
+def _check_bytes(
+    most: int, others: float, costs: Mapping[str, Mapping[str, float]], path: str
+) -> None:
+    least = others + _least(costs)
+    if least > most:
+        raise BadInput(
+            f"{path}.budget: {most} cannot be met; the cheapest numbers take {least:g} bytes"
+        )
+    if others + sum(found[FLOAT] for found in costs.values()) <= most:
+        raise _met(path)
+
+
 def _rules(chosen: Mapping[str, str], rules: Rules) -> dict[str, quant.Rule]:
     return {layer: rules[name] for layer, name in chosen.items() if name != FLOAT}
 
@@ -102,7 +128,7 @@ def _met(path: str) -> BadInput:
 
 
 def _measured(
-    context: Context, c: config.Quantize, path: str
+    context: Context, c: config.Quantize, graph: quant.Graph, path: str
 ) -> tuple[dict[str, dict[str, float]], dict[str, quant.Rule]]:
     """`{layer: {numbers: increase}}`, float among them, and the rules of the numbers."""
     assert c.sensitivity is not None
@@ -112,7 +138,13 @@ def _measured(
             f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model} "
             "that has numbers"
         )
-    hurts = {layer: {FLOAT: 0.0, **found} for layer, found in said["layers"].items()}
+    hurts = {
+        layer: {FLOAT: 0.0, **found}
+        for layer, found in said["layers"].items()
+        if not (c.float_edges and layer in graph.edges)
+    }
+    if not hurts:
+        raise BadInput(f"{path}.sensitivity: {c.sensitivity} measured no layer that is not an edge")
     rules = {
         name: parse.parse(quant.Rule, plain, f"{path}.sensitivity")
         for name, plain in said["numbers"].items()

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -156,6 +157,12 @@ class Spec(_OnEncoder):
                 f"{self.name}: a quantized model is not shrunk any more; shrink it, then quantize it"
             )
         return super().analysed()
+
+    def layers(self) -> quant.Graph:
+        """Of the float model, its BatchNorm folded: what can be quantized."""
+        module = self.in_float.module(Compute(folded=True))
+        folded = jax.eval_shape(models.fold, self.in_float.abstract())
+        return quant.graph_of(functools.partial(logits, module), folded, self.blank())
 
     def written(self, compute: Compute = Compute()) -> models.Classifier:
         """The linen module at the widths of its architecture."""

@@ -4,15 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
-from kdjax.stages import build, methods
+from kdjax.stages import build, expected, methods
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
-from kdjax.stages.fit import fit, model_key
+from kdjax.stages.fit import Setup, fit, model_key, rehearse
 from kdjax.stages.model import EncoderSpec
 
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
+    (spec, method), setup = _prepare(context, c)
+    state = fit(context, c, **setup._asdict())
+    return leave_encoder(context, spec, state, variables=method.left(state))
+
+
+def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
+    """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
+    size = build.side(c.views, context.splits.size)
+    expected.check_views(c.views, context, size=size, path=f"{context.path}.views")
+    (spec, _), pruned = rehearse(
+        context, c, lambda context: _prepare(context, c), views_path=f"{context.path}.views"
+    )
+    return {"encoder_model": spec.plain(), **pruned}
+
+
+def _prepare(
+    context: Context, c: config.Pretrain
+) -> tuple[tuple[EncoderSpec, methods.Method], Setup]:
     axis_name = context.parallel.axis_name
     dataset = context.splits.partly_labelled(context.seed) if c.probe else context.splits.train
     size = build.side(c.views, context.splits.size)
@@ -30,9 +48,7 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
         start=lambda variables: method.start(variables, model_key(context)),
         apart=methods.APART if c.probe else None,
     )
-    state = fit(
-        context,
-        c,
+    return (spec, method), Setup(
         variables=variables,
         objective=method.objective(axis_name),
         tx=tx,
@@ -40,4 +56,3 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
         views=views,
         ema=method.momentum,
     )
-    return leave_encoder(context, spec, state, variables=method.left(state))

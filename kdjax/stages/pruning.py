@@ -73,7 +73,8 @@ def prepare(
                         "from none"
                     )
                 variables, held = _sparse(context, how, variables, tx)
-        _try_out(held, variables["params"])
+        if context.exact:
+            _try_out(held, variables["params"])
     except BadInput as error:
         raise BadInput(f"{path}.{error}") from None
     return variables, held

@@ -14,10 +14,10 @@ from jaxtyping import UInt8
 from kdjax import config, quant
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
-from kdjax.stages.artifact import save_variables
-from kdjax.stages.context import Context
+from kdjax.stages.artifact import Artifact, save_variables
+from kdjax.stages.context import Context, under
 from kdjax.stages.export import onnx_latency
-from kdjax.stages.mixed import mixed_rules
+from kdjax.stages.mixed import check_mixed, mixed_rules
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import compare
 from kdjax.types import BadInput, Variables
@@ -30,9 +30,8 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     path = f"config.stages.{context.name}"
     images = context.sample(c.calibration_examples, field=f"{path}.calibration_examples")
     artifact = context.inputs[c.model]
+    _float(artifact, c, path)
     spec, variables = load(artifact, field=f"{path}.model")
-    if spec.rules:
-        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
     live = measure.live_logits(context, spec, variables)
     mixed, spent = None, {}
     if c.budget is not None or c.sensitivity is not None:
@@ -85,6 +84,39 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     }
 
 
+def check(context: Context, c: config.Quantize) -> Mapping[str, Any]:
+    """Refuses what cannot be quantized so; gives what the manifest will say of the model."""
+    path = context.path
+    context.check_sample(c.calibration_examples, field=f"{path}.calibration_examples")
+    with under(path):
+        quant.check_percentile(c.percentile)
+    artifact = context.inputs[c.model]
+    spec = _float(artifact, c, path)
+    graph = spec.layers()
+    if c.budget is not None or c.sensitivity is not None:
+        rules = check_mixed(context, c, spec, graph)
+    else:
+        rules = _chosen(c, graph, f"{path}.rules")
+    masked = {name: artifact.manifest[name] for name in ("masked",) if name in artifact.manifest}
+    return {"model": dataclasses.replace(spec, rules=rules).plain(), **masked}
+
+
+def _float(artifact: Artifact, c: config.Quantize, path: str) -> Spec:
+    spec = Spec.of(artifact, field=f"{path}.model")
+    if spec.rules:
+        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
+    return spec
+
+
+def _chosen(c: config.Quantize, graph: quant.Graph, field: str) -> dict[str, quant.Rule]:
+    return quant.choose(
+        {layers.pattern: layers.rule for layers in c.rules},
+        [layer.name for layer in graph.layers],
+        float_layers=graph.edges if c.float_edges else (),
+        field=field,
+    )
+
+
 def quantized(
     spec: Spec,
     variables: Variables,
@@ -116,12 +148,7 @@ def quantized(
     names = [layer.name for layer in graph.layers]
     rules = mixed
     if rules is None:
-        rules = quant.choose(
-            {layers.pattern: layers.rule for layers in c.rules},
-            names,
-            float_layers=graph.edges if c.float_edges else (),
-            field=field,
-        )
+        rules = _chosen(c, graph, field)
     ranges = quant.calibrate(
         forward, folded, batches, rules=rules, method=c.calibration, percentile=c.percentile
     )

@@ -14,7 +14,7 @@ from kdjax.increases import increases
 from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.pruning import UNIT_SCORES
 from kdjax.stages.source import Source, weights_of
@@ -37,9 +37,8 @@ class State(NamedTuple):
 def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     """Masks one group or quantizes one layer at a time, and says what it does to the model."""
     path = f"config.stages.{context.name}"
+    _check(context, c)
     spec, variables = load(context.inputs[c.model], field=f"{path}.model")
-    if spec.rules:
-        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
     variables = jax.tree.map(jnp.asarray, variables)
     batches, term = _batches(context, c, spec, path)
     choices, ranges = _choices(spec, variables, batches, c, path)
@@ -102,6 +101,44 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     }
 
 
+def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
+    """Refuses what cannot be measured; gives what the manifest will say that others read."""
+    path, spec = context.path, _check(context, c)
+    if c.against == "labels":
+        context.labelled_sample(c.examples, field=f"{path}.examples")
+    if c.cache is not None:
+        _source(context, c.cache, spec, path)
+    curves: dict[str, dict[str, float]] = {}
+    if c.sparsities:
+        groups = shrink.groups_of(spec.analysed(), spec.abstract(), spec.blank())
+        with under(path):
+            params = spec.abstract()["params"]
+            jax.eval_shape(lambda params: UNIT_SCORES[c.score](groups, params), params)
+        curves = {group.name: dict.fromkeys(map(str, c.sparsities), 0.0) for group in groups}
+    names = [layer.name for layer in spec.layers().layers] if c.numbers else []
+    candidates = _candidates(c, names, path)
+    return {
+        "sensitivity": {
+            "model": c.model,
+            "curves": curves,
+            "layers": {n: {rule.name: 0.0 for rule in rules} for n, rules in candidates.items()},
+            "numbers": {
+                rule.name: parse.plain(rule) for rules in candidates.values() for rule in rules
+            },
+        }
+    }
+
+
+def _check(context: Context, c: config.Sensitivity) -> Spec:
+    """The model that is looked at, if it can be."""
+    path = context.path
+    context.check_sample(c.examples, field=f"{path}.examples")
+    spec = Spec.of(context.inputs[c.model], field=f"{path}.model")
+    if spec.rules:
+        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
+    return spec
+
+
 def _batches(
     context: Context, c: config.Sensitivity, spec: Spec, path: str
 ) -> tuple[list[dict[str, Any]], Term]:
@@ -134,24 +171,36 @@ def _parts(n: int) -> list[slice]:
     return [slice(i * size, (i + 1) * size) for i in range(count)]
 
 
-def _taught(
-    context: Context, name: str, spec: Spec, parts: list[Any], path: str
-) -> tuple[list[dict[str, Any]], Term]:
-    """Views of a cache with what its teachers say of them."""
-    cached = context.run.stages[name]
-    if not isinstance(cached, config.Cache):
+def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
+    """What a cache is made of whose teachers say what a model of these classes can be held against."""
+    if not isinstance(context.run.stages[name], config.Cache):
         raise BadInput(f"{path}.cache: {name} is not a stage of kind cache")
-    dataset = context.splits.train
-    source = Source.of(context.run, name, seed=context.seed, inputs=context.inputs, dataset=dataset)
-    folder = context.inputs[name].folder
-    opened = teacher.TeacherCache.open(folder / FOLDER, expected=source.binding(), owner=folder)
+    source = Source.of(
+        context.run,
+        name,
+        seed=context.seed,
+        inputs=context.inputs,
+        dataset=context.splits.train,
+    )
     signal = source.signal
-    apart = isinstance(signal, teacher.Apart)
-    of = signal.of if apart else signal
+    of = signal.of if isinstance(signal, teacher.Apart) else signal
     if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.classes:
         raise BadInput(
             f"{path}.cache: {name} does not keep what teachers say of {spec.classes} classes"
         )
+    return source
+
+
+def _taught(
+    context: Context, name: str, spec: Spec, parts: list[Any], path: str
+) -> tuple[list[dict[str, Any]], Term]:
+    """Views of a cache with what its teachers say of them."""
+    dataset, source = context.splits.train, _source(context, name, spec, path)
+    cached, folder = source.c, context.inputs[name].folder
+    opened = teacher.TeacherCache.open(folder / FOLDER, expected=source.binding(), owner=folder)
+    signal = source.signal
+    apart = isinstance(signal, teacher.Apart)
+    of = signal.of if apart else signal
     kd = kd_term(
         signal,
         temperature=of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0,
@@ -180,9 +229,18 @@ def _choices(
       BadInput: a pattern is none, or matches no layer, or two give a layer the same numbers.
     """
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
-    field = f"{path}.numbers"
     folded, images = spec.folded(variables), [batch["image"] for batch in batches]
     names = [layer.name for layer in quant.graph_of(forward, folded, images[0]).layers]
+    candidates = _candidates(c, names, path)
+    choices = quant.Choices(forward, folded, images[0], candidates=candidates)
+    ranged = any(rule.activations for rule in choices.rules.values())
+    ranges = quant.calibrate(forward, folded, images, rules=choices.rules) if ranged else {}
+    return choices, ranges
+
+
+def _candidates(c: config.Sensitivity, names: list[str], path: str) -> dict[str, list[quant.Rule]]:
+    """The numbers that each layer may have."""
+    field = f"{path}.numbers"
     candidates: dict[str, list[quant.Rule]] = {}
     for layers in c.numbers:
         assert layers.rule is not None  # float is what a layer is held against
@@ -191,8 +249,4 @@ def _choices(
             if layers.rule in rules:
                 raise BadInput(f"{field}: {layers.rule.name} is given twice to {name}")
             rules.append(layers.rule)
-    candidates = {name: candidates[name] for name in names if name in candidates}
-    choices = quant.Choices(forward, folded, images[0], candidates=candidates)
-    ranged = any(rule.activations for rule in choices.rules.values())
-    ranges = quant.calibrate(forward, folded, images, rules=choices.rules) if ranged else {}
-    return choices, ranges
+    return {name: candidates[name] for name in names if name in candidates}

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from kdjax import config, evaluate, keys, shrink, train, tree
+from kdjax.export import require_onnx
 from kdjax.prune import allocation
 from kdjax.shrink import Groups
 from kdjax.stages import measure
 from kdjax.stages.artifact import save_variables
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
 from kdjax.stages.export import onnx_latency
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import StageFailed
@@ -33,12 +34,12 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     artifact = context.inputs[c.model]
     spec, variables = load(artifact, field=f"{path}.model")
     variables = jax.tree.map(jnp.asarray, variables)
-    images = context.sample(max(c.examples, _BATCH), field=f"{path}.examples")
+    _check(context, c)
+    most = len(context.splits.train)
+    images = context.sample(min(max(c.examples, _BATCH), most), field=f"{path}.examples")
     model, example = spec.analysed(), spec.preprocess(jnp.asarray(images[:_EXAMPLE]))
     groups = shrink.groups_of(model, variables, example)
-    movable = groups.without(_frozen(groups, c.frozen, path))
-    if not len(movable):
-        raise BadInput(f"{path}: {c.model} has no group of units that can lose any")
+    movable = _movable(groups, c, path)
     keep = _choice(context, c, movable, _scores(context, c, movable, spec, variables, images), path)
 
     def smaller(kept: Mapping[str, Array]) -> tuple[Spec, Variables]:
@@ -48,7 +49,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     if c.budget is None:
         kept = keep(c.sparsity)
     else:
-        cost, limit = _cost(context, c.budget)
+        cost, limit = _cost(context, c.budget, path)
         try:
             kept = allocation.meet(
                 keep, lambda kept: cost(*smaller(kept)), limit, most=_MOST, tolerance=0.002
@@ -88,10 +89,64 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     }
 
 
+def check(context: Context, c: config.Shrink) -> Mapping[str, Any]:
+    """Refuses what cannot be shrunk so; gives what the manifest will say, but for the widths."""
+    path, spec = context.path, _check(context, c)
+    groups = shrink.groups_of(spec.analysed(), spec.abstract(), spec.blank())
+    movable = _movable(groups, c, path)
+    if c.score in UNIT_SCORES:
+        with under(path):
+            params = spec.abstract()["params"]
+            jax.eval_shape(lambda params: UNIT_SCORES[c.score](movable, params), params)
+    return {"model": spec.plain()}
+
+
+def _check(context: Context, c: config.Shrink) -> Spec:
+    """The model that is shrunk, if the config fits it and the data."""
+    path = context.path
+    spec = Spec.of(context.inputs[c.model], field=f"{path}.model")
+    with under(f"{path}.model"):
+        spec.analysed()  # it is quantized
+    if not 0 <= c.sparsity < 1:
+        raise BadInput(f"{path}.sparsity: {c.sparsity} is not in [0, 1)")
+    if c.multiple < 1:
+        raise BadInput(f"{path}.multiple: {c.multiple} is not positive")
+    if c.examples:
+        context.check_sample(c.examples, field=f"{path}.examples")
+    if c.budget is not None:
+        if c.sparsity:
+            raise BadInput(f"{path}.budget: give one of sparsity and budget")
+        (name, limit) = _budget(c.budget, path)
+        if limit <= 0:
+            raise BadInput(f"{path}.budget.{name}: {limit:g} is not above zero")
+        if name == "latency_ms":
+            require_onnx()
+    if c.sensitivity is not None:
+        said = context.inputs[c.sensitivity].manifest.get("sensitivity", {})
+        if said.get("model") != c.model:
+            raise BadInput(
+                f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model}"
+            )
+        if not said["curves"]:
+            raise BadInput(f"{path}.sensitivity: {c.sensitivity} has no sparsities to go by")
+    return spec
+
+
+def _movable(groups: Groups, c: config.Shrink, path: str) -> Groups:
+    """The groups that may lose units."""
+    movable = groups.without(_frozen(groups, c.frozen, path))
+    if not len(movable):
+        raise BadInput(f"{path}: {c.model} has no group of units that can lose any")
+    return movable
+
+
 def _frozen(groups: Groups, pattern: str | None, path: str) -> dict[str, str]:
     if pattern is None:
         return {}
-    found = {g.name: "the config says so" for g in groups if re.fullmatch(pattern, g.name)}
+    try:
+        found = {g.name: "the config says so" for g in groups if re.fullmatch(pattern, g.name)}
+    except re.error as error:
+        raise BadInput(f"{path}.frozen: {pattern!r} is no regular expression: {error}") from None
     if not found:
         raise BadInput(
             f"{path}.frozen: {pattern!r} matches no group; the first is {next(iter(groups.sizes))!r}"
@@ -127,10 +182,6 @@ def _choice(
     """`sparsity -> units that stay`."""
     if c.sensitivity is not None:
         said = context.inputs[c.sensitivity].manifest
-        if said.get("sensitivity", {}).get("model") != c.model:
-            raise BadInput(
-                f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model}"
-            )
         curves = {
             name: {float(sparsity): increase for sparsity, increase in curve.items()}
             for name, curve in said["sensitivity"]["curves"].items()
@@ -150,7 +201,7 @@ def _cost(
     context: Context, budget: config.Budget
 ) -> tuple[Callable[[Spec, Variables], float], float]:
     """What a model costs, and what it may."""
-    ((name, limit),) = ((name, most) for name, most in vars(budget).items() if most is not None)
+    name, limit = _budget(budget, path)
 
     costs: dict[str, Callable[[Spec, Variables], float]] = {
         "params": lambda spec, variables: tree.size(variables["params"]),
@@ -160,7 +211,16 @@ def _cost(
         "bytes": lambda spec, variables: 4 * tree.size(variables["params"]),
         "latency_ms": lambda spec, variables: onnx_latency(context, spec, variables),
     }
-    return costs[name], float(limit)
+    return costs[name], limit
+
+
+def _budget(budget: config.Budget, path: str) -> tuple[str, float]:
+    """What is limited, and to what."""
+    given = {name: value for name, value in vars(budget).items() if value is not None}
+    if len(given) != 1:
+        raise BadInput(f"{path}.budget: give one of {', '.join(vars(budget))}")
+    ((name, limit),) = given.items()
+    return name, float(limit)
 
 
 def _difference(spec: Spec, masked: Variables, small: Spec, left: Variables, images) -> float:

@@ -75,10 +75,10 @@ def _check_views(c: config.Views, own: int, path: str) -> int:
     """The side of these views, out of which no more is cut than there is."""
     side = build.side(c, own)
     match c:
-        case config.SimCLRViews() | config.CropFlipViews(crop_scale=None):
+        case config.SimCLRViews():
             pixels = {"cutout": c.cutout, "shift": c.shift + 1}
         case config.CropFlipViews():
-            pixels = {"cutout": c.cutout}
+            pixels = {"cutout": c.cutout, "shift": c.shifted + 1}
         case config.EvalViews():
             pixels = {}
     for name, most in pixels.items():

@@ -13,13 +13,14 @@ from kdjax.teacher.signals import (
     describe,
 )
 from kdjax.teacher.storage import Folder, Part
-from kdjax.teacher.writer import write
+from kdjax.teacher.writer import NotFinite, write
 
 __all__ = [
     "Apart",
     "Embedding",
     "Folder",
     "Logits",
+    "NotFinite",
     "Part",
     "Positions",
     "Signal",

@@ -13,6 +13,8 @@ from urllib import parse
 import tensorstore as ts
 from etils import epath
 
+from kdjax import paths
+
 _CHUNK_BYTES = 4 * 2**20
 _THREADS = 8
 _CONTEXT = ts.Context()
@@ -54,10 +56,12 @@ class Folder:
 
     def __init__(self, path: epath.PathLike, *, owner: epath.PathLike | None = None):
         self.path = os.fspath(path)
-        if "://" not in self.path:
+        if "://" in self.path:
+            scheme, rest = self.path.split("://", 1)
+        else:
             self.path = str(Path(self.path).absolute())
+            scheme, rest = "file", os.fspath(paths.absolute(self.path))
         self.owner = self.path if owner is None else os.fspath(owner)
-        scheme, rest = self.path.split("://", 1) if "://" in self.path else ("file", self.path)
         self.url = f"{scheme}://{parse.quote(rest.rstrip('/'))}/"
         self._store = ts.KvStore.open(self.url, context=_CONTEXT).result()
 

@@ -21,6 +21,23 @@ Ask = Callable[[Int[np.ndarray, " batch"], int], Mapping[str, Array]]
 """`(rows of ids, view) -> parts of the signal`, [batch, ...] each, always of one batch size."""
 
 
+class NotFinite(BadInput):
+    """A teacher says what the dtype of a cache cannot hold.
+
+    Attributes:
+      part: of the signal.
+      id, view: of the first example and view.
+      dtype: of the part.
+    """
+
+    def __init__(self, part: str, id: int, view: int, dtype: str):
+        super().__init__(
+            f"{part} of id {id}, view {view} are not finite in {dtype}; store them as float32, or "
+            "look at the teacher"
+        )
+        self.part, self.id, self.view, self.dtype = part, id, view, dtype
+
+
 def write(
     folder: epath.PathLike,
     *,
@@ -57,7 +74,7 @@ def write(
 
     Raises:
       BadInput: the processes do not see each other's files.
-      ValueError: a value is not finite in the stored dtype; the line has the id and the view.
+      NotFinite: a value is not finite in the stored dtype; the line has the id and the view.
     """
     files = storage.Folder(folder)
     parts = signal.parts()
@@ -224,10 +241,7 @@ def _check_finite(
             fine |= np.isneginf(values)  # nothing is left over
         fine = fine.reshape(len(ids), -1).all(axis=1)
         if not fine.all():
-            raise ValueError(
-                f"{name} of id {ids[np.argmin(fine)]}, view {view} are not finite in "
-                f"{values.dtype}; store them as float32, or look at the teacher"
-            )
+            raise NotFinite(name, int(ids[np.argmin(fine)]), view, str(values.dtype))
 
 
 def _finish(

@@ -8,7 +8,7 @@ from etils import epath
 from jax import ShapeDtypeStruct, tree_util
 from jax.experimental import multihost_utils
 
-from kdjax import tree
+from kdjax import paths, tree
 from kdjax.train.state import TrainState
 from kdjax.types import PyTree
 
@@ -22,7 +22,7 @@ class Checkpoints:
     def __init__(self, folder: epath.PathLike, *, keep: int = 2):
         """Opens `folder`, which is made when there is something to save."""
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(epath.Path(folder).absolute(), options=options)
+        self._manager = ocp.CheckpointManager(paths.absolute(folder), options=options)
 
     def latest(self, state: TrainState) -> TrainState:
         """The newest state, laid out over devices as `state` is; `state` itself when there is none."""
@@ -66,7 +66,7 @@ def save_tree(folder: epath.PathLike, pytree: PyTree, *, alone: bool = False) ->
         with _alone() as checkpointer:
             # On the host: of arrays on devices Orbax would wait for the other processes' parts.
             host = jax.device_get(pytree)
-            checkpointer.save(epath.Path(folder).absolute(), host, force=True)
+            checkpointer.save(paths.absolute(folder), host, force=True)
     if jax.process_count() > 1 and not alone:
         multihost_utils.sync_global_devices(f"saved {folder}")
 
@@ -82,7 +82,7 @@ def load_tree(folder: epath.PathLike, expected: PyTree) -> PyTree:
       ValueError: a leaf is missing, not expected, or of another shape or dtype; the line names the
         first few.
     """
-    folder = epath.Path(folder).absolute()
+    folder = paths.absolute(folder)
     with _alone() as checkpointer:
         found = checkpointer.metadata(folder).item_metadata.tree
         if lines := tree.differences(found, expected):

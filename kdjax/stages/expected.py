@@ -1,0 +1,70 @@
+"""What a stage will leave, and whether data and views fit it: said before anything runs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import config
+from kdjax.stages import build
+from kdjax.stages.context import Context, Splits, under
+from kdjax.stages.model import Spec
+from kdjax.types import BadInput
+
+
+def classifier(c: config.Training, spec: Spec) -> dict[str, Any]:
+    """What the manifest of a stage says that trains a classifier."""
+    early = c.rewind_step is not None or isinstance(c.prune, config.Ticket)
+    return {"model": spec.plain(), **({"early": None} if early else {})}
+
+
+def check_views(c: config.Views, context: Context, *, size: int, path: str) -> None:
+    """Draws one view of a training image in shapes alone.
+
+    Args:
+      c: how it is drawn.
+      context: of the stage.
+      size: side of it, for which its pixels are given.
+      path: of its config, for messages.
+
+    Raises:
+      BadInput: it cannot be drawn, or shows nothing.
+    """
+    if isinstance(c, config.SimCLRViews):
+        _check_blur(c, size=size, path=path)
+    with under(path):
+        recipe = build.recipe(c, context.run.data, size=size)
+        image = jax.ShapeDtypeStruct(context.splits.train.image_shape, jnp.uint8)
+        jax.eval_shape(recipe, jax.random.key(0), image)
+
+
+def _check_blur(c: config.SimCLRViews, *, size: int, path: str) -> None:
+    if c.blur_kernel is not None and not (c.blur_kernel % 2 and 1 <= c.blur_kernel <= 2 * size - 1):
+        raise BadInput(
+            f"{path}.blur_kernel: {c.blur_kernel} is not an odd number of pixels from 1 to "
+            f"{2 * size - 1}, which reach from one side of a view of {size} to the other"
+        )
+
+
+def check_data(splits: Splits) -> None:
+    """Raises `BadInput` where the splits do not fit each other."""
+    train, test = splits.train.image_shape, splits.test.image_shape
+    if train != test:
+        raise BadInput(
+            f"config.data.test_split: images of {test}, and those to train on are {train}"
+        )
+
+
+def check_labels(context: Context, stage: config.Stage) -> None:
+    """Raises `BadInput` where a stage measures on test examples that have no labels."""
+    measures = config.Finetune | config.Distill | config.Shrink | config.Quantize | config.Export
+    if not isinstance(stage, measures) and not (
+        isinstance(stage, config.Evaluate) and (stage.knn is not None or stage.linear is not None)
+    ):
+        return
+    test = context.splits.test
+    if without := int((test.labels < 0).sum()):
+        raise BadInput(
+            f"config.data.test_split: {without} of the {len(test)} examples of {test.name} have no "
+            f"label, and {context.name} is measured on them; name a split that has labels"
+        )

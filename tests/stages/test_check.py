@@ -1,0 +1,513 @@
+"""What is refused before anything runs: one fault at a time, behind trainings that would take days."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+from etils import epath
+
+from kdjax import config, data, parse, pipeline
+from kdjax.stages import Splits
+from kdjax.types import BadInput
+
+pytestmark = pytest.mark.usefixtures("little_optimization")
+
+_TRAINING = {
+    "steps": 10**9,  # nobody waits for that: what is refused is refused before it
+    "batch": 16,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05},
+}
+_VIEWS = {"recipe": "crop_flip", "shift": 1, "flip": 0.0}
+_CNN = {"name": "cnn", "widths": [4, 6]}
+_STUDENT = {"kind": "distill", "cache": "cache", "encoder": _CNN, **_TRAINING}
+
+STAGES = {
+    "pretrain": {
+        "kind": "pretrain",
+        "encoder": _CNN,
+        "projector": [8],
+        "views": {"recipe": "simclr", "flip": 0.0, "blur": 0.0, "blur_kernel": 3},
+        **_TRAINING,
+    },
+    "teacher": {"kind": "finetune", "start_from": "pretrain", "views": _VIEWS, **_TRAINING},
+    "early": {
+        "kind": "finetune",
+        "encoder": _CNN,
+        "views": _VIEWS,
+        "rewind_step": 3,
+        **_TRAINING,
+    },
+    "ticket": {
+        "kind": "finetune",
+        "start_from": "early",
+        "views": _VIEWS,
+        "prune": {"name": "ticket", "sparsity": 0.5},
+        **_TRAINING,
+    },
+    "cache": {"kind": "cache", "teacher": "teacher", "recipe": _VIEWS, "views": 2},
+    "top": {
+        "kind": "cache",
+        "teacher": "teacher",
+        "recipe": _VIEWS,
+        "views": 2,
+        "signal": {"name": "top_k", "k": 3, "temperatures": [4.0]},
+    },
+    "embedded": {
+        "kind": "cache",
+        "teacher": "pretrain",
+        "recipe": _VIEWS,
+        "views": 2,
+        "signal": {"name": "embedding"},
+    },
+    "student": _STUDENT,
+    "live": {
+        **_STUDENT,
+        "live": True,
+        "features": {"hint": {"name": "hint", "student": ["encoder"], "teacher": ["encoder"]}},
+    },
+    "sweep": {**_STUDENT, "sweep": [{"temperature": 1.0}, {"temperature": 2.0}]},
+    "encoder": {"kind": "distill_encoder", "cache": "embedded", "encoder": _CNN, **_TRAINING},
+    "probe": {"kind": "evaluate", "model": "encoder", "knn": {"k": 5}},
+    "pruned": {
+        "kind": "finetune",
+        "encoder": _CNN,
+        "views": _VIEWS,
+        "prune": {
+            "name": "gradual",
+            "sparsity": 0.5,
+            "begin_step": 1,
+            "end_step": 9,
+            "every_steps": 2,
+            "pattern": {"name": "units"},
+        },
+        **_TRAINING,
+    },
+    "measured": {
+        "kind": "sensitivity",
+        "model": "student",
+        "examples": 32,
+        "numbers": [{"weights": "int8"}],
+    },
+    "small": {
+        "kind": "shrink",
+        "model": "student",
+        "sparsity": 0.5,
+        "sensitivity": "measured",
+        "examples": 50,
+    },
+    "tuned": {**_STUDENT, "encoder": None, "start_from": "small"},
+    "int8": {"kind": "quantize", "model": "small", "calibration_examples": 32},
+    "mixed": {
+        "kind": "quantize",
+        "model": "student",
+        "sensitivity": "measured",
+        "budget": {"bytes": 1200},
+        "calibration_examples": 32,
+        "float_edges": False,
+    },
+    "aware": {**_STUDENT, "encoder": None, "start_from": "mixed"},
+    "file": {"kind": "export", "model": "int8"},
+}
+"""Every kind of stage, and what they leave to one another."""
+
+RUN = {
+    "name": "check",
+    "parallel": "single",
+    "data": {"name": "digits", "train_split": "train[:100]", "test_split": "test[:50]"},
+}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return Splits(parse.parse(config.Data, RUN["data"]))
+
+
+def _needed(stages, name):
+    """A stage and what it needs alone: nothing else takes time."""
+    parsed = parse.parse(config.Run, {**RUN, "stages": stages}).stages
+    wanted, pending = {}, [name]
+    while pending:
+        here = pending.pop()
+        if here not in wanted and here in stages:
+            wanted[here] = None
+            pending += parsed[here].needs(parsed)
+            pending += [parsed[here].cache] if getattr(parsed[here], "cache", None) else []
+    return {other: stages[other] for other in stages if other in wanted}
+
+
+def _check(tmp_path, name, changes, splits, **run):
+    """Plans and checks; whatever comes of it, nothing is there afterwards."""
+    stages = {name: copy.deepcopy(stage) for name, stage in STAGES.items()}  # what they share, too
+    for path, value in changes.items():
+        parse.override(stages, path, repr(value))
+    values = {**RUN, "stages": _needed(stages, name), **run}
+    parsed = parse.parse(config.Run, values)
+    workdir = epath.Path(tmp_path / "work")
+    try:
+        pipeline.check(parsed, pipeline.plan(parsed, workdir, splits, only=[name]), splits)
+    finally:
+        assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["ticket", "top", "live", "sweep", "probe", "pruned", "tuned", "aware", "file"]
+)
+def test_what_can_be_done_is_not_refused(tmp_path, name, splits):
+    _check(tmp_path, name, {}, splits)
+
+
+FAULTS = [
+    # kind of the stage, the change, and the line
+    ("pretrain", "pretrain.batch", 0, r"pretrain.batch: 0 is not positive"),
+    ("pretrain", "pretrain.views.cutout", 9, r"pretrain.views.cutout: a square of 9 .* view of 8"),
+    ("pretrain", "pretrain.views.shift", 8, r"pretrain.views.shift: 8 pixels of a view of 8"),
+    ("pretrain", "pretrain.views.blur_kernel", 17, r"pretrain.views.blur_kernel: 17 is not an odd"),
+    ("pretrain", "pretrain.views.blur_kernel", 4, r"pretrain.views.blur_kernel: 4 is not an odd"),
+    (
+        "pretrain",
+        "pretrain.encoder",
+        {"name": "vgg", "depth": 8, "width": 4, "pools": 5},
+        r"pretrain.encoder.pools: 5 is not in 0 to 4",
+    ),
+    (
+        "pretrain",
+        "pretrain.encoder",
+        {"name": "vit", "width": 8, "depth": 1, "heads": 3, "mlp": 8},
+        r"pretrain.encoder.heads: 3 do not divide the width of 8",
+    ),
+    (
+        "pretrain",
+        "pretrain.encoder",
+        {"name": "vit", "width": 8, "depth": 1, "heads": 2, "mlp": 8, "patch": 3},
+        r"config.stages.pretrain.encoder.patch",
+    ),
+    (
+        "pretrain",
+        "pretrain.method",
+        {"name": "moco_v2", "queue": 50},
+        r"pretrain.method.queue: 50 is no multiple of the batch, 16",
+    ),
+    ("pretrain", "pretrain.scale_l1", None, r"pretrain.scale_l1: expected a number"),
+    ("ticket", "ticket.start_from", "cache", r"ticket.start_from: cache is not a classifier"),
+    ("ticket", "ticket.start_from", "sweep", r"ticket.start_from: sweep is a sweep of several"),
+    ("teacher", "teacher.encoder", _CNN, r"teacher: give one of start_from"),
+    ("teacher", "teacher.rewind_step", 10**9, r"teacher.rewind_step: 1000000000 is not in \[0"),
+    (
+        "teacher",
+        "teacher.labels_per_class",
+        50,
+        r"teacher.labels_per_class: class . of digits .* give",
+    ),
+    (
+        "teacher",
+        "teacher.teacher_free",
+        {"temperature": 0.0},
+        r"teacher.teacher_free.temperature: 0",
+    ),
+    (
+        "ticket",
+        "ticket.start_from",
+        "pruned",
+        r"ticket.prune: a ticket begins from a stage that keeps",
+    ),
+    ("ticket", "ticket.prune.prunable", "nothing", r"ticket.prune.prunable: .*nothing"),
+    ("cache", "cache.teacher", "pretrain", r"cache.teacher: pretrain is not a classifier"),
+    (
+        "cache",
+        "cache.teacher",
+        ("teacher", "teacher"),
+        r"cache.teacher: name one stage, or several",
+    ),
+    ("cache", "cache.recipe.cutout", 9, r"cache.recipe.cutout: a square of 9"),
+    (
+        "cache",
+        "cache.weights",
+        (1.0, 2.0),
+        r"cache.weights: give one positive weight for each of the 1",
+    ),
+    ("top", "top.signal.k", 11, r"top.signal.k: 11 is not in 1 .. 10, the classes of the teacher"),
+    (
+        "embedded",
+        "embedded.teacher",
+        "mixed",
+        r"embedded.teacher: mixed is quantized; give the float",
+    ),
+    (
+        "embedded",
+        "embedded.teacher",
+        ("pretrain", "teacher"),
+        r"embedded.together: embeddings have no mean; keep them apart",
+    ),
+    ("student", "student.cache", "embedded", r"student.cache: embedded keeps an embedding"),
+    ("student", "student.cache", "teacher", r"student.cache: teacher is not a stage of kind cache"),
+    ("student", "student.cache", "top", None),  # at temperature 4, which it keeps
+    ("student", "student.size", 0, r"student.size: 0 is not a positive number of pixels"),
+    (
+        "student",
+        "student.logits",
+        {"name": "multi_level", "temperatures": []},
+        r"logits.temperatures: g",
+    ),
+    (
+        "student",
+        "student.teacher_weights",
+        (1.0,),
+        r"student.teacher_weights: cache keeps no teachers",
+    ),
+    (
+        "student",
+        "student.optimizer.schedule",
+        {"name": "cosine", "warmup_steps": 10**9},
+        r"student.optimizer.schedule.warmup_steps: 1000000000 is not in \[0, steps\)",
+    ),
+    (
+        "live",
+        "live.live",
+        False,
+        r"live.features: no cache has features; set config.stages.live.live",
+    ),
+    (
+        "live",
+        "live.features.hint.teacher",
+        ("encoder/blok1",),
+        r"live.features.hint.teacher: no module is called at 'encoder/blok1'",
+    ),
+    (
+        "live",
+        "live.features.hint",
+        {"name": "fsp", "student": ["encoder"], "teacher": ["encoder"]},
+        r"live.features.hint.student: fsp compares maps",
+    ),
+    (
+        "live",
+        "live",
+        {**STAGES["live"], "encoder": None, "start_from": "mixed"},
+        r"live.features: a quantized model is run without its modules",
+    ),
+    ("live", "cache.teacher", ("teacher", "early"), r"live.features: cache has several teachers"),
+    (
+        "sweep",
+        "sweep.prune",
+        {"name": "ticket", "sparsity": 0.5},
+        r"sweep.prune: a ticket begins from",
+    ),
+    (
+        "encoder",
+        "encoder.cache",
+        "cache",
+        r"encoder.cache: cache keeps no embedding of one teacher",
+    ),
+    (
+        "encoder",
+        "encoder.method",
+        {"name": "seed", "queue": 30},
+        r"encoder.method.queue: 30 rows; give a multiple of the 16",
+    ),
+    ("probe", "probe.knn.k", 101, r"probe.knn.k: 101 of 100 labelled examples cannot vote"),
+    ("probe", "probe.model", "cache", r"probe.model: cache is not a classifier"),
+    ("probe", "probe.model", "int8", r"probe.model: int8 is quantized; give the float model"),
+    (
+        "probe",
+        "probe.pairs",
+        {"views": _VIEWS, "examples": 51},
+        r"pairs.examples: 51 is not between 2",
+    ),
+    (
+        "probe",
+        "probe.pairs",
+        {"views": {**_VIEWS, "cutout": 9}, "examples": 50},
+        r"probe.pairs.views.cutout: a square of 9",
+    ),
+    ("pruned", "pruned.prune.end_step", 10**9, r"pruned.prune.end_step: 1000000000 is not before"),
+    ("pruned", "pruned.prune.sparsity", None, r"pruned.prune.sparsity: missing"),
+    (
+        "pruned",
+        "pruned.prune.pattern",
+        {"name": "n_m", "n": 2, "m": 4},
+        r"pruned.prune.sparsity: a pat",
+    ),
+    ("measured", "measured.examples", 101, r"measured.examples: 101 is not between 1 and the 100"),
+    (
+        "measured",
+        "measured.sparsities",
+        (1.5,),
+        r"measured.sparsities: \[1.5\] are not all in \(0, 1\)",
+    ),
+    ("measured", "measured.against", "teacher", r"measured.cache: goes with against=teacher"),
+    (
+        "measured",
+        "measured.model",
+        "sweep",
+        r"measured.model: sweep is a sweep of several students",
+    ),
+    (
+        "measured",
+        "measured.numbers",
+        ({"pattern": "no"},),
+        r"measured.numbers\['no'\]: matches no layer",
+    ),
+    ("small", "small.examples", 101, r"small.examples: 101 is not between 1 and the 100"),
+    ("small", "small.sparsity", 1.0, r"small.sparsity: 1.0 is not in \[0, 1\)"),
+    ("small", "small.frozen", "no", r"small.frozen: 'no' matches no group; the first is"),
+    ("small", "small.frozen", "(", r"small.frozen: '\(' is no regular expression"),
+    ("small", "small.budget", {"params": 5}, r"small.budget: give one of sparsity and budget"),
+    ("small", "small.model", "mixed", r"small"),
+    ("small", "measured.sparsities", (), r"small.sensitivity: measured has no sparsities to go by"),
+    (
+        "small",
+        "measured.model",
+        "teacher",
+        r"small.sensitivity: measured is not a stage of kind sens",
+    ),
+    ("tuned", "tuned.size", 16, r"tuned.start_from: small sees 8 pixels, the views are of 16"),
+    ("int8", "int8.model", "pretrain", r"int8.model: pretrain is not a classifier"),
+    ("int8", "int8.model", "mixed", r"int8.model: mixed is quantized already; give the float one"),
+    (
+        "int8",
+        "int8.calibration_examples",
+        101,
+        r"int8.calibration_examples: 101 is not between 1 and",
+    ),
+    ("int8", "int8.rules", ({"pattern": "no"},), r"int8.rules\['no'\]: matches no layer"),
+    ("int8", "int8.percentile", 20.0, r"int8.percentile: 20.0 is not in \(50, 100\]"),
+    ("mixed", "mixed.budget.bytes", 1, r"mixed.budget: 1 cannot be met; the cheapest numbers take"),
+    ("mixed", "mixed.budget.bytes", 10**6, r"mixed.budget: the model meets it in float"),
+    (
+        "mixed",
+        "measured.numbers",
+        (),
+        r"mixed.sensitivity: measured is not a stage of kind sensitiv",
+    ),
+    (
+        "aware",
+        "aware.prune",
+        {"name": "ticket", "sparsity": 0.5},
+        r"aware.prune: a ticket begins from",
+    ),
+    ("file", "file.model", "sweep", r"file.model: sweep is a sweep of several students"),
+    ("file", "file.model", "encoder", r"file.model: encoder is not a classifier"),
+    ("file", "file.model", "probe", r"file.model: probe is not a classifier"),
+]
+
+
+def _faults():
+    """The first of each kind always; the others where more is asked for."""
+    seen = set()
+    for name, field, value, message in FAULTS:
+        kind = STAGES[name]["kind"]
+        marks = [pytest.mark.thorough] if kind in seen else []
+        seen.add(kind)
+        label = f"{name}: {field}={value!r}"[:60]
+        yield pytest.param(name, field, value, message, marks=marks, id=label)
+
+
+@pytest.mark.parametrize(("name", "field", "value", "message"), list(_faults()))
+def test_a_fault_is_named_before_anything_runs(tmp_path, name, field, value, message, splits):
+    if message is None:
+        _check(tmp_path, name, {field: value}, splits)
+        return
+    with pytest.raises(BadInput, match=message) as caught:
+        _check(tmp_path, name, {field: value}, splits)
+    assert str(caught.value).startswith("config.stages.")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_kind_has_faults():
+    kinds = {stage["kind"] for stage in STAGES.values()}
+    assert kinds == {parse_kind.__dataclass_fields__["kind"].type.__args__[0] for parse_kind in
+                     config.Stage.__args__}  # fmt: skip
+    assert kinds == {STAGES[name]["kind"] for name, *_ in FAULTS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"mean": [0.1, 0.2, 0.3]},
+            r"^config.data.mean: 3 numbers for images of 1 channels; give 1",
+        ),
+        ({"std": [0.1, 0.2]}, r"^config.data.std: 2 numbers for images of 1 channels"),
+        ({"std": [0.0]}, r"^config.data.std: 0.0 is not above zero"),
+    ],
+)
+def test_the_preprocessing_fits_the_images(tmp_path, changes, message):
+    d = {**RUN["data"], **changes}
+    with pytest.raises(BadInput, match=message):
+        _check(tmp_path, "early", {}, Splits(parse.parse(config.Data, d)), data=d)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given(Splits):
+    """Splits of arrays."""
+
+    given: tuple[data.Dataset, data.Dataset] = ()  # pyright: ignore[reportAssignmentType]
+
+    def _read(self, split):
+        return self.given[split.startswith("test")]
+
+
+def _given(train_labels, test_labels, *, classes):
+    def of(labels):
+        images = np.random.default_rng(0).integers(0, 255, (len(labels), 8, 8, 1), np.uint8)
+        return data.from_arrays(images, np.asarray(labels), classes=classes)
+
+    return _Given(parse.parse(config.Data, RUN["data"]), (of(train_labels), of(test_labels)))
+
+
+@pytest.mark.parametrize("name", ["early", "student", "probe", "int8", "file"])
+def test_a_test_split_without_labels(tmp_path, name):
+    unlabelled = _given(np.arange(100) % 10, [0, -1, 2, -1], classes=10)
+    line = r"^config.data.test_split: 2 of the 4 examples of .* name a split that has labels"
+    with pytest.raises(BadInput, match=line):
+        _check(tmp_path, name, {}, unlabelled)
+
+
+def test_pretraining_alone_needs_no_labelled_tests(tmp_path):
+    _check(tmp_path, "encoder", {}, _given(np.arange(100) % 10, [-1, -1], classes=10))
+
+
+def test_a_class_that_never_occurs_is_no_hindrance(tmp_path):
+    """Of 12 declared classes 10 occur: labels are counted of those, and a probe tells those apart."""
+    some = _given(np.arange(100) % 10, np.arange(20) % 10, classes=12)
+    own = {"early.labels_per_class": 3}
+    _check(tmp_path, "early", own, some)
+    assert len(some.labelled(0, config.Labels(labels_per_class=3))) == 30
+    _check(tmp_path, "probe", {}, some)
+    few = _given([0] * 50 + [1] * 2, [0, 1], classes=12)
+    with pytest.raises(BadInput, match=r"class 1 of .* 2 examples, fewer than 3; give 2 at most"):
+        _check(tmp_path, "early", own, few)
+    _check(tmp_path, "early", {"early.labels_per_class": 2}, few)  # the mend
+    _check(tmp_path, "early", {"early.labels_share": 0.1}, few)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "config.stages: a stage has an empty name"),
+        ("../x", r"'\.\./x' is no name of a stage"),
+        ("/tmp/x", "'/tmp/x' is no name of a stage"),
+        (".hidden", "'.hidden' is no name"),
+        ("a\\b", "is no name of a stage"),
+        ("a\nb", "is no name of a stage"),
+        ("a\0b", "is no name of a stage"),
+        ("a ", "'a ' is no name of a stage"),
+        ("a.b", "'a.b' is no name of a stage"),
+        ("a,b", "'a,b' is no name of a stage"),
+        ("a[0]", "is no name of a stage"),
+        ("x" * 300, r"'x{20}\.\.\.' has 300 characters \(300 bytes\); 80 are the most"),
+        ("語" * 80, r"80 characters \(240 bytes\); 80 are the most \(160 bytes\)"),
+    ],
+)
+def test_a_stage_has_a_name_and_no_path(name, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        pipeline.check_names(["teacher", name])
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_one_folder_would_have():
+    with pytest.raises(BadInput, match=r"config.stages.Teacher: it is teacher on a file system"):
+        pipeline.check_names(["teacher", "Teacher"])
+    with pytest.raises(BadInput, match="capitals apart"):
+        pipeline.check_names(["\u00e9t\u00e9", "E\u0301T\u00c9"])
+    pipeline.check_names(["teacher", "teacher_2", "pré-training", "int8 small", "教師"])
