@@ -5,10 +5,10 @@ Jin et al. 2023, Multi-Level Logit Distillation, CVPR.
   kdjax --config=configs/kd/multi_level.py:seeds=5 --workdir=DIR
 """
 
-from kd_digits import student
+from kd_digits import Digits
 
 
 def get_config(arg: str | None = None):
-    c = student("multi_level", arg, logits=dict(name="multi_level"))
-    del c.stages.student.temperature  # `logits` has its own
-    return c
+    line = Digits(arg)
+    del line.distilled["temperature"]  # `logits` has its own
+    return line.config("multi_level", student=line.learner(logits=dict(name="multi_level")))
