@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from kdjax import config, parse, pipeline, report, stages, train
 from kdjax.stages import Splits
 from kdjax.stages.parity import StageFailed
-from kdjax.train import recorder
+from kdjax.train import interruption, recorder
 from kdjax.types import BadInput
 
 FLAGS = flags.FlagValues()
@@ -32,6 +32,20 @@ flags.DEFINE_string(
 flags.DEFINE_string("workdir", None, "Where the run is kept; may be gs://", flag_values=FLAGS)
 flags.DEFINE_list("stages", None, "Do only these stages, and what they need", flag_values=FLAGS)
 flags.DEFINE_bool("dry_run", False, "Print what there is to do, and do nothing", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "replay_step",
+    None,
+    "Look at one step of the one stage of --stages: which examples and values are not finite",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "grace_seconds",
+    interruption.GRACE_SECONDS,
+    "How long a stop by SIGTERM or SIGINT may take: the steps under way and their checkpoint",
+    lower_bound=0.0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod", flag_values=FLAGS)
 flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where no cluster says", flag_values=FLAGS
@@ -114,9 +128,14 @@ def main(argv: Sequence[str]) -> None:
         for task in tasks:
             print(f"{'done' if task.done else 'to do':<6} {task.folder.name}")
         return
+    if FLAGS.replay_step is not None:
+        for line in pipeline.replay(run, tasks, splits, only=FLAGS.stages, step=FLAGS.replay_step):
+            print(line)
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled(workdir)
-    pipeline.execute(run, tasks, splits)
+    with interruption.watched(grace_seconds=FLAGS.grace_seconds):
+        pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
         write_report(run, workdir, tasks, splits, command=shlex.join(["kdjax", *argv[1:]]))
         print(workdir / "report.html")
@@ -193,8 +212,11 @@ def _keep_compiled(workdir: epath.Path) -> None:
 
 
 def run() -> None:
-    """Entry point: exit status 0 when every stage finished, 2 for bad input, 1 for a failed stage."""
-    logging.set_verbosity(logging.ERROR)
+    """Entry point: exit status 0 when every stage finished, 2 for bad input, 1 for a failed stage.
+
+    143 or 130 where SIGTERM or SIGINT ended it, see `kdjax.train.interruption`.
+    """
+    logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     if "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__, FLAGS.main_module_help() or FLAGS.get_help(), sep="\n")
         return
@@ -205,6 +227,10 @@ def run() -> None:
         sys.exit(2)
     except (train.Diverged, StageFailed) as error:
         print(f"kdjax: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"kdjax: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -100,6 +100,7 @@ class Context:
       inputs: the artifacts that it needs, by the name of their stage.
       splits: the data.
       parallel: one device or several.
+      replay_step: look at this step of training and write nothing, see `kdjax.train.replay`.
     """
 
     run: config.Run
@@ -109,6 +110,7 @@ class Context:
     inputs: Mapping[str, Artifact]
     splits: Splits
     parallel: Parallel
+    replay_step: int | None = None
 
     def sample_rows(self, examples: int, *, field: str) -> Int[np.ndarray, " examples"]:
         """Rows of training examples, drawn by the seed alone; of a larger sample the first ones.

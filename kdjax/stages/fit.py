@@ -12,6 +12,7 @@ from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context
+from kdjax.train import interruption
 from kdjax.types import BadInput, Batch, PyTree, Variables
 
 Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
@@ -52,6 +53,9 @@ def fit(
     Raises:
       BadInput: a count is not positive, or the batch cannot be shared evenly.
       Diverged: a loss is not finite.
+      Interrupted: a signal asked for it, and the state is saved.
+      OSError: what is written on the way cannot be.
+      Replayed: `context.replay_step` was asked for; nothing is written.
     """
     path = f"config.stages.{context.name}"
     if c.rewind_step is not None and not 0 <= c.rewind_step < c.steps:
@@ -77,13 +81,17 @@ def fit(
     else:
         step = make_step(objective)
         state = train.TrainState.start(variables, tx, ema=ema is not None)
-    run_steps = parallel.compile(
-        train.make_run_steps(
-            lambda resident, feed, key: views(data.take(resident, feed), resident, key), step
-        )
-    )
-    checkpoints = train.Checkpoints(context.folder / "checkpoints")
-    state = checkpoints.latest(parallel.replicate(state))
+
+    def compiled() -> Callable[..., tuple[train.TrainState, PyTree]]:
+        def batch(resident, feed, key):
+            return views(data.take(resident, feed), resident, key)
+
+        return parallel.compile(train.make_run_steps(batch, step))
+
+    run_steps = compiled()
+    replayed = context.replay_step
+    checkpoints = train.Checkpoints(context.folder / "checkpoints", reads_only=replayed is not None)
+    state = checkpoints.latest(parallel.replicate(state), before=replayed)
     start = int(state.step)
 
     where = {
@@ -109,35 +117,61 @@ def fit(
             return data.resident_feeds(len(dataset), join=joined, start=start, stop=stop, **where)
         return data.stream_feeds(dataset, join=joined, start=start, stop=stop, **where)
 
+    if replayed is not None:
+        raise train.replay(
+            state,
+            run_steps=run_steps,
+            compile_anew=compiled,
+            resident=lives,
+            feeds=feeds,
+            key=parallel.replicate(context.key),
+            parallel=parallel,
+            step=replayed,
+        )
     recorder = train.Recorder(
         context.folder,
         name=f"{context.name} (seed {context.seed})",
         start=start,
         stop=c.steps,
         log_every_steps=c.log_every_steps,
+        kept=checkpoints.record,
     )
     try:
-        for stop in sorted({c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}):
-            if stop < start:
-                continue  # kept before the checkpoint was written
-            state = train.train(
-                state,
-                run_steps=run_steps,
-                resident=lives,
-                feeds=feeds(int(state.step), stop),
-                key=parallel.replicate(context.key),
-                parallel=parallel,
-                recorder=recorder,
-                checkpoints=checkpoints,
-                checkpoint_every_steps=c.checkpoint_every_steps,
-                stop=c.steps,
-            )
-            if stop == c.rewind_step:
-                save_variables(context.folder, jax.device_get(state.variables), name=EARLY)
-    finally:
-        recorder.close()
-        checkpoints.close()
+        with interruption.scope(), checkpoints, recorder:
+            for stop in sorted({c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}):
+                if stop < start:
+                    continue  # kept before the checkpoint was written
+                state = train.train(
+                    state,
+                    run_steps=run_steps,
+                    resident=lives,
+                    feeds=feeds(int(state.step), stop),
+                    key=parallel.replicate(context.key),
+                    parallel=parallel,
+                    recorder=recorder,
+                    checkpoints=checkpoints,
+                    checkpoint_every_steps=c.checkpoint_every_steps,
+                    stop=c.steps,
+                )
+                if stop == c.rewind_step:
+                    save_variables(context.folder, jax.device_get(state.variables), name=EARLY)
+    except train.Diverged as error:
+        raise _explained(error, context, checkpoints) from None
     return jax.device_get(state)
+
+
+def _explained(
+    error: train.Diverged, context: Context, checkpoints: train.Checkpoints
+) -> train.Diverged:
+    """With what is kept, and how to look at the batch."""
+    kept = [step for step in checkpoints.steps() if step < error.step]
+    there = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint is before it"
+    return train.Diverged(
+        f"config.stages.{context.name}: {error}; {there}. To see what its batch does: the same command "
+        f"with --stages={context.name} --config.seeds={context.seed}, --replay_step={error.step}. A "
+        "changed config, such as a lower learning rate, begins this stage anew",
+        step=error.step,
+    )
 
 
 def model_key(context: Context) -> Key[Array, ""]:

@@ -45,13 +45,20 @@ class Checkpoints:
       record: what was given to `save` beside the state that `latest` found; empty where there was none.
     """
 
-    def __init__(self, folder: epath.PathLike, *, keep: int = 2):
-        """Opens `folder`, which is made when there is something to save."""
+    def __init__(self, folder: epath.PathLike, *, keep: int = 2, reads_only: bool = False):
+        """Opens `folder`, which is made unless it `reads_only`.
+
+        Raises:
+          OSError: it cannot be made.
+        """
         self._folder, self._keep = epath.Path(folder).absolute(), keep
         self._damaged: set[int] = set()
         self._writing: threading.Thread | None = None
         self._fault: BaseException | None = None
         self.record: Mapping[str, Any] = {}
+        if not reads_only and jax.process_index() == 0:
+            with storing(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -141,6 +148,12 @@ class Checkpoints:
             fault, self._fault = self._fault, None
             raise fault
 
+    def wait_for_all(self) -> None:
+        """As `wait`; of several processes none goes on before the first one has written."""
+        self.wait()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"written {self._folder}")
+
     def close(self) -> None:
         """Waits for what is being written; raises as `wait`."""
         self.wait()
@@ -153,7 +166,7 @@ class Checkpoints:
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], record: dict) -> None:
         whole, beside = self._folder / str(step), self._folder / f"{step}{_UNFINISHED}"
-        with _writing(whole):
+        with storing(whole):
             for left in self._unfinished():
                 left.rmtree()
             try:
@@ -293,7 +306,7 @@ def _fitted(arrays: Mapping[str, np.ndarray], state: TrainState, *, folder: epat
 
 
 @contextlib.contextmanager
-def _writing(path: epath.Path) -> Iterator[None]:
+def storing(path: epath.PathLike) -> Iterator[None]:
     """An `OSError` with `path`, of whatever a write of Orbax ends with where the storage fails."""
     try:
         yield
@@ -335,7 +348,7 @@ def save_tree(folder: epath.PathLike, pytree: PyTree, *, alone: bool = False) ->
     """
     folder = epath.Path(folder).absolute()
     if jax.process_index() == 0:
-        with _writing(folder), _checkpointer(ocp.StandardCheckpointHandler) as checkpointer:
+        with storing(folder), _checkpointer(ocp.StandardCheckpointHandler) as checkpointer:
             # On the host: of arrays on devices Orbax would wait for the other processes' parts.
             host = jax.device_get(pytree)
             checkpointer.save(folder, args=ocp.args.StandardSave(host), force=True)

@@ -59,7 +59,12 @@ def ran(
             yield end, {"value": np.repeat(fed[:, None], 8, axis=1)}
 
     recorder = Recorder(
-        folder, name="t", start=int(state.step), stop=stop, log_every_steps=log_every_steps
+        folder,
+        name="t",
+        start=int(state.step),
+        stop=stop,
+        log_every_steps=log_every_steps,
+        kept=checkpoints.record,
     )
     try:
         state = train(
