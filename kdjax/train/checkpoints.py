@@ -1,13 +1,14 @@
 """Orbax on both sides of a stage: checkpoints of a run under way, and what a finished one leaves."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -33,10 +34,10 @@ class _Damaged(Exception):
 class Checkpoints:
     """The newest whole states of one run.
 
-    A checkpoint is a folder with the arrays, as Orbax writes them, and `record.json` with their names,
-    shapes, dtypes and the hash of their bytes, taken in memory before anything is written: what comes
-    back is what was saved, whichever file, disk or network changed it on the way. The folder gets its
-    name, the step, when all of it is written; one without its record is not whole.
+    A checkpoint is a folder with the arrays, as Orbax writes them, and `record.json`, written last,
+    with the hash of every file, which is checked before any is parsed, and of the arrays as they were
+    in memory before anything was written, which is checked after: what comes back is what was saved.
+    The folder gets its name, the step, when all of it is there; one without its record is not whole.
 
     Saving is asynchronous: a save is finished when the next begins, or at `close`. Of several
     processes, which all hold the whole state, the first one writes and all read; they agree on which.
@@ -175,7 +176,7 @@ class Checkpoints:
                     checkpointer.save(beside / _ARRAYS, args=ocp.args.PyTreeSave(arrays))
                 content = {
                     "step": step,
-                    "arrays": {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()},
+                    "files": _hashes(beside / _ARRAYS),
                     "hash": fingerprint.of_arrays(arrays),
                     "record": record,
                 }
@@ -221,17 +222,23 @@ class Checkpoints:
         if mark != fingerprint.of_json(content) or content["step"] != step:
             raise _Damaged("this checkpoint is damaged (its record.json is not what was written)")
         try:
+            files = _hashes(folder / _ARRAYS)
+        except OSError as error:
+            raise _Damaged(f"this checkpoint is damaged ({_one(error)})") from None
+        for name in sorted(files.keys() | content["files"].keys()):
+            if name not in files:
+                raise _Damaged(f"this checkpoint is not complete ({_ARRAYS}/{name} is not there)")
+            if files[name] != content["files"].get(name):
+                raise _Damaged(f"this checkpoint is damaged ({_ARRAYS}/{name})")
+        try:
             with _checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
-                told = checkpointer.metadata(folder / _ARRAYS).item_metadata.tree
-                shapes = {name: [str(np.dtype(x.dtype)), list(x.shape)] for name, x in told.items()}
-                if shapes != content["arrays"]:
-                    raise ValueError("other arrays than those that were saved")
-                args = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in shapes}
-                found = checkpointer.restore(
+                there = checkpointer.metadata(folder / _ARRAYS).item_metadata.tree
+                args = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in there}
+                restored = checkpointer.restore(
                     folder / _ARRAYS, args=ocp.args.PyTreeRestore(restore_args=args)
                 )
-            found = {name: np.asarray(x) for name, x in found.items()}
-        except Exception as error:  # whatever the libraries make of damaged files
+            found = {name: np.asarray(x) for name, x in restored.items()}
+        except Exception as error:  # it was written damaged: whatever the libraries make of that
             raise _Damaged(f"this checkpoint is damaged ({_one(error)})") from None
         if fingerprint.of_arrays(found) != content["hash"]:
             raise _Damaged("this checkpoint is damaged (its arrays are not those that were saved)")
@@ -242,6 +249,22 @@ def _one(error: Exception) -> str:
     """Its first line, short."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return line if len(line) <= 200 else f"{line[:200]}..."
+
+
+def _hashes(folder: epath.Path) -> dict[str, str]:
+    """Of every file below `folder`, by its path in it."""
+    found: dict[str, str] = {}
+    pending = [(folder, "")]
+    while pending:
+        at, within = pending.pop()
+        for path in at.iterdir() if at.exists() else ():
+            if path.is_dir():
+                pending.append((path, f"{within}{path.name}/"))
+            else:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+                found[f"{within}{path.name}"] = digest
+    return found
 
 
 def _of_first(steps: list[int]) -> list[int]:

@@ -5,12 +5,14 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from etils import epath
 from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto import event_pb2
 
+_messages: Any = event_pb2  # made when it is imported
+Event = _messages.Event
 _MARK = "events.out.tfevents."
 
 
@@ -36,16 +38,11 @@ class Events:
 
     def add(self, line: Mapping[str, int | float], wall_time: float | None = None) -> None:
         """Takes a line of the log; `flush` writes it."""
-        values = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in line.items()
-            if name != "step"
-        ]
-        event = Event(
-            wall_time=time.time() if wall_time is None else wall_time,
-            step=int(line["step"]),
-            summary=Summary(value=values),
-        )
+        now = time.time() if wall_time is None else wall_time
+        event = Event(wall_time=now, step=int(line["step"]))
+        for name, value in line.items():
+            if name != "step":
+                event.summary.value.add(tag=name, simple_value=value)
         self._pending.append(_record(event))
 
     def flush(self) -> None:
@@ -69,7 +66,7 @@ class Events:
         beside.replace(self._path)
 
 
-def read(path: epath.PathLike) -> Iterator[Event]:
+def read(path: epath.PathLike) -> Iterator[Any]:
     """The events with scalars of a file, to its end or to where it is damaged."""
     data = epath.Path(path).read_bytes()
     while len(data) >= 12:
@@ -83,7 +80,7 @@ def read(path: epath.PathLike) -> Iterator[Event]:
         data = data[16 + length :]
 
 
-def _record(event: Event) -> bytes:
+def _record(event: Any) -> bytes:
     """As TFRecord frames it: length, its checksum, event, its checksum."""
     body = event.SerializeToString()
     length = struct.pack("<Q", len(body))

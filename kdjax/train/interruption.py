@@ -22,7 +22,7 @@ _UNWIND_SECONDS = 5
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _asked: int = 0
-_holding = False
+_holding = _said = False
 
 
 class Interrupted(SystemExit):
@@ -36,8 +36,8 @@ def watched(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
     Args:
       grace_seconds: after which a stop that is waited for is given up.
     """
-    global _asked, _holding
-    _asked, _holding = 0, False
+    global _asked, _holding, _said
+    _asked, _holding, _said = 0, False, False
     get, put = os.pipe()
     os.set_blocking(put, False)
     # The handlers of Python run when the main thread is back from what it calls, which may compile for
@@ -49,11 +49,16 @@ def watched(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
     watcher.start()
     try:
         yield
+        closed.set()
+    except Interrupted:
+        raise  # and the limit goes on: libraries may not be willing to end
+    except BaseException:
+        closed.set()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before_fd)
-        closed.set()
         os.close(put)  # which ends the thread
         _asked, _holding = 0, False
 
@@ -91,8 +96,10 @@ def end(
       what: has become of the run.
       said: False in all but one of several processes that end together.
     """
-    if said:
+    global _said
+    if said and not _said:
         _say(number, f"{what}; the same command goes on from there")
+    _said = True
     raise Interrupted(128 + number)
 
 
@@ -132,5 +139,6 @@ def _limit(number: int, grace_seconds: float, closed: threading.Event) -> None:
 
 
 def _exit(number: int, what: str) -> NoReturn:
-    _say(number, f"{what}; the same command goes on from there")
+    if not _said:
+        _say(number, f"{what}; the same command goes on from there")
     os._exit(128 + number)
