@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled(workdir)
-    with interruption.watched(grace_seconds=FLAGS.grace_seconds):
+    with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
         pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
         write_report(run, workdir, tasks, splits, command=shlex.join(["kdjax", *argv[1:]]))

@@ -12,7 +12,7 @@ from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context
-from kdjax.train import interruption
+from kdjax.train import interruption, observing
 from kdjax.types import BadInput, Batch, PyTree, Variables
 
 Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
@@ -84,7 +84,8 @@ def fit(
 
     def compiled() -> Callable[..., tuple[train.TrainState, PyTree]]:
         def batch(resident, feed, key):
-            return views(data.take(resident, feed), resident, key)
+            taken = data.take(resident, feed)
+            return observing.with_ids(views(taken, resident, key), taken["id"])
 
         return parallel.compile(train.make_run_steps(batch, step))
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-GRACE_SECONDS = 120
+GRACE_SECONDS = 120.0
 """How long a stop may take at most, by default: it then ends without the checkpoint."""
 
 _UNWIND_SECONDS = 5
@@ -30,11 +30,12 @@ class Interrupted(SystemExit):
 
 
 @contextlib.contextmanager
-def watched(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
+def watched(*, grace_seconds: float = GRACE_SECONDS, then_exits: bool = False) -> Iterator[None]:
     """While this is open the signals are taken as this module says. For the main thread.
 
     Args:
       grace_seconds: after which a stop that is waited for is given up.
+      then_exits: `Interrupted` is the end of the process, which libraries may not hold up.
     """
     global _asked, _holding, _said
     _asked, _holding, _said = 0, False, False
@@ -50,10 +51,9 @@ def watched(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
     try:
         yield
         closed.set()
-    except Interrupted:
-        raise  # and the limit goes on: libraries may not be willing to end
-    except BaseException:
-        closed.set()
+    except BaseException as error:
+        if not (then_exits and isinstance(error, Interrupted)):
+            closed.set()  # otherwise the limit still holds
         raise
     finally:
         for number, handler in before.items():

@@ -88,6 +88,11 @@ def see(name: str, values: PyTree) -> None:
         _open.see(f"{name} {leaf}".strip(), x)
 
 
+def with_ids(batch: Mapping[str, Any], ids: Any) -> Mapping[str, Any]:
+    """`batch`, and where a watch is open the ids of its examples with it."""
+    return batch if _open is None else {**batch, "id": ids}
+
+
 @contextlib.contextmanager
 def of_batch(batch: Mapping[str, Any]) -> Iterator[None]:
     """Until this is closed, rows as many as those of `batch` are of its examples."""
