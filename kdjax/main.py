@@ -56,7 +56,7 @@ from kdjax import (
 )
 from kdjax.stages import Splits, proof
 from kdjax.stages.parity import StageFailed
-from kdjax.train import pod, recorder
+from kdjax.train import interruption, pod, recorder
 from kdjax.types import BadInput, StorageFailed
 
 FLAGS = flags.FlagValues()
@@ -80,6 +80,20 @@ flags.DEFINE_bool(
     "traceback", False, "After a config file that fails, print where in it", flag_values=FLAGS
 )
 flags.DEFINE_bool("dry_run", False, "Print what there is to do, and do nothing", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "replay_step",
+    None,
+    "Look at one step of the one stage of --stages: which examples and values are not finite",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "grace_seconds",
+    interruption.GRACE_SECONDS,
+    "How long a stop by SIGTERM or SIGINT may take: the steps under way and their checkpoint",
+    lower_bound=0.0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod", flag_values=FLAGS)
 flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where no cluster says", flag_values=FLAGS
@@ -286,10 +300,15 @@ def main(argv: Sequence[str]) -> None:
         _print_plan(tasks)
         pipeline.check(run, tasks, splits)
         return
+    if FLAGS.replay_step is not None:
+        for line in pipeline.replay(run, tasks, splits, only=FLAGS.stages, step=FLAGS.replay_step):
+            print(line)
+        return
     with files.storing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled(workdir)
-    pipeline.execute(run, tasks, splits)
+    with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
+        pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
         write_report(whole, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
         print(workdir / "report.html")
@@ -452,8 +471,9 @@ def run() -> None:
     """Does what the command line says, and raises `SystemExit` where its status is not 0.
 
     0: every stage finished. 1: a stage, the storage or a check failed, or another run is at the same
-    task. 2: bad input. 75: another of several processes is lost, see `kdjax.train.pod`. Each of them with
-    one line; what was finished before stays so.
+    task. 2: bad input. 75: another of several processes is lost, see `kdjax.train.pod`. 143, 130:
+    SIGTERM, SIGINT, see `kdjax.train.interruption`. Each of them with one line; what was finished before
+    stays so.
     """
     logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     if "--help" in sys.argv or "-h" in sys.argv:

@@ -153,6 +153,7 @@ class Context:
       parallel: one device or several.
       ahead: nothing has run yet. The inputs are what earlier stages will leave (`Expected`), all
         arrays are traced, and nothing is read from the folder or written there.
+      replay_step: look at this step of training and write nothing, see `kdjax.train.replay`.
     """
 
     run: config.Run
@@ -163,6 +164,7 @@ class Context:
     splits: Splits
     parallel: Parallel
     ahead: bool = False
+    replay_step: int | None = None
 
     @property
     def exact(self) -> bool:

@@ -62,7 +62,8 @@ def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
 def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     """Refuses what cannot be judged by these labels and examples, or has no encoder."""
     path = context.path
-    _check(context, c, context.splits.shown(context.seed, c, path=path), path)
+    labels = context.splits.partly_labelled(context.seed, c, path=path).labels
+    _check(context, c, labels[labels >= 0], path)
     spec, _ = encoder_of(context.inputs[c.model], field=f"{path}.model")
     if c.pairs is not None:
         size = build.side(c.pairs.views, spec.size)

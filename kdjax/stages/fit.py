@@ -1,6 +1,5 @@
 """Training as every stage does it: feed, views on the device, the step, the loop."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +15,7 @@ from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context, under
+from kdjax.train import interruption, observing
 from kdjax.types import Batch, PyTree, Variables
 
 Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
@@ -162,6 +162,9 @@ def fit(
     Raises:
       BadInput: the batch cannot be shared evenly.
       Diverged: a loss is not finite.
+      Interrupted: a signal asked for it, and the state is saved.
+      OSError: what is written on the way cannot be.
+      Replayed: `context.replay_step` was asked for; nothing is written.
     """
     check_training(context, c)
     parallel = context.parallel
@@ -191,15 +194,16 @@ def fit(
         state = train.TrainState.start(variables, tx, ema=ema is not None)
 
     def compiled(step: train.TrainStep) -> Callable[..., tuple[train.TrainState, PyTree]]:
-        return parallel.compile(
-            train.make_run_steps(
-                lambda resident, feed, key: views(data.take(resident, feed), resident, key), step
-            )
-        )
+        def batch(resident, feed, key):
+            taken = data.take(resident, feed)
+            return observing.with_ids(views(taken, resident, key), taken["id"])
+
+        return parallel.compile(train.make_run_steps(batch, step))
 
     run_steps = compiled(step)
-    checkpoints = train.Checkpoints(context.folder / "checkpoints")
-    state = checkpoints.latest(parallel.replicate(state))
+    replayed = context.replay_step
+    checkpoints = train.Checkpoints(context.folder / "checkpoints", reads_only=replayed is not None)
+    state = checkpoints.latest(parallel.replicate(state), before=replayed)
     start = int(state.step)
 
     where = {
@@ -255,41 +259,61 @@ def fit(
         return dataclasses.replace(host, model_state=stacked)
 
     key = parallel.replicate(context.key)
+    if replayed is not None:
+        raise train.replay(
+            state,
+            run_steps=run_steps,
+            compile_anew=lambda: compiled(step),
+            resident=lives,
+            feeds=feeds,
+            key=key,
+            parallel=parallel,
+            step=replayed,
+        )
     recorder = train.Recorder(
         context.folder,
         name=f"{context.name} (seed {context.seed})",
         start=start,
         stop=c.steps,
         log_every_steps=c.log_every_steps,
+        kept=checkpoints.record,
     )
     try:
-        for stop in sorted({c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}):
-            if stop < start:
-                continue  # kept before the checkpoint was written
-            state = train.train(
-                state,
-                run_steps=run_steps,
-                resident=lives,
-                feeds=feeds(int(state.step), stop),
-                key=key,
-                parallel=parallel,
-                recorder=recorder,
-                checkpoints=checkpoints,
-                checkpoint_every_steps=c.checkpoint_every_steps,
-                stop=c.steps,
-            )
-            if stop == c.rewind_step:
-                save_variables(context.folder, left(state).variables, name=EARLY)
-        found = left(state)
-    except BaseException:
-        # What is closed here fails of the same cause, or of none: the first fault is the one to tell of.
-        for close in (recorder.close, checkpoints.close):
-            with contextlib.suppress(Exception):
-                close()
-        raise
-    recorder.close()
-    checkpoints.close()
-    return found
+        with interruption.scope(), checkpoints, recorder:
+            for stop in sorted({c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}):
+                if stop < start:
+                    continue  # kept before the checkpoint was written
+                state = train.train(
+                    state,
+                    run_steps=run_steps,
+                    resident=lives,
+                    feeds=feeds(int(state.step), stop),
+                    key=key,
+                    parallel=parallel,
+                    recorder=recorder,
+                    checkpoints=checkpoints,
+                    checkpoint_every_steps=c.checkpoint_every_steps,
+                    stop=c.steps,
+                )
+                if stop == c.rewind_step:
+                    save_variables(context.folder, left(state).variables, name=EARLY)
+    except train.Diverged as error:
+        raise _explained(error, context, checkpoints) from None
+    return left(state)
+
+
+def _explained(
+    error: train.Diverged, context: Context, checkpoints: train.Checkpoints
+) -> train.Diverged:
+    """With what is kept, and how to look at the batch."""
+    kept = [step for step in checkpoints.steps() if step < error.step]
+    there = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint is before it"
+    return train.Diverged(
+        f"config.stages.{context.name}: {error}; {there}. To see what its batch does: the same command "
+        f"with --stages={context.name} --config.seeds={context.seed}, --replay_step={error.step}. A "
+        "changed config, such as a lower learning rate, begins this stage anew",
+        step=error.step,
+    )
 
 
 def model_key(context: Context) -> Key[Array, ""]:

@@ -3,6 +3,7 @@
 from kdjax.train.average import make_reading_step, readings_of
 from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints, load_any, load_tree, save_tree
+from kdjax.train.interruption import Interrupted
 from kdjax.train.loop import train
 from kdjax.train.objective import (
     Forward,
@@ -19,6 +20,7 @@ from kdjax.train.objective import (
 from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
 from kdjax.train.recalibrate import recalibrate, with_statistics
 from kdjax.train.recorder import Diverged, Recorder
+from kdjax.train.replay import Replayed, replay
 from kdjax.train.state import BESIDE, MEMORY, TrainState, of_model
 from kdjax.train.step import TrainStep, make_run_steps, make_train_step
 from kdjax.train.sweep import Sweep, make_sweep_step, start_sweep, student
@@ -29,11 +31,13 @@ __all__ = [
     "Checkpoints",
     "Diverged",
     "Forward",
+    "Interrupted",
     "Number",
     "Objective",
     "Outputs",
     "Parallel",
     "Recorder",
+    "Replayed",
     "Sweep",
     "Term",
     "TrainState",
@@ -53,6 +57,7 @@ __all__ = [
     "of_model",
     "readings_of",
     "recalibrate",
+    "replay",
     "rows_of_process",
     "save_tree",
     "scheduled",

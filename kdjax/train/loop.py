@@ -2,13 +2,15 @@
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from kdjax.train import interruption
 from kdjax.train.checkpoints import Checkpoints
-from kdjax.train.parallel import Parallel
+from kdjax.train.parallel import Parallel, of_all_processes
 from kdjax.train.recorder import Recorder
 from kdjax.train.state import TrainState
 from kdjax.types import PyTree
@@ -46,6 +48,9 @@ def train(
 
     Raises:
       Diverged: a metric is not finite. No state after that step is saved.
+      Interrupted: a signal asked for it, see `kdjax.train.interruption`. The state of that step is
+        saved; of several processes all end at the same one, whichever was asked.
+      OSError: a checkpoint or the log cannot be written.
     """
     step = saved = int(state.step)
     waiting: collections.deque[PyTree] = collections.deque()
@@ -56,20 +61,41 @@ def train(
             recorder.write(first, {name: np.asarray(values) for name, values in metrics.items()})
         unrecorded.clear()
 
+    # Several processes learn of it when the dispatch is done that they were asked in: nobody waits.
+    signals: collections.deque[Any] = collections.deque()
+    lag = 0 if jax.process_count() == 1 else _IN_FLIGHT
+    if lag:
+        interruption.hold()
+
     for end, feed in _ahead(feeds, parallel):
         state, metrics = run_steps(state, resident, feed, key)
         unrecorded.append((step + 1, metrics))
+        # From here on there is something to lose; before, it may have been compiled for minutes.
+        interruption.hold()
         waiting.append(metrics)
         if len(waiting) > _IN_FLIGHT:
             jax.block_until_ready(waiting.popleft())
         step = end
         if recorder.due(step):
             record()
+        if checkpoints is not None:
+            checkpoints.check()
         if checkpoints is not None and step < stop and step - saved >= checkpoint_every_steps:
             record()  # a state that has diverged is never saved
-            checkpoints.save(step, state)
+            checkpoints.save(step, state, record=recorder.keep())
             saved = step
+        signals.append(of_all_processes(interruption.asked()))
+        if len(signals) > lag and (number := int(signals.popleft())):
+            break
+    else:
+        number = max(map(int, signals), default=0)
     record()
+    if number and checkpoints is not None:
+        if step != saved:
+            checkpoints.save(step, state, record=recorder.keep())
+        checkpoints.wait_for_all()
+        what = f"stopped at step {step}; its checkpoint is kept"
+        interruption.end(number, what, said=jax.process_index() == 0)
     return state
 
 

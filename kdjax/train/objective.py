@@ -9,6 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from kdjax.train import observing
 from kdjax.train.state import TrainState
 from kdjax.types import Batch, PyTree
 
@@ -89,8 +90,13 @@ def weigh(
         return jnp.where(rows > 0, rows * losses, 0.0).sum() / jnp.maximum(chosen, 1e-6)
 
     def objective(params, state, batch, key):
-        outputs, model_state = forward(params, state, batch, key)
-        means = {name: mean(term(outputs, batch)) for name, (_, term) in terms.items()}
+        with observing.of_batch(batch):
+            outputs, model_state = forward(params, state, batch, key)
+            means = {}
+            for name, (_, term) in terms.items():
+                losses = term(outputs, batch)
+                observing.see(f"loss/{name}", losses)
+                means[name] = mean(losses)
         weights = {name: at(weight, state.step) for name, (weight, _) in terms.items()}
         loss: Any = sum((weights[name] * mean for name, mean in means.items()), jnp.float32(0))
         metrics = {f"loss/{name}": value for name, value in means.items()}

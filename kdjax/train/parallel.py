@@ -4,6 +4,7 @@ Only this module knows. The other parts build their models and losses with `Para
 call what `compile` returns; all three give the same numbers.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from kdjax.types import BadInput, PyTree
 
@@ -158,6 +160,25 @@ def _spread(f: Callable[..., PyTree], tree: PyTree, devices: Sequence[Any]):
     tree = jax.device_put(tree, replicated)
     # Placed by hand: of several processes none may give NumPy arrays to be shared out.
     return lambda arrays: compiled(tree, jax.device_put(arrays, rows))
+
+
+def of_all_processes(number: int) -> int | Array:
+    """The largest of the numbers that the processes give, each at the same place of its program.
+
+    Of several, a device array that is not waited for here.
+    """
+    if jax.process_count() == 1:
+        return number
+    mesh = _mesh()
+    rows = NamedSharding(mesh, PartitionSpec(AXIS))
+    one = np.full(1, number, np.int32)
+    given = jax.make_array_from_callback((mesh.size,), rows, lambda index: one)
+    return _largest(mesh)(given)
+
+
+@functools.cache
+def _largest(mesh: Mesh):
+    return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def choose(name: str) -> Parallel:

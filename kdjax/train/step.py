@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 
 from kdjax import tree
 from kdjax.prune import find_masks
+from kdjax.train import observing
 from kdjax.train.objective import Objective
 from kdjax.train.state import MEMORY, TrainState
 from kdjax.types import BadInput, Batch, PyTree
@@ -104,9 +105,11 @@ def make_train_step(
             moved, metrics, grads = lax.pmean((moved, metrics, grads), axis_name)
             model_state = {**moved, **memory}
 
+        observing.see("gradient of", grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         masks = find_masks(opt_state)  # which refuses masks inside another transformation
         params = optax.apply_updates(state.params, updates)
+        observing.see("update of", updates)
         ema_params = state.ema_params
         if ema is not None and ema_params is not None:
             decay = ema(state.step) if callable(ema) else ema

@@ -1,15 +1,29 @@
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tensorboardX.proto import event_pb2
 
 from kdjax.data.feed import chunks
 from kdjax.train import (
     Checkpoints,
     Diverged,
+    Interrupted,
     Recorder,
     TrainState,
+    interruption,
     make_run_steps,
     make_train_step,
     train,
@@ -59,7 +73,12 @@ def ran(
             yield end, {"value": np.repeat(fed[:, None], 8, axis=1)}
 
     recorder = Recorder(
-        folder, name="t", start=int(state.step), stop=stop, log_every_steps=log_every_steps
+        folder,
+        name="t",
+        start=int(state.step),
+        stop=stop,
+        log_every_steps=log_every_steps,
+        kept=checkpoints.record,
     )
     try:
         state = train(
@@ -78,6 +97,129 @@ def ran(
         recorder.close()
         checkpoints.close()
     return state
+
+
+def events(folder):
+    """`{(tag, step): value}` of all event files, in which nothing stands twice."""
+    found = {}
+    for path in folder.glob("events.out.tfevents.*"):
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+            for value in event.summary.value:
+                assert (value.tag, event.step) not in found
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+@functools.cache
+def never_stopped(log_every_steps):
+    """The bytes of the log, and its events, of a run that nothing stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        ran(Path(folder), log_every_steps=log_every_steps)
+        return (Path(folder) / "metrics.jsonl").read_bytes(), events(Path(folder))
+
+
+@pytest.mark.parametrize("log_every_steps", [1, 3, 5, 100])
+@pytest.mark.parametrize("flushed", [True, False])
+def test_the_log_of_a_killed_run_is_that_of_one_never_killed(tmp_path, log_every_steps, flushed):
+    """As a kill leaves it: a checkpoint, and of the log what stood there then, or later lines too."""
+    text, scalars = never_stopped(log_every_steps)
+    ran(tmp_path, stop=14, every=4, log_every_steps=log_every_steps)
+    log = tmp_path / "metrics.jsonl"
+    if flushed:
+        log.write_text(log.read_text() + '{"step": 14, "lo')
+    else:
+        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= 12]
+        log.write_text("".join(line + "\n" for line in kept))
+    ran(tmp_path, every=4, log_every_steps=log_every_steps)
+    assert log.read_bytes() == text
+    assert events(tmp_path) == scalars
+
+
+def test_the_log_is_whole_when_an_older_checkpoint_is_taken(tmp_path):
+    text, scalars = never_stopped(5)
+    ran(tmp_path, stop=14, every=4, log_every_steps=5)
+    shutil.rmtree(tmp_path / "checkpoints/12/arrays")
+    ran(tmp_path, every=4, log_every_steps=5)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == text
+    assert events(tmp_path) == scalars
+
+
+def test_lines_that_are_written_before_a_checkpoint_are_there_when_it_is(tmp_path):
+    ran(tmp_path, stop=14, every=4, log_every_steps=1)
+    for step in saved(tmp_path):
+        record = json.loads((tmp_path / f"checkpoints/{step}/record.json").read_text())
+        assert record["record"]["lines"] == step
+
+
+def test_of_a_damaged_log_the_lines_that_are_none_are_left_out_and_said(tmp_path, capsys):
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step": 1, "loss": 2}\n[1]\nhello\n\xff\xfe\n{"loss": 1}\n{"step": 2, "lo')
+    assert read(log) == [{"step": 1, "loss": 2}]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "5 lines are not of this log (the first is line 2)" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("dispatch_steps", [1, 5])
+def test_a_signal_stops_after_a_checkpoint_and_nothing_is_lost(
+    tmp_path, capfd, number, dispatch_steps
+):
+    class Hand(list):
+        def append(self, end):
+            super().append(end)
+            if end == 15:
+                os.kill(os.getpid(), number)
+
+    how = {"dispatch_steps": dispatch_steps, "every": 1000, "log_every_steps": 3}
+    with pytest.raises(Interrupted) as raised, interruption.watched():
+        ran(tmp_path, handed=Hand(), **how)
+    assert raised.value.code == 128 + number
+    (step,) = saved(tmp_path)
+    assert 10 <= step <= 15
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"kdjax: {number.name}: stopped at step {step}; its checkpoint is kept")
+    state = ran(tmp_path, **how)
+    assert float(state.params["w"]) == 100 - values(0, STOP).sum()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == never_stopped(3)[0]
+
+
+SECOND = """
+import os, signal, sys, time
+from kdjax.train import interruption
+with interruption.watched(grace_seconds=float(sys.argv[1])):
+    if sys.argv[2] == "hold":
+        interruption.hold()
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("grace", "hold", "signals", "said"),
+    [
+        ("60", "hold", 2, "ended at once"),
+        ("0.5", "hold", 1, "ended without waiting any longer"),
+        ("60", "no", 1, "ended; what is done stays done"),
+    ],
+)
+def test_a_second_signal_or_the_time_limit_ends_at_once(grace, hold, signals, said):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SECOND, grace, hold], stdout=-1, stderr=-1, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(signals):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 143
+    (line,) = error.splitlines()
+    assert line.startswith(f"kdjax: SIGTERM: {said}")
 
 
 def saved(folder):
