@@ -402,8 +402,9 @@ def replay(
                 "done; run the same command without --replay_step first"
             )
     inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
+    parallel = train.choose(run.parallel)
     context = Context(
-        run, task.name, task.seed, task.folder, inputs, splits, train.choose(run.parallel), step
+        run, task.name, task.seed, task.folder, inputs, splits, parallel, replay_step=step
     )
     try:
         stages.run(context, task.stage)

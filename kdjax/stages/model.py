@@ -161,7 +161,7 @@ class Spec(_OnEncoder):
     def layers(self) -> quant.Graph:
         """Of the float model, its BatchNorm folded: what can be quantized."""
         module = self.in_float.module(Compute(folded=True))
-        folded = jax.eval_shape(models.fold, self.in_float.abstract())
+        folded = jax.eval_shape(self.in_float.folded, self.in_float.abstract())
         return quant.graph_of(functools.partial(logits, module), folded, self.blank())
 
     def written(self, compute: Compute = Compute()) -> models.Classifier:

@@ -198,7 +198,7 @@ def _choice(
 
 
 def _cost(
-    context: Context, budget: config.Budget
+    context: Context, budget: config.Budget, path: str
 ) -> tuple[Callable[[Spec, Variables], float], float]:
     """What a model costs, and what it may."""
     name, limit = _budget(budget, path)

@@ -16,7 +16,8 @@ def check_data(c: config.Data, splits: Splits) -> None:
     for name in ("mean", "std"):
         if (n := len(getattr(c, name))) not in (1, channels):
             raise BadInput(
-                f"config.data.{name}: {n} numbers for {channels} channels; give one, or {channels}"
+                f"config.data.{name}: {n} numbers for images of {channels} channels; give "
+                f"{'1' if channels == 1 else f'1 or {channels}'}"
             )
 
 

@@ -46,9 +46,13 @@ def check(stage, **data):
             {**FINETUNE, "views": {**CROP, "crop_ratio": [0.5, 2.0]}},
         ),
         (
-            {**FINETUNE, "prune": {**GRADUAL, "rounds": 3}},
+            {**FINETUNE, "prune": {**GRADUAL, "end_step": 3, "rounds": 3}, "steps": 4},
             "prune.rounds: 3",
-            {**FINETUNE, "prune": {**GRADUAL, "rounds": 3, "schedule": "periodic"}},
+            {
+                **FINETUNE,
+                "prune": {**GRADUAL, "end_step": 3, "rounds": 3, "schedule": "periodic"},
+                "steps": 4,
+            },
         ),
         (
             {**FINETUNE, "prune": {**UNITS, "score": "random"}},

@@ -23,8 +23,11 @@ AT = r"^config\.stages\."
             AT + r"teacher\.views\.shift: 8 pixels leave nothing",
         ),
         ({"stages__cache__recipe__cutout": 9}, AT + r"cache\.recipe\.cutout: 9 pixels"),
-        ({"data__mean": [0.1, 0.2, 0.3]}, r"^config\.data\.mean: 3 numbers for 1 channels"),
-        ({"data__std": [0.1, 0.2]}, r"^config\.data\.std: 2 numbers for 1 channels"),
+        (
+            {"data__mean": [0.1, 0.2, 0.3]},
+            r"^config\.data\.mean: 3 numbers for images of 1 channels",
+        ),
+        ({"data__std": [0.1, 0.2]}, r"^config\.data\.std: 2 numbers for images of 1 channels"),
         ({"data__test_split": "tset"}, r"^config\.data\.test_split: split 'tset' of digits"),
         ({"data__train_split": "[]"}, r"^config\.data\.train_split: split '\[\]' of digits"),
     ],
