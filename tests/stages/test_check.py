@@ -3,12 +3,14 @@
 import copy
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import config, data, parse, pipeline
-from kdjax.stages import Splits
+from kdjax import config, data, models, parse, pipeline, train
+from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
 
 pytestmark = pytest.mark.usefixtures("little_optimization")
@@ -515,3 +517,44 @@ def test_names_that_one_folder_would_have():
     with pytest.raises(BadInput, match="capitals apart"):
         pipeline.check_names(["\u00e9t\u00e9", "E\u0301T\u00c9"])
     pipeline.check_names(["teacher", "teacher_2", "pré-training", "int8 small", "教師"])
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            7e4,
+            r"^config.stages.cache.dtype: .* id 3, view 0 is as large as 7e\+04, and float16 ends at ",
+        ),
+        (
+            np.inf,
+            r"^config.stages.cache.teacher: .* id 3, view 0 is not finite; look at the training",
+        ),
+    ],
+)
+def test_what_float16_cannot_hold_is_one_line_with_its_mend(tmp_path, splits, said, line):
+    """A real cache is begun, of a teacher whose logits are as large as that for one example."""
+    c = parse.parse(config.Cache, STAGES["cache"])
+
+    def say(variables, images):
+        return jnp.where(images.mean((1, 2, 3))[:, None] > 0.99, said, 1.0) * jnp.ones((1, 10))
+
+    teacher = source.Teacher({}, 8, 10, say, dict, models.CNN((4,)), dict, quantized=False)
+    d = parse.parse(config.Data, RUN["data"])
+
+    def read(rows):  # the third one is white, all the others are black
+        return np.where(rows == 3, 255, 0).astype(np.uint8)[:, None, None, None] * np.ones(
+            (1, 8, 8, 1), np.uint8
+        )
+
+    dataset = dataclasses.replace(splits.train, read=read, ids=np.arange(100, dtype=np.uint32))
+    c = dataclasses.replace(c, recipe=config.EvalViews(recipe="eval"), batch=100)
+    made = source.Source(c=c, name="cache", seed=0, data=d, dataset=dataset, teachers=(teacher,))
+    run = parse.parse(config.Run, {**RUN, "stages": STAGES})
+    folder = epath.Path(tmp_path)
+    context = Context(run, "cache", 0, folder, {}, splits, train.choose("single"))
+
+    ask = jax.jit(lambda batch: made.ask(made.variables, batch, context.key))
+    with pytest.raises(BadInput, match=line), cache._finite(context, c, made):
+        cache._write(context, c, made, ask)
+    assert not (folder / "cache" / "manifest.json").exists()

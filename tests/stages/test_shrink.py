@@ -155,3 +155,20 @@ def test_the_report_shows_the_groups_and_what_they_bear(line, tmp_path):
     assert page.count("Of seed 0 alone, of 2 seeds.") == 2
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert {key: written[key] for key in found} == found
+
+
+def test_fewer_training_images_than_a_batch_are_enough(line):
+    """60 in all: the comparison and the statistics are over those, and none is asked for twice."""
+    shrunk = {"kind": "shrink", "model": "teacher", "sparsity": 0.5, "examples": 60}
+    few = line.run(
+        only=["shrunk"],
+        data__train_split="train[:60]",
+        data__labels_per_class=1,
+        stages__teacher__start_from=None,
+        stages__teacher__encoder={"name": "cnn", "widths": [4, 8]},
+        stages__shrunk=shrunk,
+    )
+    task = few["shrunk"]
+    said = Artifact.open(task.folder, task.stage).manifest
+    assert said["shrunk"]["difference"] <= 1e-5
+    assert [group["kept"] for group in said["shrunk"]["groups"]] == [2, 4]
