@@ -26,7 +26,6 @@ def killed(*args):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="the log of a run that was killed has holes")
 @pytest.mark.slow
 def test_killed_as_it_trains_and_as_it_asks_the_teacher():
     """Once a second checkpoint is there, and again at the next that is whole."""
@@ -44,7 +43,6 @@ def test_killed_as_it_trains_and_as_it_asks_the_teacher():
 
 @pytest.mark.slow
 @pytest.mark.thorough
-@pytest.mark.xfail(reason="the log of a run that was killed has holes")
 def test_every_kind_of_stage_killed_anywhere():
     ended = killed("--kills=6", "--seed=1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
