@@ -93,7 +93,7 @@ _MEASURED = re.compile(
     r"wall_seconds|\w*(latency|bulk)_ms\w*|peak_memory_bytes|"
     # Of Orbax's folder, a few bytes more or less each time; and the list of the files with their
     # hashes. What is in them is compared itself.
-    r"bytes_on_disk|files"
+    r"bytes_on_disk|files|sha256|own_hash"
 )
 
 _CODE = str(Path(kdjax.__file__).parent) + os.sep
@@ -170,7 +170,7 @@ def _contents(workdir: Path) -> dict[str, tuple[str, Callable[[], Any]]]:
                 events[name].append(path)
             elif file == "_CHECKPOINT_METADATA" or file == "report.html":
                 found[key] = "files", lambda: b""  # has times in it
-            elif file == "report.json" or (
+            elif file in ("report.json", "record.json") or (
                 file == "manifest.json" and here.parent.name == "stages"
             ):
                 found[key] = "figures", lambda path=path: _figures(path, workdir)
