@@ -35,11 +35,21 @@ def kd_kl(
     return temperature**2 * _kl(log_q, lax.stop_gradient(log_p))
 
 
+@jax.custom_jvp
 def _kl(
     log_q: Float[Array, "*batch outcomes"], log_p: Float[Array, "*batch outcomes"]
 ) -> Float[Array, "*batch"]:
-    """`KL(p || q)` of log-probabilities; what `p` holds impossible counts nothing."""
+    """`KL(p || q)` of log-probabilities; what `p` holds impossible counts nothing, and gets no gradient.
+
+    Its own derivative, `-p`, needs no mask: 0 is 0 whatever the other factor, which is finite.
+    """
     return expected(jnp.exp(log_p), log_p - log_q)
+
+
+@_kl.defjvp
+def _kl_jvp(primals, tangents):
+    (log_q, log_p), (log_q_dot, _) = primals, tangents
+    return _kl(log_q, log_p), -(jnp.exp(log_p) * log_q_dot).sum(-1)
 
 
 def kd_ce(
