@@ -167,7 +167,7 @@ def test_labels_are_the_stages_own(line, splits):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"knn": {"k": 200}}, r"probe.knn.k: 200 of 144 labelled examples .* give 1 to 144"),
+        ({"knn": {"k": 200}}, r"probe.knn.k: 200 of 140 labelled examples .* give 1 to 140"),
         ({"knn": {"temperature": 0.0, "k": 1}}, "probe.knn.temperature: 0.0 is not in"),
         ({"linear": {"strengths": []}}, "probe.linear.strengths: none given"),
         ({"linear": {"validation": 1.0}}, r"probe.linear.validation: 1.0 is not in \(0, 1\)"),

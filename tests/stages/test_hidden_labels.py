@@ -190,7 +190,9 @@ def _plain(path):
         return [timeless(v) for v in value] if isinstance(value, list) else value
 
     if path.suffix == ".json":
-        return timeless(json.loads(path.read_text()))
+        content = timeless(json.loads(path.read_text()))
+        # A manifest's list of hashes has those of Orbax's files, and so has its own.
+        return {k: v for k, v in content.items() if k not in ("files", "sha256")}
     if path.suffix == ".jsonl":
         return [timeless(json.loads(line)) for line in path.read_text().splitlines()]
     if (
