@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 import pytest
 from etils import epath
 
-from kdjax import config, parse, pipeline, stages
+from kdjax import config, parse, pipeline
 from kdjax.models import Compute
 from kdjax.stages import Splits, build
+from kdjax.stages.coupling import check_rows
 from kdjax.types import BadInput
 from tests import config_lines
 
@@ -216,8 +217,8 @@ class Fuzz:
             stage = parse.parse(config.Stage, stage, f"config.stages.{name}")
             run = dataclasses.replace(self.run, stages={**self.run.stages, name: stage})
             splits, only = self.splits, [name]
-        for task in pipeline.plan(run, self.workdir, splits, only=only):
-            stages.check(task.stage)
+        pipeline.plan(run, self.workdir, splits, only=only)
+        check_rows(run)
         stage = run.stages[only[0]]
         if isinstance(stage, config.Training):
             build.optimizer(stage)

@@ -233,8 +233,8 @@ def test_divergence_stops_with_step_and_term(tmp_path):
     )
     assert ended.returncode == 1
     (line,) = ended.stderr.strip().splitlines()
-    assert line.startswith("kdjax: step ")
-    assert "loss/ce is NaN" in line
+    assert re.match(r"kdjax: config.stages.scratch: step \d+: loss/ce is NaN", line)
+    assert "no checkpoint is before it" in line
     assert not list(tmp_path.glob("stages/*/manifest.json"))
 
 
@@ -264,6 +264,7 @@ def test_two_processes_train_one_model(tmp_path):
     The first one measures and writes the report.
     """
     args = [f"--config={DIGITS}:runlocal", "--stages=student"]
+    args += ["--config.stages.student.log_every_steps=1"]
     more = "--stages=int8,shrunk"  # what the first process does alone
     run_together(
         lambda port, index: [
@@ -277,11 +278,16 @@ def test_two_processes_train_one_model(tmp_path):
     one = kdjax(*args, f"--workdir={tmp_path / 'one'}")
     assert one.returncode == 0, one.stderr
 
-    def losses(workdir):
+    def losses(workdir, name):
         (path,) = workdir.glob("stages/student-*/metrics.jsonl")
-        return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+        return [json.loads(line)[name] for line in path.read_text().splitlines()]
 
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    # The first is of no update, the student's own or its teacher's, each of which multiplies what
+    # was rounded otherwise: by how much depends on the processor.
+    found, wanted = (losses(tmp_path / name, "loss/ce") for name in ("two", "one"))
+    assert found[0] == pytest.approx(wanted[0], rel=1e-5)
+    found, wanted = (losses(tmp_path / name, "loss") for name in ("two", "one"))
+    assert found == pytest.approx(wanted, rel=1e-3)
     rows = json.loads((tmp_path / "two" / "report.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == ["teacher", "student", "shrunk", "int8"]
 

@@ -310,7 +310,7 @@ def _explained(
     there = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint is before it"
     return train.Diverged(
         f"config.stages.{context.name}: {error}; {there}. To see what its batch does: the same command "
-        f"with --stages={context.name} --config.seeds={context.seed}, --replay_step={error.step}. A "
+        f"with --stages={context.name} --seeds={context.seed} --replay_step={error.step}. A "
         "changed config, such as a lower learning rate, begins this stage anew",
         step=error.step,
     )

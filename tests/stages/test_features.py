@@ -257,8 +257,10 @@ def compare(c, student, wanted, label, standardized):
 
 @pytest.fixture(scope="module")
 def plain(line, tmp_path_factory):
-    line.run(only=["cache"])
-    return first(line, tmp_path_factory.mktemp("first"))
+    # With more labels than the line has: its first batch has one of them.
+    more = {"data__labels_per_class": 6}
+    line.run(only=["cache"], **more)
+    return first(line, tmp_path_factory.mktemp("first"), **more)
 
 
 @pytest.mark.parametrize("name", LOGITS)
