@@ -404,11 +404,6 @@ def lock_of(place, stage) -> Path:
 
 # `damage of a work directory, giving the place that the line names; exit status; what it says then`.
 OBSTACLES = {
-    "log_garbage": (
-        lambda p: damaged(p.unfinished("teacher") / "metrics.jsonl", garbage),
-        2,
-        "line 1 is not one of metrics; delete ",
-    ),
     "log_is_a_directory": (
         lambda p: damaged(p.unfinished("teacher") / "metrics.jsonl", foreign_directory),
         1,
@@ -488,6 +483,13 @@ def test_what_is_in_the_way_is_named_and_what_is_whole_stays_so(kind, place):
         return  # everything would have to be done again
     remove(where)
     assert place.kdjax() == (0, [])
+    assert place.verify()[0] == 0
+
+
+def test_what_is_no_log_is_left_out_with_a_word(place):
+    path = damaged(place.unfinished("teacher") / "metrics.jsonl", garbage)
+    assert place.kdjax() == (0, [])
+    assert any(str(path) in line and "not of this log" in line for line in place.said), place.said
     assert place.verify()[0] == 0
 
 

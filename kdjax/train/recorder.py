@@ -173,8 +173,8 @@ def read(path: epath.PathLike) -> list[dict[str, int | float]]:
             found.append(line)
     if foreign:
         print(
-            f"{path}: {len(foreign)} lines are not of this log (the first is line {foreign[0]}) and "
-            "are left out",
+            f"{path}: what is not of this log is left out: {len(foreign)} of its lines, the first is "
+            f"line {foreign[0]}",
             file=sys.stderr,
             flush=True,
         )

@@ -74,7 +74,9 @@ def test_the_files_are_written_again_and_say_until_when(exported, capsys):
 def test_what_fails_is_named_and_leaves_the_old_files(exported, capsys):
     workdir, folder = exported
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    (source,) = (workdir / "stages").glob("student-seed0-*")
+    # Other tests may have left other students in the same place.
+    made_of = json.loads((folder / "manifest.json").read_text())["upstream"]["student"]
+    source = workdir / "stages" / f"student-seed0-{made_of[:8]}"
     (source / "manifest.json").rename(source / "manifest.away")
     assert reexport(workdir) == 1
     assert "the model that it was made of is gone" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_of_a_damaged_log_the_lines_that_are_none_are_left_out_and_said(tmp_path
     log.write_bytes(b'{"step": 1, "loss": 2}\n[1]\nhello\n\xff\xfe\n{"loss": 1}\n{"step": 2, "lo')
     assert read(log) == [{"step": 1, "loss": 2}]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "5 lines are not of this log (the first is line 2)" in line
+    assert "not of this log is left out: 5 of its lines, the first is line 2" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
