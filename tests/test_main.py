@@ -103,6 +103,7 @@ def _steps_saved(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # tests/test_kills.py kills a line of its own, and compares more
 def test_killed_and_begun_again_is_as_never_killed(tmp_path):
     """SIGKILL after a checkpoint; the run that goes on leaves the parameters of one never killed."""
     steps, every = 400, 40
