@@ -18,9 +18,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
 
 # Half of the time goes into XLA, and tests compile the same programs again and again: in this process,
-# in that of another worker, in one that a test starts, in the run after this one. Who compiles one leaves
-# it here for all of them, which inherit the environment. A folder is for one version of jax on one kind of
-# processor. jax writes such a file in place: who meets one that is not whole warns of it and compiles.
+# in that of another worker, in one that a test starts, in the run after this one. Who compiles one
+# leaves it here for all of them, which inherit the environment. A folder is for one version of jax on one
+# kind of processor. jax writes such a file in place: who meets one that is not whole warns of it and
+# compiles.
 _COMPILED, _LEAST_SECONDS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
