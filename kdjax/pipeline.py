@@ -224,16 +224,19 @@ def _read_config(run: config.Run, stage: config.Stage) -> Any:
     return None
 
 
-def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
-    """Says all that can be said of the tasks that are not done, before anything is done.
+def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
+    """Says all that can be said of the tasks that are not done, before anything is done; gives these.
 
     A stage is gone through once, for the first seed that it is not done for.
 
     Raises:
-      BadInput: see `kdjax.stages.check`.
+      BadInput: what is done is not whole; or see `kdjax.stages.check`.
     """
+    check_rows(run)
+    check_effect(run)
     parallel = train.choose(run.parallel)
     stages.check_data(splits)
+    to_do: list[Task] = []
     left: dict[tuple[str, int], Artifact] = {}
     checked: dict[str, Artifact] = {}
     for task in tasks:
@@ -241,6 +244,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
             said = Artifact.open(task.folder, task.stage).manifest
             left[task.name, task.seed] = Expected(task.folder, said, task.stage)
             continue
+        to_do.append(task)
         if task.name not in checked:
             inputs = {other.name: left[other.name, other.seed] for other in task.needs}
             context = Context(
@@ -248,6 +252,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
             )
             checked[task.name] = stages.check(context, task.stage)
         left[task.name, task.seed] = checked[task.name]
+    return to_do
 
 
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
@@ -265,16 +270,12 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
         stays done.
     """
     parallel = train.choose(run.parallel)
-    check_rows(run)
-    check_effect(run)
-    done = {task.folder for task in tasks if task.done}
-    to_do = [task for task in tasks if task.folder not in done]
-    check(run, tasks, splits)
+    to_do = check(run, tasks, splits)
     if to_do:
         _ = splits.test_images  # one that cannot be decoded is named before anything is trained
     _refuse_busy(to_do)
     for task in tasks:
-        if task.folder in done:
+        if task not in to_do:
             _say(f"{task.title}: done before, skipped")
             continue
         with _alone(task) as held:
