@@ -180,6 +180,18 @@ def holder(path: epath.PathLike) -> Holder | None:
         return found if found is not None and _lives(found, path, time.time()) else None
 
 
+def clear(path: epath.PathLike) -> None:
+    """Takes away a lock whose holder is gone: one that was killed between its last word and giving it back.
+
+    A storage that does not let it leaves it: whoever takes the lock next follows all the same.
+    """
+    path = epath.Path(path)
+    with contextlib.suppress(OSError), _guarded(path.parent):
+        found = _read(path)
+        if found is not None and not _lives(found, path, time.time()):
+            path.unlink()
+
+
 def take(path: epath.PathLike) -> "Lock | Holder":
     """Takes a lock, or says who holds it; that of a process which is gone is taken over.
 

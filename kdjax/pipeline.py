@@ -277,6 +277,8 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     for task in tasks:
         if task not in to_do:
             _say(f"{task.title}: done before, skipped")
+            if jax.process_index() == 0:
+                lock.clear(task.lock)
             continue
         with _alone(task) as held:
             if not _agreed(held is not None and not task.done):

@@ -96,6 +96,10 @@ def test_who_lives(path, changes, age, lives):
     holder = written(path, **changes)
     os.utime(path, (time.time() - age,) * 2)
     assert (lock.holder(path) == holder) == lives
+    lock.clear(path)
+    assert path.exists() == lives
+    written(path, **changes)
+    os.utime(path, (time.time() - age,) * 2)
     found = lock.take(path)
     assert isinstance(found, lock.Holder) == lives
     if isinstance(found, lock.Lock):

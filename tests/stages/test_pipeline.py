@@ -1,8 +1,11 @@
 """The graph of stages: order, fingerprints, what is skipped."""
 
+import dataclasses
+import json
+
 import pytest
 
-from kdjax import config, parse, pipeline
+from kdjax import config, lock, parse, pipeline
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
 
@@ -89,7 +92,11 @@ def test_done_is_skipped_and_seeds_are_apart(line, capsys):
     first = line.run()
     stamp = (first["student"].folder / "manifest.json").stat().mtime
     capsys.readouterr()
+    # One that was killed after the manifest and before the lock was given back.
+    gone = dataclasses.replace(lock.Holder.this(), pid=2**22 + 1)
+    first["cache"].lock.write_text(json.dumps(dataclasses.asdict(gone)))
     again = line.run()
+    assert not first["cache"].lock.exists()
     said = capsys.readouterr().err.splitlines()
     assert said == [f"{name} (seed 0): done before, skipped" for name in first]
     assert (again["student"].folder / "manifest.json").stat().mtime == stamp
