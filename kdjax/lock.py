@@ -181,7 +181,7 @@ def holder(path: epath.PathLike) -> Holder | None:
 
 
 def clear(path: epath.PathLike) -> None:
-    """Takes away a lock whose holder is gone: one that was killed between its last word and giving it back.
+    """Takes away a lock whose holder is gone, killed before it was given back.
 
     A storage that does not let it leaves it: whoever takes the lock next follows all the same.
     """

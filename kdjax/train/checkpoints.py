@@ -54,10 +54,11 @@ class Checkpoints:
         """
         self._folder, self._keep = paths.absolute(folder), keep
         self._damaged: set[int] = set()
+        self._writes = not reads_only and jax.process_index() == 0
         self._writing: threading.Thread | None = None
         self._fault: BaseException | None = None
         self.record: Mapping[str, Any] = {}
-        if not reads_only and jax.process_index() == 0:
+        if self._writes:
             with storing(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -81,7 +82,8 @@ class Checkpoints:
     def latest(self, state: TrainState, *, before: int | None = None) -> TrainState:
         """The newest state that is whole, laid out over devices as `state` is; `state` if there is none.
 
-        Each newer one that is not whole is named on stderr.
+        Each newer one that is not whole is named on stderr. What a run that was killed was about to
+        remove is removed.
 
         Args:
           state: what is expected.
@@ -100,6 +102,9 @@ class Checkpoints:
             if _all_of_them(fault is None):
                 found = _fitted(arrays, state, folder=self._folder / str(step))
                 self.record = record
+                if self._writes:
+                    with storing(self._folder):
+                        self._forget(step)
                 return found
             self._damaged.add(step)
             then = f"the one of step {there[i + 1]}" if i + 1 < len(there) else "the start"

@@ -112,6 +112,20 @@ def test_only_the_newest_are_kept(tmp_path):
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [9, 11]
 
 
+def test_what_a_killed_run_was_about_to_remove_is_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (2, 5, 9):
+        checkpoints.save(step, at(step))
+    checkpoints.close()
+    (tmp_path / "2" / "record.json").unlink()
+    checkpoints = Checkpoints(tmp_path, keep=2, reads_only=True)
+    assert int(checkpoints.latest(state()).step) == 9
+    assert checkpoints.steps() == [2, 5, 9]
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert int(checkpoints.latest(state()).step) == 9
+    assert checkpoints.steps() == [5, 9]
+
+
 def test_a_half_written_checkpoint_is_not_read(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (2, 4):
