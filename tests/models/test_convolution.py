@@ -232,8 +232,8 @@ class Own(nn.Module):
 
 @pytest.mark.parametrize(
     "model",
-    [Own(), models.resnet18(width=4), models.vit(width=8, depth=1, heads=2, mlp=8, patch=4)],
-    ids=["own", "resnet18", "vit"],
+    [Own(), models.CNN(widths=(4, 8, 8)), models.vit(width=8, depth=1, heads=2, mlp=8, patch=4)],
+    ids=["own", "cnn", "vit"],
 )
 def test_a_model_trains_as_it_would(model):
     (x,) = draw((4, 8, 8, 3))
