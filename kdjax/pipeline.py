@@ -234,7 +234,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
     """
     check_rows(run)
     check_effect(run)
-    parallel = train.choose(run.parallel)
+    parallel = train.choose(run.parallel, convolutions=run.convolutions)
     stages.check_data(splits)
     to_do: list[Task] = []
     left: dict[tuple[str, int], Artifact] = {}
@@ -269,7 +269,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
       BadInput, Diverged, StageFailed, StorageFailed: as `kdjax.stages.run`; what was done before
         stays done.
     """
-    parallel = train.choose(run.parallel)
+    parallel = train.choose(run.parallel, convolutions=run.convolutions)
     to_do = check(run, tasks, splits)
     if to_do:
         _ = splits.test_images  # one that cannot be decoded is named before anything is trained
@@ -405,7 +405,7 @@ def replay(
                 "done; run the same command without --replay_step first"
             )
     inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
-    parallel = train.choose(run.parallel)
+    parallel = train.choose(run.parallel, convolutions=run.convolutions)
     context = Context(
         run, task.name, task.seed, task.folder, inputs, splits, parallel, replay_step=step
     )

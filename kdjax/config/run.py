@@ -25,6 +25,8 @@ class Run:
         script, that begin with a letter or digit; no two that differ in capitals alone.
       seeds: every stage is run for each; the report has means and intervals over them.
       parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
+      convolutions: `auto` runs those of training and of evaluation in the order of sums that is fast
+        on a CPU, where it is one; `xla` as XLA has them everywhere. See `kdjax.models.convolve`.
       latency_batch: examples in one timed call.
       latency_bulk_batch: of a second one, of exported files: many examples at once.
       latency_threads: of the runtimes that can be told.
@@ -35,6 +37,7 @@ class Run:
     stages: Annotated[Mapping[str, Stage], AtLeast(1)]
     seeds: Annotated[tuple[Seed, ...], AtLeast(1), Distinct()] = (0,)
     parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
+    convolutions: Literal["auto", "xla"] = aside("auto")
     latency_batch: Count = aside(1)
     latency_bulk_batch: Count = aside(64)
     latency_threads: Annotated[int, In("[1, 2^12]")] = aside(1)

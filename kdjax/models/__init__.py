@@ -14,6 +14,7 @@ from kdjax.models.connectors import (
     regressor,
     review,
 )
+from kdjax.models.convolution import convolve, with_fast_convolutions
 from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0
 from kdjax.models.folding import Folded, fold
@@ -51,6 +52,7 @@ __all__ = [
     "ViT",
     "capture",
     "cifar_resnet",
+    "convolve",
     "efficientnet_b0",
     "fold",
     "mobilenet_v2",
@@ -65,4 +67,5 @@ __all__ = [
     "review",
     "vgg",
     "vit",
+    "with_fast_convolutions",
 ]

@@ -153,10 +153,16 @@ def _hashed(folder: epath.Path) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Of what a result depends on, with the flags of XLA where there are any."""
     packages = ("kdjax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
     found = {name: _version(name) for name in packages}
-    return {"python": platform.python_version(), **found, "backend": jax.default_backend()}
+    flags = os.environ.get("XLA_FLAGS")
+    return {
+        "python": platform.python_version(),
+        **found,
+        "backend": jax.default_backend(),
+        **({"XLA_FLAGS": flags} if flags else {}),
+    }
 
 
 def _version(package: str) -> str:

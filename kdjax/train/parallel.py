@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from kdjax.models import with_fast_convolutions
 from kdjax.types import BadInput, PyTree
 
 AXIS = "data"
@@ -181,12 +182,29 @@ def _largest(mesh: Mesh):
     return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
-def choose(name: str) -> Parallel:
+def choose(name: str, *, convolutions: str = "auto") -> Parallel:
     """`single`, `pmap`, `mesh`; `auto` is `single` on one device and `pmap` on several.
 
+    Args:
+      name: one of these.
+      convolutions: `auto` runs what is compiled with `kdjax.models.with_fast_convolutions` where the
+        devices are CPUs; `xla` leaves it as it is written.
+
     Raises:
-      BadInput: the name is none of these, or `single` is asked for in several processes.
+      BadInput: a name is none of these, or `single` is asked for in several processes.
     """
+    if convolutions not in ("auto", "xla"):
+        raise BadInput(f"convolutions: {convolutions!r} is neither auto nor xla")
+    parallel = _named(name)
+    if convolutions == "xla" or jax.default_backend() != "cpu":
+        return parallel
+    return parallel._replace(
+        compile=lambda run_steps: parallel.compile(with_fast_convolutions(run_steps)),
+        spread=lambda f, tree: parallel.spread(with_fast_convolutions(f), tree),
+    )
+
+
+def _named(name: str) -> Parallel:
     match name:
         case "auto":
             return single() if jax.device_count() == 1 else mapped()
