@@ -43,6 +43,7 @@ from ml_collections.config_dict import RequiredValueError
 
 from kdjax import (
     config,
+    data,
     files,
     lock,
     parse,
@@ -292,8 +293,9 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.seeds is not None:
         run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
         whole = dataclasses.replace(run, seeds=tuple(dict.fromkeys(whole.seeds + run.seeds)))
-    splits = Splits(run.data)
     workdir = _workdir(FLAGS.workdir)
+    kept = data.Kept(workdir / "records")
+    splits = Splits(run.data, kept)
     paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
     if FLAGS.dry_run:
@@ -306,6 +308,8 @@ def main(argv: Sequence[str]) -> None:
         return
     with files.storing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        kept.write()
     _keep_compiled(workdir)
     with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
         pipeline.execute(run, tasks, splits)

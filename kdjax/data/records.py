@@ -52,11 +52,11 @@ class Records:
             {key: feature.get_serialized_info() for key, feature in self.features.items()}
         )
         instructions = builder.info.splits[split].file_instructions
-        self._shards = [
+        self.shards = [
             Shard(str(f.filename), f.skip, f.take, f.examples_in_shard) for f in instructions
         ]
-        self._ends = list(itertools.accumulate(shard.take for shard in self._shards))
-        for shard in dict.fromkeys(self._shards):
+        self._ends = list(itertools.accumulate(shard.take for shard in self.shards))
+        for shard in dict.fromkeys(self.shards):
             self._check(shard)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._source = builder.as_data_source(split, deserialize_method=raw)
@@ -67,7 +67,7 @@ class Records:
     def where(self, row: int) -> str:
         """Which record of which file a row is."""
         at = bisect.bisect_right(self._ends, row)
-        shard, before = self._shards[at], self._ends[at - 1] if at else 0
+        shard, before = self.shards[at], self._ends[at - 1] if at else 0
         return f"record {shard.skip + row - before} of {shard.path}"
 
     def read(self, rows: Sequence[int]) -> list[dict[str, Any]]:
