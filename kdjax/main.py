@@ -31,6 +31,7 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -116,6 +117,9 @@ flags.DEFINE_integer(
     lower_bound=1,
     flag_values=FLAGS,
 )
+
+_LEAST_SECONDS = 0.0
+"""A program that takes less to compile is not kept."""
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "verify": verify.main,
@@ -463,11 +467,16 @@ def _features(lie: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any
 
 
 def _keep_compiled(workdir: epath.Path) -> None:
-    """Programs are kept beside the run: a seed, or a run begun again, does not compile anew."""
+    """Programs are kept beside the run: a seed, or a run begun again, does not compile anew.
+
+    Small ones as well: there are hundreds. One that is not whole, since another process is writing it or
+    was killed as it did, is compiled, and nothing need be said.
+    """
     if "://" in str(workdir) or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
 @pod.ends_with_the_others

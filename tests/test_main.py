@@ -247,7 +247,7 @@ def test_cifar100_runlocal(tmp_path):
     stages = "--stages=scratch,student_live,dkd,export_student"
     ended = kdjax(f"--config={config}", f"--workdir={tmp_path}", stages)
     assert ended.returncode == 0, ended.stderr
-    assert len(list((tmp_path / "records").iterdir())) == 2  # of train and of test, for the next start
+    assert len(list((tmp_path / "records").iterdir())) == 2  # train and test, for the next start
     assert [row["stage"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [
         "teacher",
         "scratch",

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from etils import epath
+from etils import epath, epy
 from jaxtyping import Int, UInt8, UInt32
-from tensorflow_datasets.core.utils import version as tfds_version
 
 from kdjax import files, fingerprint, paths
 from kdjax.data import pictures
@@ -18,6 +16,10 @@ from kdjax.data.dataset import Dataset, whole_labels
 from kdjax.data.records import MEND, Records
 from kdjax.data.seen import Kept, Seen
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and other sets do without
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import version as tfds_version
 
 ID_KEY = "id"
 """Feature with a dataset's own ids, where it has one of this name."""

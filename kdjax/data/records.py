@@ -5,12 +5,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader
-from etils import epath
-from tensorflow_datasets.core.example_parser import ExampleParserNp
+from etils import epath, epy
 
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and other sets do without
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+    from tensorflow_datasets.core import example_parser
 
 MEND = "fetch the dataset again, or prepare it again"
 
@@ -48,7 +50,7 @@ class Records:
         """
         self.name, self._keys = name, tuple(keys)
         self.features = {key: builder.info.features[key] for key in keys}
-        self._parser = ExampleParserNp(
+        self._parser = example_parser.ExampleParserNp(
             {key: feature.get_serialized_info() for key, feature in self.features.items()}
         )
         instructions = builder.info.splits[split].file_instructions
@@ -115,7 +117,7 @@ class Records:
         if path.is_dir():
             raise BadInput(f"data: {self.name}: {path} is a folder, where a file should be; {MEND}")
         try:
-            reader: Any = ArrayRecordReader(str(path))
+            reader: Any = array_record_module.ArrayRecordReader(str(path))
             found = reader.num_records()
             if found == shard.total:  # one that is cut short cannot even be closed
                 reader.close()

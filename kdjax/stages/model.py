@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,7 +62,13 @@ class _OnEncoder(abc.ABC):
 
     def init(self, key: jax.Array) -> Variables:
         """Fresh variables."""
-        return jax.jit(lambda key: self.module().init(key, self.blank(), train=True))(key)
+        # LLVM's third level takes three times as long as its second to unroll the loops that draw the
+        # bits of each kernel, and gives the same numbers. No other backend knows the option so.
+        options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
+        init = jax.jit(
+            lambda key: self.module().init(key, self.blank(), train=True), compiler_options=options
+        )
+        return init(key)
 
     def abstract(self) -> PyTree:
         """Shapes and dtypes of the variables."""
@@ -186,6 +193,11 @@ class Spec(_OnEncoder):
         """Logits of raw images, with frozen statistics."""
         return logits(self.module(), variables, self.preprocess(images))
 
+    @property
+    def compiled(self) -> Callable[[Variables, UInt8[Array, "batch h w channel"]], Array]:
+        """`predict`, compiled: traced and compiled once for all classifiers of one description."""
+        return _compiled(json.dumps(self.plain(), sort_keys=True))
+
     def folded(self, variables: Variables) -> Variables:
         """The variables with every BatchNorm folded, as those of a quantized classifier are."""
         if self.rules:
@@ -196,6 +208,12 @@ class Spec(_OnEncoder):
         """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
         folded, module = self.folded(variables), self.module(Compute(folded=True))
         return lambda images: logits(module, folded, self.preprocess(images))
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(plain: str) -> Callable[..., Array]:
+    """`Spec.predict` of what the text describes: whoever asks with the same text shares the programs."""
+    return jax.jit(parse.parse(Spec, json.loads(plain), "model").predict)
 
 
 def logits(
