@@ -61,14 +61,16 @@ class _OnEncoder(abc.ABC):
         return parse.plain(self)
 
     def init(self, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Fresh variables; also of a key that is traced."""
+
+        def init(key: jax.Array) -> Variables:
+            return self.module().init(key, self.blank(), train=True)
+
+        if isinstance(key, jax.core.Tracer) or jax.default_backend() != "cpu":
+            return jax.jit(init)(key)
         # LLVM's third level takes three times as long as its second to unroll the loops that draw the
-        # bits of each kernel, and gives the same numbers. No other backend knows the option so.
-        options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
-        init = jax.jit(
-            lambda key: self.module().init(key, self.blank(), train=True), compiler_options=options
-        )
-        return init(key)
+        # bits of each kernel, and gives the same numbers.
+        return jax.jit(init, compiler_options={"xla_backend_optimization_level": 2})(key)
 
     def abstract(self) -> PyTree:
         """Shapes and dtypes of the variables."""

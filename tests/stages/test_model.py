@@ -31,6 +31,8 @@ def test_variables_are_those_of_the_module_to_the_bit(encoder):
     module, blank = spec.module(), spec.blank()
     wanted = jax.jit(lambda key: module.init(key, blank, train=True))(key)
     jax.tree.map(np.testing.assert_array_equal, spec.init(key), wanted)
+    traced = jax.eval_shape(lambda: spec.init(jax.random.fold_in(key, 0)))
+    assert jax.tree.map(np.shape, traced) == jax.tree.map(np.shape, wanted)
 
 
 def test_one_description_has_one_program():
