@@ -31,6 +31,7 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -44,6 +45,7 @@ from ml_collections.config_dict import RequiredValueError
 
 from kdjax import (
     config,
+    data,
     files,
     lock,
     parse,
@@ -116,6 +118,9 @@ flags.DEFINE_integer(
     lower_bound=1,
     flag_values=FLAGS,
 )
+
+_LEAST_SECONDS = 0.0
+"""A program that takes less to compile is not kept."""
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "verify": verify.main,
@@ -293,8 +298,9 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.seeds is not None:
         run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
         whole = dataclasses.replace(run, seeds=tuple(dict.fromkeys(whole.seeds + run.seeds)))
-    splits = Splits(run.data)
     workdir = _workdir(FLAGS.workdir)
+    kept = data.Kept(workdir / "records")
+    splits = Splits(run.data, kept)
     paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
     if FLAGS.dry_run:
@@ -307,6 +313,8 @@ def main(argv: Sequence[str]) -> None:
         return
     with files.storing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        kept.write()
     _keep_compiled(workdir)
     with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
         pipeline.execute(run, tasks, splits)
@@ -472,11 +480,16 @@ def _prefer_eigen() -> None:
 
 
 def _keep_compiled(workdir: epath.Path) -> None:
-    """Programs are kept beside the run: a seed, or a run begun again, does not compile anew."""
+    """Programs are kept beside the run: a seed, or a run begun again, does not compile anew.
+
+    Small ones as well: there are hundreds. One that is not whole, since another process is writing it or
+    was killed as it did, is compiled, and nothing need be said.
+    """
     if "://" in str(workdir) or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
 @pod.ends_with_the_others

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -110,11 +109,11 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     if not (source / MANIFEST).exists():
         raise BadInput(f"the model that it was made of is gone: there is no {source / MANIFEST}")
     spec, variables = load(_open(source), field=f"{folder / MANIFEST}: config.model")
-    variables = jax.tree.map(jnp.asarray, variables)
+    variables = jax.device_put(variables)
     images = np.random.default_rng(0).integers(
         256, size=(_IMAGES, *spec.image_shape), dtype=np.uint8
     )
-    live = np.asarray(jax.jit(spec.predict)(variables, images))
+    live = np.asarray(spec.compiled(variables, images))
     beside = folder / _BESIDE
     beside.mkdir(exist_ok=True)
     entries = []

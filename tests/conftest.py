@@ -48,6 +48,20 @@ if _own:
     jax.config.update(_LEAST_SECONDS.lower(), float(os.environ[_LEAST_SECONDS]))
 
 
+@pytest.fixture
+def compiled():
+    """How long each program took that XLA has compiled, or read from where it is kept, in this test."""
+    seconds: list[float] = []
+
+    def note(event: str, duration: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield seconds
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
 def pytest_collection_modifyitems(items):
     """Whole runs first: at the end one worker would wait for the other's."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -247,6 +247,7 @@ def test_cifar100_runlocal(tmp_path):
     stages = "--stages=scratch,student_live,dkd,export_student"
     ended = kdjax(f"--config={config}", f"--workdir={tmp_path}", stages)
     assert ended.returncode == 0, ended.stderr
+    assert len(list((tmp_path / "records").iterdir())) == 2  # train and test, for the next start
     assert [row["stage"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [
         "teacher",
         "scratch",
@@ -482,3 +483,36 @@ def test_what_fields_take_is_printed(capsys):
     assert "learning_rate: a number in (0, inf)\n" in capsys.readouterr().out
     with pytest.raises(BadInput, match=r"--fields: there is no 'SDG'; did you mean SGD"):
         command.main(["kdjax", "--fields=SDG"])
+
+
+_COMPILES = """
+import os, pathlib, sys
+import jax, jax.numpy as jnp
+from etils import epath
+from kdjax import main
+
+folder = pathlib.Path(sys.argv[1]) / "compiled"
+main._keep_compiled(epath.Path(sys.argv[1]))
+assert float(jax.jit(lambda x: 3 * x + 1)(jnp.float32(2))) == 7
+kept = sorted(path for path in folder.iterdir() if path.name.endswith("-cache"))
+print(len(kept))
+contents = [b"", kept[-1].read_bytes()[:-7], b"no program"]
+for i, path in enumerate(kept):
+    path.write_bytes(contents[i % 3])
+jax.clear_caches()
+assert float(jax.jit(lambda x: 3 * x + 1)(jnp.float32(2))) == 7
+"""
+
+
+def test_programs_are_kept_however_small_and_damaged_ones_are_compiled(tmp_path):
+    environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
+    environment.pop("PYTHONWARNINGS", None)
+    ended = subprocess.run(
+        [sys.executable, "-c", _COMPILES, tmp_path],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert int(ended.stdout) >= 2

@@ -6,9 +6,11 @@ from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stre
 from kdjax.data.labels import labelled_rows
 from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared, unique_ids
+from kdjax.data.seen import Kept
 
 __all__ = [
     "Dataset",
+    "Kept",
     "Partners",
     "digits",
     "from_arrays",

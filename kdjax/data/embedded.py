@@ -1,12 +1,15 @@
 """Real data that a package brings along: no download, no directory."""
 
 import numpy as np
-import tensorflow_datasets as tfds
+from etils import epy
 from jaxtyping import Int64
-from sklearn.datasets import load_digits
 
 from kdjax.data.dataset import Dataset, from_arrays
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and other sets do without
+    import sklearn.datasets
+    import tensorflow_datasets as tfds
 
 _TEST_PER_CLASS = 36
 
@@ -24,7 +27,7 @@ def digits(split: str) -> Dataset:
 
     Reference: Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49.
     """
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     order = np.argsort(np.random.Philox(key=[0, 0]).random_raw(len(images)), kind="stable")
     test = np.concatenate([order[labels[order] == c][:_TEST_PER_CLASS] for c in range(10)])

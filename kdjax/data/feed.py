@@ -7,14 +7,17 @@ is [steps, rows of this process, ...].
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex, TypeAlias
 
-import grain
 import jax
 import numpy as np
+from etils import epy
 from jaxtyping import Int, Int64, UInt32
 
 from kdjax.data.dataset import Dataset
 from kdjax.data.order import rows_at
 from kdjax.types import Batch, PyTree
+
+with epy.lazy_imports():  # slow to import, and sets in memory do without
+    import grain
 
 Feed: TypeAlias = Mapping[str, np.ndarray]
 Join: TypeAlias = Callable[[Int[np.ndarray, " b"], UInt32[np.ndarray, " b"]], Feed]

@@ -1,24 +1,31 @@
 """Prepared TFDS directories, read without TensorFlow and without a network."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from etils import epath
-from jaxtyping import Int, Int64, UInt8, UInt32
-from tensorflow_datasets.core.utils import version as tfds_version
+from etils import epath, epy
+from jaxtyping import Int, UInt8, UInt32
 
-from kdjax import fingerprint, paths
+from kdjax import files, fingerprint, paths
 from kdjax.data import pictures
 from kdjax.data.dataset import Dataset, whole_labels
 from kdjax.data.records import MEND, Records
+from kdjax.data.seen import Kept, Seen
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and other sets do without
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import version as tfds_version
 
 ID_KEY = "id"
 """Feature with a dataset's own ids, where it has one of this name."""
+
+FEATURES = "features.json"
+"""What a record consists of, beside the records."""
 
 
 def prepared(
@@ -29,12 +36,13 @@ def prepared(
     image_key: str = "image",
     label_key: str = "label",
     id_key: str = ID_KEY,
+    kept: Kept | None = None,
 ) -> Dataset:
     """A split of a dataset that `tfds build` (or `download_and_prepare`) has written.
 
-    Every record is read once, here: its label, its id and the header of its picture. The pixels are
-    decoded when they are asked for, as `kdjax.data.pictures.pixels` says: the same whether OpenCV is
-    installed or not.
+    Every record is read once, here: its label, its id and the header of its picture; not at all where
+    `kept` has what they say. The pixels are decoded when they are asked for, as
+    `kdjax.data.pictures.pixels` says: the same whether OpenCV is installed or not.
 
     Args:
       name: `cifar100`, `cifar100:3.0.2`, or `name/config:version`; the newest version by default.
@@ -43,6 +51,7 @@ def prepared(
       image_key: feature with uint8 images; all that are read are of one shape.
       label_key: feature with the class, -1 where an example has none.
       id_key: feature with the dataset's own ids; where there is no `id`, the row in the split.
+      kept: what the records said at an earlier start, of exactly these files.
 
     Raises:
       BadInput: nothing is prepared there, the split or a feature does not exist or does not fit, or a
@@ -90,21 +99,35 @@ def prepared(
             "--file_format=array_record"
         )
     records = Records(builder, split, name=f"{name} {split}", keys=list(wanted.values()))
-    seen = _read_once(records, wanted, encoded=_is_encoded(features[image_key]), shape=shape)
-    own_ids = unique_ids(seen.ids)
-    whole_labels(seen.labels, classes=classes, name=records.name)
+    encoded = _is_encoded(features[image_key])
+
+    def read_all() -> Seen:
+        return _read_once(records, wanted, classes=classes, encoded=encoded, shape=shape)
+
+    if kept is None:
+        seen = read_all()
+    else:
+        what = {
+            "name": builder.info.full_name,
+            "split": split,
+            "keys": wanted,
+            "classes": classes,
+            "features": files.sha256(folder / FEATURES),
+            "files": [[os.path.basename(s.path), *s[1:]] for s in records.shards],
+        }
+        seen = kept.seen(what, list(dict.fromkeys(s.path for s in records.shards)), read_all)
     described = {
         "name": builder.info.full_name,
         "split": split,
         "examples": [[f.skip, f.take, f.examples_in_shard] for f in chosen.file_instructions],
-        "images": seen.digest,
-        "ids": hashlib.sha256(repr(seen.ids).encode()).hexdigest(),
+        "images": seen.images,
+        "ids": seen.own_ids,
         "keys": [image_key, label_key],
     }
     return Dataset(
         name=records.name,
-        ids=own_ids,
-        labels=seen.labels.astype(np.int32),
+        ids=seen.ids,
+        labels=seen.labels,
         classes=classes,
         image_shape=seen.shape,
         read=_reader(records, image_key, seen),
@@ -120,8 +143,8 @@ def _builder(folder: epath.Path) -> Any:
     Raises:
       BadInput: what describes it there is missing or damaged.
     """
-    if not (folder / "features.json").exists():
-        raise BadInput(f"data: {folder / 'features.json'} is missing; {MEND}")
+    if not (folder / FEATURES).exists():
+        raise BadInput(f"data: {folder / FEATURES} is missing; {MEND}")
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # of JSON, of protobuf, of TFDS
@@ -160,34 +183,19 @@ def _declared_shape(features: Any, key: str, name: str) -> tuple[int | None, int
     return shape
 
 
-class _Seen(NamedTuple):
-    """What all records of a split say.
-
-    Attributes:
-      shape: height, width and channels of every image.
-      labels: as they stand there.
-      ids: as they stand there, or the rows.
-      digest: hash of the images as they are stored.
-    """
-
-    shape: tuple[int, int, int]
-    labels: Int64[np.ndarray, " n"]
-    ids: list[Any]
-    digest: str
-
-
 def _read_once(
     records: Records,
     keys: Mapping[str, str],
     *,
+    classes: int,
     encoded: bool,
     shape: tuple[int | None, int | None, int],
-) -> _Seen:
+) -> Seen:
     """Reads every record once.
 
     Raises:
-      BadInput: one is damaged, or its image is not of the shape that is declared, or of one with the
-        others where none is.
+      BadInput: one is damaged, its image is not of the shape that is declared, or of one with the
+        others where none is, its label is no class, or an id stands twice.
     """
     labels, ids, digest = np.empty(len(records), np.int64), [], hashlib.sha256()
     height, width, channels = shape
@@ -216,11 +224,20 @@ def _read_once(
                 )
     assert height is not None
     assert width is not None
-    return _Seen((height, width, channels), labels, ids, digest.hexdigest())
+    numbers = unique_ids(ids)
+    whole_labels(labels, classes=classes, name=records.name)
+    return Seen(
+        shape=(height, width, channels),
+        labels=labels.astype(np.int32),
+        ids=numbers,
+        own=ids if "id_key" in keys else range(len(ids)),
+        images=digest.hexdigest(),
+        own_ids=hashlib.sha256(repr(ids).encode()).hexdigest(),
+    )
 
 
 def _reader(
-    records: Records, key: str, seen: _Seen
+    records: Records, key: str, seen: Seen
 ) -> Callable[[Int[np.ndarray, " b"]], UInt8[np.ndarray, "b height width channel"]]:
     encoded = _is_encoded(records.features[key])
 
@@ -233,9 +250,9 @@ def _reader(
                 try:
                     image = pictures.pixels(image, channels=seen.shape[-1])
                 except pictures.Unfit as error:
-                    raise _unfit(records, row, seen.ids[row], str(error)) from None
+                    raise _unfit(records, row, seen.own[row], str(error)) from None
             if image.shape != seen.shape:
-                raise _unfit(records, row, seen.ids[row], f"it has changed, to {image.shape}")
+                raise _unfit(records, row, seen.own[row], f"it has changed, to {image.shape}")
             found[i] = image
         return found
 

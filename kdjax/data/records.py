@@ -5,12 +5,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader
-from etils import epath
-from tensorflow_datasets.core.example_parser import ExampleParserNp
+from etils import epath, epy
 
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and other sets do without
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+    from tensorflow_datasets.core import example_parser
 
 MEND = "fetch the dataset again, or prepare it again"
 
@@ -48,15 +50,15 @@ class Records:
         """
         self.name, self._keys = name, tuple(keys)
         self.features = {key: builder.info.features[key] for key in keys}
-        self._parser = ExampleParserNp(
+        self._parser = example_parser.ExampleParserNp(
             {key: feature.get_serialized_info() for key, feature in self.features.items()}
         )
         instructions = builder.info.splits[split].file_instructions
-        self._shards = [
+        self.shards = [
             Shard(str(f.filename), f.skip, f.take, f.examples_in_shard) for f in instructions
         ]
-        self._ends = list(itertools.accumulate(shard.take for shard in self._shards))
-        for shard in dict.fromkeys(self._shards):
+        self._ends = list(itertools.accumulate(shard.take for shard in self.shards))
+        for shard in dict.fromkeys(self.shards):
             self._check(shard)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._source = builder.as_data_source(split, deserialize_method=raw)
@@ -67,7 +69,7 @@ class Records:
     def where(self, row: int) -> str:
         """Which record of which file a row is."""
         at = bisect.bisect_right(self._ends, row)
-        shard, before = self._shards[at], self._ends[at - 1] if at else 0
+        shard, before = self.shards[at], self._ends[at - 1] if at else 0
         return f"record {shard.skip + row - before} of {shard.path}"
 
     def read(self, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -115,7 +117,7 @@ class Records:
         if path.is_dir():
             raise BadInput(f"data: {self.name}: {path} is a folder, where a file should be; {MEND}")
         try:
-            reader: Any = ArrayRecordReader(str(path))
+            reader: Any = array_record_module.ArrayRecordReader(str(path))
             found = reader.num_records()
             if found == shard.total:  # one that is cut short cannot even be closed
                 reader.close()

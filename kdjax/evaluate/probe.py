@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epy
 from jaxtyping import Array, Bool, Float, Float32, Float64, Integer
-from sklearn.linear_model import LogisticRegression
 
 from kdjax.evaluate.classification import check_classes
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and few runs fit a probe
+    from sklearn import linear_model
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))
 
@@ -131,7 +134,7 @@ def _fit(
     classes = len(np.unique(label))
     # Of two classes it fits the difference of their weights, whose penalty is half that of both.
     inverse = (2.0 if classes == 2 else 1.0) / (strength * len(x))
-    regression = LogisticRegression(C=inverse, max_iter=max_iterations, tol=1e-6)
+    regression = linear_model.LogisticRegression(C=inverse, max_iter=max_iterations, tol=1e-6)
     fitted = regression.fit((x - mean) / std, label)
     kernel, bias = fitted.coef_.T, fitted.intercept_
     if classes == 2:

@@ -17,6 +17,7 @@ from flax.linen.module import wrap_method_once
 from jax import export, lax
 from jaxtyping import Array, Float, UInt8
 
+from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
 from kdjax.export.traced import traced
@@ -125,10 +126,8 @@ def _as_traced(predict: Callable[..., Any], image_shape: tuple[int, int, int]) -
 
 
 def _converted(function: Callable[..., Any], images: jax.ShapeDtypeStruct) -> Any:
-    import jax2onnx
-
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
-        model = jax2onnx.to_onnx(
+        model = jax2onnx().to_onnx(
             function,
             inputs=[images],
             input_names=["image"],

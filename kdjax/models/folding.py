@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
@@ -114,25 +115,31 @@ def fold(
     folds = _folds(module, variables, *inputs, **kwargs)
     if not folds:
         return dict(variables)
-    params, stats = _flat(variables["params"]), _flat(variables["batch_stats"])
-    for layer, found in folds.items():
-        norm = found.norm
-        scale = params.get(_join(norm, "scale"), 1.0) / jnp.sqrt(
-            stats[_join(norm, "var")] + found.epsilon
-        )
-        kernel, mean = params[_join(layer, "kernel")], stats[_join(norm, "mean")]
-        shift, bias = params.get(_join(norm, "bias"), 0.0), params.get(_join(layer, "bias"))
-        params[_join(layer, "kernel")] = kernel * _along(scale, found.axis, kernel.ndim)
-        if bias is None:
-            shape = found.bias_of(kernel.shape)
-            bias = jnp.broadcast_to(_along(shift - mean * scale, -1, len(shape)), shape)
-        else:
-            mean, scale, shift = (
-                _along(jnp.asarray(x), -1, bias.ndim) if jnp.ndim(x) else x
-                for x in (mean, scale, shift)
+    of_norms = {name: variables[name] for name in ("params", "batch_stats")}
+    # Arrays are folded on the host: each shape of each operation would be compiled for by itself.
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(of_norms))
+    xp = jnp if traced else np
+    of_norms = of_norms if traced else jax.device_get(of_norms)
+    params, stats = _flat(of_norms["params"]), _flat(of_norms["batch_stats"])
+    with np.errstate(all="ignore"):  # what is not finite stays so, as on a device
+        for layer, found in folds.items():
+            norm = found.norm
+            scale = params.get(_join(norm, "scale"), 1.0) / xp.sqrt(
+                stats[_join(norm, "var")] + found.epsilon
             )
-            bias = shift + (bias - mean) * scale
-        params[_join(layer, "bias")] = bias
+            kernel, mean = params[_join(layer, "kernel")], stats[_join(norm, "mean")]
+            shift, bias = params.get(_join(norm, "bias"), 0.0), params.get(_join(layer, "bias"))
+            params[_join(layer, "kernel")] = kernel * _along(scale, found.axis, kernel.ndim)
+            if bias is None:
+                shape = found.bias_of(kernel.shape)
+                bias = xp.broadcast_to(_along(shift - mean * scale, -1, len(shape)), shape)
+            else:
+                mean, scale, shift = (
+                    _along(xp.asarray(x), -1, bias.ndim) if xp.ndim(x) else x
+                    for x in (mean, scale, shift)
+                )
+                bias = shift + (bias - mean) * scale
+            params[_join(layer, "bias")] = bias
     gone = {found.norm for found in folds.values()}
     left = {
         name: _nested(
@@ -140,7 +147,8 @@ def fold(
         )
         for name, flat in (("params", params), ("batch_stats", stats))
     }
-    return {name: tree for name, tree in {**variables, **left}.items() if tree}
+    folded = {name: tree for name, tree in {**variables, **left}.items() if tree}
+    return folded if traced else jax.device_put(folded)
 
 
 def _folds(

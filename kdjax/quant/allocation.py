@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.optimize
+from etils import epy
 
 from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and few runs allocate numbers
+    import scipy.optimize
 
 
 def allocate(

@@ -8,12 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from etils import epath
+from etils import epath, epy
 
 from kdjax import files
-from kdjax.report.html import page
 from kdjax.report.rows import Row, gain, is_file
 from kdjax.report.units import Number
+
+with epy.lazy_imports():  # what draws is slow to import, and comes last
+    from kdjax.report import html
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -81,7 +83,7 @@ def write(
         workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     files.write(workdir / "report.json", _bytes(text + "\n"))
-    text = page(
+    text = html.page(
         run=data["run"],
         rows=rows,
         curves=curves,

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-import scipy.stats
+from scipy import special
 
 _Value = TypeVar("_Value")
 _FRACTIONS = ("accuracy", "recall_macro", "f1_macro", "sparsity")
@@ -118,7 +118,7 @@ def wilson(correct_fraction: float, n: int) -> tuple[float, float]:
         raise ValueError(f"correct_fraction is {correct_fraction}: must be a fraction from 0 to 1")
     if n < 1:
         raise ValueError(f"n is {n}: must be at least 1 example")
-    z = float(scipy.stats.norm.ppf(0.975))
+    z = float(special.ndtri(0.975))
     centre = correct_fraction + z * z / (2 * n)
     spread = z * math.sqrt(correct_fraction * (1 - correct_fraction) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
@@ -132,7 +132,7 @@ def wilson(correct_fraction: float, n: int) -> tuple[float, float]:
 def _student_t(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean, `mean -+ t(0.975, n - 1) * sd / sqrt(n)`, clipped to [0, 1]."""
     n = len(values)
-    t = float(scipy.stats.t.ppf(0.975, n - 1))
+    t = float(special.stdtrit(n - 1, 0.975))
     mean, half = statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
     return max(0.0, mean - half), min(1.0, mean + half)
 
@@ -167,7 +167,7 @@ def gain(row: Row, base: Row) -> Gain | None:
     if ours is not None and theirs is not None and len(ours) == len(theirs) > 1:
         each = [a - b for a, b in zip(ours, theirs, strict=True)]
         n, mean = len(each), statistics.fmean(each)
-        t = float(scipy.stats.t.ppf(0.975, n - 1))
+        t = float(special.stdtrit(n - 1, 0.975))
         half = t * statistics.stdev(each) / math.sqrt(n)
         return Gain(mean, (max(-1.0, mean - half), min(1.0, mean + half)), n)
     if row.accuracy_ci95 is None or base.accuracy_ci95 is None:

@@ -73,6 +73,6 @@ def _cut(whole: PyTree, cuts: dict[str, dict[int, np.ndarray]]) -> PyTree:
         found = np.asarray(leaf) if axes else leaf
         for axis, positions in axes.items():
             found = np.take(found, positions, axis=axis)
-        return jnp.asarray(found) if isinstance(leaf, jax.Array) else found
+        return jax.device_put(found) if isinstance(leaf, jax.Array) else found
 
     return jax.tree.map(one, whole)

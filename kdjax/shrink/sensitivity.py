@@ -1,5 +1,6 @@
 """How much the loss rises when one group of units after another loses some of them."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -92,8 +93,9 @@ def fallen(
     if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
         raise BadInput(f"sparsities: {list(sparsities)} are not all in (0, 1), or there is none")
     whole, found = whole_of(groups), {}
+    best = jax.jit(functools.partial(keep_each, groups, multiple=multiple))
     for sparsity in sorted(set(sparsities)):
-        kept = jax.device_get(keep_each(groups, scores, sparsity, multiple=multiple))
+        kept = jax.device_get(best(scores, sparsity))
         for name, keep in kept.items():
             if not keep.all():
                 found[name, sparsity] = {**whole, name: keep}

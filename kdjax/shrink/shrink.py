@@ -241,7 +241,7 @@ def shrink(
         kept[group.name] = keep
     shifts = _shifts(groups, kept, leaves, readers, seen)
     moved = [
-        jnp.asarray(leaves[name] + shifts[name]) if name in shifts else leaf
+        jax.device_put(leaves[name] + shifts[name]) if name in shifts else leaf
         for name, leaf in zip(leaves, jax.tree.leaves(variables), strict=True)
     ]
     variables = jax.tree.unflatten(jax.tree.structure(variables), moved)
@@ -267,7 +267,7 @@ def _masked(masks: PyTree, params: PyTree) -> PyTree:
         if mask is None:
             return leaf
         leaf = np.asarray(leaf)
-        return jnp.asarray(np.where(mask, leaf, np.zeros([], leaf.dtype)))
+        return jax.device_put(np.where(mask, leaf, np.zeros([], leaf.dtype)))
 
     return jax.tree.map(one, masks, params, is_leaf=lambda node: node is None)
 

@@ -21,8 +21,8 @@ Mix = Callable[..., tuple[Array, Array]]
 """`(key, view, view of the partner) -> (mixed, weight)`."""
 
 
-def dataset(c: config.Data, split: str) -> Dataset:
-    """The examples of a split, all labels shown."""
+def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dataset:
+    """The examples of a split, all labels shown; see `kdjax.data.prepared` for `kept`."""
     match c.name:
         case "digits":
             return data.digits(split)
@@ -34,6 +34,7 @@ def dataset(c: config.Data, split: str) -> Dataset:
                 image_key=c.image_key,
                 label_key=c.label_key,
                 id_key=c.id_key,
+                kept=kept,
             )
 
 

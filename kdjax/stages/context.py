@@ -23,13 +23,19 @@ from kdjax.types import BadInput
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The data of a run: read when first asked for, shared by all stages."""
+    """The data of a run: read when first asked for, shared by all stages.
+
+    Attributes:
+      config: which.
+      kept: what their records said at an earlier start; None to read them all.
+    """
 
     config: config.Data
+    kept: data.Kept | None = None
 
     def _read(self, field: str) -> Dataset:
         try:
-            dataset = build.dataset(self.config, getattr(self.config, field))
+            dataset = build.dataset(self.config, getattr(self.config, field), kept=self.kept)
         except BadInput as error:
             fault = str(error)
             if fault.startswith("data split "):

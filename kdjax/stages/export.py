@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -54,7 +53,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Writes, reloads, compares and times each format."""
     artifact = context.inputs[c.model]
     spec, variables = load(artifact, field=f"config.stages.{context.name}.model")
-    variables = jax.tree.map(jnp.asarray, variables)
+    variables = jax.device_put(variables)
     predict = spec.deployed(variables)
     live = measure.live_logits(context, spec, variables)
     images, threads = context.splits.test_images, context.run.latency_threads

@@ -20,7 +20,7 @@ _BATCH = 512
 
 def live_logits(context: Context, spec: Spec, variables: Variables) -> np.ndarray:
     """Of all test images, by the model as it was trained."""
-    predict = jax.jit(spec.predict)
+    predict, variables = spec.compiled, jax.device_put(variables)
     images = context.splits.test_images
     batch = min(_BATCH, len(images))
     return evaluate.logits_over(lambda x: predict(variables, x), images, batch=batch)
@@ -35,8 +35,7 @@ def live_row(
     sparsity: float | None = None,
 ) -> report.Row:
     """The row of a model that XLA runs on this machine; its variables are kept in `folder`."""
-    predict = jax.jit(spec.predict)
-    variables = jax.device_put(variables)
+    predict, variables = spec.compiled, jax.device_put(variables)
     return row(
         context,
         spec,

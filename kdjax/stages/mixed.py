@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from kdjax import config, evaluate, parse, quant, tree
 from kdjax.export import require_onnx
@@ -43,7 +42,7 @@ def mixed_rules(
     """
     path, graph = context.path, spec.layers()
     hurts, rules = _measured(context, c, graph, path)
-    folded = spec.folded(jax.tree.map(jnp.asarray, variables))
+    folded = spec.folded(variables)
 
     others: float
     assert c.budget is not None

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,8 +61,16 @@ class _OnEncoder(abc.ABC):
         return parse.plain(self)
 
     def init(self, key: jax.Array) -> Variables:
-        """Fresh variables."""
-        return jax.jit(lambda key: self.module().init(key, self.blank(), train=True))(key)
+        """Fresh variables; also of a key that is traced."""
+
+        def init(key: jax.Array) -> Variables:
+            return self.module().init(key, self.blank(), train=True)
+
+        if isinstance(key, jax.core.Tracer) or jax.default_backend() != "cpu":
+            return jax.jit(init)(key)
+        # LLVM's third level takes three times as long as its second to unroll the loops that draw the
+        # bits of each kernel, and gives the same numbers.
+        return jax.jit(init, compiler_options={"xla_backend_optimization_level": 2})(key)
 
     def abstract(self) -> PyTree:
         """Shapes and dtypes of the variables."""
@@ -186,6 +195,11 @@ class Spec(_OnEncoder):
         """Logits of raw images, with frozen statistics."""
         return logits(self.module(), variables, self.preprocess(images))
 
+    @property
+    def compiled(self) -> Callable[[Variables, UInt8[Array, "batch h w channel"]], Array]:
+        """`predict`, compiled: traced and compiled once for all classifiers of one description."""
+        return _compiled(json.dumps(self.plain(), sort_keys=True))
+
     def folded(self, variables: Variables) -> Variables:
         """The variables with every BatchNorm folded, as those of a quantized classifier are."""
         if self.rules:
@@ -196,6 +210,12 @@ class Spec(_OnEncoder):
         """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
         folded, module = self.folded(variables), self.module(Compute(folded=True))
         return lambda images: logits(module, folded, self.preprocess(images))
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(plain: str) -> Callable[..., Array]:
+    """`Spec.predict` of what the text describes: whoever asks with the same text shares the programs."""
+    return jax.jit(parse.parse(Spec, json.loads(plain), "model").predict)
 
 
 def logits(

@@ -1,6 +1,7 @@
 """What a stage prunes while it trains, and what of it is on disk in the end."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,12 @@ UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
     "producer_l1": shrink.producer_l1,
     "scale": shrink.scale_l1,
 }
+
+
+def unit_scores(name: str, groups: Groups, params: PyTree) -> shrink.Scores:
+    """Of arrays, on the host: one program instead of one for each operation and shape."""
+    return jax.device_get(jax.jit(functools.partial(UNIT_SCORES[name], groups))(params))
+
 
 _ALLOCATED = {"uniform": allocation.uniform, "erk": allocation.erdos_renyi_kernel}
 

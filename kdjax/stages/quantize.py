@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -52,7 +51,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
             "or leave its layer in float",
             file=sys.stderr,
         )
-    predict = jax.jit(spec.predict)
+    predict = spec.compiled
     _, parity = compare(
         context.folder,
         lambda images: predict(found, images),
@@ -139,7 +138,7 @@ def quantized(
     Returns:
       The classifier, its variables and the names of all its layers.
     """
-    folded = spec.folded(jax.tree.map(jnp.asarray, variables))
+    folded = spec.folded(variables)
     forward = functools.partial(logits, spec.module(Compute(folded=True)))
     seen, size = jax.jit(spec.preprocess), min(_BATCH, len(images))
     starts = [*range(0, len(images) - size, size), len(images) - size]

@@ -16,7 +16,7 @@ from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Context, under
 from kdjax.stages.model import Spec, load, logits
-from kdjax.stages.pruning import UNIT_SCORES
+from kdjax.stages.pruning import UNIT_SCORES, unit_scores
 from kdjax.stages.source import Source, weights_of
 from kdjax.stages.terms import kd_term
 from kdjax.types import BadInput, Batch, Variables
@@ -39,7 +39,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     path = f"config.stages.{context.name}"
     _check(context, c)
     spec, variables = load(context.inputs[c.model], field=f"{path}.model")
-    variables = jax.tree.map(jnp.asarray, variables)
+    variables = jax.device_put(variables)
     batches, term = _batches(context, c, spec, path)
     choices, ranges = _choices(spec, variables, batches, c, path)
 
@@ -49,7 +49,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
         return choices.run(spec.folded(masked), batch["image"], choice=state.numbers, ranges=ranges)
 
     groups = shrink.groups_of(spec.analysed(), variables, batches[0]["image"][:1])
-    scores = UNIT_SCORES[c.score](groups, variables["params"])
+    scores = unit_scores(c.score, groups, variables["params"])
     whole = State(shrink.whole_of(groups), choices.choice({}))
     if c.against == "predictions":
         predict = jax.jit(says)

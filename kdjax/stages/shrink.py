@@ -1,12 +1,12 @@
 """A model with fewer units: scored, taken away, its statistics found anew, and measured."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
@@ -20,8 +20,8 @@ from kdjax.stages.context import Context, under
 from kdjax.stages.export import onnx_latency
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import StageFailed
-from kdjax.stages.pruning import UNIT_SCORES
-from kdjax.types import BadInput, Variables
+from kdjax.stages.pruning import UNIT_SCORES, unit_scores
+from kdjax.types import BadInput, PyTree, Variables
 
 _BATCH = 128
 _EXAMPLE = 8  # images that the model is traced with, and that show what is constant
@@ -33,11 +33,11 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     path = f"config.stages.{context.name}"
     artifact = context.inputs[c.model]
     spec, variables = load(artifact, field=f"{path}.model")
-    variables = jax.tree.map(jnp.asarray, variables)
+    variables = jax.device_put(variables)
     _check(context, c)
     most = len(context.splits.train)
     images = context.sample(min(max(c.examples, _BATCH), most), field=f"{path}.examples")
-    model, example = spec.analysed(), spec.preprocess(jnp.asarray(images[:_EXAMPLE]))
+    model, example = spec.analysed(), jax.jit(spec.preprocess)(images[:_EXAMPLE])
     groups = shrink.groups_of(model, variables, example)
     movable = _movable(groups, c, path)
     keep = _choice(context, c, movable, _scores(context, c, movable, spec, variables, images), path)
@@ -56,12 +56,12 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
             )
         except BadInput as error:
             raise BadInput(f"{path}.budget: {error}") from None
-    masks = shrink.unit_masks(movable, kept, variables["params"])
+    masks, masked = jax.jit(functools.partial(_masked, movable))(kept, variables["params"])
     found = shrink.shrink(model, masks, variables, example, groups=groups)
     small = dataclasses.replace(spec, widths=found.widths)
     difference = _difference(
         spec,
-        {**variables, "params": tree.apply_masks(masks, variables["params"])},
+        {**variables, "params": masked},
         small,
         found.variables,
         images,
@@ -87,6 +87,12 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
             "frozen": {f"{name}[{axis}]": why for (name, axis), why in groups.frozen.items()},
         },
     }
+
+
+def _masked(groups: Groups, kept: Mapping[str, Array], params: PyTree) -> tuple[PyTree, PyTree]:
+    """The masks of the units that are not kept, and the parameters with zeros there."""
+    masks = shrink.unit_masks(groups, kept, params)
+    return masks, tree.apply_masks(masks, params)
 
 
 def check(context: Context, c: config.Shrink) -> Mapping[str, Any]:
@@ -173,7 +179,7 @@ def _scores(
         case "random":
             return shrink.random(groups, keys.stream(context.key, f"{context.name}/scores"))
         case name:
-            return UNIT_SCORES[name](groups, variables["params"])
+            return unit_scores(name, groups, variables["params"])
 
 
 def _choice(
@@ -187,14 +193,12 @@ def _choice(
             for name, curve in said["sensitivity"]["curves"].items()
             if name in groups.sizes
         }
-        return lambda sparsity: shrink.keep_each(
-            groups,
-            scores,
-            allocation.by_sensitivity(curves, groups.sizes, sparsity),
-            multiple=c.multiple,
+        each = jax.jit(functools.partial(shrink.keep_each, groups, multiple=c.multiple))
+        return lambda sparsity: each(
+            scores, allocation.by_sensitivity(curves, groups.sizes, sparsity)
         )
     keep = shrink.keep_best if c.ranking == "global" else shrink.keep_each
-    return lambda sparsity: keep(groups, scores, sparsity, multiple=c.multiple)
+    return jax.jit(functools.partial(keep, groups, scores, multiple=c.multiple))
 
 
 def _cost(
@@ -229,7 +233,8 @@ def _difference(spec: Spec, masked: Variables, small: Spec, left: Variables, ima
         jax.jit(lambda v, x, s=s: logits(s.module(), v, s.preprocess(x)))(v, images[:_BATCH])
         for s, v in ((spec, masked), (small, left))
     )
-    return float(jnp.abs(want - have).max() / jnp.maximum(jnp.abs(want).max(), 1e-30))
+    want, have = jax.device_get((want, have))
+    return float(np.abs(want - have).max() / np.maximum(np.abs(want).max(), np.float32(1e-30)))
 
 
 def recalibrated(
@@ -238,9 +243,9 @@ def recalibrated(
     """The variables with the statistics of BatchNorm found anew, in batches of one size."""
     module: Any = spec.module()
     batch = min(_BATCH, len(images))
-    whole = images[: len(images) // batch * batch]
+    whole, seen = images[: len(images) // batch * batch], jax.jit(spec.preprocess)
     return train.recalibrate(
         lambda v, batch: module.apply(v, batch["image"], train=True, mutable=["batch_stats"])[1],
         variables,
-        ({"image": spec.preprocess(jnp.asarray(x))} for x in np.split(whole, len(whole) // batch)),
+        ({"image": seen(x)} for x in np.split(whole, len(whole) // batch)),
     )

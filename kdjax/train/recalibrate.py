@@ -114,9 +114,9 @@ def with_statistics(
     if not rows:
         raise BadInput("recalibrate.batches: there is none; give one or more")
     for (mean, var), (first, second) in sums.items():
-        named[mean] = jnp.asarray(first / rows, named[mean].dtype)
+        named[mean] = jax.device_put(np.asarray(first / rows, named[mean].dtype))
         spread = np.maximum(second / rows - (first / rows) ** 2, 0.0)
-        named[var] = jnp.asarray(spread, named[var].dtype)
+        named[var] = jax.device_put(np.asarray(spread, named[var].dtype))
     return {**variables, "batch_stats": jax.tree.unflatten(structure, [*named.values()])}
 
 

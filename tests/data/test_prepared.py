@@ -220,10 +220,13 @@ def test_faults_are_named(data_dir, name, split, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_tensorflow_is_never_imported(data_dir):
+def test_tensorflow_is_never_imported_and_what_is_slow_where_it_is_needed(data_dir):
     program = """
 import sys
 import kdjax.main
+slow = ("sklearn", "matplotlib", "scipy.stats", "scipy.optimize", "tensorflow_datasets", "grain")
+loaded = [name for name in slow if name in sys.modules]
+assert not loaded, loaded
 from kdjax.data import prepared
 assert len(prepared("tiny", "train", data_dir=sys.argv[1]).images()) == 9
 loaded = [name for name in sys.modules if name.split(".")[0] == "tensorflow"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax import tree
-from kdjax.models import CNN, Contrastive, Folded, Projector, fold
+from kdjax.models import CNN, Classifier, Contrastive, Folded, Projector, fold
 from kdjax.shrink import Narrowed
 from kdjax.types import BadInput
 
@@ -192,3 +192,25 @@ def test_variables_without_their_model_are_refused():
     variables = _drawn(module, images, train=False)
     with pytest.raises(BadInput, match="give the model first"):
         fold(variables)
+
+
+def test_arrays_are_folded_without_a_program(compiled):
+    """Each shape of each operation would be one; what is traced gives the same."""
+    net = Classifier(CNN(widths=(5, 7)), 3)
+    images = jnp.ones((2, 8, 8, 1))
+    variables = jax.jit(lambda: net.init(jax.random.key(0), images, train=True))()
+    compiled.clear()
+    found = fold(net, variables, images, train=False)
+    assert compiled == []
+    traced = jax.jit(lambda variables: fold(net, variables, images, train=False))(variables)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, traced)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found))
+
+
+def test_what_is_not_finite_stays_so_without_a_warning():
+    net = Classifier(CNN(widths=(4,)), 3)
+    images = jnp.ones((2, 8, 8, 1))
+    variables = jax.device_get(jax.jit(lambda: net.init(jax.random.key(0), images, train=True))())
+    variables = jax.tree.map(lambda x: np.full_like(x, -1.0), variables)
+    found = fold(net, variables, images, train=False)
+    assert any(np.isnan(leaf).any() for leaf in jax.tree.leaves(found))

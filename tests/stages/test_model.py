@@ -1,0 +1,51 @@
+"""What a classifier's description gives: variables and programs."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from kdjax import config
+from kdjax.stages.model import Spec
+
+SPEC = Spec(
+    encoder=config.CNN(name="cnn", widths=(4,)),
+    image_shape=(8, 8, 1),
+    size=8,
+    classes=3,
+    mean=(0.3,),
+    std=(0.4,),
+)
+_VIT = config.ViT(name="vit", width=8, depth=1, heads=2, patch=4)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [SPEC.encoder, pytest.param(_VIT, marks=pytest.mark.thorough)],
+    ids=["cnn", "vit"],
+)
+def test_variables_are_those_of_the_module_to_the_bit(encoder):
+    """However little the compiler is told to do for them."""
+    spec, key = dataclasses.replace(SPEC, encoder=encoder), jax.random.key(3)
+    module, blank = spec.module(), spec.blank()
+    wanted = jax.jit(lambda key: module.init(key, blank, train=True))(key)
+    jax.tree.map(np.testing.assert_array_equal, spec.init(key), wanted)
+    traced = jax.eval_shape(lambda: spec.init(jax.random.fold_in(key, 0)))
+    assert jax.tree.map(np.shape, traced) == jax.tree.map(np.shape, wanted)
+
+
+def test_one_description_has_one_program():
+    again = Spec(**{field.name: getattr(SPEC, field.name) for field in dataclasses.fields(Spec)})
+    assert again.compiled is SPEC.compiled
+    others = (
+        {"classes": 4},
+        {"mean": (0.2,)},
+        {"widths": {"encoder/block0/conv": {"features": 3}}},
+    )
+    for other in others:
+        assert dataclasses.replace(SPEC, **other).compiled is not SPEC.compiled
+    variables = SPEC.init(jax.random.key(0))
+    images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 1), dtype=np.uint8)
+    found = SPEC.compiled(variables, images)
+    np.testing.assert_array_equal(found, jax.jit(SPEC.predict)(variables, images))
