@@ -6,7 +6,7 @@
   python tests/benchmarks/quantization.py --models=float,int8     these two alone
 
 Every file is made as a stage makes it, from random parameters: what they compute is worth nothing, what
-it costs is what it would cost. All of them are timed in turn in one process, one thread. A turn is of many
+it costs is what it would cost. All of them are timed in turn in one process, one thread. A turn is many
 calls of one session, after some that are not timed: its weights are in the caches as they are where
 nothing else runs, and a machine that drifts slows all of them alike. A time is the median of the turns'
 medians; a gain comes with the least and the largest of a turn. Where PyTorch and torchvision are
