@@ -394,8 +394,9 @@ def _is_of_interest(inside: Any) -> bool:
     """Whether a call has a product in it, or a gate, or does nothing but move entries about."""
     found = operations(inside)
     names = {e.primitive.name for e in found}
-    gate = {"add", "div"} <= names and bool(names & _CLIPS)
-    return any(map(_is_product, found)) or names <= _MOVES or (gate and names <= _GATES)
+    gate = {"add", "div"} <= names <= _GATES and bool(names & _CLIPS)
+    alone = len(getattr(inside, "jaxpr", inside).invars) == 1
+    return any(map(_is_product, found)) or names <= _MOVES or (gate and alone)
 
 
 def _is_product(equation: Any) -> bool:

@@ -113,10 +113,13 @@ class _File:
     def joined(self) -> list[Any]:
         """The sums, gates and products with gates, in order; what each is has been noted then."""
         sums, gated, found = list(self.plan.sums), list(self.plan.gated), []
+        made: set[Any] = set()
         nodes, self.nodes = self.nodes, []
         for node in nodes:
             if node.op_type in _GATES and (times := self.gate(node, gated)):
-                gated.remove(times)
+                if times in gated:
+                    gated.remove(times)
+                made |= {times.gate, times[:2] + times[4:]}
                 gate = node
                 if node.op_type == "HardSwish":
                     self.nodes.append(gate := self.halved(node))
@@ -124,19 +127,22 @@ class _File:
             self.nodes.append(node)
             if self.sum(node, sums) or self.times(node):
                 found.append(node)
-        if gated:
-            layer = gated[0].of.removesuffix(":out")
-            raise BadInput(
-                f"rules: the gate that is made of {layer} is no single operator in the ONNX file; leave "
-                f"that layer in float, with a rule for it whose weights are None, before the others"
-            )
+        for times in gated:
+            # One gate may be of several products, and a file may share what the live model has twice.
+            if not made & {times.gate, times[:2] + times[4:]}:
+                layer = times.of.removesuffix(":out")
+                raise BadInput(
+                    f"rules: the gate that is made of {layer} is no single operator in the ONNX file; "
+                    f"leave that layer in float, with a rule for it whose weights are None, before the "
+                    f"others"
+                )
         return found
 
     def gate(self, node: Any, gated: list[Times]) -> Times | None:
-        """The gate that an operator makes, or multiplies with, of those that are to be in integers."""
+        """The gate that an operator makes, or multiplies with: of those still to be found, if it is."""
         of = self.tensors.get(self.origin(node.input[0]))
         slope, middle = _attribute(node, "alpha", 0.2), _attribute(node, "beta", 0.5)
-        for times in gated:
+        for times in (*gated, *self.plan.gated):
             if node.op_type == "HardSwish":
                 found = times.value == of and (times.offset, times.size) == (3.0, 6.0)
             else:
@@ -175,7 +181,7 @@ class _File:
             self.keep(f"{name}.shift.scale", np.asarray(abs(times.offset) or 1.0, np.float32)),
             self.keep(f"{name}.shift.zero", np.asarray(times.offset < 0, np.uint8)),
         ]
-        shifted = f"{name}.shift"
+        shifted = f"{result}.shift"
         made = helper.make_node("DequantizeLinear", shift, [shifted])
         self.before.setdefault(id(node), []).append(made)
         node.op_type = "Add"

@@ -123,15 +123,11 @@ def plan_of(
         left, right = (tensors.get(graph.source(v)) for v in (added.left, added.right))
         if left is not None and right is not None:
             sums.append(Added(left, right, tensors.get(added.output), added.clipped))
-    gated = [
-        Times(
-            *(tensors[graph.source(v)] for v in (times.value, times.of, times.gate, times.output)),
-            times.offset,
-            times.size,
-        )
-        for times in graph.gated
-        if times.gate in tensors
-    ]
+    gated = []
+    for times in graph.gated:
+        values = map(graph.source, (times.value, times.of, times.gate, times.output))
+        if None not in (names := [tensors.get(value) for value in values]):
+            gated.append(Times(*map(str, names), times.offset, times.size))
     scales = {}
     for name in tensors.values():
         scale, zero = scale_of(np.asarray(ranges[name], np.float32))

@@ -190,7 +190,21 @@ def _hard_excited(x):
     return nn.Dense(3, name="head")(x.mean((1, 2)))
 
 
+def _swished_twice(x):
+    x = nn.Dense(6, name="a")(x)
+    y = nn.Dense(3, name="b")(jax.nn.hard_swish(x))
+    return y + nn.Dense(3, name="c")(jax.nn.hard_swish(x))
+
+
+def _one_gate_of_two(x):
+    a, b, c = (nn.Dense(6, name=name)(x) for name in "abc")
+    gate = jax.nn.hard_sigmoid(c)
+    return nn.Dense(3, name="d")(nn.relu(a) * gate) - nn.Dense(3, name="e")(b * gate)
+
+
 SMALL = [
+    (_net(_swished_twice), VECTORS),
+    (_net(_one_gate_of_two), VECTORS),
     (_net(_swished), IMAGES),
     (_net(_hard_excited), IMAGES),
     (_net(_relu_twice), VECTORS),
