@@ -127,7 +127,8 @@ def plan_of(
     for times in graph.gated:
         values = map(graph.source, (times.value, times.of, times.gate, times.output))
         if None not in (names := [tensors.get(value) for value in values]):
-            gated.append(Times(*map(str, names), times.offset, times.size))
+            value, of, gate, result = map(str, names)
+            gated.append(Times(value, of, gate, result, times.offset, times.size))
     scales = {}
     for name in tensors.values():
         scale, zero = scale_of(np.asarray(ranges[name], np.float32))

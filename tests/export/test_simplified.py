@@ -29,7 +29,8 @@ def _written(function, path):
     class Net(nn.Module):
         @nn.compact
         def __call__(self, images):
-            return function((images.astype(jnp.float32) / 255 - jnp.float32([0.4, 0.5, 0.6])) / 0.3)
+            mean = np.reshape(np.float32([0.4, 0.5, 0.6]), (1, 1, 1, 3))
+            return function((images.astype(jnp.float32) / 255 - mean) / 0.3)
 
     images = np.random.default_rng(1).integers(0, 256, (3, *SHAPE), np.uint8)
     variables = lively(Net(), images)

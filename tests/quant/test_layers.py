@@ -147,7 +147,8 @@ def test_what_does_not_end_at_0_and_1_is_no_gate(gate):
 def test_a_gate_of_ones_own_is_one_too():
     def net(x):
         x = nn.Dense(4, name="a")(x)
-        return nn.Dense(3, name="b")((jnp.clip(x - 1.0, 0.0, 2.0) / 2.0) * x)
+        gate = jnp.maximum(jnp.minimum(x + -1.0, 2.0), 0.0) / 2.0
+        return nn.Dense(3, name="b")(gate * x)
 
     (gated,) = _graph(_net(net), VECTORS).gated
     assert (gated.offset, gated.size) == (-1.0, 2.0)
