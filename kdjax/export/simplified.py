@@ -143,11 +143,12 @@ class _Graph:
         if not before or not after or len(after) <= len(before) or node.input[1] in self.arrays:
             return None
         axes, left = [], [*before]
-        for axis, size in enumerate(after):
-            if left and size == left[0]:
-                left.pop(0)
+        # From the last, so that a gate of one channel has its axis there, too.
+        for axis, size in reversed([*enumerate(after)]):
+            if left and size == left[-1]:
+                left.pop()
             elif size == 1:
-                axes.append(axis)
+                axes.insert(0, axis)
             else:
                 return None
         return None if left else axes

@@ -86,7 +86,7 @@ def test_gates_that_are_no_simple_ones(tmp_path):
 @pytest.mark.parametrize(
     "end",
     [
-        lambda x: x.reshape(len(x), -1)[:, :4],  # channels last, entry for entry
+        lambda x: x.reshape(x.shape[0], -1)[:, :4],  # channels last, entry for entry
         lambda x: jnp.concatenate([x.max((1, 2)), x.sum((1, 2)), x.min((1, 2))], 1),
         lambda x: (x - x.mean((1, 2), keepdims=True)).max((1, 2)),
         lambda x: x.mean((1, 2)) * x.max((1, 2, 3), keepdims=True)[:, 0, 0],
@@ -102,7 +102,7 @@ def test_what_reads_an_image_reads_the_same(end, tmp_path):
 def test_both_orders_of_one_value(tmp_path):
     def net(x):
         x = nn.relu(_conv(x, "a"))
-        return x.reshape(len(x), -1)[:, 3:5] + _conv(x, "b").mean((1, 2))[:, :2]
+        return x.reshape(x.shape[0], -1)[:, 3:5] + _conv(x, "b").mean((1, 2))[:, :2]
 
     assert _written(net, tmp_path / "m.onnx")["Transpose"] == 2
 
