@@ -93,7 +93,7 @@ class MobileNetV3:
     Attributes:
       size: of the two networks of the paper.
       multiplier: of the widths, which are rounded to multiples of 8.
-      activation: in the place of hard swish, for which no runtime has an integer kernel, `relu`.
+      activation: in the place of hard swish, which is two operators more in int8, `relu`.
       imagenet_stem: has stride 2, as published; otherwise 1, for small images.
     """
 

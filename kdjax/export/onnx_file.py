@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, UInt8
 from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
+from kdjax.export.simplified import simplify
 from kdjax.export.traced import traced
 from kdjax.types import BadInput
 
@@ -137,6 +138,7 @@ def _converted(function: Callable[..., Any], images: jax.ShapeDtypeStruct) -> An
         )
     # Those that jax2onnx 0.17 notes are wrong beside an identity shortcut; every runtime infers its own.
     del model.graph.value_info[:]
+    simplify(model)
     model.ir_version = IR_VERSION
     facts = accepts(images.shape[1:])
     model.doc_string = "; ".join(f"{name}: {value}" for name, value in facts.items())

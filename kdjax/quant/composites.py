@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from kdjax.quant.layers import Layer, graph_of
 from kdjax.quant.model import run
 from kdjax.quant.numbers import TOP, Weights, quantize_weights, scale_of
-from kdjax.quant.rules import Rule
+from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
 FAKE_QUANT = "quant.fake_quant"
@@ -39,6 +39,13 @@ def with_composites(
       ranges: by the name of the tensor.
     """
     graph = graph_of(function, variables, *inputs)
+    tensors = graph.tensors(static(rules))
+    # LiteRT has one operator for a hard swish, in integers too: what is inside of it is not rounded.
+    inside = {
+        tensors[times.gate]
+        for times in graph.gated
+        if times.gate in tensors and graph.source(times.value) == graph.source(times.of)
+    }
     # Numbers of the file, not of the program: found before it is traced.
     stored: dict[str, Weights] = {
         layer.name: jax.device_get(
@@ -52,6 +59,8 @@ def with_composites(
     }
 
     def activation(name: str, value: Array) -> Array:
+        if name in inside:
+            return value
         scale, zero = scales[name]
         return _fake_quant(value, np.asarray([scale], np.float32), int(zero) - _SHIFT, axis=None)
 

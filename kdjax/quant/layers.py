@@ -2,9 +2,10 @@
 
 Derived from the jaxpr, not declared. A runtime computes a layer in integers if its weights, what goes in
 and what comes out are all quantized, with nothing between the product and its result but a bias and a
-rectification; and it adds two branches in integers if both are quantized. So a tensor is quantized that
-goes into a quantized layer, or comes out of it after bias and rectification, or is the rectified sum of
-two that are.
+rectification; it adds two branches in integers if both are quantized; and it multiplies an activation
+with its gate (hard swish, the gates of squeeze-and-excitation) in integers if the activation and what the
+gate is made of are. So a tensor is quantized that goes into a quantized layer, or comes out of it after
+bias and rectification, or is the rectified sum of two that are, or such a gate or such a product.
 """
 
 import dataclasses
@@ -42,6 +43,8 @@ _CHOICES = _MOVES | {"reduce_max", "reduce_window_max"}
 _SPREADS = frozenset(["broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"])
 _CLIPS = frozenset(["clamp", "copy", "max", "min", "stop_gradient"])
 _SCALARS = frozenset(["broadcast_in_dim", "convert_element_type"])
+# What a gate is made of, and an activation times it.
+_GATES = _CLIPS | {"add", "div", "mul"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,22 @@ class Sum:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gated:
+    """An activation times a gate, `output = value * gate`, `gate = clip(of + offset, 0, size) / size`.
+
+    With the activation itself for `of`, an offset of 3 and a size of 6 it is a hard swish; with what a
+    dense layer makes of the mean over space, a squeeze-and-excitation.
+    """
+
+    value: int
+    of: int
+    gate: int
+    output: int
+    offset: float
+    size: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Graph:
     """What of a model can be quantized.
 
@@ -90,6 +109,7 @@ class Graph:
       inputs: of the values, the activations that it is given.
       layers: in order.
       sums: in order.
+      gated: in order.
       sources: by value, the one that it has its entries from, moved about or chosen.
       final: values that nothing but the caller reads, moved about or chosen.
       structure: of what the function returns.
@@ -99,6 +119,7 @@ class Graph:
     inputs: tuple[int, ...]
     layers: tuple[Layer, ...]
     sums: tuple[Sum, ...]
+    gated: tuple[Gated, ...]
     sources: Mapping[int, int]
     final: frozenset[int]
     structure: Any
@@ -121,11 +142,14 @@ class Graph:
     def tensors(self, chosen: Collection[str]) -> dict[int, str]:
         """The activations that are quantized if these layers are, with a name each.
 
-        The name is that of the layer or the sum that makes it, or of the first layer that reads it.
+        The name is that of the layer, the sum or the gate that makes it, or of the first layer that
+        reads it.
         """
         layers = [layer for layer in self.layers if layer.name in chosen]
         made = {layer.output: f"{layer.name}:out" for layer in self.layers}
         made |= {added.output: f"sum{i}:out" for i, added in enumerate(self.sums)}
+        made |= {times.gate: f"gate{i}:out" for i, times in enumerate(self.gated)}
+        made |= {times.output: f"gated{i}:out" for i, times in enumerate(self.gated)}
         made |= {n: f"input{i}" for i, n in enumerate(self.inputs)}
         found: dict[int, str] = {}
         for layer in layers:
@@ -133,10 +157,16 @@ class Graph:
             found.setdefault(at, made.get(at, f"{layer.name}:in"))
             if layer.output not in self.final:
                 found.setdefault(layer.output, made[layer.output])
-        for added in self.sums:
-            pair = {self.source(added.left), self.source(added.right)}
-            if pair <= found.keys() and added.output not in self.final:
-                found.setdefault(added.output, made[added.output])
+        # In the order of the operations: what one makes, the next may take.
+        for joined in sorted((*self.sums, *self.gated), key=lambda joined: joined.output):
+            match joined:
+                case Sum(left, right):
+                    pair, results = {left, right}, [joined.output]
+                case Gated(value, of):
+                    pair, results = {value, of}, [joined.gate, joined.output]
+            if {*map(self.source, pair)} <= found.keys() and joined.output not in self.final:
+                for result in results:
+                    found.setdefault(result, made[result])
         return found
 
     def scales(self, layer: Layer) -> int:
@@ -205,6 +235,8 @@ class _Walk:
         self.spread: dict[int, int] = {}
         self.layers: list[Layer] = []
         self.sums: list[Sum] = []
+        self.gated: list[Gated] = []
+        self.makers = {v: step for step in flat.steps for v in step.results}
 
     def graph(self, structure: Any) -> Graph:
         seen: Counter[str] = Counter()
@@ -228,6 +260,8 @@ class _Walk:
                 assert isinstance(right, int)
                 end, _, clipped = self.end(step.results[0], channels=0)
                 self.sums.append(Sum(left, right, end, clipped))
+            elif (gated := self.gate(step)) is not None:
+                self.gated.append(gated)
         returned = Counter(v for v in self.flat.outputs if isinstance(v, int))
         final = {v for v, times in returned.items() if self.uses[v] == times}
         for value in [*final]:
@@ -238,6 +272,7 @@ class _Walk:
             tuple(n for n in self.flat.inputs if n not in self.names),
             tuple(self.layers),
             tuple(self.sums),
+            tuple(self.gated),
             self.sources,
             frozenset(final),
             structure,
@@ -261,6 +296,35 @@ class _Walk:
             and not any(self.is_weight(v) for v in step.operands)
             and len({self.flat.shape(v) for v in step.operands}) == 1
         )
+
+    def gate(self, step: Step) -> Gated | None:
+        """The product of an activation with a gate, if it is one."""
+        if step.name != "mul" or any(self.is_weight(v) for v in step.operands):
+            return None
+        for value, gate in (step.operands, reversed(step.operands)):
+            assert isinstance(value, int)
+            assert isinstance(gate, int)
+            gate = self.spread.get(gate, gate)
+            scaled, divisor = self.by_number(gate, "div")
+            clipped = self.makers.get(scaled)
+            if clipped is None or not _clips(clipped.equation):
+                continue
+            (shifted,) = (v for v in clipped.operands if isinstance(v, int))
+            of, offset = self.by_number(shifted, "add")
+            if divisor > 0 and of >= 0 and _bounds(clipped.equation) == (0.0, divisor):
+                return Gated(value, of, gate, step.results[0], offset, divisor)
+        return None
+
+    def by_number(self, value: int, name: str) -> tuple[int, float]:
+        """What an operation with a written number made a value of, and the number; else -1 and 0."""
+        step = self.makers.get(value)
+        if step is not None and step.name == name:
+            match step.operands:
+                case (int(operand), core.Literal() as number):
+                    return operand, float(number.val)
+                case (core.Literal() as number, int(operand)) if name == "add":
+                    return operand, float(number.val)
+        return -1, 0.0
 
     def layer(self, i: int, step: Step, seen: Counter[str]) -> None:
         """Notes the product of an activation with a parameter, if it is one."""
@@ -327,9 +391,12 @@ class _Walk:
 
 
 def _is_of_interest(inside: Any) -> bool:
-    """Whether a call has a product in it, or does nothing but move entries about."""
+    """Whether a call has a product in it, or a gate, or does nothing but move entries about."""
     found = operations(inside)
-    return any(map(_is_product, found)) or all(e.primitive.name in _MOVES for e in found)
+    names = {e.primitive.name for e in found}
+    gate = {"add", "div"} <= names <= _GATES and bool(names & _CLIPS)
+    alone = len(getattr(inside, "jaxpr", inside).invars) == 1
+    return any(map(_is_product, found)) or names <= _MOVES or (gate and alone)
 
 
 def _is_product(equation: Any) -> bool:
@@ -354,3 +421,19 @@ def _clips(equation: Any) -> bool:
         or (s.primitive.name in _SCALARS and not math.prod(np.shape(s.invars[0].aval)) > 1)
         for s in steps
     )
+
+
+def _bounds(equation: Any) -> tuple[float, float]:
+    """The written numbers that an operation cuts off at, infinite where there are none."""
+    low, high = -math.inf, math.inf
+    inside = [p for p in equation.params.values() if isinstance(p, core.ClosedJaxpr)]
+    for step in operations(inside[0]) if inside else [equation]:
+        numbers = [float(v.val) for v in step.invars if isinstance(v, core.Literal)]
+        match step.primitive.name, numbers:
+            case "max", [number]:
+                low = max(low, number)
+            case "min", [number]:
+                high = min(high, number)
+            case "clamp", [least, most]:
+                low, high = max(low, least), min(high, most)
+    return low, high

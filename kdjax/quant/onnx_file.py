@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from kdjax.quant.integers import onnx_faults, require_integers
-from kdjax.quant.plan import Added, Plan, Stored
+from kdjax.quant.plan import Added, Plan, Stored, Times
 from kdjax.types import BadInput
 
 _MISSING = "int8 needs ONNX: pip install 'kdjax[export]'"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 # What may stand between a product and its end, as in `kdjax.quant.layers`, besides a bias.
 _CLIPS = ("Clip", "Max", "Min", "Relu")
+_GATES = ("HardSigmoid", "HardSwish")
 _FLOAT, _INT8 = 1, 3  # as ONNX numbers its types
 _LARGEST_BIAS = 2.0**30  # half of what a sum of int32 holds
 _MOVES = ("Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
@@ -92,8 +93,7 @@ class _File:
             self.follow[id(node)] = layer.bias, layer.clipped
             self.mark(node.input[0], layer.input, back=True)
             self.mark(self.end(node), layer.output)
-        sums = list(self.plan.sums)
-        added = [node for node in self.nodes if self.sum(node, sums)]
+        added = self.joined()
         for node, layer in products:
             if layer.dynamic:
                 self.multiply(node, layer)
@@ -105,17 +105,134 @@ class _File:
         for node, layer in products:
             if layer.input is not None:
                 self.reach(node.input[0])
-        for node in added:
-            for name in node.input:
-                self.reach(name)
+        for name in (name for node in added for name in node.input if name in self.tensors):
+            self.reach(name)
         self.link()
         return {tensor: value for value, tensor in self.tensors.items() if value in self.rounded}
+
+    def joined(self) -> list[Any]:
+        """The sums, gates and products with gates, in order; what each is has been noted then."""
+        sums, gated, found = list(self.plan.sums), list(self.plan.gated), []
+        made: set[Any] = set()
+        nodes, self.nodes = self.nodes, []
+        for node in nodes:
+            if node.op_type in _GATES and (times := self.gate(node, gated)):
+                if times in gated:
+                    gated.remove(times)
+                made |= {times.gate, times[:2] + times[4:]}
+                gate = node
+                if node.op_type == "HardSwish":
+                    self.nodes.append(gate := self.halved(node))
+                found.append(self.shift(gate, times))
+            self.nodes.append(node)
+            if self.sum(node, sums) or self.times(node):
+                found.append(node)
+        for times in gated:
+            # One gate may be of several products, and a file may share what the live model has twice.
+            if not made & {times.gate, times[:2] + times[4:]}:
+                layer = times.of.removesuffix(":out")
+                raise BadInput(
+                    f"rules: the gate that is made of {layer} is no single operator in the ONNX file; "
+                    f"leave that layer in float, with a rule for it whose weights are None, before the "
+                    f"others"
+                )
+        return found
+
+    def gate(self, node: Any, gated: list[Times]) -> Times | None:
+        """The gate that an operator makes, or multiplies with: of those still to be found, if it is."""
+        of = self.tensors.get(self.origin(node.input[0]))
+        slope, middle = _attribute(node, "alpha", 0.2), _attribute(node, "beta", 0.5)
+        for times in (*gated, *self.plan.gated):
+            if node.op_type == "HardSwish":
+                found = times.value == of and (times.offset, times.size) == (3.0, 6.0)
+            else:
+                found = np.allclose([slope * times.size, middle * times.size], [1.0, times.offset])
+            if found and times.of == of:
+                return times
+        return None
+
+    def halved(self, node: Any) -> Any:
+        """Makes a hard swish a product with its gate; returns what makes the gate."""
+        from onnx import helper
+
+        (value,), (result,) = node.input, node.output
+        gate = helper.make_node("HardSigmoid", [value], [f"{result}.gate"], alpha=1 / 6, beta=0.5)
+        node.op_type = "Mul"
+        node.input.append(gate.output[0])
+        self.made[gate.output[0]] = gate
+        self.readers[value].append(gate)
+        self.readers[gate.output[0]] = [node]
+        return gate
+
+    def shift(self, node: Any, times: Times) -> Any:
+        """Makes a gate a sum whose integers, counted in other units, are those of the gate.
+
+        They end where it does; a clip is left only where they go further.
+        """
+        from onnx import helper
+
+        (value,), (result,) = node.input, node.output
+        self.mark(value, times.of)
+        self.follow[id(node)] = False, False
+        (scale, zero), name = self.plan.scales[times.gate], times.gate
+        above = times.offset > 0
+        shift = [
+            self.keep(f"{name}.shift.integer", np.asarray(above, np.uint8)),
+            self.keep(f"{name}.shift.scale", np.asarray(abs(times.offset) or 1.0, np.float32)),
+            self.keep(f"{name}.shift.zero", np.asarray(times.offset < 0, np.uint8)),
+        ]
+        shifted = f"{result}.shift"
+        made = helper.make_node("DequantizeLinear", shift, [shifted])
+        self.before.setdefault(id(node), []).append(made)
+        node.op_type = "Add"
+        node.ClearField("attribute")
+        node.input.append(shifted)
+        after, at = [], result
+        if zero > 0 or 255 * scale * (1 - 1e-6) > 1.0:
+            bounds = [
+                self.keep(f"{name}.least", np.asarray(0, np.float32)),
+                self.keep(f"{name}.most", np.asarray(times.size, np.float32)),
+            ]
+            at = f"{result}.clipped"
+            after.append(helper.make_node("Clip", [result, *bounds], [at]))
+        zero = self.keep(f"{name}.zero", np.asarray(zero, np.uint8))
+        larger = self.keep(f"{name}.larger", np.asarray(scale * times.size, np.float32))
+        unit = self.keep(f"{name}.scale", np.asarray(scale, np.float32))
+        integers, rounded = f"{result}.integers", f"{result}.rounded"
+        after += [
+            helper.make_node("QuantizeLinear", [at, larger, zero], [integers]),
+            helper.make_node("DequantizeLinear", [integers, unit, zero], [rounded]),
+        ]
+        self.tensors[result], self.rounded[result] = times.gate, rounded
+        self.pairs.append((result, after))
+        return node
+
+    def times(self, node: Any) -> bool:
+        """Whether this is a product with a gate; then its result is noted."""
+        if node.op_type != "Mul":
+            return False
+        pair = [self.tensors.get(self.origin(name)) for name in node.input]
+        for times in self.plan.gated:
+            if None not in pair and sorted(map(str, pair)) == sorted((times.value, times.gate)):
+                self.follow[id(node)] = False, False
+                for name, tensor in zip(node.input, pair, strict=True):
+                    self.mark(name, tensor)
+                self.mark(self.end(node), times.result)
+                return True
+        return False
 
     def take(self, node: Any, pending: list[Stored]) -> Stored | None:
         """The first layer that is still to be found whose weights are this node's."""
         weights = self.arrays.get(node.input[1])
         if weights is None:
             return None
+        if node.op_type == "Conv" and weights[0, 0].size == 1:
+            # A matrix on an image of one pixel.
+            matrix = weights.reshape(weights.shape[:2]).T
+            for layer in pending:
+                if layer.weights.shape == matrix.shape and np.array_equal(layer.weights, matrix):
+                    pending.remove(layer)
+                    return layer
         if node.op_type == "Gemm" and _attribute(node, "transB"):
             weights = weights.T
         for layer in pending:
@@ -189,8 +306,8 @@ class _File:
 
     def store(self, node: Any, layer: Stored) -> None:
         """Puts integers in the place of a node's weights and of its bias."""
-        axis = 0 if node.op_type == "Conv" else 1
         integers, scale = layer.integers, layer.scale
+        convolution, axis = node.op_type == "Conv", int(integers.ndim == 2)
         bias = self.arrays.get(node.input[2]) if len(node.input) > 2 else None
         if layer.input is not None and bias is not None and bias.shape == scale.shape:
             unit = np.float32(self.plan.scales[self.tensors[node.input[0]]][0])
@@ -202,7 +319,9 @@ class _File:
             node.input[2] = self.integers(
                 node, f"{layer.name}.bias", np.round(bias / (unit * scale)), unit * scale, bits=32
             )
-        if node.op_type == "Gemm" and _attribute(node, "transB"):
+        if convolution and axis:
+            integers, axis = integers.T[..., None, None], 0
+        elif node.op_type == "Gemm" and _attribute(node, "transB"):
             integers, axis = integers.T, 0
         node.input[1] = self.integers(node, layer.name, integers, scale, bits=layer.bits, axis=axis)
 
@@ -217,6 +336,9 @@ class _File:
             return results[0]
 
         (value, *_), name = node.input, layer.name
+        matrix = layer.integers.ndim == 2
+        if flat := matrix and node.op_type == "Conv":  # on an image of one pixel
+            value = make("Flatten", [value], f"{name}.flat", axis=1)
         parts = [f"{value}.called", f"{value}.called.scale", f"{value}.called.zero"]
         if value not in self.called:
             self.called.add(value)
@@ -224,7 +346,7 @@ class _File:
         weights = self.keep(f"{name}.integers", _whole(layer.integers, layer.bits))
         if layer.bits < 8:
             weights = make("Cast", [weights], f"{name}.bytes", to=_INT8)
-        convolution = node.op_type == "Conv"
+        convolution = not matrix
         # A scale and a bias for each channel, which is the first axis of an image.
         shape = [-1, *[1] * (layer.integers.ndim - 2)] if convolution else [-1]
         result = helper.make_node(
@@ -244,6 +366,10 @@ class _File:
             self.follow[id(node)] = False, layer.clipped
             bias = self.keep(f"{name}.bias", self.arrays[bias].reshape(shape))
             node.op_type, inputs = "Add", [make("Mul", inputs, f"{name}.values"), bias]
+        if flat:
+            space = self.keep("space", np.asarray([2, 3], np.int64))
+            inputs = [make(node.op_type, inputs, f"{name}.row"), space]
+            node.op_type = "Unsqueeze"
         del node.input[:], node.attribute[:]
         node.input.extend(inputs)
 
@@ -332,7 +458,9 @@ class _File:
             value = node.input[0]
             if value not in self.tensors:
                 return
-            if len(self.readers[value]) > 1:
+            # A kernel of a mean takes integers and gives some, before they are moved.
+            mean = (made := self.made.get(value)) and made.op_type == "GlobalAveragePool"
+            if len(self.readers[value]) > 1 or mean:
                 self.round(value, tensor)
 
     def link(self) -> None:
@@ -372,5 +500,8 @@ def _whole(values: Any, bits: int) -> np.ndarray:
     return np.clip(values, limits.min, limits.max).astype(kind)
 
 
-def _attribute(node: Any, name: str) -> int:
-    return next((a.i for a in node.attribute if a.name == name), 0)
+def _attribute(node: Any, name: str, default: Any = 0) -> Any:
+    from onnx import helper
+
+    found = (helper.get_attribute_value(a) for a in node.attribute if a.name == name)
+    return next(found, default)

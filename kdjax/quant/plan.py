@@ -50,12 +50,24 @@ class Added(NamedTuple):
     clipped: bool
 
 
+class Times(NamedTuple):
+    """A tensor times a gate that is made of one, see `kdjax.quant.layers.Gated`; all are names."""
+
+    value: str
+    of: str
+    gate: str
+    result: str
+    offset: float
+    size: float
+
+
 class Plan(NamedTuple):
-    """What a file is to have: all layers and sums of tensors in order, scales by tensor."""
+    """What a file is to have: layers, sums and gated tensors, each in order, and scales by tensor."""
 
     layers: tuple[Stored, ...]
     sums: tuple[Added, ...]
     scales: Mapping[str, tuple[float, int]]
+    gated: tuple[Times, ...] = ()
 
 
 def plan_of(
@@ -111,11 +123,17 @@ def plan_of(
         left, right = (tensors.get(graph.source(v)) for v in (added.left, added.right))
         if left is not None and right is not None:
             sums.append(Added(left, right, tensors.get(added.output), added.clipped))
+    gated = []
+    for times in graph.gated:
+        values = map(graph.source, (times.value, times.of, times.gate, times.output))
+        if None not in (names := [tensors.get(value) for value in values]):
+            value, of, gate, result = map(str, names)
+            gated.append(Times(value, of, gate, result, times.offset, times.size))
     scales = {}
     for name in tensors.values():
         scale, zero = scale_of(np.asarray(ranges[name], np.float32))
         scales[name] = float(scale), int(zero)
-    return Plan(tuple(layers), tuple(sums), scales)
+    return Plan(tuple(layers), tuple(sums), scales, tuple(gated))
 
 
 def _left(layer: Layer, weights: Float[np.ndarray, "..."]) -> Stored:

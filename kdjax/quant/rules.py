@@ -21,7 +21,8 @@ class Rule:
         once (static): for convolutions. `dynamic` quantizes what goes in by its least and its largest
         value in that very call, all examples of it together, and needs no calibration: for the matrix
         products of transformers, whose ranges have outliers (ONNX Runtime's convolutions of this kind
-        are slower than in float). None leaves activations as they are: weight-only.
+        are several times slower than in float, and are refused there; LiteRT's are fast). None leaves
+        activations as they are: weight-only.
       scale: of the weights: `absmax` loses nothing to clipping, `mse` looks for the scale with the
         least squared error.
     """

@@ -29,7 +29,7 @@ from kdjax.stages import measure
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec, load, logits
 from kdjax.stages.parity import StageFailed, compare
-from kdjax.types import Variables
+from kdjax.types import BadInput, Variables
 
 _LOOKED_AT = 16
 """Images that a layer-wise comparison is made on."""
@@ -39,20 +39,41 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Asks for what the formats need, before anything that is exported has been trained.
 
     Raises:
-      BadInput: the extra of a format is not installed, or there is no classifier to export.
+      BadInput: the extra of a format is not installed, there is no classifier to export, or its file
+        would be slower than that of the float one.
     """
     if "onnx" in c.formats:
         require_onnx()
     if "litert" in c.formats:
         require_litert()
-    Spec.of(context.inputs[c.model], field=f"{context.path}.model")
+    spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
+    _refuse_slow(context, c, spec)
     return {}
+
+
+def _refuse_slow(context: Context, c: config.Export, spec: Spec) -> None:
+    """ONNX Runtime's one kernel for convolutions in ranges of the call takes several times a float one's.
+
+    Raises:
+      BadInput: the model has one, and is to be an ONNX file.
+    """
+    called = [name for name, rule in spec.rules.items() if rule.activations == "dynamic"]
+    if "onnx" not in c.formats or not called:
+        return
+    slow = [layer.name for layer in spec.layers().layers if layer.convolution]
+    if found := [name for name in called if name in slow]:
+        raise BadInput(
+            f"{context.path}.formats: in ONNX a convolution with dynamic activations ({found[0]}, "
+            f"{len(found)} in all) is several times slower than in float; export litert alone, or give "
+            f"the convolutions of {c.model} activations='int8'"
+        )
 
 
 def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Writes, reloads, compares and times each format."""
     artifact = context.inputs[c.model]
     spec, variables = load(artifact, field=f"config.stages.{context.name}.model")
+    _refuse_slow(context, c, spec)
     variables = jax.device_put(variables)
     predict = spec.deployed(variables)
     live = measure.live_logits(context, spec, variables)

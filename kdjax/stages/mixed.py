@@ -100,8 +100,10 @@ def check_mixed(
         folded = jax.eval_shape(spec.folded, spec.abstract())
         costs, others = _bytes(graph, folded, hurts, rules)
         _check_bytes(given["bytes"], others, costs, path)
+    # Any would do, but for those that no measured choice would end with.
+    names = sorted(rules, key=lambda name: rules[name].activations == "dynamic")
     return {
-        layer: rules[next(name for name in found if name != FLOAT)]
+        layer: rules[next(name for name in names if name in found)]
         for layer, found in hurts.items()
     }
 

@@ -3,12 +3,16 @@
   python tests/benchmarks/quantization.py                         ResNet-18, minutes on one CPU core
   python tests/benchmarks/quantization.py --networks=mobilenet    MobileNetV3-small, and with ReLU
   python tests/benchmarks/quantization.py --networks=vit          a small transformer
+  python tests/benchmarks/quantization.py --models=float,int8     these two alone
 
 Every file is made as a stage makes it, from random parameters: what they compute is worth nothing, what
-it costs is what it would cost. All of them are timed in turn in one process, one thread. Where PyTorch
-and torchvision are installed, the same network in eager PyTorch and with its dynamic int8 are timed in
-the same turns, as the reference from outside; what the runtime gains over it and what int8 gains over
-float in one runtime are ratios of their own.
+it costs is what it would cost. All of them are timed in turn in one process, one thread. A turn is many
+calls of one session, after some that are not timed: its weights are in the caches as they are where
+nothing else runs, and a machine that drifts slows all of them alike. A time is the median of the turns'
+medians; a gain comes with the least and the largest of a turn. Where PyTorch and torchvision are
+installed, the same network in eager PyTorch and with its dynamic int8 are timed in the same turns, as the
+reference from outside; what the runtime gains over it and what int8 gains over float in one runtime are
+ratios of their own.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import dataclasses
 import gzip
 import importlib.util
 import io
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +137,37 @@ def _torch_call(model: Any, batch: int) -> Callable[[], Any]:
     return call
 
 
+def _alone(
+    calls: dict[str, Callable[[], Any]], *, turns: int, seconds: float
+) -> dict[str, list[evaluate.Latency]]:
+    """Each call's latency in each of some turns, which it has to itself for so many seconds."""
+    found: dict[str, list[evaluate.Latency]] = {name: [] for name in calls}
+    for _ in range(turns):
+        for name, call in calls.items():
+            found[name].append(
+                evaluate.latency(
+                    call, warmup=5, repeats=10, min_seconds=seconds, max_seconds=5 * seconds
+                )
+            )
+    return found
+
+
+def _middle(turns: list[evaluate.Latency]) -> evaluate.Latency:
+    """The medians of what the turns say, and how many samples that are in all."""
+    return evaluate.Latency(
+        ms_p50=float(np.median([turn.ms_p50 for turn in turns])),
+        ms_p95=float(np.median([turn.ms_p95 for turn in turns])),
+        repeats=sum(turn.repeats for turn in turns),
+        warmup=sum(turn.warmup for turn in turns),
+    )
+
+
+def _gains(slow: list[evaluate.Latency], fast: list[evaluate.Latency]) -> dict[str, float]:
+    """How many times as fast: the median of the turns, the least and the largest."""
+    gains = [a.ms_p50 / b.ms_p50 for a, b in zip(slow, fast, strict=True)]
+    return {"median": float(np.median(gains)), "least": min(gains), "largest": max(gains)}
+
+
 def _cost(content: bytes, params: int) -> dict[str, int]:
     return {"params": params, "bytes": len(content), "gzip_bytes": len(gzip.compress(content, 6))}
 
@@ -141,16 +177,21 @@ def main() -> None:
     parser.add_argument("--networks", choices=["resnet", "mobilenet", "vit"], default="resnet")
     parser.add_argument("--batches", default="1,64")
     parser.add_argument("--multiple", type=int, default=16, help="of the widths of the half")
-    parser.add_argument("--max_seconds", type=float, default=120.0, help="of one batch size")
+    parser.add_argument("--models", help="only these, comma between them; float among them")
+    parser.add_argument("--turns", type=int, default=11, help="of each session, for a batch size")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a session's turn")
     args = parser.parse_args()
     folder, files, costs = Path(tempfile.mkdtemp()), {}, {}
+    wanted = None if args.models is None else args.models.split(",")
     for name, (spec, variables) in _models(args.networks, args.multiple).items():
+        if wanted is not None and name not in wanted:
+            continue
         file = folder / f"{name}.onnx"
         write_onnx_model(spec, variables, file)
         files[name] = file
         costs[name] = _cost(file.read_bytes(), tree.size(variables["params"]))
         costs[name]["peak_memory_bytes"] = evaluate.peak_memory(file, threads=1, batch=1)
-    outside, versions = _in_torch(args.networks), {}
+    outside, versions = {} if wanted else _in_torch(args.networks), {}
     for name, model in outside.items():
         import torch
 
@@ -170,15 +211,15 @@ def main() -> None:
     for batch in map(int, args.batches.split(",")):
         calls = {n: evaluate.onnx_call(f, threads=1, batch=batch) for n, f in files.items()}
         calls |= {name: _torch_call(model, batch) for name, model in outside.items()}
-        times = evaluate.interleaved(
-            calls, repeats=200, min_seconds=0.5, max_seconds=args.max_seconds
-        )
+        turns = _alone(calls, turns=args.turns, seconds=args.seconds)
+        times = {name: _middle(taken) for name, taken in turns.items()}
         results[f"batch_{batch}"] = found = ratios(times, "float")
         if outside:
-            found["gain_of_the_runtime"] = times["torch"].ms_p50 / times["float"].ms_p50
-        for name in ("int8", "dynamic_int8"):
-            if name in times:
-                found[f"gain_of_{name}"] = times["float"].ms_p50 / times[name].ms_p50
+            found["gain_of_the_runtime"] = _gains(turns["torch"], turns["float"])
+        for name, kind in itertools.product(files, ("int8", "dynamic_int8")):
+            fast = name.removesuffix("float") + kind
+            if name.endswith("float") and fast in turns:
+                found[f"gain_of_{fast}"] = _gains(turns[name], turns[fast])
     show(results)
 
 

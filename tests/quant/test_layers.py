@@ -96,6 +96,64 @@ def test_a_residual_sum_and_its_rectification_are_one():
     assert [*graph.tensors(["a/kernel"]).values()] == ["stem/kernel:out", "a/kernel:out"]
 
 
+def test_a_gate_and_its_product_are_quantized_where_both_that_make_them_are():
+    def net(x):
+        x = jax.nn.hard_swish(nn.Conv(4, (3, 3), name="a")(x))
+        gate = nn.relu(nn.Dense(2, name="reduce")(x.mean((1, 2))))
+        gate = jax.nn.hard_sigmoid(nn.Dense(4, name="expand")(gate))
+        return nn.Conv(3, (1, 1), name="head")(x * gate[:, None, None])
+
+    graph = _graph(_net(net), IMAGES)
+    swish, excitation = graph.gated
+    a, reduce, expand, head = graph.layers
+    assert swish.value == swish.of == a.output
+    assert (excitation.value, excitation.of) == (swish.output, expand.output)
+    assert head.input == excitation.output
+    assert {(gated.offset, gated.size) for gated in graph.gated} == {(3.0, 6.0)}
+    tensors = graph.tensors([layer.name for layer in graph.layers])
+    assert tensors[swish.gate], tensors[swish.output] == ("gate0:out", "gated0:out")
+    assert tensors[excitation.gate] == "gate1:out"
+    assert tensors[reduce.input] == "reduce/kernel:in"
+    # In float: what a gate is made of, or what it is multiplied with.
+    tensors = graph.tensors(["reduce/kernel", "expand/kernel", "head/kernel"])
+    assert [*tensors.values()] == [
+        "reduce/kernel:in",
+        "reduce/kernel:out",
+        "expand/kernel:out",
+        "gated1:out",
+    ]
+    assert "gate1:out" not in graph.tensors(["a/kernel", "head/kernel"]).values()
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        jax.nn.sigmoid,
+        lambda x: jnp.minimum(jnp.maximum(x + 3.0, 0.0), 5.0) / 6.0,
+        lambda x: jnp.minimum(x + 3.0, 6.0) / 6.0,
+        lambda x: x / 6.0,
+    ],
+)
+def test_what_does_not_end_at_0_and_1_is_no_gate(gate):
+    def net(x):
+        x = nn.Dense(4, name="a")(x)
+        return nn.Dense(3, name="b")(x * gate(x))
+
+    graph = _graph(_net(net), VECTORS)
+    assert graph.gated == ()
+    assert _said(graph)[0] == ["input0", "a:out", "b:in"]
+
+
+def test_a_gate_of_ones_own_is_one_too():
+    def net(x):
+        x = nn.Dense(4, name="a")(x)
+        gate = jnp.maximum(jnp.minimum(x + -1.0, 2.0), 0.0) / 2.0
+        return nn.Dense(3, name="b")(gate * x)
+
+    (gated,) = _graph(_net(net), VECTORS).gated
+    assert (gated.offset, gated.size) == (-1.0, 2.0)
+
+
 def test_before_an_activation_that_is_not_alone_the_layer_ends():
     """Pre-activation: the stream is read by the rectification and by the shortcut."""
 

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from kdjax import config
+from kdjax.export.simplified import simplify
 from kdjax.models import Classifier, Compute
 from kdjax.quant import Rule, fake_weights, quantize_weights, write_quantized
 from kdjax.stages import build
@@ -175,7 +176,37 @@ def _truncated(x):
     return nn.Dense(3, name="b")((3 * x).astype(jnp.int32).astype(jnp.float32))
 
 
+def _swished(x):
+    x = jax.nn.hard_swish(nn.Conv(6, (3, 3), name="a")(x))
+    x = jax.nn.hard_swish(nn.Conv(6, (3, 3), name="b")(x)) + x
+    return nn.Dense(3, name="head")(x.mean((1, 2)))
+
+
+def _hard_excited(x):
+    x = jax.nn.hard_swish(nn.Conv(6, (3, 3), name="a")(x))
+    gate = nn.relu(nn.Dense(4, name="reduce")(x.mean((1, 2))))
+    gate = jax.nn.hard_sigmoid(nn.Dense(6, name="expand")(gate))
+    x = nn.Conv(6, (1, 1), name="b")(x * gate[:, None, None])
+    return nn.Dense(3, name="head")(x.mean((1, 2)))
+
+
+def _swished_twice(x):
+    x = nn.Dense(6, name="a")(x)
+    y = nn.Dense(3, name="b")(jax.nn.hard_swish(x))
+    return y + nn.Dense(3, name="c")(jax.nn.hard_swish(x))
+
+
+def _one_gate_of_two(x):
+    a, b, c = (nn.Dense(6, name=name)(x) for name in "abc")
+    gate = jax.nn.hard_sigmoid(c)
+    return nn.Dense(3, name="d")(nn.relu(a) * gate) - nn.Dense(3, name="e")(b * gate)
+
+
 SMALL = [
+    (_net(_swished_twice), VECTORS),
+    (_net(_one_gate_of_two), VECTORS),
+    (_net(_swished), IMAGES),
+    (_net(_hard_excited), IMAGES),
     (_net(_relu_twice), VECTORS),
     (_net(_plus_one), VECTORS),
     (_net(_rectified_then_added), VECTORS),
@@ -243,6 +274,60 @@ def test_the_runtime_fuses_a_product_of_the_call(tmp_path):
     fused = kinds["DynamicQuantizeMatMul"] + kinds["MatMulIntegerToFloat"]
     assert fused == sum(not layer.convolution for layer in quantized.graph.layers)
     assert kinds["MatMulInteger"] == 0
+
+
+@pytest.mark.parametrize("function", [_swished, _hard_excited])
+def test_gates_are_integers_from_end_to_end(function, tmp_path):
+    """As it is and with channels first: nothing between the first and the last layer is in float."""
+    quantized = Quantized.of(_net(function), normal(1, *IMAGES))
+    file = File(quantized, tmp_path)
+    model = onnx.load(file.source)
+    simplify(model)
+    onnx.save(model, tmp_path / "simplified.onnx")
+    values = write_quantized(tmp_path / "simplified.onnx", file.path, file.plan)
+    assert set(values) == set(quantized.ranges)
+    _assert_close(file, quantized, mean=0.004)
+    session(file.path, optimized=tmp_path / "optimized.onnx")
+    kinds = Counter(n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    integers = {
+        "QLinearConv",
+        "QLinearAdd",
+        "QLinearMul",
+        "QGemm",
+        "QLinearGlobalAveragePool",
+        "Transpose",
+        "Flatten",
+    }
+    assert kinds.keys() <= integers | {"QuantizeLinear"}
+    assert kinds["QuantizeLinear"] == 1  # of the image
+    gates = len(file.plan.gated)
+    assert kinds["QLinearMul"] == gates == 2
+    assert kinds["QLinearAdd"] == gates + len(quantized.graph.sums)
+
+
+@pytest.mark.parametrize("range", [[0.0, 0.4], [-0.5, 1.5], [0.0, 1.5]])
+def test_a_gate_ends_where_the_live_one_does(range, tmp_path):
+    """Also where its range is not that of a gate, as after training has moved on."""
+    quantized = Quantized.of(_net(_swished), 3 * normal(1, *IMAGES))
+    quantized.ranges["gate0:out"] = np.float32(range)
+    file = File(quantized, tmp_path)
+    clipped = any(node.op_type == "Clip" for node in file.graph.node)
+    assert clipped == (range != [0.0, 0.4])
+    _assert_close(file, quantized, mean=0.004)
+
+
+def test_a_gate_that_is_no_operator_of_the_file_is_named(tmp_path):
+    """The file was made of the operations one by one."""
+    quantized = Quantized.of(_net(_swished), normal(1, *IMAGES))
+    file = File(quantized, tmp_path)
+    model = onnx.load(file.source)
+    for node in model.graph.node:
+        if node.op_type == "HardSwish":
+            node.op_type = "Sigmoid"
+    onnx.save(model, file.source)
+    with pytest.raises(BadInput, match="rules: the gate that is made of a/kernel is no single"):
+        write_quantized(file.source, tmp_path / "other.onnx", file.plan)
+    assert not (tmp_path / "other.onnx").exists()
 
 
 def _equal(x):

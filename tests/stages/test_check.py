@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
 
 pytestmark = pytest.mark.usefixtures("little_optimization")
+LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 
 _TRAINING = {
     "steps": 10**9,  # nobody waits for that: what is refused is refused before it
@@ -397,6 +399,14 @@ FAULTS = [
         {"name": "ticket", "sparsity": 0.5},
         r"aware.prune: a ticket begins from",
     ),
+    (
+        "file",
+        "int8.rules",
+        ({"activations": "dynamic"},),
+        r"^config.stages.file.formats: in ONNX a convolution with dynamic activations \(encoder/block1/"
+        r".*, 1 in all\) is several times slower than in float; export litert alone, or give the "
+        r"convolutions of int8 activations='int8'$",
+    ),
     ("file", "file.model", "sweep", r"file.model: sweep is a sweep of several students"),
     ("file", "file.model", "encoder", r"file.model: encoder is not a classifier"),
     ("file", "file.model", "probe", r"file.model: probe is not a classifier"),
@@ -423,6 +433,21 @@ def test_a_fault_is_named_before_anything_runs(tmp_path, name, field, value, mes
         _check(tmp_path, name, {field: value}, splits)
     assert str(caught.value).startswith("config.stages.")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"int8.rules": ({"pattern": ".*conv.*"}, {"activations": "dynamic"})},
+        pytest.param(
+            {"int8.rules": ({"activations": "dynamic"},), "file.formats": ("litert",)},
+            marks=pytest.mark.skipif(not LITERT, reason="needs the extra litert"),
+        ),
+    ],
+)
+def test_dynamic_activations_are_not_refused_where_they_are_fast(tmp_path, changes, splits):
+    """Of a matrix product; in LiteRT."""
+    _check(tmp_path, "file", {**changes, "int8.float_edges": False}, splits)
 
 
 def test_every_kind_has_faults():

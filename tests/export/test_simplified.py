@@ -1,0 +1,153 @@
+"""Files in fewer operators: none for shapes, channels first throughout, the same numbers."""
+
+from collections import Counter
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from kdjax.export import load_onnx, write_onnx
+from kdjax.export.simplified import simplify
+from kdjax.models.blocks import Compute
+from kdjax.models.mobilenet import Squeeze, SqueezeExcitation
+from tests.quant.quantized import lively
+
+pytestmark = pytest.mark.usefixtures("little_optimization")
+
+SHAPE = (6, 5, 3)
+FOR_SHAPES = {"Shape", "Gather", "Concat", "Expand", "Reshape"}
+
+
+def _written(function, path):
+    """The operators of the file of a function of images between 0 and 1, and its largest difference."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            mean = np.reshape(np.float32([0.4, 0.5, 0.6]), (1, 1, 1, 3))
+            return function((images.astype(jnp.float32) / 255 - mean) / 0.3)
+
+    images = np.random.default_rng(1).integers(0, 256, (3, *SHAPE), np.uint8)
+    variables = lively(Net(), images)
+    write_onnx(lambda images: Net().apply(variables, images), path, image_shape=SHAPE)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    for batch in (1, 3):
+        live = np.asarray(jax.jit(Net().apply)(variables, images[:batch]))
+        found = load_onnx(path, threads=1)(images[:batch])
+        np.testing.assert_allclose(found, live, rtol=0, atol=2e-6 * np.abs(live).max())
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def _conv(x, name, features=8):
+    return nn.Conv(features, (3, 3), name=name)(x)
+
+
+def _excited(x):
+    squeeze = Squeeze(width=4, activation=nn.relu, gate=jax.nn.hard_sigmoid)
+    return SqueezeExcitation(squeeze, Compute(), name="excite")(x)
+
+
+def test_squeeze_and_excitation_between_hard_swishes(tmp_path):
+    def net(x):
+        x = _excited(jax.nn.hard_swish(_conv(x, "a")))
+        x = jax.nn.hard_swish(_conv(x, "b")) + x
+        return nn.Dense(4, name="head")(x.mean((1, 2)))
+
+    kinds = _written(net, tmp_path / "m.onnx")
+    assert not kinds.keys() & {*FOR_SHAPES, "ReduceSum", "Unsqueeze", "Max"}
+    # The image is moved before anything else, as bytes.
+    assert kinds["Transpose"] == 1
+    assert (kinds["Conv"], kinds["Gemm"], kinds["GlobalAveragePool"]) == (4, 1, 2)
+    first = onnx.load(tmp_path / "m.onnx").graph.node[0]
+    assert (first.op_type, list(first.input)) == ("Transpose", ["image"])
+
+
+def test_gates_that_are_no_simple_ones(tmp_path):
+    """Swish inside, as of EfficientNet; a gate of one channel for all."""
+
+    def net(x):
+        x = nn.relu(_conv(x, "a"))
+        gate = nn.silu(nn.Dense(4, name="reduce")(x.mean((1, 2))))
+        x = x * nn.sigmoid(nn.Dense(8, name="expand")(gate))[:, None, None]
+        x = x * nn.sigmoid(nn.Dense(1, name="one")(x.mean((1, 2))))[:, None, None]
+        return nn.Dense(4, name="head")(_conv(x, "b").mean((1, 2)))
+
+    kinds = _written(net, tmp_path / "m.onnx")
+    assert not kinds.keys() & {*FOR_SHAPES, "ReduceSum"}
+    assert kinds["Transpose"] == 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: x.reshape(x.shape[0], -1)[:, :4],  # channels last, entry for entry
+        lambda x: jnp.concatenate([x.max((1, 2)), x.sum((1, 2)), x.min((1, 2))], 1),
+        lambda x: (x - x.mean((1, 2), keepdims=True)).max((1, 2)),
+        lambda x: x.mean((1, 2)) * x.max((1, 2, 3), keepdims=True)[:, 0, 0],
+        lambda x: x.mean((2, 3)),  # over channels: not of space
+        lambda x: (x * jnp.arange(8.0)[None, None, None]).sum((1, 2)) / 7,
+        lambda x: (x + jnp.arange(30.0).reshape(1, 6, 5, 1)).mean((1, 2)),
+    ],
+)
+def test_what_reads_an_image_reads_the_same(end, tmp_path):
+    _written(lambda x: end(jnp.tanh(_conv(x, "a")) * 2.0), tmp_path / "m.onnx")
+
+
+def test_both_orders_of_one_value(tmp_path):
+    def net(x):
+        x = nn.relu(_conv(x, "a"))
+        return x.reshape(x.shape[0], -1)[:, 3:5] + _conv(x, "b").mean((1, 2))[:, :2]
+
+    assert _written(net, tmp_path / "m.onnx")["Transpose"] == 2
+
+
+def test_numbers_that_are_not_those_of_a_rectification_or_a_mean_stay(tmp_path):
+    def net(x):
+        x = jnp.maximum(_conv(x, "a"), 0.1)
+        return (x.sum((1, 2)) / 29.0) * 1.5
+
+    kinds = _written(net, tmp_path / "m.onnx")
+    assert kinds["Max"] == kinds["ReduceSum"] == kinds["Mul"] == 1
+    assert not kinds["Relu"] + kinds["GlobalAveragePool"]
+
+
+def test_graphs_inside_of_operators_are_left_alone():
+    """What they read is no operand of the operator, and would be taken for what nothing reads."""
+    one = numpy_helper.from_array(np.float32(1), "one")
+    branches = [
+        helper.make_graph(
+            [helper.make_node(kind, ["twice", "x"], [f"{kind}.y"])],
+            kind,
+            [],
+            [helper.make_tensor_value_info(f"{kind}.y", TensorProto.FLOAT, [2])],
+        )
+        for kind in ("Add", "Sub")
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "one"], ["same"]),
+            helper.make_node("Add", ["same", "same"], ["twice"]),
+            helper.make_node(
+                "If", ["yes"], ["y"], then_branch=branches[0], else_branch=branches[1]
+            ),
+        ],
+        "graph",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]),
+            helper.make_tensor_value_info("yes", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+        [one],
+    )
+    opset = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    simplify(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    given = {"x": np.float32([1, 2]), "yes": np.asarray(True)}
+    np.testing.assert_array_equal(session.run(["y"], given)[0], [3, 6])
