@@ -12,6 +12,7 @@ import jax
 import jaxlib.version
 import jaxtyping
 import pytest
+from jax._src import compiler
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,6 +27,7 @@ _COMPILED, _LEAST_SECONDS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
+_HARDLY = "jax_disable_most_optimizations"
 _MOST_BYTES = 4 * 2**30
 
 
@@ -67,13 +69,27 @@ def pytest_unconfigure():
         left -= size
 
 
-@pytest.fixture(scope="module")
-def little_optimization():
-    """For tests of small functions that run once or few times: the compiler need not try hard.
+# What a test compiles it runs once or few times, so the compiler need not try hard: without LLVM's
+# optimizations and XLA's newer code for fusions a train step is compiled in a quarter of the time.
+_OLD_FUSIONS = {"xla_cpu_use_fusion_emitters": False}
+_options = compiler.get_compile_options
 
-    Not for those that compare bytes or timings, which must see what users run.
-    """
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+
+def _compile_options(*args, env_options_overrides=None, **kwargs):
+    """As jax has them, with what a program is given by `_hardly_optimized` besides."""
+    if jax.config.values[_HARDLY]:
+        env_options_overrides = {**_OLD_FUSIONS, **(env_options_overrides or {})}
+    return _options(*args, env_options_overrides=env_options_overrides, **kwargs)
+
+
+compiler.get_compile_options = _compile_options  # no public name reaches every program
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hardly_optimized(request):
+    """Of all modules but those marked `optimized`: they see what users run, compiled afresh."""
+    optimized = request.node.get_closest_marker("optimized") is not None
+    before = jax.config.values[_HARDLY]
+    if before == optimized:
+        jax.clear_caches()
+    jax.config.update(_HARDLY, not optimized)

@@ -17,8 +17,6 @@ from kdjax import lock, verify
 from kdjax import main as command
 from kdjax.stages import artifact, proof
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 CONFIG = """
 TRAINING = dict(steps=2, batch=32, log_every_steps=1, optimizer=dict(name="sgd", learning_rate=0.05))
 VIEWS = dict(recipe="crop_flip", shift=1, flip=0.0)

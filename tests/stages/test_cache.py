@@ -16,8 +16,6 @@ from kdjax.teacher import verify
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 SECOND = {
     "kind": "finetune",
     "encoder": {"name": "cnn", "widths": [4, 8]},

@@ -13,8 +13,6 @@ from kdjax import config, data, models, parse, pipeline, train
 from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 _TRAINING = {
     "steps": 10**9,  # nobody waits for that: what is refused is refused before it
     "batch": 16,

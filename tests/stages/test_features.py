@@ -21,8 +21,6 @@ from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 BLOCKS = ["encoder/block0", "encoder/block1"]
 MAPS = {"student": BLOCKS, "teacher": BLOCKS}
 TERMS = {

@@ -6,8 +6,6 @@ from kdjax import config, parse, pipeline
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 
 def _marks(line, **changes):
     _, tasks, _ = line.plan(**changes)

@@ -11,6 +11,8 @@ from jax import lax
 from kdjax import keys, views
 from tests.views.recipes import CROP_FLIP, KEY, SIMCLR, STREAM, batch
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def reference():
