@@ -14,6 +14,8 @@ import jaxtyping
 import pytest
 from jax._src import compiler
 
+from tests.compiled import OPTIONS
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
@@ -27,6 +29,7 @@ _COMPILED, _LEAST_SECONDS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
+_TESTS = pathlib.Path(__file__).parent
 _HARDLY = "jax_disable_most_optimizations"
 _MOST_BYTES = 4 * 2**30
 
@@ -44,15 +47,32 @@ def _kept() -> pathlib.Path:
 _own = _COMPILED not in os.environ
 if _own:
     os.environ[_COMPILED] = str(_kept())
-    os.environ[_LEAST_SECONDS] = "0.1"
+    os.environ[_LEAST_SECONDS] = "0.03"
     os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache"
     jax.config.update(_COMPILED.lower(), os.environ[_COMPILED])
     jax.config.update(_LEAST_SECONDS.lower(), float(os.environ[_LEAST_SECONDS]))
 
 
+# Where most of the time goes: what is left in the end is small, so that no worker waits for long.
+_FIRST = ("stages", "quant", "views", "export", "train")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Whole runs first: at the end one worker would wait for the other's."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """With `--dist loadgroup` a file is one worker's: what its tests share is made once.
+
+    A whole run shares nothing. Those go first, each for itself.
+    """
+
+    def order(item):
+        folder = item.path.relative_to(_TESTS).parts[0]
+        whole = item.get_closest_marker("slow") is not None
+        return not whole, _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
+
+    items.sort(key=order)
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(_TESTS))))
 
 
 def pytest_unconfigure():
@@ -69,16 +89,13 @@ def pytest_unconfigure():
         left -= size
 
 
-# What a test compiles it runs once or few times, so the compiler need not try hard: without LLVM's
-# optimizations and XLA's newer code for fusions a train step is compiled in a quarter of the time.
-_OLD_FUSIONS = {"xla_cpu_use_fusion_emitters": False}
 _options = compiler.get_compile_options
 
 
 def _compile_options(*args, env_options_overrides=None, **kwargs):
-    """As jax has them, with what a program is given by `_hardly_optimized` besides."""
+    """As jax has them, and what goes with little optimization besides."""
     if jax.config.values[_HARDLY]:
-        env_options_overrides = {**_OLD_FUSIONS, **(env_options_overrides or {})}
+        env_options_overrides = {**OPTIONS, **(env_options_overrides or {})}
     return _options(*args, env_options_overrides=env_options_overrides, **kwargs)
 
 
@@ -87,7 +104,7 @@ compiler.get_compile_options = _compile_options  # no public name reaches every 
 
 @pytest.fixture(scope="module", autouse=True)
 def _hardly_optimized(request):
-    """Of all modules but those marked `optimized`: they see what users run, compiled afresh."""
+    """All modules but those marked `optimized`, which see what users run, compiled afresh."""
     optimized = request.node.get_closest_marker("optimized") is not None
     before = jax.config.values[_HARDLY]
     if before == optimized:
