@@ -12,6 +12,9 @@ import jax
 import jaxlib.version
 import jaxtyping
 import pytest
+from jax._src import compiler
+
+from tests.compiled import OPTIONS
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,6 +29,8 @@ _COMPILED, _LEAST_SECONDS = (
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
+_TESTS = pathlib.Path(__file__).parent
+_HARDLY = "jax_disable_most_optimizations"
 _MOST_BYTES = 4 * 2**30
 
 
@@ -42,7 +47,7 @@ def _kept() -> pathlib.Path:
 _own = _COMPILED not in os.environ
 if _own:
     os.environ[_COMPILED] = str(_kept())
-    os.environ[_LEAST_SECONDS] = "0.1"
+    os.environ[_LEAST_SECONDS] = "0.03"
     os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache"
     jax.config.update(_COMPILED.lower(), os.environ[_COMPILED])
     jax.config.update(_LEAST_SECONDS.lower(), float(os.environ[_LEAST_SECONDS]))
@@ -62,9 +67,26 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(note)
 
 
+# Where most of the time goes: what is left in the end is small, so that no worker waits for long.
+_FIRST = ("stages", "quant", "views", "export", "train")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Whole runs first: at the end one worker would wait for the other's."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """With `--dist loadgroup` a file is one worker's: what its tests share is made once.
+
+    A whole run shares nothing. Those go first, each for itself.
+    """
+
+    def order(item):
+        folder = item.path.relative_to(_TESTS).parts[0]
+        whole = item.get_closest_marker("slow") is not None
+        return not whole, _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
+
+    items.sort(key=order)
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(_TESTS))))
 
 
 def pytest_unconfigure():
@@ -81,13 +103,24 @@ def pytest_unconfigure():
         left -= size
 
 
-@pytest.fixture(scope="module")
-def little_optimization():
-    """For tests of small functions that run once or few times: the compiler need not try hard.
+_options = compiler.get_compile_options
 
-    Not for those that compare bytes or timings, which must see what users run.
-    """
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+
+def _compile_options(*args, env_options_overrides=None, **kwargs):
+    """As jax has them, and what goes with little optimization besides."""
+    if jax.config.values[_HARDLY]:
+        env_options_overrides = {**OPTIONS, **(env_options_overrides or {})}
+    return _options(*args, env_options_overrides=env_options_overrides, **kwargs)
+
+
+compiler.get_compile_options = _compile_options  # no public name reaches every program
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hardly_optimized(request):
+    """All modules but those marked `optimized`, which see what users run, compiled afresh."""
+    optimized = request.node.get_closest_marker("optimized") is not None
+    before = jax.config.values[_HARDLY]
+    if before == optimized:
+        jax.clear_caches()
+    jax.config.update(_HARDLY, not optimized)

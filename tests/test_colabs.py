@@ -8,9 +8,16 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colabs").glob("*.ipynb"))
-# As far as the student alone: `tests/test_main.py` has the rest of the line.
-ALL = 'f"--workdir={workdir}"]'
-SHORT = {"quickstart": {ALL: f'{ALL[:-1]}, "--stages=student"]'}}
+# As far as the student alone, whose teacher was pretrained for less: `tests/test_main.py` has the rest
+# of the line.
+ALL, LOADED = 'f"--workdir={workdir}"]', 'digits.py:seeds=1")'
+LESS = "stages.pretrain.steps=60"
+SHORT = {
+    "quickstart": {
+        ALL: f'{ALL[:-1]}, "--stages=student", "--config.{LESS}"]',
+        LOADED: f'{LOADED[:-1]}, ["{LESS}"])',
+    }
+}
 
 
 @pytest.mark.slow

@@ -7,8 +7,6 @@ from jax import lax
 
 from kdjax.jaxprs import flatten, operations
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)), jnp.float32)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import kills
+from tests.compiled import HARDLY_OPTIMIZED
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 def killed(*args):
     return subprocess.run(
         [sys.executable, "-m", "tests.kills", *args],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **HARDLY_OPTIMIZED},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -16,13 +16,15 @@ from kdjax import main as command
 from kdjax import teacher
 from kdjax.report import Row
 from kdjax.types import BadInput
+from tests.compiled import HARDLY_OPTIMIZED
 from tests.together import run_together
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
 FORMATS = ("stablehlo", "onnx")
 QUANTIZED = ("int8", "small_int8", "small_aware")
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+# The notebooks of `test_colabs.py` run as users compile.
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **HARDLY_OPTIMIZED}
 # With compilations kept where a run keeps them unless told otherwise.
 ALONE = {name: value for name, value in ENVIRONMENT.items() if "COMPILATION_CACHE" not in name}
 
@@ -267,6 +269,7 @@ def test_two_processes_train_one_model(tmp_path):
     """
     args = [f"--config={DIGITS}:runlocal", "--stages=student"]
     args += ["--config.stages.student.log_every_steps=1"]
+    args += ["--config.stages.pretrain.encoder.widths=[8,16]"]  # three processes compile it
     more = "--stages=int8,shrunk"  # what the first process does alone
     run_together(
         lambda port, index: [

@@ -16,8 +16,7 @@ from etils import epath
 from kdjax import lock, verify
 from kdjax import main as command
 from kdjax.stages import artifact, proof
-
-pytestmark = pytest.mark.usefixtures("little_optimization")
+from tests.compiled import HARDLY_OPTIMIZED
 
 CONFIG = """
 TRAINING = dict(steps=2, batch=32, log_every_steps=1, optimizer=dict(name="sgd", learning_rate=0.05))
@@ -572,7 +571,6 @@ def test_a_work_directory_that_disappears(place):
     assert "was taken away" in lines[0]
 
 
-@pytest.mark.slow
 def test_a_process_whose_files_cannot_grow_ends_with_one_line(place):
     """No traceback of any thread, no waiting for one; exit status 1, and what is done stays done."""
     place.unfinished("teacher")
@@ -583,7 +581,11 @@ def test_a_process_whose_files_cannot_grow_ends_with_one_line(place):
             *(*limited, sys.executable, "-m", "kdjax.main"),
             *(f"--config={place.config}", f"--workdir={place.workdir}"),
         ],
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},  # of compilations that are not kept
+        env={
+            **os.environ,
+            **HARDLY_OPTIMIZED,
+            "PYTHONWARNINGS": "ignore",
+        },  # of compilations that are not kept
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],

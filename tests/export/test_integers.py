@@ -16,7 +16,6 @@ from kdjax.types import BadInput
 from tests.export.conftest import ENCODERS, made
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
-pytestmark = pytest.mark.usefixtures("little_optimization")
 
 
 def _quantized(name, activations):

@@ -43,7 +43,6 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
             np.testing.assert_allclose(found, live, rtol=0, atol=1e-5 * np.abs(live).max())
 
 
-@pytest.mark.usefixtures("little_optimization")
 def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
     path = tmp_path / "model.tflite"
     write_litert(every_family.predict, path, image_shape=every_family.spec.image_shape)

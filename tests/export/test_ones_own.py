@@ -23,8 +23,6 @@ from tests.shrink import nets
 from tests.shrink.parity import kept_at_random, normal, variables_of
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 FORMATS = {
     "onnx": (write_onnx, lambda path: load_onnx(path, threads=1)),
     "stablehlo": (write_stablehlo, load_stablehlo),

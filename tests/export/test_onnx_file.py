@@ -30,7 +30,6 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
         np.testing.assert_allclose(found, live, rtol=0, atol=1e-5 * np.abs(live).max())
 
 
-@pytest.mark.usefixtures("little_optimization")
 def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
     write_onnx(every_family.predict, tmp_path / "m.onnx", image_shape=every_family.spec.image_shape)
     images = every_family.images(3)

@@ -17,8 +17,6 @@ from kdjax.models.blocks import Compute
 from kdjax.models.mobilenet import Squeeze, SqueezeExcitation
 from tests.quant.quantized import lively
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 SHAPE = (6, 5, 3)
 FOR_SHAPES = {"Shape", "Gather", "Concat", "Expand", "Reshape"}
 

@@ -24,7 +24,6 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
         assert np.ptp(live, axis=0).min() > 1e-3 or batch == 1
 
 
-@pytest.mark.usefixtures("little_optimization")
 def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
     path = tmp_path / "model.stablehlo"
     write_stablehlo(every_family.predict, path, image_shape=every_family.spec.image_shape)

@@ -15,8 +15,6 @@ from jax import lax
 from kdjax import models, train
 from kdjax.models import convolve
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 SHAPES = {
     # image, kernel, strides, padding, dilation of the kernel, groups
     "1x1": ((2, 6, 5, 4), (1, 1, 4, 3), (1, 1), "VALID", (1, 1), 1),

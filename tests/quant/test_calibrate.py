@@ -7,8 +7,6 @@ from kdjax.quant import Rule, calibrate, fake_weights, graph_of
 from kdjax.types import BadInput
 from tests.quant.quantized import lively, normal
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 INT8 = Rule()
 RULES = {"a/kernel": INT8, "b/kernel": INT8, "head/kernel": INT8}
 

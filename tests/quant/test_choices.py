@@ -57,8 +57,10 @@ def test_nothing_chosen_is_the_model(made):
 
 def test_each_choice_is_what_its_rules_make(made):
     module, variables, x, choices, ranges, run = made
-    names = list(choices.candidates)
-    each = [{name: i} for name in names for i in range(1, len(CANDIDATES) + 1)]
+    names, numbers = list(choices.candidates), range(1, len(CANDIDATES) + 1)
+    each = [{name: i} for name in names for i in numbers]
+    if not isinstance(module, nets.Residual):  # each layer, and each candidate
+        each = [{name: numbers[k % len(CANDIDATES)]} for k, name in enumerate(names)]
     mixed = {name: i % (len(CANDIDATES) + 1) for i, name in enumerate(names)}
     for chosen in [*each, mixed, dict.fromkeys(names, 1)]:
         found = np.asarray(run(choices.choice(chosen)))

@@ -11,8 +11,6 @@ from kdjax.quant import graph_of
 from kdjax.stages import build
 from tests.shrink import nets
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 IMAGES, TOKENS, VECTORS = (2, 6, 6, 3), (2, 4, 5), (2, 5)
 KEY = jax.random.key(0)
 

@@ -20,8 +20,6 @@ from kdjax.quant import (
 from kdjax.shrink import Narrowed
 from tests.quant.quantized import lively, normal
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 KEY = jax.random.key(0)
 NAMES = ["stem/kernel", "a/kernel", "b/kernel", "head/kernel"]
 INT8 = dict.fromkeys(NAMES, Rule())

@@ -15,8 +15,6 @@ from kdjax.quant import (
     scale_of,
 )
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 RULES = [Rule(weights=weights) for weights in LEVELS] + [
     Rule(weights=weights, scale="mse") for weights in ("int8", "int4")
 ]

@@ -19,8 +19,6 @@ from kdjax.types import BadInput
 from tests.quant.quantized import File, Quantized, lively, normal, session
 from tests.shrink import nets
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 IMAGES, VECTORS = (4, 6, 6, 3), (4, 5)
 FAMILIES = {
     "cnn": config.CNN(name="cnn", widths=(8, 8)),

@@ -7,8 +7,6 @@ import pytest
 from kdjax.stages import MANIFEST, Artifact
 from kdjax.stages.model import Spec, load
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 
 def test_manifest_says_what_it_is(line):
     tasks = line.run()

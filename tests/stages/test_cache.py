@@ -16,8 +16,6 @@ from kdjax.teacher import verify
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 SECOND = {
     "kind": "finetune",
     "encoder": {"name": "cnn", "widths": [4, 8]},
@@ -68,7 +66,9 @@ def test_cached_is_live(line, name):
         np.testing.assert_allclose(cached[term], wanted, atol=2e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["top_k", "mixup", "apart"])
+@pytest.mark.parametrize(
+    "name", ["top_k", "mixup", pytest.param("apart", marks=pytest.mark.thorough)]
+)
 def test_a_streamed_cache_is_the_resident_one(line, name):
     changes = {**SIGNALS[name], "stages__student__steps": 22}
     wanted = losses(line.run(only=["student"], **changes)["student"])

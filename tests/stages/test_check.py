@@ -14,7 +14,6 @@ from kdjax import config, data, models, parse, pipeline, train
 from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 
 _TRAINING = {

@@ -13,8 +13,6 @@ from kdjax.stages.model import encoder_of
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 SAID = {
     "kind": "cache",
     "teacher": "pretrain",

@@ -13,8 +13,6 @@ from kdjax.stages import Artifact
 from kdjax.stages.model import encoder_of
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 PROBE = {
     "kind": "evaluate",
     "model": "pretrain",

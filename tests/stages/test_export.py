@@ -10,8 +10,6 @@ from kdjax.export import load_litert
 from kdjax.stages import Artifact
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 _FILES = {"kind": "export", "model": "student", "formats": ["litert"]}
 
 

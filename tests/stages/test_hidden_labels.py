@@ -13,7 +13,7 @@ from kdjax.export import load_stablehlo
 from kdjax.stages import Artifact, Splits
 from tests.prepared_sets import encoded, write
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("little_optimization")]
+pytestmark = pytest.mark.slow
 
 CLASSES, PER_CLASS, TRAIN, TEST, SEED = 3, 3, 144, 12, 1
 _TRAINING = {

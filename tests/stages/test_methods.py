@@ -15,8 +15,6 @@ from kdjax.stages import methods
 from kdjax.stages.methods.method import spread
 from kdjax.stages.model import EncoderSpec
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 BATCH, STEPS, SIZE = 16, 3, 6
 CNN = {"name": "cnn", "widths": [4, 6]}
 VIT = {"name": "vit", "width": 4, "depth": 1, "heads": 2, "mlp": 4, "patch": 2}

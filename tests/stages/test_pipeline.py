@@ -9,8 +9,6 @@ from kdjax import config, lock, parse, pipeline
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 
 def _marks(line, **changes):
     _, tasks, _ = line.plan(**changes)

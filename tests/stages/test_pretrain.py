@@ -13,8 +13,6 @@ from kdjax.stages.model import encoder_of
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs" / "ssl"
 METHODS = [
     "simclr",
@@ -39,7 +37,7 @@ def _kept(task):
 
 
 # Of the others the first step is compared in `test_methods.py`; they differ in the method alone.
-@pytest.mark.parametrize("name", ["byol", "dino"])
+@pytest.mark.parametrize("name", [pytest.param("byol", marks=pytest.mark.thorough), "dino"])
 def test_configs_run_and_leave_an_encoder(name, tmp_path):
     changes = ["parallel=single", "data.train_split=train[:20%]", f"stages.{name}.batch=16"]
     if name != "dino":  # one is enough: they are those of all

@@ -1,5 +1,7 @@
 """Every way to prune, through the stages, and counted in what is on disk."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -8,8 +10,6 @@ from kdjax import tree
 from kdjax.stages import Artifact
 from kdjax.stages.model import load
 from kdjax.types import BadInput
-
-pytestmark = pytest.mark.usefixtures("little_optimization")
 
 _STUDENT = {
     "kind": "distill",
@@ -34,7 +34,11 @@ def _params(task):
     "prune",
     [
         {**_GRADUAL, "schedule": "linear", "score": "saliency"},
-        {**_GRADUAL, "schedule": "one_shot", "score": "random", "allocation": "erk"},
+        # Schedules and allocations by themselves are in `tests/prune`.
+        pytest.param(
+            {**_GRADUAL, "schedule": "one_shot", "score": "random", "allocation": "erk"},
+            marks=pytest.mark.thorough,
+        ),
         {**_GRADUAL, "schedule": "periodic", "rounds": 2, "allocation": "global"},
         {
             **_GRADUAL,
@@ -43,7 +47,9 @@ def _params(task):
         },
         {**_GRADUAL, "sparsity": None, "pattern": {"name": "n_m"}, "prunable": _INNER},
         _SPARSE,
-        {**_SPARSE, "method": "set", "allocation": "uniform"},
+        pytest.param(
+            {**_SPARSE, "method": "set", "allocation": "uniform"}, marks=pytest.mark.thorough
+        ),
     ],
     ids=lambda prune: "-".join(str(prune.get(k, "")) for k in ("name", "schedule", "method")),
 )
@@ -100,8 +106,23 @@ _SAID = {
 }
 
 
-@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
-@pytest.mark.parametrize("stage", ["pretrain", "teacher", "student", *_OTHERS])
+# Each stage and each optimizer; the rest of their products is for a thorough run.
+_EACH = {
+    ("pretrain", "lars"),
+    ("teacher", "sgd"),
+    ("student", "adamw"),
+    ("scratch", "adamw"),
+    ("embedder", "lars"),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "optimizer"),
+    [
+        pytest.param(*both, marks=() if both in _EACH else pytest.mark.thorough)
+        for both in itertools.product(("pretrain", "teacher", "student", *_OTHERS), _OPTIMIZERS)
+    ],
+)
 def test_zeros_stay_zero_in_every_stage_under_every_optimizer(line, stage, optimizer):
     """Through momentum, decay, clipping, averages and parts of a batch, to the count on disk."""
     changes = {"stages__said": _SAID}

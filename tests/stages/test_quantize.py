@@ -18,8 +18,6 @@ from kdjax.stages.parity import StageFailed
 from kdjax.types import BadInput
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 _TRAINING = {
     "kind": "distill",
     "cache": "cache",

@@ -14,8 +14,6 @@ from kdjax.export import load_onnx, load_stablehlo
 from kdjax.reexport import reexport
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 _FILES = {"kind": "export", "model": "student", "formats": ["stablehlo", "onnx"]}
 
 

@@ -11,8 +11,6 @@ from kdjax.stages.mixed import mixed_rules
 from kdjax.stages.model import load
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 _NUMBERS = [
     {"activations": None},
     {"weights": "int4", "activations": None},

@@ -9,8 +9,6 @@ from kdjax.stages import Artifact
 from kdjax.stages.model import load
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 _SHRUNK = {"kind": "shrink", "model": "student", "sparsity": 0.5, "examples": 64}
 _AFTER = {
     "kind": "distill",

@@ -11,8 +11,6 @@ from kdjax import losses, models, train
 from kdjax.models import Compute
 from kdjax.train import optimizers
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 QUEUE = 16
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import runs
+from tests.compiled import HARDLY_OPTIMIZED
 from tests.train.resumed import assert_goes_on
 
 SCRIPT = Path(__file__).with_name("on_devices.py")
@@ -41,7 +42,7 @@ def test_stopped_on_eight_goes_on_on_fewer(tmp_path, devices):
         env={
             **os.environ,
             "PYTHONPATH": str(SCRIPT.parents[2]),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            **HARDLY_OPTIMIZED,
         },
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import numpy as np
 from kdjax import tree
 from kdjax.train.recorder import read
 from tests import runs
+from tests.compiled import HARDLY_OPTIMIZED
 from tests.together import run_together
 from tests.train.resumed import assert_goes_on
 
@@ -25,7 +26,7 @@ def test_two_processes_of_four_devices_are_one_of_eight(tmp_path):
         lambda port, index: [sys.executable, SCRIPT, port, PROCESSES, index, tmp_path],
         processes=PROCESSES,
         # Two compilers at once are most of this test: they need not try hard.
-        environment={"PYTHONPATH": str(SCRIPT.parents[2]), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        environment={"PYTHONPATH": str(SCRIPT.parents[2]), **HARDLY_OPTIMIZED},
     )
 
     expected = {}
@@ -51,7 +52,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(tmp_path):
     said = run_together(
         lambda port, index: [sys.executable, STOPPED, port, PROCESSES, index, tmp_path],
         processes=PROCESSES,
-        environment={"PYTHONPATH": str(SCRIPT.parents[2])},
+        environment={"PYTHONPATH": str(SCRIPT.parents[2]), **HARDLY_OPTIMIZED},
     )
     first, second = (json.loads((tmp_path / f"stopped{i}.json").read_text()) for i in range(2))
     assert first == second

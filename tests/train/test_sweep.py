@@ -68,7 +68,13 @@ def _alone(i):
 
 
 @pytest.mark.parametrize(
-    ("way", "unroll"), [(single, False), (single, True), (mapped, False), (mapped, True)]
+    ("way", "unroll"),
+    [
+        (single, False),
+        (single, True),
+        (mapped, False),
+        pytest.param(mapped, True, marks=pytest.mark.thorough),  # one step after the other
+    ],
 )
 def test_each_student_is_as_it_would_be_alone(way, unroll):
     state, metrics = _sweep(way(), unroll=unroll)

@@ -13,8 +13,6 @@ from kdjax import views
 from kdjax.types import BadInput
 from kdjax.views import color
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 KEY = jax.random.key(0)
 LUMA = np.array([0.299, 0.587, 0.114])
 # A level is 1 / 4080; luma and the result are rounded to one each, and luma has 12-bit weights.

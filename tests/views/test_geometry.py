@@ -10,8 +10,6 @@ from kdjax import views
 from kdjax.types import BadInput
 from kdjax.views import geometry
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 KEY = jax.random.key(0)
 
 

@@ -9,8 +9,6 @@ import pytest
 from kdjax import views
 from kdjax.types import BadInput
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 KEYS = jax.random.split(jax.random.key(0), 600)
 
 

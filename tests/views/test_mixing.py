@@ -14,6 +14,7 @@ from kdjax import keys, views
 from kdjax.types import BadInput
 from kdjax.views import mixing
 
+pytestmark = pytest.mark.optimized  # some compare bytes
 KEY = jax.random.key(0)
 STREAM = keys.stream(KEY, "distill")
 MIXES = {

@@ -9,8 +9,6 @@ from kdjax import views
 from kdjax.types import BadInput
 from tests.views.recipes import CROP_FLIP, KEY, SIMCLR, STREAM, batch, raw
 
-pytestmark = pytest.mark.usefixtures("little_optimization")
-
 OFF = {
     "crop_scale": (1.0, 1.0),
     "crop_ratio": (1.0, 1.0),

@@ -11,6 +11,8 @@ from jax import lax
 from kdjax import keys, views
 from tests.views.recipes import CROP_FLIP, KEY, SIMCLR, STREAM, batch
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def reference():
@@ -23,8 +25,18 @@ def reference():
     return data, make, {name: np.asarray(one(STREAM, *data)) for name, one in make.items()}
 
 
-@pytest.mark.parametrize("recipe", ["simclr", "crop_flip"])
-@pytest.mark.parametrize("size", [1, 7, 32])
+@pytest.mark.parametrize(
+    ("size", "recipe"),
+    [
+        (1, "simclr"),
+        (7, "simclr"),
+        (1, "crop_flip"),
+        (32, "crop_flip"),
+        # A device of eight has as many below; and another recipe has as few.
+        pytest.param(32, "simclr", marks=pytest.mark.thorough),
+        pytest.param(7, "crop_flip", marks=pytest.mark.thorough),
+    ],
+)
 def test_same_bytes_in_any_batch(reference, recipe, size):
     data, make, expected = reference
     rows = np.random.default_rng(size).permutation(256)[:size]
@@ -74,17 +86,28 @@ def test_other_id_view_or_stream_is_another_view(reference):
         assert (other != expected["simclr"][:7]).any((1, 2, 3)).all()
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("simclr", SIMCLR), ("crop_flip", CROP_FLIP)])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        pytest.param("simclr", SIMCLR, marks=pytest.mark.thorough),
+        ("crop_flip", CROP_FLIP),
+    ],
+)
 def test_pixels_at_the_size_itself_change_nothing(reference, name, recipe):
     data, _, expected = reference
     same = jax.jit(functools.partial(views.batch_views, functools.partial(recipe, pixels_at=16)))
     np.testing.assert_array_equal(same(STREAM, *data), expected[name])
 
 
-def test_same_bytes_in_any_program_at_another_size(reference):
-    data, _, _ = reference
+@pytest.fixture(scope="module")
+def at_another_size():
     recipe = functools.partial(SIMCLR, pixels_at=24, shift=3, cutout=7, blur_kernel=5, jitter=0.0)
-    many = functools.partial(views.batch_views, recipe)
+    return functools.partial(views.batch_views, recipe)
+
+
+def test_same_bytes_in_any_program_at_another_size(reference, at_another_size):
+    data, _, _ = reference
+    many = at_another_size
     expected = np.asarray(jax.jit(many)(STREAM, *data))
     rows = np.random.default_rng(0).permutation(256)[:7]
     few = tuple(x[rows] for x in data)
@@ -96,7 +119,13 @@ def test_same_bytes_in_any_program_at_another_size(reference):
         return (view * 1.7 + 0.3).sum(), view
 
     np.testing.assert_array_equal(program(few)[1], expected[rows])
-    np.testing.assert_array_equal(many(STREAM, *few), expected[rows])
+
+
+@pytest.mark.thorough  # the other recipe's are above, at its own size
+def test_same_bytes_op_by_op_at_another_size(reference, at_another_size):
+    few = tuple(x[:3] for x in reference[0])
+    expected = jax.jit(at_another_size)(STREAM, *few)
+    np.testing.assert_array_equal(at_another_size(STREAM, *few), expected)
 
 
 def test_a_version_has_its_pixels(reference):
