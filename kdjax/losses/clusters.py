@@ -1,11 +1,14 @@
-"""Losses that predict, from one view, the soft assignment that another view was given."""
+"""Losses that predict, from one view, the soft assignment that another view was given.
+
+A score of -inf on all sides is a class or prototype that cannot be: the loss is that of the others.
+"""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.losses.rows import all_rows, row_mean
+from kdjax.losses.rows import all_rows, expected, in_some_row, is_possible, of_those, row_mean
 from kdjax.types import BadInput
 
 
@@ -19,7 +22,7 @@ def _across_views(
             "the first have a target"
         )
     pairs = [(t, v) for t in range(len(target)) for v in range(len(log_q)) if t != v]
-    return -jnp.stack([(target[t] * log_q[v]).sum(-1) for t, v in pairs]).mean(0)
+    return -jnp.stack([expected(target[t], log_q[v]) for t, v in pairs]).mean(0)
 
 
 def dino(
@@ -65,16 +68,27 @@ def dino_center(
 
     Args:
       center: that of this step, float32; zero at the first.
-      teacher_logits: scores of this step, averaged over views, batch and devices, in float32.
+      teacher_logits: scores of this step, averaged over views, batch and devices, in float32. One
+        of -inf is left out, and a class that is so in all rows keeps its center.
       momentum: share of the old center, in [0, 1]; 0.9 in the paper.
       axis_name: mapped axis to average over. `None` where the batch is already global, as it is
         under `jax.jit`.
 
     Reference: Caron et al. 2021, https://arxiv.org/abs/2104.14294, eq. 4.
     """
-    scores = lax.stop_gradient(teacher_logits.astype(jnp.float32))
-    mean = row_mean(lax.collapse(scores, 0, 2), axis_name)
-    return momentum * center + (1.0 - momentum) * mean
+    scores = lax.collapse(lax.stop_gradient(teacher_logits.astype(jnp.float32)), 0, 2)
+    moved = momentum * center + (1.0 - momentum) * row_mean(scores, axis_name)
+    # A program of its own: where nothing is left out, the center is `moved` to the last digit.
+    apart = lax.optimization_barrier(scores)
+    possible = is_possible(apart)
+    mean = row_mean(jnp.where(possible, apart, 0.0), axis_name)
+    mean = mean * of_those(possible, axis=0, axis_name=axis_name)[0]
+    some = jnp.where(
+        in_some_row(possible, axis_name=axis_name),
+        momentum * center + (1.0 - momentum) * mean,
+        center,
+    )
+    return jnp.where(in_some_row(~possible, axis_name=axis_name), some, moved)
 
 
 def sinkhorn(
@@ -105,7 +119,8 @@ def sinkhorn(
     def scale_both(_, log_q):
         log_share = jax.nn.logsumexp(log_q, axis=-2, keepdims=True)
         log_share = jax.nn.logsumexp(all_rows(log_share[None], axis_name), axis=0)
-        return jax.nn.log_softmax(log_q - log_share)
+        # A prototype that no row can have gets no share of them.
+        return jax.nn.log_softmax(log_q - jnp.where(is_possible(log_share), log_share, 0.0))
 
     log_q = lax.stop_gradient(scores.astype(jnp.float32)) / epsilon
     return jax.nn.softmax(lax.fori_loop(0, iterations, scale_both, log_q))
