@@ -47,7 +47,7 @@ def write_stablehlo(
 
 @contextlib.contextmanager
 def _without_call_stacks() -> Iterator[None]:
-    """Operations are lowered with their names in the model alone, not with the files and lines of code."""
+    """Operations are lowered with their names in the model, not with the files and lines of code."""
     name = "jax_traceback_in_locations_limit"
     before = jax.config.read(name)
     jax.config.update(name, 0)

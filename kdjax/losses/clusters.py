@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.losses.rows import all_rows, expected, in_some_row, is_possible, of_those, row_mean
+from kdjax.losses.rows import all_rows, expected, is_possible, row_mean
 from kdjax.types import BadInput
 
 
@@ -68,27 +68,16 @@ def dino_center(
 
     Args:
       center: that of this step, float32; zero at the first.
-      teacher_logits: scores of this step, averaged over views, batch and devices, in float32. One
-        of -inf is left out, and a class that is so in all rows keeps its center.
+      teacher_logits: scores of this step, averaged over views, batch and devices, in float32.
       momentum: share of the old center, in [0, 1]; 0.9 in the paper.
       axis_name: mapped axis to average over. `None` where the batch is already global, as it is
         under `jax.jit`.
 
     Reference: Caron et al. 2021, https://arxiv.org/abs/2104.14294, eq. 4.
     """
-    scores = lax.collapse(lax.stop_gradient(teacher_logits.astype(jnp.float32)), 0, 2)
-    moved = momentum * center + (1.0 - momentum) * row_mean(scores, axis_name)
-    # A program of its own: where nothing is left out, the center is `moved` to the last digit.
-    apart = lax.optimization_barrier(scores)
-    possible = is_possible(apart)
-    mean = row_mean(jnp.where(possible, apart, 0.0), axis_name)
-    mean = mean * of_those(possible, axis=0, axis_name=axis_name)[0]
-    some = jnp.where(
-        in_some_row(possible, axis_name=axis_name),
-        momentum * center + (1.0 - momentum) * mean,
-        center,
-    )
-    return jnp.where(in_some_row(~possible, axis_name=axis_name), some, moved)
+    scores = lax.stop_gradient(teacher_logits.astype(jnp.float32))
+    mean = row_mean(lax.collapse(scores, 0, 2), axis_name)
+    return momentum * center + (1.0 - momentum) * mean
 
 
 def sinkhorn(

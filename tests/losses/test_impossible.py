@@ -10,7 +10,6 @@ import pytest
 from kdjax.losses import (
     cross_entropy,
     dino,
-    dino_center,
     dist,
     dkd,
     kd_ce,
@@ -327,8 +326,7 @@ MASK, KEPT = jnp.array([0.0, -jnp.inf, 0.0, 0.0, -jnp.inf, 0.0, 0.0]), jnp.array
 
 def _dino_of(scores, center):
     temperatures = {"student_temperature": 0.5, "teacher_temperature": 0.2}
-    moved = dino_center(center, scores[:2] / 2, momentum=0.9)
-    return dino(scores, scores[:2][::-1] / 2, moved, **temperatures)
+    return dino(scores, scores[:2][::-1] / 2, center, **temperatures)
 
 
 def _swav_of(scores, center):
@@ -350,18 +348,6 @@ def test_prototypes_that_cannot_be_are_no_part_of_a_loss(loss):
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
     np.testing.assert_allclose(grad[..., KEPT], rest, rtol=1e-4, atol=2e-6)
     assert (np.asarray(grad)[..., ~np.isfinite(MASK)] == 0).all()
-
-
-def test_a_center_is_of_the_scores_that_are_there():
-    scores = np.random.default_rng(7).normal(size=(2, 3, 4))
-    scores[0, 1, 2], scores[:, :, 3] = -np.inf, -np.inf
-    center = np.array([0.5, -0.5, 0.25, 1.5])
-    rows = [[v for v in column if v > -np.inf] for column in scores.reshape(6, 4).T]
-    means = [
-        c if not row else 0.9 * c + 0.1 * _mean(row) for c, row in zip(center, rows, strict=True)
-    ]
-    found = dino_center(jnp.asarray(center, "f"), jnp.asarray(scores, "f"), momentum=0.9)
-    np.testing.assert_allclose(found, means, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["kd_kl", "kd_ce", "kd_mse", "dkd", "cross_entropy", "tf_kd"])

@@ -438,10 +438,24 @@ _NARROW = {"name": "cnn", "widths": [2, 2, 2, 2]}  # its last map is 1x1, of ima
             {"pretrain.encoder": _NARROW, "pretrain.method": {"name": "moco_v2", "queue": 8}},
             "encoder/block3/norm",
         ),
-        ("student", {"student.encoder": _NARROW}, "encoder/block3/norm"),
-        ("sweep", {"sweep.encoder": _NARROW}, "encoder/block3/norm"),
-        ("ticket", {"early.encoder": _NARROW}, "encoder/block3/norm"),
-        ("encoder", {"encoder.encoder": _NARROW}, "encoder/block3/norm"),
+        pytest.param(
+            "student",
+            {"student.encoder": _NARROW},
+            "encoder/block3/norm",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
+            "sweep", {"sweep.encoder": _NARROW}, "encoder/block3/norm", marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            "ticket", {"early.encoder": _NARROW}, "encoder/block3/norm", marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            "encoder",
+            {"encoder.encoder": _NARROW},
+            "encoder/block3/norm",
+            marks=pytest.mark.thorough,
+        ),
         ("early", {}, None),
         (
             "live",
