@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, evaluate, lock, parse, report, stages
+from kdjax import config, evaluate, files, lock, parse, report, stages
 from kdjax.export import (
     facts,
     load_litert,
@@ -32,7 +32,7 @@ from kdjax.train import recorder
 from kdjax.types import BadInput, Variables
 
 _IMAGES = 64
-_BESIDE = ".reexport"
+_BESIDE = f".reexport{files.PART}"
 
 Run = Callable[[np.ndarray], Any]
 
@@ -48,8 +48,9 @@ def reexport(workdir: epath.PathLike) -> int:
     """Writes every exported file of a work directory again and brings manifests and report up to date.
 
     No config is needed: the models are as their manifests describe them. Each new file is held
-    against the live model, and against the old file where that can still be read; only then does it
-    take the old one's place. What fails is named, and the rest is done all the same.
+    against the live model, and against the old file where that can still be read; only when all of a
+    stage are does any take an old one's place. What fails is named, and the rest is done all the same.
+    Wherever it is killed, each stage is whole, and the same command brings it to its end.
 
     Args:
       workdir: of a run.
@@ -115,7 +116,8 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     )
     live = np.asarray(spec.compiled(variables, images))
     beside = folder / _BESIDE
-    beside.mkdir(exist_ok=True)
+    shutil.rmtree(beside, ignore_errors=True)  # what a kill has left may have other names
+    beside.mkdir()
     entries = []
     for entry in manifest["parity"]:
         new = beside / entry["artifact"]
@@ -123,9 +125,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
         said = _compare(c, spec, folder / new.name, new, images, live)
         entries.append({**entry, **facts(new)})
         print(f"{folder.name}/{new.name}: written again, {said}")
-    for entry in entries:
-        (beside / entry["artifact"]).replace(folder / entry["artifact"])
-    stages.finish(folder, {**manifest, "parity": entries})
+    stages.replace(folder, {**manifest, "parity": entries}, beside)
     return {(seed, entry["artifact"]): entry for entry in entries}
 
 

@@ -107,6 +107,8 @@ def _verdict(folder: epath.Path) -> Verdict:
     total = sum(entry["bytes"] for entry in listed.values())
     others = [name for name in proof.foreign(folder, manifest) if not proof.is_leftover(name)]
     more = f"; not ours: {proof.in_words(others)}" if others else ""
+    if proof.REPLACING in manifest:
+        more += "; kdjax reexport was ended while files gave way to new ones: run it again"
     return Verdict("whole", folder.name, f"{len(listed)} files, {total:,} bytes{more}")
 
 

@@ -1,6 +1,7 @@
 """StableHLO through `jax.export`: the archive, and what serves on TPU and GPU."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,8 @@ def write_stablehlo(
     """Writes `predict`, its parameters inside, for any batch size on CPU, CUDA and TPU.
 
     `jax.export` promises to read it for six months, and three weeks of older releases to read newer
-    files.
+    files. It takes any batch of 1 or more. Nothing in it says where the code of the model lies: exported
+    from another folder, the file is the same.
 
     Raises:
       BadInput: the model's code cannot be traced while its batch has no size.
@@ -31,7 +33,8 @@ def write_stablehlo(
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
     try:
-        exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
+        with _without_call_stacks():
+            exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
     except (TypeError, ValueError) as error:
         # Such as of `len(x)`; with one image there is nothing that a size could be missing for.
         jax.eval_shape(predict, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8))
@@ -40,6 +43,18 @@ def write_stablehlo(
             f"StableHLO needs a model whose code takes a batch of any size: {reason}"
         ) from error
     epath.Path(path).write_bytes(bytes(exported.serialize()))
+
+
+@contextlib.contextmanager
+def _without_call_stacks() -> Iterator[None]:
+    """Operations are lowered with their names in the model, not with the files and lines of code."""
+    name = "jax_traceback_in_locations_limit"
+    before = jax.config.read(name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def load_stablehlo(path: epath.PathLike) -> Callable[[np.ndarray], jax.Array]:

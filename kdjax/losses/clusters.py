@@ -1,11 +1,14 @@
-"""Losses that predict, from one view, the soft assignment that another view was given."""
+"""Losses that predict, from one view, the soft assignment that another view was given.
+
+A score of -inf on all sides is a class or prototype that cannot be: the loss is that of the others.
+"""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.losses.rows import all_rows, row_mean
+from kdjax.losses.rows import all_rows, expected, is_possible, row_mean
 from kdjax.types import BadInput
 
 
@@ -19,7 +22,7 @@ def _across_views(
             "the first have a target"
         )
     pairs = [(t, v) for t in range(len(target)) for v in range(len(log_q)) if t != v]
-    return -jnp.stack([(target[t] * log_q[v]).sum(-1) for t, v in pairs]).mean(0)
+    return -jnp.stack([expected(target[t], log_q[v]) for t, v in pairs]).mean(0)
 
 
 def dino(
@@ -105,7 +108,8 @@ def sinkhorn(
     def scale_both(_, log_q):
         log_share = jax.nn.logsumexp(log_q, axis=-2, keepdims=True)
         log_share = jax.nn.logsumexp(all_rows(log_share[None], axis_name), axis=0)
-        return jax.nn.log_softmax(log_q - log_share)
+        # A prototype that no row can have gets no share of them.
+        return jax.nn.log_softmax(log_q - jnp.where(is_possible(log_share), log_share, 0.0))
 
     log_q = lax.stop_gradient(scores.astype(jnp.float32)) / epsilon
     return jax.nn.softmax(lax.fori_loop(0, iterations, scale_both, log_q))

@@ -1,13 +1,29 @@
-"""Distillation of how the predictions of a batch relate to one another: scalars of a whole batch."""
+"""Distillation of how the predictions of a batch relate to one another: scalars of a whole batch.
+
+A class of which both sides say -inf for an example, as in a masked vocabulary, is none of that example:
+what is computed is as if the entry were not there. A class that no example of the batch has is none of
+the batch: the loss is that of the other columns alone, in value and gradient. A class that one side
+alone holds impossible is one of which it says a probability of zero.
+"""
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from kdjax.losses.distillation import kd_kl
-from kdjax.losses.rows import all_rows, centred, products, root, row_mean, total
+from kdjax.losses.rows import (
+    all_rows,
+    centred,
+    in_some_row,
+    is_possible,
+    of_those,
+    products,
+    root,
+    row_mean,
+    total,
+)
 from kdjax.types import BadInput
 
 
@@ -22,18 +38,31 @@ def _softened(
     return q, lax.stop_gradient(p)
 
 
+def _counted(
+    student_logits: Float[Array, "batch classes"], teacher_logits: Float[Array, "batch classes"]
+) -> Bool[Array, "batch classes"]:
+    """The entries that are there: those that one side at least holds possible."""
+    return is_possible(student_logits) | is_possible(teacher_logits)
+
+
+def _of_classes(counted: Bool[Array, "batch classes"], axis_name: str | None) -> Float[Array, ""]:
+    """What makes a mean over all classes one over those that some example of the batch has."""
+    return of_those(in_some_row(counted, axis_name=axis_name), axis=0)[0]
+
+
 def _correlation(
     x: Float[Array, "batch classes"],
     y: Float[Array, "batch classes"],
+    counted: Bool[Array, "batch classes"] | None,
     axis: int,
     axis_name: str | None,
 ) -> Float[Array, "..."]:
-    """Pearson's along an axis, which the devices of `axis_name` share."""
+    """Pearson's of what is counted along an axis, which the devices of `axis_name` share."""
 
     def along(z):
         return total(z.sum(axis), axis_name)
 
-    x, y = (centred(z, axis=axis, axis_name=axis_name) for z in (x, y))
+    x, y = (centred(z, axis=axis, axis_name=axis_name, where=counted) for z in (x, y))
     return along(x * y) / (root(along(x * x)) * root(along(y * y)) + 1e-8)
 
 
@@ -58,6 +87,11 @@ def dist(
     temperature at all. A row or a class without any spread correlates with nothing, 0, and its
     gradient is finite but large: it is divided by that 1e-8 alone.
 
+    Where a class is impossible for some examples alone, by -inf on both sides, the paper says nothing.
+    Here the correlation within an example is over the classes that it has, and that within a class
+    over the examples that have it; a class of one example has no spread. The mean over classes is over
+    those that some example of the batch has.
+
     Args:
       student_logits: pre-softmax scores, any float dtype (float32 inside). Of a map of them, each
         place is an example: flatten it to [batch * height * width, classes].
@@ -70,10 +104,20 @@ def dist(
 
     Reference: Huang et al. 2022, https://arxiv.org/abs/2205.10536, sec. 4.
     """
-    q, p = _softened(student_logits, teacher_logits, temperature)
-    inter = row_mean(_correlation(q, p, 1, None), axis_name)
-    intra = _correlation(q, p, 0, axis_name).mean()
-    return temperature**2 * (beta * (1.0 - inter) + gamma * (1.0 - intra))
+    counted = _counted(student_logits, teacher_logits)
+
+    def value(logits, where):
+        q, p = _softened(*logits, temperature)
+        inter = row_mean(_correlation(q, p, where, 1, None), axis_name)
+        intra = _correlation(q, p, where, 0, axis_name).mean()
+        if where is not None:
+            intra = intra * _of_classes(where, axis_name)
+        return temperature**2 * (beta * (1.0 - inter) + gamma * (1.0 - intra))
+
+    # Where no class is missing, a program of its own: to the last digit what it is without any mask.
+    logits = student_logits, teacher_logits
+    missing = in_some_row(~counted, axis_name=axis_name).any()
+    return jnp.where(missing, value(lax.optimization_barrier(logits), counted), value(logits, None))
 
 
 def batch_level_kd(
@@ -115,8 +159,9 @@ def class_level_kd(
     """`|Q^T Q - P^T P|_F^2 / classes`: which classes are predicted together. A scalar.
 
     `Q` and `P` [batch, classes] are the student's and the teacher's softened probabilities. It
-    grows with the square of the batch: both matrices are sums over it. There is no factor of a
-    squared temperature. No gradient reaches the teacher.
+    grows with the square of the batch: both matrices are sums over it. `classes` are those that some
+    example of the batch has. There is no factor of a squared temperature. No gradient reaches the
+    teacher.
 
     Args:
       student_logits: pre-softmax scores, any float dtype (float32 inside).
@@ -129,7 +174,8 @@ def class_level_kd(
     """
     q, p = _softened(student_logits, teacher_logits, temperature)
     of_student, of_teacher = (total(products(x.T, x.T), axis_name) for x in (q, p))
-    return optax.losses.squared_error(of_student, of_teacher).sum() / q.shape[-1]
+    mean = optax.losses.squared_error(of_student, of_teacher).sum() / q.shape[-1]
+    return mean * _of_classes(_counted(student_logits, teacher_logits), axis_name)
 
 
 def multi_level_kd(

@@ -116,16 +116,48 @@ def row_mean(x: Float[Array, "rows *rest"], axis_name: str | None) -> Float[Arra
 
 
 def centred(
-    x: Float[Array, "*shape"], *, axis: int, axis_name: str | None = None
+    x: Float[Array, "*shape"],
+    *,
+    axis: int,
+    axis_name: str | None = None,
+    where: Bool[Array, "*shape"] | None = None,
 ) -> Float[Array, "*shape"]:
     """`x` less its mean along an axis, which the devices of `axis_name` share.
 
     Equal entries give exact zeros: what rounding left of them would be all that a norm divides by.
+    What `where` leaves out is no part of the mean, is zero, and gets no gradient.
     """
-    most = lax.stop_gradient(x).max(axis, keepdims=True)
-    x = x - (most if axis_name is None else lax.pmax(most, axis_name))
-    sums = total(x.sum(axis, keepdims=True), axis_name)
-    return x - sums / (x.shape[axis] * _devices(axis_name))
+    inside = x if where is None else jnp.where(where, x, -jnp.inf)
+    most = lax.stop_gradient(inside).max(axis, keepdims=True)
+    most = most if axis_name is None else lax.pmax(most, axis_name)
+    entries = x.shape[axis] * _devices(axis_name)
+    if where is None:
+        x = x - most
+        return x - total(x.sum(axis, keepdims=True), axis_name) / entries
+    x = x - jnp.where(is_possible(most), most, 0.0)
+    sums = total(jnp.where(where, x, 0.0).sum(axis, keepdims=True), axis_name)
+    mean = sums / entries * of_those(where, axis=axis, axis_name=axis_name)
+    return jnp.where(where, x - mean, 0.0)
+
+
+def of_those(
+    where: Bool[Array, "*shape"], *, axis: int, axis_name: str | None = None
+) -> Float[Array, "*kept"]:
+    """What makes a mean along an axis, of zeros elsewhere, one of the entries `where` alone.
+
+    Exactly 1 where these are all, so that such a mean stays what it was to the last digit, and finite
+    where there are none. The devices of `axis_name` share the axis.
+    """
+    entries = where.shape[axis] * _devices(axis_name)
+    counted = total(where.sum(axis, keepdims=True).astype(jnp.float32), axis_name)
+    return entries / jnp.maximum(counted, 1.0)
+
+
+def in_some_row(
+    where: Bool[Array, "rows *rest"], *, axis_name: str | None = None
+) -> Bool[Array, "*rest"]:
+    """True where any row of all devices is."""
+    return total(where.any(0).astype(jnp.float32), axis_name) > 0
 
 
 def _devices(axis_name: str | None) -> int:

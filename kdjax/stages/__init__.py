@@ -17,7 +17,7 @@ from kdjax.stages import (
     shrink,
     sizes,
 )
-from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, versions
+from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace, versions
 from kdjax.stages.context import Context, Splits
 from kdjax.stages.expected import check_data, check_labels
 
@@ -30,6 +30,7 @@ __all__ = [
     "check",
     "check_data",
     "finish",
+    "replace",
     "run",
     "sizes",
     "versions",

@@ -25,6 +25,7 @@ __all__ = [
     "VARIABLES",
     "Artifact",
     "finish",
+    "replace",
     "save_variables",
     "variables_bytes",
     "versions",
@@ -142,6 +143,34 @@ def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
         listed = proof.inventory(folder, known=_hashed(folder))
     said = {"versions": versions(), **manifest, "files": listed}
     files.write(folder / MANIFEST, proof.spell(said))
+
+
+def replace(folder: epath.Path, manifest: Mapping[str, Any], others: epath.Path) -> None:
+    """Puts other files in the place of those of a finished stage, and finishes it anew.
+
+    Whenever this ends, and if by a kill, the stage is finished and whole: while the files give way its
+    manifest takes each of them as it was and as it will be. Begun again, with these files or others, it
+    comes to its end.
+
+    Args:
+      folder: of the stage.
+      manifest: what it says in the end, see `finish`.
+      others: a folder of the files, inside that of the stage, whose name says that it is unfinished
+        (`files.PART`). It is gone in the end.
+
+    Raises:
+      StorageFailed: as `finish`, or a file cannot be moved.
+    """
+    with files.storing(folder):
+        before = proof.read(folder)
+        if before is None:
+            raise proof.Damaged(folder, f"{MANIFEST} is missing")
+        journal = proof.replacing(folder, before, others)
+    files.write(folder / MANIFEST, proof.spell(journal))
+    with files.storing(folder):
+        for name in journal[proof.REPLACING]:
+            (others / name).replace(folder / name)
+    finish(folder, {name: said for name, said in manifest.items() if name != proof.REPLACING})
 
 
 def _hashed(folder: epath.Path) -> dict[str, str]:

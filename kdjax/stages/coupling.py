@@ -1,9 +1,16 @@
-"""How many rows must meet in a step: a loss that compares examples has nothing to say of one."""
+"""How many rows must meet in a step: a loss that compares examples has nothing to say of one.
 
+Nor has a BatchNorm: of a single value, one example on a map of 1x1, it makes zero, and sends no gradient.
+"""
+
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdjax import config
+import flax.linen as nn
+from jax import lax
+
+from kdjax import config, train
 from kdjax.types import BadInput
 
 LEAST_ROWS: Mapping[type, int] = {
@@ -46,17 +53,61 @@ def check_rows(run: config.Run) -> None:
         for what, least in _needs(stage):
             if rows >= least:
                 continue
-            path = f"config.stages.{name}"
-            if stage.accumulate > 1:
-                raise BadInput(
-                    f"{path}.accumulate: {stage.accumulate} parts of a batch of {stage.batch} have "
-                    f"{rows} examples each, and {what} needs {least} that meet; take fewer parts, or "
-                    "a larger batch"
-                )
-            raise BadInput(
-                f"{path}.batch: {stage.batch}, and {what} needs {least} examples that meet; take a "
-                "larger batch"
-            )
+            raise _too_few(f"config.stages.{name}", stage, f"{what} needs {least}")
+
+
+def _too_few(path: str, c: config.Training, needs: str) -> BadInput:
+    if c.accumulate > 1:
+        return BadInput(
+            f"{path}.accumulate: {c.accumulate} parts of a batch of {c.batch} have "
+            f"{c.batch // c.accumulate} examples each, and {needs} that meet; take fewer parts, or a "
+            "larger batch"
+        )
+    return BadInput(f"{path}.batch: {c.batch}, and {needs} examples that meet; take a larger batch")
+
+
+def watched(objective: train.Objective, c: config.Training, *, path: str) -> train.Objective:
+    """An objective that refuses, when it is traced, a BatchNorm that would see a single value.
+
+    It normalises with the statistics of its batch, of all rows and places of a map that meet, those of
+    all devices where it has their axis: of a single one there is nothing left but zero, whatever the
+    value was, and nothing before it learns. torch refuses the same.
+
+    Args:
+      objective: of the stage.
+      c: its config.
+      path: of that.
+    """
+
+    def look(call: Any, args: Any, kwargs: Any, of: nn.module.InterceptorContext) -> Any:
+        norm = of.module
+        called = isinstance(norm, nn.BatchNorm) and of.method_name == "__call__"
+        if called and not norm.is_initializing():
+            x, *rest = args or (kwargs["x"],)
+            given = rest[0] if rest else kwargs.get("use_running_average")
+            running = norm.use_running_average if given is None else given
+            if not running and _values(norm, x.shape) == 1:
+                name = "/".join(norm.path)
+                where = f"BatchNorm {name}" if name else "BatchNorm"
+                raise _too_few(path, c, f"{where} sees one value of each channel; it needs 2")
+        return call(*args, **kwargs)
+
+    def within(*args: Any) -> Any:
+        with nn.intercept_methods(look):
+            return objective(*args)
+
+    return within
+
+
+def _values(norm: nn.BatchNorm, shape: tuple[int, ...]) -> int:
+    """How many values of a channel a BatchNorm makes one mean of."""
+    axes = norm.axis if isinstance(norm.axis, tuple | list) else (norm.axis,)
+    kept = {axis % len(shape) for axis in axes}
+    values = math.prod(side for axis, side in enumerate(shape) if axis not in kept)
+    if norm.axis_name is None:
+        return values
+    groups = norm.axis_index_groups
+    return values * (lax.axis_size(norm.axis_name) if groups is None else len(groups[0]))
 
 
 def _needs(stage: config.Training) -> Iterator[tuple[str, int]]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 from kdjax import config, data, keys, prune, train, tree
 from kdjax.data import Dataset
 from kdjax.data.feed import Join
+from kdjax.stages import coupling
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context, under
 from kdjax.train import interruption, observing
@@ -101,6 +102,7 @@ def rehearse(
         if isinstance(objective, train.Sweep):
             first = {name: jnp.asarray(values[0]) for name, values in objective.settings.items()}
             objective = objective.objective(first)
+        objective = coupling.watched(objective, c, path=context.path)
         with under(context.path):
             return objective(state.params, state, seen, context.key)[0]
 
@@ -160,7 +162,7 @@ def fit(
       ema: decay of the target network of a method that has one, in place of `c.ema`.
 
     Raises:
-      BadInput: the batch cannot be shared evenly.
+      BadInput: the batch cannot be shared evenly, or is too small for a BatchNorm.
       Diverged: a loss is not finite.
       Interrupted: a signal asked for it, and the state is saved.
       OSError: what is written on the way cannot be.
@@ -174,7 +176,7 @@ def fit(
 
     def make_step(objective: train.Objective) -> train.TrainStep:
         return train.make_train_step(
-            objective,
+            coupling.watched(objective, c, path=context.path),
             tx,
             ema=ema,
             debiased=averaged,

@@ -25,6 +25,8 @@ SMALL_BYTES = 2**18
 
 _NAME = re.compile(r"(?P<stage>.+)-seed(?P<seed>-?\d+)-(?P<mark>[0-9a-f]{8})")
 _FILES, _SEAL = "files", "sha256"
+REPLACING = "replacing"
+"""In a manifest, while files give way to others: what these are, as `files` has it of those before."""
 _THREADS = 16
 _NAMED = 3
 
@@ -84,6 +86,27 @@ def inventory(folder: epath.Path, known: Mapping[str, str]) -> dict[str, dict[st
 
 def _belongs(name: str) -> bool:
     return name != MANIFEST and not name.startswith(f"{CHECKPOINTS}/")
+
+
+def replacing(
+    folder: epath.Path, manifest: Mapping[str, Any], others: epath.Path
+) -> dict[str, Any]:
+    """What a manifest says while some of its files give way to others, one by one.
+
+    Each may be the one before or the other one, and the folder is whole. Of files that were to give way
+    before, the one that is there counts as the one before.
+
+    Args:
+      folder: of the stage.
+      manifest: as `read` gives it.
+      others: a folder of the other files, which have the names of those.
+    """
+    listed: dict[str, Any] = {**manifest[_FILES]}
+    for name, entry in manifest.get(REPLACING, {}).items():
+        size = files.size(folder / name)
+        if size == entry["bytes"] and files.sha256(folder / name) == entry["sha256"]:
+            listed[name] = entry
+    return {**manifest, _FILES: listed, REPLACING: inventory(others, known={})}
 
 
 def is_leftover(name: str) -> bool:
@@ -171,18 +194,21 @@ def faults(folder: epath.Path, manifest: Mapping[str, Any], *, full: bool) -> li
       BadInput: the storage does not give a file, or something else stands in its place.
     """
     listed: dict[str, dict[str, Any]] = manifest[_FILES]
+    others: dict[str, dict[str, Any]] = manifest.get(REPLACING, {})
 
     def fault(name: str) -> str | None:
         wanted, path = listed[name], folder / name
+        taken = [wanted, *([others[name]] if name in others else [])]
         try:
             size = files.size(path)
             if size is None:
                 return f"{name} is missing, expected {wanted['bytes']} bytes"
-            if size != wanted["bytes"]:
+            taken = [entry for entry in taken if entry["bytes"] == size]
+            if not taken:
                 return f"{name} has {size} bytes, expected {wanted['bytes']}"
             if full or size <= SMALL_BYTES:
                 found = files.sha256(path)
-                if found != wanted["sha256"]:
+                if all(found != entry["sha256"] for entry in taken):
                     return f"{name} has SHA-256 {found[:16]}, expected {wanted['sha256'][:16]}"
         except OSError as error:
             raise _unreadable(folder, name, error) from None

@@ -1,3 +1,9 @@
+import importlib.util
+import os
+import re
+import sysconfig
+
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -53,3 +59,48 @@ def test_images_of_another_shape_or_type_are_refused(path):
     for wrong in (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 12, 12, 3), np.float32)):
         with pytest.raises(ValueError, match=r"[Ss]hape|dtype|uint8"):
             reloaded(wrong)
+
+
+_NET = """
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(3, (3, 3))(x.astype(jnp.float32) / 255.0))
+        x = jax.lax.cond(x.sum() > 0, lambda x: 2 * x, lambda x: x, x)
+        return nn.Dense(4)(jax.checkpoint(jnp.tanh)(x.mean((1, 2))))
+"""
+
+
+def _written(folder, source):
+    """The file of a network whose code lies in a folder."""
+    folder.mkdir()
+    (folder / "net.py").write_text(source)
+    spec = importlib.util.spec_from_file_location("net", folder / "net.py")
+    net = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(net)
+    model: nn.Module = net.Net()
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    variables = model.init(jax.random.key(0), images)
+    path = folder / "net.stablehlo"
+    write_stablehlo(lambda x: model.apply(variables, x), path, image_shape=(4, 4, 3))
+    return path.read_bytes()
+
+
+def test_a_file_does_not_say_where_the_code_lies(tmp_path, path):
+    before = jax.config.read("jax_traceback_in_locations_limit")
+    one = _written(tmp_path / "one", _NET)
+    # In a longer path, and at other lines.
+    other = _written(tmp_path / "a longer name", "# moved\n\n" + _NET)
+    assert one == other
+    assert jax.config.read("jax_traceback_in_locations_limit") == before
+    here = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    for content in (one, path.read_bytes()):
+        for place in (os.fspath(tmp_path), here, sysconfig.get_path("purelib"), os.getcwd()):
+            assert place.encode() not in content
+        assert not re.search(rb"[\w/\\]+\.py\b", content)
+        assert b"Conv" in content or b"conv" in content  # what the operations are called is kept

@@ -449,6 +449,62 @@ def test_dynamic_activations_are_not_refused_where_they_are_fast(tmp_path, chang
     _check(tmp_path, "file", {**changes, "int8.float_edges": False}, splits)
 
 
+_NARROW = {"name": "cnn", "widths": [2, 2, 2, 2]}  # its last map is 1x1, of images of 8x8
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "norm"),
+    [
+        ("early", {"early.encoder": _NARROW}, "encoder/block3/norm"),
+        ("pretrain", {"pretrain.encoder": _NARROW, "pretrain.method.name": "rotation"}, None),
+        (
+            "pretrain",
+            {"pretrain.encoder": _NARROW, "pretrain.method": {"name": "moco_v2", "queue": 8}},
+            "encoder/block3/norm",
+        ),
+        pytest.param(
+            "student",
+            {"student.encoder": _NARROW},
+            "encoder/block3/norm",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
+            "sweep", {"sweep.encoder": _NARROW}, "encoder/block3/norm", marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            "ticket", {"early.encoder": _NARROW}, "encoder/block3/norm", marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            "encoder",
+            {"encoder.encoder": _NARROW},
+            "encoder/block3/norm",
+            marks=pytest.mark.thorough,
+        ),
+        ("early", {}, None),
+        (
+            "live",
+            {
+                "teacher": {**STAGES["early"], "encoder": _NARROW},
+                "live.encoder": {"name": "vit", "width": 8, "depth": 1, "heads": 2, "mlp": 8},
+                "live.features.hint.student": ["encoder/patches"],
+                "live.features.hint.teacher": ["encoder/block3"],
+            },
+            "norm",
+        ),
+    ],
+)
+def test_one_example_on_a_map_of_one_place_has_no_statistics(tmp_path, name, changes, norm, splits):
+    for batch, accumulate in [(1, 1), (4, 4), (2, 1)]:
+        parts = {f"{name}.batch": batch, f"{name}.accumulate": accumulate}
+        if norm is None or batch > accumulate:
+            _check(tmp_path, name, {**changes, **parts}, splits)
+            continue
+        field = "batch: 1," if accumulate == 1 else "accumulate: 4 parts of a batch of 4"
+        line = rf"^config\.stages\.{name}\.{field}.*{norm}"
+        with pytest.raises(BadInput, match=line):
+            _check(tmp_path, name, {**changes, **parts}, splits)
+
+
 def test_every_kind_has_faults():
     kinds = {stage["kind"] for stage in STAGES.values()}
     assert kinds == {parse_kind.__dataclass_fields__["kind"].type.__args__[0] for parse_kind in
