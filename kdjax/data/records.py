@@ -11,7 +11,6 @@ from kdjax.types import BadInput
 
 with epy.lazy_imports():  # slow to import, and other sets do without
     import tensorflow_datasets as tfds
-    from array_record.python import array_record_module
     from tensorflow_datasets.core import example_parser
 
 MEND = "fetch the dataset again, or prepare it again"
@@ -116,8 +115,10 @@ class Records:
             raise BadInput(f"data: {self.name}: the file {path} is missing; {MEND}")
         if path.is_dir():
             raise BadInput(f"data: {self.name}: {path} is a folder, where a file should be; {MEND}")
+        from array_record.python.array_record_module import ArrayRecordReader
+
         try:
-            reader: Any = array_record_module.ArrayRecordReader(str(path))
+            reader: Any = ArrayRecordReader(str(path))
             found = reader.num_records()
             if found == shard.total:  # one that is cut short cannot even be closed
                 reader.close()

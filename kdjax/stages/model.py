@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -196,7 +197,7 @@ class Spec(_OnEncoder):
         return logits(self.module(), variables, self.preprocess(images))
 
     @property
-    def compiled(self) -> Callable[[Variables, UInt8[Array, "batch h w channel"]], Array]:
+    def compiled(self) -> Callable[..., Float[Array, "batch classes"]]:
         """`predict`, compiled: traced and compiled once for all classifiers of one description."""
         return _compiled(json.dumps(self.plain(), sort_keys=True))
 
