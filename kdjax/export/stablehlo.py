@@ -49,7 +49,7 @@ def write_stablehlo(
 def _without_call_stacks() -> Iterator[None]:
     """Operations are lowered with their names in the model, not with the files and lines of code."""
     name = "jax_traceback_in_locations_limit"
-    before = jax.config.read(name)
+    before = getattr(jax.config, name)
     jax.config.update(name, 0)
     try:
         yield

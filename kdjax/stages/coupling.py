@@ -81,8 +81,8 @@ def watched(objective: train.Objective, c: config.Training, *, path: str) -> tra
 
     def look(call: Any, args: Any, kwargs: Any, of: nn.module.InterceptorContext) -> Any:
         norm = of.module
-        called = isinstance(norm, nn.BatchNorm) and of.method_name == "__call__"
-        if called and not norm.is_initializing():
+        is_run = of.method_name == "__call__" and not norm.is_initializing()
+        if isinstance(norm, nn.BatchNorm) and is_run:
             x, *rest = args or (kwargs["x"],)
             given = rest[0] if rest else kwargs.get("use_running_average")
             running = norm.use_running_average if given is None else given

@@ -92,12 +92,12 @@ def _written(folder, source):
 
 
 def test_a_file_does_not_say_where_the_code_lies(tmp_path, path):
-    before = jax.config.read("jax_traceback_in_locations_limit")
+    before = jax.config.jax_traceback_in_locations_limit
     one = _written(tmp_path / "one", _NET)
     # In a longer path, and at other lines.
     other = _written(tmp_path / "a longer name", "# moved\n\n" + _NET)
     assert one == other
-    assert jax.config.read("jax_traceback_in_locations_limit") == before
+    assert jax.config.jax_traceback_in_locations_limit == before
     here = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     for content in (one, path.read_bytes()):
         for place in (os.fspath(tmp_path), here, sysconfig.get_path("purelib"), os.getcwd()):
