@@ -139,7 +139,7 @@ def _name(member: Member) -> str:
 def keep_each(
     groups: Groups,
     scores: Scores,
-    sparsity: Float[Array, ""] | Mapping[str, float] | float,
+    sparsity: Float[Array, ""] | Mapping[str, float | Float[Array, ""]] | float,
     *,
     multiple: int = 1,
 ) -> dict[str, Array]:

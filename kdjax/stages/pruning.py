@@ -29,8 +29,8 @@ UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
 
 
 def unit_scores(name: str, groups: Groups, params: PyTree) -> shrink.Scores:
-    """Of arrays, on the host: one program instead of one for each operation and shape."""
-    return jax.device_get(jax.jit(functools.partial(UNIT_SCORES[name], groups))(params))
+    """Of arrays: one program instead of one for each operation and shape."""
+    return jax.jit(functools.partial(UNIT_SCORES[name], groups))(params)
 
 
 _ALLOCATED = {"uniform": allocation.uniform, "erk": allocation.erdos_renyi_kernel}
