@@ -182,7 +182,7 @@ def values_of(text: str) -> dict[str, Any]:
         if inspect.iscoroutine(found):
             found.close()  # or Python warns that nobody waited for it
         values = plain(found)
-    except BadInput:
+    except (BadInput, interruption.Interrupted):
         raise
     except (Exception, SystemExit) as error:
         raise BadConfig(_failed(path, error)) from error
@@ -294,6 +294,11 @@ def main(argv: Sequence[str]) -> None:
             "--coordinator_address, --num_processes and --process_id go with --distributed"
         )
 
+    with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
+        _run_config(argv, overrides)
+
+
+def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
     run = whole = load_config(FLAGS.config, overrides)
     if FLAGS.seeds is not None:
         run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
@@ -316,8 +321,7 @@ def main(argv: Sequence[str]) -> None:
     if jax.process_index() == 0:
         kept.write()
     _keep_compiled(workdir)
-    with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
-        pipeline.execute(run, tasks, splits)
+    pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
         write_report(whole, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
         print(workdir / "report.html")
@@ -507,7 +511,11 @@ def run() -> None:
         return
     command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
-        status = command(sys.argv[2:]) if command is not None else main(sys.argv)
+        if command is None:
+            status = main(sys.argv)
+        else:
+            with interruption.watched(then_exits=True):
+                status = command(sys.argv[2:])
     except BadInput as error:
         if isinstance(error, BadConfig) and FLAGS["traceback"].value:
             traceback.print_exception(error.__cause__)

@@ -41,6 +41,40 @@ def kdjax(*args, env=ENVIRONMENT, **kwargs):
     )
 
 
+PLANNING = """
+import os, signal
+def get_config(arg=None):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(10**9):
+        pass
+"""
+REPORTING = """
+import os, pathlib, signal, sys, threading, time
+def get_config(arg=None):
+    lock = pathlib.Path(arg) / ".report.lock"
+    def end():
+        while not lock.exists():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=end, daemon=True).start()
+    stage = dict(kind="finetune", encoder=dict(name="cnn", widths=[2]), steps=1, batch=16,
+                 optimizer=dict(name="sgd", learning_rate=0.1, schedule=dict(name="constant")))
+    return dict(name="one", data=dict(name="digits"), stages=dict(only=stage))
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "number"), [(PLANNING, signal.SIGTERM), (REPORTING, signal.SIGINT)]
+)
+def test_a_signal_before_or_after_all_stages_is_one_line(tmp_path, config, number):
+    (tmp_path / "config.py").write_text(config)
+    said = kdjax(f"--config={tmp_path}/config.py:{tmp_path}/run", f"--workdir={tmp_path}/run")
+    assert said.returncode == 128 + number
+    *before, line = said.stderr.splitlines()
+    assert line.startswith(f"kdjax: {number.name}: ended; what is done stays done")
+    assert all(text.startswith("only (seed 0): ") for text in before)
+
+
 @pytest.mark.slow
 def test_the_whole_line(tmp_path):
     args = (f"--config={DIGITS}:runlocal,seeds=1", f"--workdir={tmp_path}")

@@ -107,7 +107,8 @@ def dist(
     counted = _counted(student_logits, teacher_logits)
 
     def value(logits, where):
-        q, p = _softened(logits[0], logits[1], temperature)
+        student, teacher = logits
+        q, p = _softened(student, teacher, temperature)
         inter = row_mean(_correlation(q, p, where, 1, None), axis_name)
         intra = _correlation(q, p, where, 0, axis_name).mean()
         if where is not None:
