@@ -543,7 +543,8 @@ def _given(train_labels, test_labels, *, classes):
         images = np.random.default_rng(0).integers(0, 255, (len(labels), 8, 8, 1), np.uint8)
         return data.from_arrays(images, np.asarray(labels), classes=classes)
 
-    return _Given(parse.parse(config.Data, RUN["data"]), (of(train_labels), of(test_labels)))
+    both = of(train_labels), of(test_labels)
+    return _Given(parse.parse(config.Data, RUN["data"]), given=both)
 
 
 @pytest.mark.parametrize("name", ["early", "student", "probe", "int8", "file"])
