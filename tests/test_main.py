@@ -58,7 +58,8 @@ def get_config(arg=None):
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=end, daemon=True).start()
     stage = dict(kind="finetune", encoder=dict(name="cnn", widths=[2]), steps=1, batch=16,
-                 views=dict(recipe="eval"), optimizer=dict(name="sgd", learning_rate=0.1, schedule=dict(name="constant")))
+                 views=dict(recipe="eval"),
+                 optimizer=dict(name="sgd", learning_rate=0.1, schedule=dict(name="constant")))
     return dict(name="one", data=dict(name="digits"), stages=dict(only=stage))
 """
 

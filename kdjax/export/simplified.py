@@ -46,6 +46,7 @@ _ELEMENTWISE = frozenset(
         "Where",
     ]
 )
+_PRODUCTS = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
 _REDUCTIONS = frozenset(["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"])
 
 
@@ -81,6 +82,7 @@ class _Graph:
         self.arrays = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         self.nodes: list[Any] = list(graph.node)
         self.outputs = [value.name for value in graph.output]
+        self.places = {name: i for i, node in enumerate(self.nodes) for name in node.output}
         self.made: dict[str, Any] = {}
         self.uses: dict[str, int] = {}
         # What a value is with its channels first; of these, those that are computed so.
@@ -338,13 +340,31 @@ class _Graph:
         self.arrays.setdefault(name, array)
         return name
 
+    def products(self) -> list[str]:
+        """Results of the products that an output needs, in the order in which they were written."""
+        needed, pending = set(), [*self.outputs]
+        while pending:
+            name = pending.pop()
+            if name not in needed and name in self.made:
+                needed.update(self.made[name].output)
+                pending += self.made[name].input
+
+        def place(name: str) -> int:
+            return self.places[name.removesuffix(".gate").removesuffix(".first")]
+
+        found = [name for name in needed if self.made[name].op_type in _PRODUCTS]
+        return sorted(found, key=place)
+
     def order(self) -> None:
-        """The nodes that an output needs, each after those that it reads."""
+        """The nodes that an output needs, each after those that it reads, products in their old order.
+
+        By that order the layers of a model are recognised in its file.
+        """
         from onnx import numpy_helper
 
         ordered: list[Any] = []
         seen: set[str] = set()
-        pending = [(name, False) for name in reversed(self.outputs)]
+        pending = [(name, False) for name in reversed([*self.products(), *self.outputs])]
         while pending:
             name, ready = pending.pop()
             node = self.made.get(name)

@@ -17,6 +17,7 @@ SPEC = Spec(
     mean=(0.3,),
     std=(0.4,),
 )
+pytestmark = pytest.mark.optimized
 _VIT = config.ViT(name="vit", width=8, depth=1, heads=2, patch=4)
 
 
