@@ -306,12 +306,13 @@ class _Walk:
             assert isinstance(gate, int)
             gate = self.spread.get(gate, gate)
             scaled, divisor = self.by_number(gate, "div")
-            clipped = self.makers.get(scaled)
-            if clipped is None or not _clips(clipped.equation):
-                continue
-            (shifted,) = (v for v in clipped.operands if isinstance(v, int))
+            shifted, low, high = scaled, -math.inf, math.inf
+            while (clip := self.makers.get(shifted)) is not None and _clips(clip.equation):
+                below, above = _bounds(clip.equation)
+                low, high = max(low, below), min(high, above)
+                (shifted,) = (v for v in clip.operands if isinstance(v, int))
             of, offset = self.by_number(shifted, "add")
-            if divisor > 0 and of >= 0 and _bounds(clipped.equation) == (0.0, divisor):
+            if divisor > 0 and of >= 0 and (low, high) == (0.0, divisor):
                 return Gated(value, of, gate, step.results[0], offset, divisor)
         return None
 
