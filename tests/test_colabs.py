@@ -8,14 +8,13 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colabs").glob("*.ipynb"))
-# As far as the student alone, whose teacher was pretrained for less: `tests/test_main.py` has the rest
-# of the line.
+# As far as the student alone, and less of that: `tests/test_main.py` has the rest of the line.
 ALL, LOADED = 'f"--workdir={workdir}"]', 'digits.py:seeds=1")'
-LESS = "stages.pretrain.steps=60"
+LESS = [f"stages.{name}.steps=60" for name in ("pretrain", "teacher", "student")]
 SHORT = {
     "quickstart": {
-        ALL: f'{ALL[:-1]}, "--stages=student", "--config.{LESS}"]',
-        LOADED: f'{LOADED[:-1]}, ["{LESS}"])',
+        ALL: f'{ALL[:-1]}, "--stages=student", *{[f"--config.{item}" for item in LESS]}]',
+        LOADED: f"{LOADED[:-1]}, {LESS})",
     }
 }
 

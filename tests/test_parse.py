@@ -487,6 +487,7 @@ def test_a_fingerprint_leaves_out_where_and_how():
     marked = plain(run, fingerprint=True)
     assert _asides(config.Run) == {
         "parallel",
+        "convolutions",
         "latency_batch",
         "latency_bulk_batch",
         "latency_threads",
