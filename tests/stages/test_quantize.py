@@ -147,7 +147,10 @@ def test_zeros_stay_zero_in_integers(line):
             assert not found[np.transpose(zero, (3, 2, 0, 1))].any()
 
 
-@pytest.mark.parametrize("weights", ["int4", "ternary", "binary"])
+@pytest.mark.parametrize(
+    "weights",
+    ["ternary", *(pytest.param(few, marks=pytest.mark.thorough) for few in ("int4", "binary"))],
+)
 def test_fewer_bits_make_a_smaller_file(line, weights):
     """Weight-only: four bits hold them all."""
     rules = [{"weights": weights, "activations": None}]

@@ -38,10 +38,10 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, way, steps):
     ("before", "after"),
     [
         ("single", "pmap"),
-        ("pmap", "single"),
-        ("single", "mesh"),
+        pytest.param("pmap", "single", marks=pytest.mark.thorough),
+        pytest.param("single", "mesh", marks=pytest.mark.thorough),
         ("mesh", "single"),
-        ("pmap", "mesh"),
+        pytest.param("pmap", "mesh", marks=pytest.mark.thorough),
     ],
 )
 @pytest.mark.parametrize("method", runs.METHODS)
