@@ -28,6 +28,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from kdjax.bound import attributes
+
 _LARGE = 2**21
 """Numbers in an image, beyond the caches, from which it is moved by a product."""
 
@@ -55,12 +57,8 @@ def with_fast_convolutions(f: Callable[P, T]) -> Callable[P, T]:
             or layer.conv_general_dilated_cls is not None
         ):
             return method(*args, **kwargs)
-        # Linen's own setattr refuses it.
-        object.__setattr__(layer, "conv_general_dilated", convolve)
-        try:
+        with attributes(layer, conv_general_dilated=convolve):
             return method(*args, **kwargs)
-        finally:
-            object.__setattr__(layer, "conv_general_dilated", None)
 
     @functools.wraps(f)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -281,9 +279,7 @@ def _depthwise_backward(axes: _Axes, saved: tuple[Array, Array], g: Array):
         ((0, 0, 0), *((0, 0, axis.stride - 1) for axis in axes), (0, 0, 0)),
     )
     spread = spread.reshape(*spread.shape[:-1], channels, many)
-    backwards = tuple(
-        _backwards(axis, pixels=(axis.out - 1) * axis.stride + 1, stride=1) for axis in axes
-    )
+    backwards = tuple(_backwards(axis, pixels=(axis.out - 1) * axis.stride + 1) for axis in axes)
     turned = jnp.flip(kernel, range(len(axes))).reshape(*kernel.shape[:-2], 1, channels, many)
     dx = sum(
         (_depthwise(spread[..., i], turned[..., i], backwards) for i in range(1, many)),
@@ -304,11 +300,14 @@ def _depthwise_backward(axes: _Axes, saved: tuple[Array, Array], g: Array):
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _backwards(axis: _Axis, *, pixels: int, stride: int) -> _Axis:
-    """How the flipped kernel goes over the gradient of the output to give that of the image."""
+def _backwards(axis: _Axis, *, pixels: int) -> _Axis:
+    """How the flipped kernel goes over the gradient of the output to give that of the image.
+
+    That gradient has `pixels`. A stride is none of its own: its zeros, or phases, are made before.
+    """
     low = (axis.taps - 1) * axis.step - axis.low
     high = axis.pixels + (axis.taps - 1) * axis.step - pixels - low
-    return _Axis(pixels, axis.taps, stride, low, high, axis.step)
+    return _Axis(pixels, axis.taps, 1, low, high, axis.step)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -348,7 +347,7 @@ def _of_image(g: Array, kernel: Array, axes: _Axes) -> Array:
             taps = len(range(first, axis.taps, axis.stride))
             pixels = len(range(r, axis.pixels, axis.stride))
             one = _Axis(pixels, taps, 1, (r + axis.low) // axis.stride, 0, axis.step)
-            parts.append(_backwards(one, pixels=axis.out, stride=1))
+            parts.append(_backwards(one, pixels=axis.out))
             within.append((r, axis.pixels - r - (pixels - 1) * axis.stride - 1, axis.stride - 1))
             chosen.append(slice(first, None, axis.stride))
         if any(part.taps == 0 or part.out < 1 for part in parts):

@@ -12,6 +12,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
+from kdjax.bound import attributes
 from kdjax.types import BadInput, PyTree, Variables
 
 _LAYERS = (nn.Conv, nn.ConvLocal, nn.ConvTranspose, nn.Dense, nn.DenseGeneral)
@@ -74,12 +75,8 @@ class Folded(nn.Module):
             before = getattr(layer, "use_bias", None)
             if not _is_layer(layer) or before or not layer.has_variable("params", "bias"):
                 return method(*args, **kwargs)
-            # Linen's own setattr refuses it.
-            object.__setattr__(layer, "use_bias", True)
-            try:
+            with attributes(layer, use_bias=True):
                 return method(*args, **kwargs)
-            finally:
-                object.__setattr__(layer, "use_bias", before)
 
         with nn.intercept_methods(fold):
             return self.unfolded(*args, **kwargs)

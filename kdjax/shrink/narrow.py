@@ -1,7 +1,6 @@
 """A linen model run at other widths than it was written for, without a change to its code."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from kdjax import tree
+from kdjax.bound import attributes
 from kdjax.types import PyTree, Variables
 
 Widths = Mapping[str, Mapping[str, Any]]
@@ -40,7 +40,9 @@ class Narrowed(nn.Module):
 
         # Not a method: linen would intercept it, too.
         def narrow(method, args, kwargs, context):
-            with _attributes(context.module, widths.get(_path(context.module, above), {})):
+            found = widths.get(_path(context.module, above), {})
+            values = {n: tuple(x) if isinstance(x, list) else x for n, x in found.items()}
+            with attributes(context.module, **values):
                 return method(*args, **kwargs)
 
         with nn.intercept_methods(narrow):
@@ -51,19 +53,6 @@ def _path(layer: nn.Module, above: int = 0) -> str:
     """Of the variables of a bound layer; below a module that was given to a `Narrowed` model."""
     path = layer.path[above:]
     return "/".join(path[1:] if path[:1] == ("wrapped",) else path)
-
-
-@contextmanager
-def _attributes(layer: nn.Module, values: Mapping[str, Any]) -> Iterator[None]:
-    """The attributes of a bound layer, otherwise for a while. Linen's own setattr refuses it."""
-    before = {name: getattr(layer, name) for name in values}
-    for name, value in values.items():
-        object.__setattr__(layer, name, tuple(value) if isinstance(value, list) else value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            object.__setattr__(layer, name, value)
 
 
 def layers_of(module: nn.Module, variables: PyTree, *inputs: Any, **kwargs: Any) -> dict[str, Any]:
