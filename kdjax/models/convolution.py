@@ -6,7 +6,7 @@ few pixels, gradients with a stride, and any gradient inside `lax.scan`, which X
 there. `convolve` writes all of them as convolutions of that form, products or sums, by the shapes:
 
     shape                                forward             gradients, of image and kernel
-    a kernel of one pixel                product             products
+    a kernel of one pixel                XLA's               products
     a stride as large as the kernel      product             products
     an image smaller than the kernel     patches, product    products and sums
     one group a channel                  shifted sums        shifted sums
@@ -30,8 +30,11 @@ from jaxtyping import Array
 
 from kdjax.bound import attributes
 
-_LARGE = 2**21
-"""Numbers in an image, beyond the caches, from which it is moved by a product."""
+_LARGE = 2**19
+"""Numbers in an image from which it is moved by a convolution with the identity."""
+
+_FEW = 128
+"""Channels up to which it is."""
 
 _MANY = 49
 """Elements of a kernel up to which its places are written out, one sum each."""
@@ -179,8 +182,7 @@ def _chosen(x: Array, axes: _Axes, kernel: Array, groups: int) -> Array:
         return _xla(x, kernel, axes, groups)
     unpadded = all(axis.low == axis.high == 0 for axis in axes)
     if unpadded and all(axis.taps == 1 for axis in axes):
-        strided = x[(slice(None), *(slice(None, None, axis.stride) for axis in axes))]
-        return _product(strided, kernel)
+        return _pointwise(x, kernel, axes)
     if unpadded and all(
         axis.taps == axis.stride and axis.step == 1 and axis.pixels % axis.stride == 0
         for axis in axes
@@ -191,7 +193,9 @@ def _chosen(x: Array, axes: _Axes, kernel: Array, groups: int) -> Array:
     return _plain(x, kernel, axes)
 
 
-def _xla(x: Array, kernel: Array, axes: _Axes, groups: int = 1) -> Array:
+def _xla(
+    x: Array, kernel: Array, axes: _Axes, groups: int = 1, precision: str | None = None
+) -> Array:
     space = "DHW"[3 - len(axes) :]
     return lax.conv_general_dilated(
         x,
@@ -201,6 +205,7 @@ def _xla(x: Array, kernel: Array, axes: _Axes, groups: int = 1) -> Array:
         rhs_dilation=[axis.step for axis in axes],
         dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         feature_group_count=groups,
+        precision=precision,
     )
 
 
@@ -208,6 +213,37 @@ def _product(x: Array, kernel: Array) -> Array:
     """`[..., taps * channel]` and a kernel of `[*taps, channel, feature]`."""
     kernel = kernel.reshape(-1, kernel.shape[-1])
     return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _pointwise(x: Array, kernel: Array, axes: _Axes) -> Array:
+    """A kernel of one pixel.
+
+    Of an image XLA's convolution takes what any other layer takes of it; a product would have what
+    comes before computed once more, in a shape of its own. The gradients are products.
+    """
+    if all(axis.pixels == 1 for axis in axes):
+        return _product(x, kernel)
+    return _xla(x, kernel, axes)
+
+
+def _pointwise_forward(x: Array, kernel: Array, axes: _Axes):
+    return _pointwise(x, kernel, axes), (x, kernel)
+
+
+def _pointwise_backward(axes: _Axes, saved: tuple[Array, Array], g: Array):
+    x, kernel = saved
+    dx = _product(g, kernel.swapaxes(-1, -2))
+    between = (
+        (0, axis.pixels - (axis.out - 1) * axis.stride - 1, axis.stride - 1) for axis in axes
+    )
+    dx = lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *between, (0, 0, 0)))
+    met = x[(slice(None), *(slice(None, None, axis.stride) for axis in axes))]
+    places = tuple(range(g.ndim - 1))
+    return dx, lax.dot_general(met, g, ((places, places), ((), ()))).reshape(kernel.shape)
+
+
+_pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 
 def _tiles(x: Array, axes: _Axes) -> Array:
@@ -380,18 +416,16 @@ def _of_kernel(x: Array, g: Array, axes: _Axes) -> Array:
 def _with_channels_first(x: Array) -> Array:
     """`[channel, *space, batch]`.
 
-    Of a large image the product with the identity, which is exact: XLA:CPU would compute all that
-    comes before again, normalisation and ReLU, pixel by pixel in the order of the result, which takes
-    ten times as long.
+    Of a large image it is that of the convolution with the identity, which is exact: XLA:CPU would
+    compute all that comes before again, normalisation and ReLU, pixel by pixel in the order of the
+    result, which takes several times as long. With many channels the convolution costs more.
     """
-    n = x.ndim
-    if x.size < _LARGE:
-        return x.transpose(n - 1, *range(1, n - 1), 0)
-    flat = x.reshape(x.shape[0], -1)
-    moved = lax.dot_general(
-        flat, jnp.eye(x.shape[0], dtype=x.dtype), (((0,), (0,)), ((), ())), precision="highest"
-    )
-    return moved.reshape(*x.shape[1:], -1).transpose(n - 2, *range(n - 2), n - 1)
+    n, channels = x.ndim, x.shape[-1]
+    if x.size >= _LARGE and channels <= _FEW:
+        same = jnp.eye(channels, dtype=x.dtype).reshape(*(1,) * (n - 2), channels, channels)
+        axes = tuple(_Axis(pixels, 1, 1, 0, 0, 1) for pixels in x.shape[1:-1])
+        x = _xla(x, same, axes, precision="highest")
+    return x.transpose(n - 1, *range(1, n - 1), 0)
 
 
 def _without_groups(x: Array, axes: _Axes, kernel: Array) -> Array:
