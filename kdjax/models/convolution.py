@@ -10,6 +10,7 @@ there. `convolve` writes all of them as convolutions of that form, products or s
     a stride as large as the kernel      product             products
     an image smaller than the kernel     patches, product    products and sums
     one group a channel                  shifted sums        shifted sums
+    up to 3x3 of 3 channels, no stride   patches, product    as the next
     any other without groups             XLA's               XLA's fast form, by phase; transposed
     any other with groups                XLA's               XLA's
 
@@ -35,6 +36,9 @@ _LARGE = 2**19
 
 _FEW = 128
 """Channels up to which it is."""
+
+_THIN = 27
+"""Numbers that a kernel meets at one place up to which they are written out, for one product."""
 
 _MANY = 49
 """Elements of a kernel up to which its places are written out, one sum each."""
@@ -348,12 +352,13 @@ def _backwards(axis: _Axis, *, pixels: int) -> _Axis:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _plain(x: Array, kernel: Array, axes: _Axes) -> Array:
-    """XLA's convolution, with gradients that are convolutions of its fast form."""
-    return _xla(x, kernel, axes)
+    """XLA's convolution, or a product, with gradients that are convolutions of XLA's fast form."""
+    thin = x.shape[-1] * _count(axes) <= _THIN and all(axis.stride == 1 for axis in axes)
+    return (_patches if thin else _xla)(x, kernel, axes)
 
 
 def _plain_forward(x: Array, kernel: Array, axes: _Axes):
-    return _xla(x, kernel, axes), (x, kernel)
+    return _plain(x, kernel, axes), (x, kernel)
 
 
 def _plain_backward(axes: _Axes, saved: tuple[Array, Array], g: Array):
