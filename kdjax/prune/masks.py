@@ -7,11 +7,13 @@ A sparsity may be traced; then it is clipped to [0, 1], and only a Python number
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from kdjax.types import BadInput, PyTree
 
@@ -41,10 +43,47 @@ def pruned_count(
     return jnp.clip(rounded, 0, n - at_least)
 
 
-def _all_but_first(order: Int[Array, " n"], pruned: Int[Array, ""] | int) -> Bool[Array, " n"]:
-    """False at the positions that the first `pruned` entries of `order` name."""
-    kept = jnp.arange(order.size) >= pruned
-    return jnp.zeros(order.size, bool).at[order].set(kept, unique_indices=True)
+def _ranks(score: Float[Array, "..."]) -> UInt[Array, "..."]:
+    """Whole numbers in the order of the scores: equal where they are, as 0 and -0, NaN the highest."""
+    if score.dtype.itemsize < 4:
+        score = score.astype(jnp.float32)
+    score = jnp.where(score == 0, jnp.zeros((), score.dtype), score)
+    score = jnp.where(jnp.isnan(score), jnp.full((), jnp.nan, score.dtype), score)
+    unsigned = jnp.dtype(f"uint{8 * score.dtype.itemsize}")
+    bits = lax.bitcast_convert_type(score, unsigned)
+    sign = np.array(1 << (8 * unsigned.itemsize - 1), unsigned)
+    return jnp.where(bits >= sign, ~bits, bits | sign)
+
+
+def _largest(
+    bits: int, dtype: Any, holds: Callable[[UInt[Array, ""]], Bool[Array, ""]]
+) -> UInt[Array, ""]:
+    """The largest number of so many bits that a condition holds for: for all below it, too, or 0."""
+
+    def body(i, found):
+        tried = found | (jnp.ones((), dtype) << (bits - 1 - i).astype(dtype))
+        return jnp.where(holds(tried), tried, found)
+
+    return lax.fori_loop(0, bits, body, jnp.zeros((), dtype))
+
+
+def _all_but_lowest(ranks: UInt[Array, " n"], pruned: Int[Array, ""] | int) -> Bool[Array, " n"]:
+    """False for the `pruned` lowest, of equals for the first.
+
+    It counts, once for each bit of a rank and of a position: a sort takes several times as long.
+    """
+    last = _largest(
+        8 * ranks.dtype.itemsize, ranks.dtype, lambda rank: jnp.sum(ranks < rank) < pruned
+    )
+    below, equal = ranks < last, ranks == last
+    more = pruned - jnp.sum(below)
+    place = jnp.arange(ranks.size, dtype=jnp.uint32)
+    end = _largest(
+        ranks.size.bit_length(),
+        jnp.uint32,
+        lambda end: jnp.sum(equal & (place < end)) <= more,
+    )
+    return ~(below | (equal & (place < end)))
 
 
 def count_mask(score: Float[Array, "..."], pruned: Int[Array, ""] | int) -> Bool[Array, "..."]:
@@ -56,8 +95,7 @@ def count_mask(score: Float[Array, "..."], pruned: Int[Array, ""] | int) -> Bool
       score: what the entries are ranked by; higher is kept.
       pruned: how many to prune, from 0 to all of them; may be traced.
     """
-    order = jnp.argsort(score.ravel(), stable=True)
-    return _all_but_first(order, pruned).reshape(score.shape)
+    return _all_but_lowest(_ranks(score.ravel()), pruned).reshape(score.shape)
 
 
 def topk_mask(score: Float[Array, "..."], sparsity: Float[Array, ""] | float) -> Bool[Array, "..."]:
@@ -123,10 +161,10 @@ def global_topk_masks(
     safe = [
         count_mask(leaf, leaf.size - kept).ravel() for leaf, kept in zip(leaves, own, strict=True)
     ]
-    ranked = jnp.concatenate([leaf.astype(jnp.float32).ravel() for leaf in leaves])
-    order = jnp.lexsort((ranked, jnp.concatenate(safe)))  # the last key is the first to decide
-    pruned = pruned_count(ranked.size, sparsity, at_least=max(1, sum(own)))
-    masks, begin, flat = [], 0, _all_but_first(order, pruned)
+    ranks = _ranks(jnp.concatenate([leaf.astype(jnp.float32).ravel() for leaf in leaves]))
+    ranks = jnp.where(jnp.concatenate(safe), np.uint32(2**32 - 1), ranks)  # above that of NaN
+    pruned = pruned_count(ranks.size, sparsity, at_least=max(1, sum(own)))
+    masks, begin, flat = [], 0, _all_but_lowest(ranks, pruned)
     for leaf in leaves:
         masks.append(flat[begin : begin + leaf.size].reshape(leaf.shape))
         begin += leaf.size
@@ -170,8 +208,10 @@ def nm_mask(score: Float[Array, "..."], *, n: int, m: int, axis: int = -2) -> Bo
         )
     last = jnp.moveaxis(score, axis, -1)
     groups = last.reshape(*last.shape[:-1], length // m, m)
-    rank = jnp.argsort(jnp.argsort(groups, axis=-1, stable=True), axis=-1)
-    return jnp.moveaxis((rank >= m - n).reshape(last.shape), -1, axis)
+    own = _ranks(groups)[..., None]
+    others, first = jnp.swapaxes(own, -1, -2), np.tri(m, k=-1, dtype=bool)
+    lower = (others < own) | ((others == own) & lax.broadcast_to_rank(first, own.ndim))
+    return jnp.moveaxis((lower.sum(-1) >= m - n).reshape(last.shape), -1, axis)
 
 
 def _pool_blocks(

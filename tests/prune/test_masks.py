@@ -160,6 +160,29 @@ def test_count_mask_prunes_from_none_to_all_and_nan_last():
         np.testing.assert_array_equal(count_mask(score, jnp.int32(pruned)), kept)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_count_mask_is_a_stable_sort(dtype):
+    random = np.random.default_rng(0)
+    few = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, -np.nan, 3e-5, 2.0], np.float32)
+    every = [random.choice(few, 200), random.normal(size=200), np.zeros(200), few]
+    for values in every:
+        score = jnp.asarray(values, dtype)
+        seen = np.asarray(score, np.float64)
+        order = np.argsort(np.where(seen == 0, 0.0, seen), kind="stable")  # NumPy has NaN last
+        for pruned in (0, 1, 2, len(seen) // 2, len(seen) - 1, len(seen)):
+            kept = np.ones(len(seen), bool)
+            kept[order[:pruned]] = False
+            np.testing.assert_array_equal(count_mask(score, pruned), kept, err_msg=f"{pruned}")
+
+
+def test_count_mask_of_doubles():
+    with jax.enable_x64(True):
+        score = jnp.array([1.0 + 1e-15, 1.0, -1e-300, 1.0 + 2e-15])
+        assert score.dtype == jnp.float64
+        np.testing.assert_array_equal(count_mask(score, 3), [False, False, False, True])
+        np.testing.assert_array_equal(count_mask(score, 2), [True, False, False, True])
+
+
 def test_threshold_mask_keeps_what_is_equal_and_may_keep_nothing():
     score = jnp.array([[0.5, -1.0], [2.0, 0.25]], jnp.bfloat16)
     np.testing.assert_array_equal(threshold_mask(score, 0.5), [[1, 0], [1, 0]])
