@@ -395,7 +395,8 @@ class Shrink:
       sensitivity: a stage of kind `sensitivity` of the same model: groups that can bear it lose more.
       score: see `Units`; or `activity`: what a unit gives on training images; or drawn.
       ranking: each group by itself, or all units together.
-      multiple: widths are rounded up to a multiple of it; 8 or 16 runs faster.
+      multiple: widths are rounded up to a multiple of it. ONNX Runtime lays channels out in eights or
+        sixteens: with any other widths a smaller network may be slower than the whole one.
       frozen: pattern of the names of groups that stay whole.
       examples: training images that the statistics of BatchNorm are found anew on, at most all; 0
         leaves the statistics. `activity` sees 128, or all where there are fewer.
