@@ -27,7 +27,7 @@ def args_of(path: pathlib.Path) -> Iterator[str]:
     except BadInput as error:
         names = str(error).partition("known: ")[2].split(", ")
     for name in names:
-        for text in (name, f"{name}=2", f"{name}=0.5"):
+        for text in (name, f"{name}=2", f"{name}=0.5", f"{name}=8"):
             try:
                 main.load_config(f"{path}:{text}")
             except BadInput:

@@ -92,7 +92,7 @@ ANY_NUMBER = {"mean[]", "begin", "end"}
 MAY_FALL = {"accuracy_drop"}
 
 MAY_BE_ZERO = re.compile(
-    r".*weight|weights?\[\]|weight_decay|.*momentum|momentum|b1|b2|ema|scale_l1|dispatch_steps|warmup_steps"
+    r".*weight|.*weights?\[\]|weight_decay|.*momentum|momentum|b1|b2|ema|scale_l1|dispatch_steps|warmup_steps"
     r"|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
     r"|resident_bytes|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds\[\]"
