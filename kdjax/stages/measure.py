@@ -79,14 +79,13 @@ def row(
     **figures: Any,
 ) -> report.Row:
     """What was measured, as one row; `figures` are fields of it that not every model has."""
-    image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
     return report.Row(
         stage=stage or context.name,
         model=spec.name,
         params=tree.size(variables["params"]),
         nonzero_params=tree.nonzero(variables["params"]),
         bytes_on_disk=bytes_on_disk,
-        flops=evaluate.flops(spec.predict, spec.abstract(), image),
+        flops=spec.flops(),
         **scored(context, logits),
         seeds=1,
         latency_ms_p50=time.ms_p50,

@@ -11,9 +11,10 @@ import flax.linen as nn
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from kdjax import config, models, parse, quant, shrink, views
+from kdjax import config, evaluate, models, parse, quant, shrink, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.stages import build
@@ -74,10 +75,9 @@ class _OnEncoder(abc.ABC):
         return jax.jit(init, compiler_options={"xla_backend_optimization_level": 2})(key)
 
     def abstract(self) -> PyTree:
-        """Shapes and dtypes of the variables."""
-        return jax.eval_shape(
-            lambda: self.module().init(jax.random.key(0), self.blank(), train=True)
-        )
+        """Shapes and dtypes of the variables; found once for all of one description."""
+        found = _abstract(type(self), _text(self))
+        return jax.tree.map(lambda leaf: leaf, found)  # whose dicts are the caller's own
 
     def blank(self) -> Float[Array, "1 size size channel"]:
         """An image as the model sees one."""
@@ -199,7 +199,11 @@ class Spec(_OnEncoder):
     @property
     def compiled(self) -> Callable[..., Float[Array, "batch classes"]]:
         """`predict`, compiled: traced and compiled once for all classifiers of one description."""
-        return _compiled(json.dumps(self.plain(), sort_keys=True))
+        return _compiled(_text(self))
+
+    def flops(self) -> int:
+        """Of `predict` for one image, see `evaluate.flops`; counted once for all of one description."""
+        return _flops(_text(self))
 
     def folded(self, variables: Variables) -> Variables:
         """The variables with every BatchNorm folded, as those of a quantized classifier are."""
@@ -213,10 +217,32 @@ class Spec(_OnEncoder):
         return lambda images: logits(module, folded, self.preprocess(images))
 
 
+def _text(spec: _OnEncoder) -> str:
+    """What describes it: equal texts, equal models."""
+    return json.dumps(spec.plain(), sort_keys=True)
+
+
+def _described(kind: type[_OnEncoder], text: str) -> Any:
+    return parse.parse(kind, json.loads(text), "model")
+
+
 @functools.lru_cache(maxsize=64)
-def _compiled(plain: str) -> Callable[..., Array]:
+def _compiled(text: str) -> Callable[..., Array]:
     """`Spec.predict` of what the text describes: whoever asks with the same text shares the programs."""
-    return jax.jit(parse.parse(Spec, json.loads(plain), "model").predict)
+    return jax.jit(_described(Spec, text).predict)
+
+
+@functools.lru_cache(maxsize=256)
+def _abstract(kind: type[_OnEncoder], text: str) -> PyTree:
+    spec = _described(kind, text)
+    return jax.eval_shape(lambda: spec.module().init(jax.random.key(0), spec.blank(), train=True))
+
+
+@functools.lru_cache(maxsize=256)
+def _flops(text: str) -> int:
+    spec = _described(Spec, text)
+    image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
+    return evaluate.flops(spec.predict, spec.abstract(), image)
 
 
 def logits(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from kdjax import config, evaluate, keys, shrink, train, tree
+from kdjax import config, keys, shrink, train, tree
 from kdjax.export import require_onnx
 from kdjax.prune import allocation
 from kdjax.shrink import Groups
@@ -209,9 +209,7 @@ def _cost(
 
     costs: dict[str, Callable[[Spec, Variables], float]] = {
         "params": lambda spec, variables: tree.size(variables["params"]),
-        "flops": lambda spec, variables: evaluate.flops(
-            spec.predict, spec.abstract(), jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
-        ),
+        "flops": lambda spec, variables: spec.flops(),
         "bytes": lambda spec, variables: 4 * tree.size(variables["params"]),
         "latency_ms": lambda spec, variables: onnx_latency(context, spec, variables),
     }
