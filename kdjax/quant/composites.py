@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 from kdjax.quant.layers import Layer, graph_of
 from kdjax.quant.model import run
-from kdjax.quant.numbers import TOP, Weights, quantize_weights, scale_of
+from kdjax.quant.numbers import TOP, scale_of, stored
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
@@ -47,12 +46,13 @@ def with_composites(
         if times.gate in tensors and graph.source(times.value) == graph.source(times.of)
     }
     # Numbers of the file, not of the program: found before it is traced.
-    stored: dict[str, Weights] = {
-        layer.name: jax.device_get(
-            quantize_weights(jnp.asarray(live), rules[layer.name], channels=layer.channels)
-        )
-        for layer, live in graph.parameters(variables, *inputs, names=rules)
-    }
+    parameters = graph.parameters(variables, *inputs, names=rules)
+    found = stored(
+        [live for _, live in parameters],
+        [rules[layer.name] for layer, _ in parameters],
+        [layer.channels for layer, _ in parameters],
+    )
+    integers = {layer.name: own for (layer, _), own in zip(parameters, found, strict=True)}
     scales = {
         name: tuple(float(number) for number in scale_of(np.asarray(found, np.float32)))
         for name, found in ranges.items()
@@ -65,7 +65,7 @@ def with_composites(
         return _fake_quant(value, np.asarray([scale], np.float32), int(zero) - _SHIFT, axis=None)
 
     def parameter(layer: Layer, value: Array, rule: Rule) -> Array:
-        weights = stored[layer.name]
+        weights = integers[layer.name]
         values = np.asarray(weights.values)
         scale = np.broadcast_to(np.asarray(weights.scale), values.shape)
         # One axis can have scales: those of a head and of its entries are one axis for a while.

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from kdjax.quant.layers import Layer, graph_of
-from kdjax.quant.numbers import BITS, quantize_weights, scale_of
+from kdjax.quant.numbers import BITS, scale_of, stored
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
@@ -91,14 +89,23 @@ def plan_of(
     tensors = graph.tensors(ranged)
     names = [layer.name for layer in graph.layers]
     layers = []
-    for layer, live in graph.parameters(variables, *inputs, names=names):
+    parameters = graph.parameters(variables, *inputs, names=names)
+    ruled = [(layer, live) for layer, live in parameters if layer.name in rules]
+    numbers = iter(
+        stored(
+            [live for _, live in ruled],
+            [rules[layer.name] for layer, _ in ruled],
+            [layer.channels for layer, _ in ruled],
+        )
+    )
+    for layer, live in parameters:
         rule = rules.get(layer.name)
         moved = _canonical(layer, graph.flat.steps[layer.step].equation)
         if rule is None:
             layers.append(_left(layer, moved(live)))
             continue
-        stored = jax.device_get(quantize_weights(jnp.asarray(live), rule, channels=layer.channels))
-        shaped = np.broadcast_to(stored.scale, live.shape)
+        own = next(numbers)
+        shaped = np.broadcast_to(own.scale, live.shape)
         weights = moved(live)
         # A scale for each output: they are first of a convolution's axes, last of a matrix's.
         scale = moved(shaped)
@@ -110,7 +117,7 @@ def plan_of(
                 weights,
                 layer.bias,
                 layer.clipped,
-                moved(stored.integers),
+                moved(own.integers),
                 scale,
                 BITS[rule.weights],
                 tensors.get(graph.source(layer.input)) if active else None,
