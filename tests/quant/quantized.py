@@ -27,7 +27,7 @@ def lively(module, *inputs, seed=0, **kwargs):
                 value = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
             case _:
                 value = random.normal(size=leaf.shape, scale=0.3)
-        return jnp.asarray(value, leaf.dtype)
+        return jnp.asarray(np.asarray(value, leaf.dtype))  # converted without a program
 
     return jax.tree_util.tree_map_with_path(drawn, shapes)
 
