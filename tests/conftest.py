@@ -73,11 +73,11 @@ def compiled():
 _FIRST = ("stages", "quant", "views", "export", "train")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """With `--dist loadgroup` a file is one worker's: what its tests share is made once.
+    """With `--dist loadfile` a file is one worker's: what its tests share is made once.
 
-    A whole run shares nothing. Those go first, each for itself.
+    Those with whole runs go first. Not `--dist loadgroup`: pytest 9.2 does not show pytest-xdist 3.8's
+    groups, and each test goes to whichever worker is free.
     """
 
     def order(item):
@@ -86,9 +86,6 @@ def pytest_collection_modifyitems(items):
         return not whole, _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
 
     items.sort(key=order)
-    for item in items:
-        if item.get_closest_marker("slow") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(_TESTS))))
 
 
 @pytest.hookimpl(tryfirst=True)
