@@ -1,5 +1,6 @@
 """Eight fake CPU devices, checked shapes, strict ranks: set before anything of kdjax is imported."""
 
+import gc
 import hashlib
 import os
 import pathlib
@@ -31,6 +32,7 @@ _COMPILED, _LEAST_SECONDS = (
 )
 _TESTS = pathlib.Path(__file__).parent
 _HARDLY = "jax_disable_most_optimizations"
+_LEVEL = "xla_backend_optimization_level"
 _MOST_BYTES = 4 * 2**30
 
 
@@ -71,11 +73,11 @@ def compiled():
 _FIRST = ("stages", "quant", "views", "export", "train")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """With `--dist loadgroup` a file is one worker's: what its tests share is made once.
+    """With `--dist loadfile` a file is one worker's: what its tests share is made once.
 
-    A whole run shares nothing. Those go first, each for itself.
+    Those with whole runs go first. Not `--dist loadgroup`: pytest 9.2 does not show pytest-xdist 3.8's
+    groups, and each test goes to whichever worker is free.
     """
 
     def order(item):
@@ -84,9 +86,22 @@ def pytest_collection_modifyitems(items):
         return not whole, _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
 
     items.sort(key=order)
-    for item in items:
-        if item.get_closest_marker("slow") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(_TESTS))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    """No garbage is looked for while modules are imported: nearly all that they make stays."""
+    gc.disable()
+
+
+def pytest_collection_finish(session):
+    """What was imported is never garbage, and tracing makes many small things that live on.
+
+    To look through all of them after each few hundred takes a twentieth of the time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
+    gc.enable()
 
 
 def pytest_unconfigure():
@@ -109,7 +124,9 @@ _options = compiler.get_compile_options
 def _compile_options(*args, env_options_overrides=None, **kwargs):
     """As jax has them, and what goes with little optimization besides."""
     if jax.config.values[_HARDLY]:
-        env_options_overrides = {**OPTIONS, **(env_options_overrides or {})}
+        # A level that a program is given by kdjax is below that of all others: here it would be above.
+        given = {n: v for n, v in (env_options_overrides or {}).items() if n != _LEVEL}
+        env_options_overrides = {**OPTIONS, **given}
     return _options(*args, env_options_overrides=env_options_overrides, **kwargs)
 
 

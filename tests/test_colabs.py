@@ -7,16 +7,23 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.compiled import HARDLY_OPTIMIZED
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colabs").glob("*.ipynb"))
 # As far as the student alone, and less of that: `tests/test_main.py` has the rest of the line.
 ALL, LOADED = 'f"--workdir={workdir}"]', 'digits.py:seeds=1")'
 LESS = [f"stages.{name}.steps=60" for name in ("pretrain", "teacher", "student")]
+LESS += ["stages.pretrain.encoder.widths=[16,32,64,128]", "stages.cache.views=4"]
+SCRATCH = '"--config.stages.export_student.model=scratch",'
 SHORT = {
     "quickstart": {
         ALL: f'{ALL[:-1]}, "--stages=student", *{[f"--config.{item}" for item in LESS]}]',
         LOADED: f"{LOADED[:-1]}, {LESS})",
-    }
+    },
+    "deploy": {SCRATCH: f'{SCRATCH} "--config.stages.scratch.steps=150",'},
 }
+# The others are compiled as users compile.
+HARDLY = {"quickstart"}
 
 
 @pytest.mark.slow
@@ -37,6 +44,8 @@ def test_runs(path, changes, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
     monkeypatch.setenv("PYTHONPATH", os.fspath(path.parents[1]))
+    for name, value in (HARDLY_OPTIMIZED if changes and path.stem in HARDLY else {}).items():
+        monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs: nbstripout"
     for before, after in changes.items():

@@ -1,8 +1,10 @@
 """Real data that a package brings along: no download, no directory."""
 
+import functools
+
 import numpy as np
 from etils import epy
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from kdjax.data.dataset import Dataset, from_arrays
 from kdjax.types import BadInput
@@ -27,8 +29,7 @@ def digits(split: str) -> Dataset:
 
     Reference: Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49.
     """
-    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
-    images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    images, labels = _whole()
     order = np.argsort(np.random.Philox(key=[0, 0]).random_raw(len(images)), kind="stable")
     test = np.concatenate([order[labels[order] == c][:_TEST_PER_CLASS] for c in range(10)])
     rows = {"train": order[~np.isin(order, test)], "test": order[np.isin(order, test)]}
@@ -51,6 +52,16 @@ def digits(split: str) -> Dataset:
         ids=chosen.astype(np.uint32),
         name=f"digits {split}",
     )
+
+
+@functools.cache
+def _whole() -> tuple[UInt8[np.ndarray, "n 8 8 1"], Int64[np.ndarray, " n"]]:
+    """All images and labels. scikit-learn parses text: once for all splits of a process."""
+    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    for array in (images, labels):
+        array.setflags(write=False)
+    return images, labels
 
 
 def _cut(

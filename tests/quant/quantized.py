@@ -1,5 +1,7 @@
 """A small network quantized, live and as a file."""
 
+import copy
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +27,7 @@ def lively(module, *inputs, seed=0, **kwargs):
                 value = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
             case _:
                 value = random.normal(size=leaf.shape, scale=0.3)
-        return jnp.asarray(value, leaf.dtype)
+        return jnp.asarray(np.asarray(value, leaf.dtype))  # converted without a program
 
     return jax.tree_util.tree_map_with_path(drawn, shapes)
 
@@ -48,21 +50,49 @@ class Quantized:
     def of(cls, module, x, patterns: Mapping[str, Any] = INT8, **calibration):
         return cls(module.apply, lively(module, x), x, patterns, **calibration)
 
-    def live(self, x=None):
-        """What the network gives with rounding in it."""
-        run = jax.jit(
-            lambda variables, x: quant.model.run(
+    def ruled(self, patterns: Mapping[str, Any]) -> "Quantized":
+        """The same network under other rules; its float file is made once for all of them."""
+        _ = self.float_file
+        other = copy.copy(self)
+        other.__dict__.pop("_run", None)
+        other.rules = quant.choose(patterns, list(self.layers))
+        other.ranges = quant.calibrate(self.function, self.variables, [self.x], rules=other.rules)
+        return other
+
+    @functools.cached_property
+    def _run(self):
+        return jax.jit(
+            lambda variables, ranges, x: quant.model.run(
                 self.function,
                 variables,
                 x,
                 rules=self.rules,
-                fake=lambda name, value: quant.fake_activation(value, self.ranges[name]),
+                fake=lambda name, value: quant.fake_activation(value, ranges[name]),
                 fake_weights=lambda layer, w, rule: quant.fake_weights(
                     w, rule, channels=layer.channels
                 ),
             )
         )
-        return np.asarray(run(self.variables, self.x if x is None else x))
+
+    def live(self, x=None):
+        """What the network gives with rounding in it."""
+        return np.asarray(self._run(self.variables, self.ranges, self.x if x is None else x))
+
+    @functools.cached_property
+    def float_file(self) -> bytes:
+        """The network without rounding, in ONNX."""
+        import jax2onnx
+
+        with jax.numpy_rank_promotion("allow"):
+            model = jax2onnx.to_onnx(
+                lambda x: self.function(self.variables, x),
+                inputs=[jax.ShapeDtypeStruct(("batch", *self.x.shape[1:]), self.x.dtype)],
+                input_names=["x"],
+                output_names=["y"],
+                opset=21,
+            )
+        del model.graph.value_info[:]
+        return model.SerializeToString()
 
     def exact(self):
         return np.asarray(jax.jit(self.function)(self.variables, self.x))
@@ -77,22 +107,11 @@ class File:
     """The file of a `Quantized` network: what is stored, what ONNX Runtime gives and makes of it."""
 
     def __init__(self, quantized: Quantized, folder):
-        import jax2onnx
         import onnx
 
         self.source, self.path = folder / "float.onnx", folder / "integers.onnx"
-        q = quantized
-        with jax.numpy_rank_promotion("allow"):
-            model = jax2onnx.to_onnx(
-                lambda x: q.function(q.variables, x),
-                inputs=[jax.ShapeDtypeStruct(("batch", *q.x.shape[1:]), q.x.dtype)],
-                input_names=["x"],
-                output_names=["y"],
-                opset=21,
-            )
-        del model.graph.value_info[:]
-        onnx.save(model, self.source)
-        self.plan = q.plan()
+        self.source.write_bytes(quantized.float_file)
+        self.plan = quantized.plan()
         self.values = quant.write_quantized(self.source, self.path, self.plan)
         self.graph = onnx.load(self.path).graph
         self.stored = {t.name: onnx.numpy_helper.to_array(t) for t in self.graph.initializer}
