@@ -13,6 +13,7 @@ import jax
 import jaxlib.version
 import jaxtyping
 import pytest
+from hypothesis import settings
 from jax._src import compiler
 
 from tests.compiled import OPTIONS
@@ -20,6 +21,10 @@ from tests.compiled import OPTIONS
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
+
+# The same examples in every run; `--hypothesis-profile=default` draws others.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 # Half of the time goes into XLA, and tests compile the same programs again and again: in this process,
 # in that of another worker, in one that a test starts, in the run after this one. Who compiles one
