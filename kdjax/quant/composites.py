@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from kdjax.quant.layers import Layer, graph_of
 from kdjax.quant.model import run
-from kdjax.quant.numbers import TOP, scale_of, stored
+from kdjax.quant.numbers import TOP, scale_of
+from kdjax.quant.plan import stored
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
@@ -47,15 +48,11 @@ def with_composites(
     }
     # Numbers of the file, not of the program: found before it is traced.
     parameters = graph.parameters(variables, *inputs, names=rules)
-    found = stored(
-        [live for _, live in parameters],
-        [rules[layer.name] for layer, _ in parameters],
-        [layer.channels for layer, _ in parameters],
-    )
-    integers = {layer.name: own for (layer, _), own in zip(parameters, found, strict=True)}
+    found = zip(parameters, stored(parameters, rules), strict=True)
+    integers = {layer.name: own for (layer, _), own in found if own is not None}
     scales = {
-        name: tuple(float(number) for number in scale_of(np.asarray(found, np.float32)))
-        for name, found in ranges.items()
+        name: tuple(float(number) for number in scale_of(np.asarray(ends, np.float32)))
+        for name, ends in ranges.items()
     }
 
     def activation(name: str, value: Array) -> Array:

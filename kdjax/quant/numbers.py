@@ -5,10 +5,9 @@ channel. Activations are unsigned and asymmetric, one range for a tensor, as the
 want them (Jacob et al. 2017, https://arxiv.org/abs/1712.05877).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -94,20 +93,6 @@ def quantize_weights(
 
     _, scale = lax.fori_loop(0, 32, better, (jnp.full_like(top, jnp.inf), top))
     return Weights(rounded(scale), scale)
-
-
-def stored(
-    weights: Sequence[Float[Array | np.ndarray, "..."]],
-    rules: Sequence[Rule],
-    channels: Sequence[tuple[int, ...]],
-) -> list[Weights]:
-    """`quantize_weights` of each of several parameters, on the host; one program for all."""
-
-    def each(weights: Sequence[Array]) -> list[Weights]:
-        given = zip(weights, rules, channels, strict=True)
-        return [quantize_weights(live, rule, channels=axes) for live, rule, axes in given]
-
-    return jax.device_get(jax.jit(each)(list(weights)))
 
 
 def fake_weights(

@@ -1,13 +1,14 @@
 """What a file of a quantized model is to have: its layers in integers, its sums, its scales."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from kdjax.quant.layers import Layer, graph_of
-from kdjax.quant.numbers import BITS, scale_of, stored
+from kdjax.quant.numbers import BITS, Weights, quantize_weights, scale_of
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
@@ -90,21 +91,12 @@ def plan_of(
     names = [layer.name for layer in graph.layers]
     layers = []
     parameters = graph.parameters(variables, *inputs, names=names)
-    ruled = [(layer, live) for layer, live in parameters if layer.name in rules]
-    numbers = iter(
-        stored(
-            [live for _, live in ruled],
-            [rules[layer.name] for layer, _ in ruled],
-            [layer.channels for layer, _ in ruled],
-        )
-    )
-    for layer, live in parameters:
+    for (layer, live), own in zip(parameters, stored(parameters, rules), strict=True):
         rule = rules.get(layer.name)
         moved = _canonical(layer, graph.flat.steps[layer.step].equation)
-        if rule is None:
+        if rule is None or own is None:
             layers.append(_left(layer, moved(live)))
             continue
-        own = next(numbers)
         shaped = np.broadcast_to(own.scale, live.shape)
         weights = moved(live)
         # A scale for each output: they are first of a convolution's axes, last of a matrix's.
@@ -141,6 +133,25 @@ def plan_of(
         scale, zero = scale_of(np.asarray(ranges[name], np.float32))
         scales[name] = float(scale), int(zero)
     return Plan(tuple(layers), tuple(sums), scales, tuple(gated))
+
+
+def stored(
+    parameters: Sequence[tuple[Layer, Float[np.ndarray, "..."]]], rules: Mapping[str, Rule]
+) -> list[Weights | None]:
+    """What each parameter is stored as, on the host, None where its layer has no rule.
+
+    One program for all: each shape by itself would be several.
+    """
+
+    def each(weights: Sequence[Array]) -> list[Weights | None]:
+        return [
+            quantize_weights(live, rules[layer.name], channels=layer.channels)
+            if layer.name in rules
+            else None
+            for (layer, _), live in zip(parameters, weights, strict=True)
+        ]
+
+    return jax.device_get(jax.jit(each)([live for _, live in parameters]))
 
 
 def _left(layer: Layer, weights: Float[np.ndarray, "..."]) -> Stored:
