@@ -132,7 +132,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
         ),
         bears=dict(kind="sensitivity", model="student"),
-        # In eights: ONNX Runtime lays channels out so; with any widths half of them is slower than all.
+        # In eights: ONNX Runtime lays channels out so; with any widths half of them is hardly faster.
         shrunk=dict(kind="shrink", model="student", sparsity=0.5, sensitivity="bears", multiple=8),
         small=dict(distilled, start_from="shrunk", steps=steps["small"]),
         int8=dict(kind="quantize", model="student"),
