@@ -97,6 +97,9 @@ class SimCLRViews:
     blur: Share = 0.5
     blur_kernel: Annotated[int, In("[1, 223]"), Multiple(2, plus=1)] | None = None
     cutout: Pixels = 0
+    turn: Annotated[float, In("[0, 180]")] = 0.0
+    shear: Share = 0.0
+    stretch: Annotated[float, In("[1, 4]")] = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,9 @@ class CropFlipViews:
     shift: Pixels | None = None
     flip: Share = 0.5
     cutout: Pixels = 0
+    turn: Annotated[float, In("[0, 180]")] = 0.0
+    shear: Share = 0.0
+    stretch: Annotated[float, In("[1, 4]")] = 1.0
 
     @property
     def shifted(self) -> int:

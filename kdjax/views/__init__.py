@@ -1,7 +1,7 @@
 """Views: pure augmentations of one image, recipes of them, and mixtures of two."""
 
 from kdjax.views.color import blur, grayscale, jitter
-from kdjax.views.geometry import crop_resize, cutout, flip, quarter_turns, resize, shift
+from kdjax.views.geometry import crop_resize, cutout, flip, quarter_turns, resize, shift, warp
 from kdjax.views.masking import random_patch_mask
 from kdjax.views.mixing import batch_mixed, cutmix, mixup
 from kdjax.views.recipes import (
@@ -33,4 +33,5 @@ __all__ = [
     "resize",
     "shift",
     "simclr",
+    "warp",
 ]

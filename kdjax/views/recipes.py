@@ -20,6 +20,9 @@ from kdjax.views import color, fixed, geometry
 # of a cache's manifest, and a cache of other pixels must be refused.
 RECIPES_VERSION = 1
 
+# Far from the numbers of the other parts, which `split` counts.
+_WARP = 1 << 20
+
 RawImage: TypeAlias = UInt8[Array, "height width channel"] | Float[Array, "height width channel"]
 
 
@@ -28,6 +31,11 @@ def _unit(image: RawImage) -> geometry.Image:
     if image.dtype == jnp.uint8:
         return image.astype(jnp.float32) / 255.0
     return image.astype(jnp.float32)
+
+
+def _warped(key: Key[Array, ""], image: RawImage, **amounts: float) -> geometry.Image:
+    """See `geometry.warp`, by a key that no other part of a recipe draws from."""
+    return geometry.warp(jax.random.fold_in(key, _WARP), _unit(image), **amounts)
 
 
 def normalize(
@@ -71,10 +79,13 @@ def simclr(
     blur_kernel: int | None = None,
     blur_sigma: tuple[float, float] = (0.1, 2.0),
     cutout: int = 0,
+    turn: float = 0.0,
+    shear: float = 0.0,
+    stretch: float = 1.0,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
 ) -> Float[Array, "{size} {size} channel"]:
-    """SimCLR: crop, shift, flip, colour jitter, grayscale, blur, cutout; then normalisation.
+    """SimCLR: warp, crop, shift, flip, colour jitter, grayscale, blur, cutout; then normalisation.
 
     The defaults are the paper's, at colour strength 1. Each part draws from a key of its own, so
     turning one off leaves what the others draw as it was.
@@ -99,6 +110,10 @@ def simclr(
       blur_kernel: odd number of taps. `None`: a tenth of `pixels_at`, which below 20 is no blur.
       blur_sigma: range of the blur's standard deviation, in pixels.
       cutout: side of the zeroed square, in pixels. It is zero before normalisation.
+      turn: largest angle, in degrees; with `shear` and `stretch` the first that is done to the image,
+        see `kdjax.views.warp`.
+      shear: largest slant, as a part of the height.
+      stretch: largest factor of the height, and of the width.
       mean: subtracted, in [0, 1]: one number or one a channel.
       std: divided by: one number or one a channel.
 
@@ -110,9 +125,8 @@ def simclr(
     part = jax.random.split(key, 7)
     tenth = (size if pixels_at is None else pixels_at) // 20
     kernel_size = 2 * tenth + 1 if blur_kernel is None else blur_kernel
-    view = geometry.crop_resize(
-        part[0], _unit(image), size=size, scale=crop_scale, ratio=crop_ratio
-    )
+    view = _warped(key, image, turn=turn, shear=shear, stretch=stretch)
+    view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
     view = geometry.shift(part[1], view, pixels=shift, pixels_at=pixels_at)
     view = geometry.flip(part[2], view, probability=flip)
     view = color.jitter(
@@ -148,10 +162,13 @@ def crop_flip(
     shift: int | None = None,
     flip: float = 0.5,
     cutout: int = 0,
+    turn: float = 0.0,
+    shear: float = 0.0,
+    stretch: float = 1.0,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
 ) -> Float[Array, "{size} {size} channel"]:
-    """The usual view of supervised training: shift or crop, flip, cutout; then normalisation.
+    """The usual view of supervised training: warp, shift or crop, flip, cutout; then normalisation.
 
     Args:
       key: key of this view.
@@ -165,6 +182,10 @@ def crop_flip(
       shift: largest shift, in pixels; 4 by default without a `crop_scale`, and none with one.
       flip: probability of mirroring; 0 for digits and text.
       cutout: side of the zeroed square, in pixels. It is zero before normalisation.
+      turn: largest angle, in degrees; with `shear` and `stretch` the first that is done to the image,
+        see `kdjax.views.warp`.
+      shear: largest slant, as a part of the height.
+      stretch: largest factor of the height, and of the width.
       mean: subtracted, in [0, 1]: one number or one a channel.
       std: divided by: one number or one a channel.
 
@@ -174,7 +195,7 @@ def crop_flip(
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
     """
     part = jax.random.split(key, 3)
-    view = _unit(image)
+    view = _warped(key, image, turn=turn, shear=shear, stretch=stretch)
     if crop_scale is None:
         pixels = 4 if shift is None else shift
         view = geometry.resize(view, size=size)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from kdjax import views
 from kdjax.types import BadInput
@@ -116,6 +117,37 @@ def test_flip_frequency():
     assert abs(float(flipped.mean()) - 0.3) < 0.03
 
 
+def test_warp_is_an_affine_map_about_the_centre():
+    """Against scipy, in float64, with the matrix written out from the three parts."""
+    image = np.asarray(views.resize(picture(5, 5, 2), size=24))[:20]
+    drawn = dict(turn=35.0, shear=0.3, stretch=1.4)
+    for seed in range(5):
+        key = jax.random.key(seed)
+        a, b, c, d = np.asarray(jax.random.uniform(key, (4,)), np.float64)
+        angle, slant = np.deg2rad(35) * (2 * a - 1), 0.3 * (2 * b - 1)
+        tall, wide = 1.4 ** (2 * c - 1), 1.4 ** (2 * d - 1)
+        turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = np.diag([1 / tall, 1 / wide]) @ turned @ np.array([[1, 0], [slant, 1]])
+        centre = (np.array(image.shape[:2]) - 1) / 2
+        offset = centre - matrix @ centre
+        expected = [
+            ndimage.affine_transform(x, matrix, offset, order=1, mode="nearest")
+            for x in np.moveaxis(np.float64(image), -1, 0)
+        ]
+        view = views.warp(key, jnp.asarray(image), **drawn)
+        # A 1/32 of a pixel, of slopes up to 0.3 a pixel.
+        np.testing.assert_allclose(view, np.moveaxis(expected, 0, -1), atol=0.012)
+
+
+def test_warp_by_nothing_and_the_middle():
+    image = jnp.round(picture(7, 7, 1) * 255) / 255
+    assert views.warp(KEY, image) is image
+    turns = jax.vmap(lambda key: views.warp(key, image, turn=180.0))(jax.random.split(KEY, 200))
+    assert (turns[0] != turns[1]).any()
+    # All keep the pixel in the middle, which no turn moves.
+    np.testing.assert_allclose(turns[:, 3, 3], jnp.broadcast_to(image[3, 3], (200, 1)), atol=1e-6)
+
+
 def test_quarter_turns_are_those_of_numpy():
     image = picture(5, 5, 3)
     turn = jax.jit(jax.vmap(views.quarter_turns, in_axes=(None, 0)))
@@ -184,6 +216,9 @@ def test_cutout_probability():
         (lambda image: views.resize(image, size=-1), "size"),
         (lambda image: views.flip(KEY, image, probability=1.5), "probability"),
         (lambda image: views.quarter_turns(image[:4], 1), "image"),
+        (lambda image: views.warp(KEY, image, turn=181.0), "turn"),
+        (lambda image: views.warp(KEY, image, shear=-0.1), "shear"),
+        (lambda image: views.warp(KEY, image, stretch=0.9), "stretch"),
         (lambda image: views.shift(KEY, image, pixels=-1), "pixels"),
         (lambda image: views.cutout(KEY, image, length=-2), "length"),
     ],

@@ -75,6 +75,27 @@ def test_same_bytes_op_by_op(reference):
     np.testing.assert_array_equal(result, expected["crop_flip"][:3])
 
 
+def test_same_bytes_of_a_warped_view(reference):
+    """Alone, in a scan before other arithmetic, and op by op."""
+    data, _, expected = reference
+    warped = functools.partial(CROP_FLIP, turn=20.0, shear=0.2, stretch=1.2)
+    many = functools.partial(views.batch_views, warped)
+    of_all = np.asarray(jax.jit(many)(STREAM, *data))
+    assert (of_all != expected["crop_flip"]).any((1, 2, 3)).all()
+
+    @jax.jit
+    def program(images):
+        def step(total, rows):
+            view = many(STREAM, *rows)
+            return total * 0.9 + (view * 1.7 + 0.3).sum(), view
+
+        return lax.scan(step, 0.0, images)[1]
+
+    scanned = program(tuple(x[:64].reshape(8, 8, *x.shape[1:]) for x in data))
+    np.testing.assert_array_equal(scanned.reshape(64, 16, 16, 3), of_all[:64])
+    np.testing.assert_array_equal(many(STREAM, *(x[:3] for x in data)), of_all[:3])
+
+
 def test_other_id_view_or_stream_is_another_view(reference):
     data, make, expected = reference
     view, id, image = (x[:7] for x in data)
