@@ -16,6 +16,7 @@ from kdjax.config.embedding import (
 )
 from kdjax.config.fields import (
     Count,
+    Decay,
     Natural,
     NonNegative,
     Positive,
@@ -85,6 +86,33 @@ class Pretrain(Training):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SelfTraining:
+    """Learn from one's own predictions of all training images, too: see `kdjax.losses.soft_match`.
+
+    A batch is of all training images, without their labels. An average of the model says what is on
+    the weak view of each, and the model learns that of the strong view; for every so many of them it
+    learns one labelled example, too. All go through it at once.
+
+    Attributes:
+      weak: what is predicted of, an easy view.
+      strong: what is learned, a hard view of the same example.
+      weight: of the term, beside the cross-entropy of the labelled examples.
+      every: of so many images of the batch, one labelled example.
+      momentum: decay of the average that predicts; less at first, `(1 + step) / (10 + step)`.
+      memory: decay of the running shares of the classes and of the confidence.
+      sharpness: how fast a prediction counts less, the less sure it is.
+    """
+
+    weak: Views
+    strong: Views
+    weight: Weight = 1.0
+    every: Count = 4
+    momentum: Decay = 0.99
+    memory: Decay = 0.99
+    sharpness: Positive = 2.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetune(Training, Labels):
     """A classifier trained on the examples whose labels may be used.
 
@@ -95,12 +123,18 @@ class Finetune(Training, Labels):
       encoder: what to train from scratch.
       label_smoothing: see `kdjax.losses.cross_entropy`.
       teacher_free: learn from a virtual teacher besides, instead of smoothed labels.
+      head: what the linear layer begins with: random numbers, or logistic regression on the features
+        of the labelled examples as the encoder is (`probe`, see `kdjax.evaluate.linear_probe`), so
+        that the first steps do not spoil the encoder.
+      self_training: learn from all training images, too; None to learn from the labelled ones alone.
     """
 
     kind: Literal["finetune"]
     views: Views
     start_from: Text | None = None
     encoder: Encoder | None = None
+    head: Literal["random", "probe"] = "random"
+    self_training: SelfTraining | None = None
     label_smoothing: Annotated[float, In("[0, 1)")] = 0.0
     teacher_free: TeacherFree | None = None
 
@@ -111,6 +145,21 @@ class Finetune(Training, Labels):
             yield (
                 "label_smoothing, teacher_free",
                 f"{self.label_smoothing}, and teacher_free smooths the labels, too; give one of the two",
+            )
+        if self.head == "probe" and self.start_from is None:
+            yield "head, start_from", "probe, and random features are no start; give start_from"
+        if self.self_training is None:
+            return
+        if self.batch % (self.self_training.every * self.accumulate):
+            yield (
+                "self_training.every, batch",
+                f"{self.self_training.every}, and each part of a batch has one labelled example for so "
+                f"many; give a batch that it divides, times accumulate, and not {self.batch}",
+            )
+        if self.ema is not None:
+            yield (
+                "ema, self_training",
+                f"{self.ema}, and self_training keeps an average of its own; leave ema out",
             )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:

@@ -42,24 +42,34 @@ class Partners:
     """The example that each example is mixed with, in each view: see `kdjax.views.batch_mixed`.
 
     In each view the partners are a permutation, uniform among all of them: every example is a partner
-    once, and one or so is its own. It is drawn over the ids in ascending order, so the partner of an id
-    depends on the set of ids, the seed, the stream and the view, and not on where the dataset keeps
-    them. A view of `n` examples is drawn when it is first asked for and costs a sort of `n` numbers;
+    once, and one or so is its own. Where they are to be `among` fewer examples, each of these is a
+    partner equally often, but for one time. It is drawn over the ids in ascending order, so the partner
+    of an id depends on the set of ids, the seed, the stream and the view, and not on where the dataset
+    keeps them. A view of `n` examples is drawn when it is first asked for and costs a sort of `n` numbers;
     the last four are kept, for all objects together. Threads may share one.
     """
 
-    def __init__(self, ids: UInt32[np.ndarray, " n"], *, seed: int, stream: int):
+    def __init__(
+        self,
+        ids: UInt32[np.ndarray, " n"],
+        *,
+        seed: int,
+        stream: int,
+        among: Int64[np.ndarray, " m"] | None = None,
+    ):
         """Sorts the ids, once.
 
         Args:
           ids: of the dataset, by row; unique.
           seed: of the run that draws the views, below 2**64.
           stream: from `kdjax.keys.stream_id`, of the stage that draws the views.
+          among: rows that are partners, one at least; None for all.
         """
         self._seed, self._stream = seed, stream
-        self._row = np.argsort(ids, kind="stable")
-        self._rank = np.empty_like(self._row)
-        self._rank[self._row] = np.arange(len(ids))
+        order = np.argsort(ids, kind="stable")
+        self._rank = np.empty_like(order)
+        self._rank[order] = np.arange(len(ids))
+        self._partner = order if among is None else among[np.argsort(ids[among], kind="stable")]
 
     def rows(
         self, rows: Int64[np.ndarray, " batch"], views: UInt32[np.ndarray, " batch"]
@@ -68,6 +78,6 @@ class Partners:
         partners = np.empty_like(rows)
         for view in np.unique(views):
             here = views == view
-            paired = _paired(self._seed, self._stream, int(view), len(self._row))
-            partners[here] = self._row[paired[self._rank[rows[here]]]]
+            paired = _paired(self._seed, self._stream, int(view), len(self._rank))
+            partners[here] = self._partner[paired[self._rank[rows[here]]] % len(self._partner)]
         return partners

@@ -1,6 +1,6 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
-By what they compare: labels (`classification`); views of an example (`contrastive`, `predictive`,
+By what they compare: labels (`classification`), one's own predictions (`self_training`); views of an example (`contrastive`, `predictive`,
 `redundancy`, `clusters`); a student with a teacher in logits (`distillation`, `logit_relations`), in
 embeddings (`embeddings`, `crd`) and in features (`features`, `overhaul`, `review`, `relations`).
 `queue` is the state that some of them read; `rows` and `pooling` are what they share.
@@ -35,9 +35,11 @@ from kdjax.losses.relations import (
     similarity_preserving,
 )
 from kdjax.losses.review import review_hcl
+from kdjax.losses.self_training import SoftMatchState, soft_match, soft_match_state
 
 __all__ = [
     "CRDState",
+    "SoftMatchState",
     "adaptive_average_pool",
     "attention_transfer",
     "barlow_twins",
@@ -79,6 +81,8 @@ __all__ = [
     "rkd_distance",
     "seed",
     "similarity_preserving",
+    "soft_match",
+    "soft_match_state",
     "sinkhorn",
     "standardize",
     "swav",

@@ -5,17 +5,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
-from kdjax import config, fingerprint, train
+from kdjax import config, data, evaluate, fingerprint, train
 from kdjax.losses import cross_entropy, tf_kd
-from kdjax.stages import build, draws, expected, measure, pruning
+from kdjax.stages import build, draws, expected, measure, pruning, self_training
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
+from kdjax.stages.evaluate import over
 from kdjax.stages.fit import Setup, Views, fit, model_key, rehearse
 from kdjax.stages.model import Spec
 from kdjax.types import Variables
+
+
+_PROBE_BATCH = 256
+"""Labelled examples in one pass of the encoder; changes no feature."""
+
+_ONLY_STRENGTH = (0.1,)
+"""Of the probe, where one example of a class leaves none to choose a strength by."""
 
 
 def objective(
@@ -26,12 +37,20 @@ def objective(
     axis_name: str | None = None,
 ) -> train.Objective:
     """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
+    terms = supervised(label_smoothing=label_smoothing, teacher_free=teacher_free)
+    return train.weigh(train.forward_of(model), terms, axis_name=axis_name)
+
+
+def supervised(
+    *, label_smoothing: float = 0.0, teacher_free: config.TeacherFree | None = None
+) -> dict[str, tuple[train.Number, train.Term]]:
+    """The terms of `logits` and `label`."""
 
     def ce(outputs, batch):
         return cross_entropy(outputs["logits"], batch["label"], label_smoothing=label_smoothing)
 
     if teacher_free is None:
-        return train.weigh(train.forward_of(model), {"ce": (1.0, ce)}, axis_name=axis_name)
+        return {"ce": (1.0, ce)}
 
     def virtual(outputs, batch):
         return tf_kd(
@@ -41,8 +60,7 @@ def objective(
             temperature=teacher_free.temperature,
         )
 
-    terms = {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
-    return train.weigh(train.forward_of(model), terms, axis_name=axis_name)
+    return {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
 
 
 def fresh_view(recipe: build.Recipe, stream: str) -> Views:
@@ -53,7 +71,10 @@ def fresh_view(recipe: build.Recipe, stream: str) -> Views:
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Trains on the examples whose labels may be used, and measures the result."""
     spec, setup = _prepare(context, c)
-    return leave(context, spec, fit(context, c, **setup._asdict()))
+    state = fit(context, c, **setup._asdict())
+    if c.self_training is not None:  # whose average is the target network
+        state = dataclasses.replace(state, ema_params=None)
+    return leave(context, spec, state)
 
 
 def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
@@ -75,20 +96,67 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     dataset = context.splits.labelled(context.seed, c, path=path)
     size = build.side(c.views, context.splits.size)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
+    if c.head == "probe" and not context.ahead:
+        start = start._replace(variables=probed(context, start, dataset))
+    own = c.self_training
+    if own is not None:
+        known = self_training.remembering(start.variables, start.spec.classes)
+        start = start._replace(variables=known)
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
+    model = spec.module(build.compute(c, axis_name))
+    recipe = build.recipe(c.views, context.run.data, size=size)
+    terms = supervised(label_smoothing=c.label_smoothing, teacher_free=c.teacher_free)
+    if own is None:
+        return spec, Setup(
+            variables=variables,
+            objective=train.weigh(train.forward_of(model), terms, axis_name=axis_name),
+            tx=tx,
+            dataset=dataset,
+            views=fresh_view(recipe, context.name),
+        )
+    self_training.check_batch(context, c, own.every)
+    shares = np.bincount(dataset.labels, minlength=spec.classes) / len(dataset)
+    shown = context.splits.shown(context.seed, c, path=path)
     return spec, Setup(
         variables=variables,
-        objective=objective(
-            spec.module(build.compute(c, axis_name)),
-            label_smoothing=c.label_smoothing,
-            teacher_free=c.teacher_free,
-            axis_name=axis_name,
+        objective=self_training.objective(
+            model, own, terms, prior=shares, steps=c.steps, axis_name=axis_name
         ),
         tx=tx,
-        dataset=dataset,
-        views=fresh_view(build.recipe(c.views, context.run.data, size=size), context.name),
+        dataset=context.splits.partly_labelled(context.seed, c, path=path),
+        views=self_training.seen(context, own, recipe, size=size),
+        partner_rows=self_training.partners(context, shown).rows,
+        ema=self_training.momentum(own),
     )
+
+
+def probed(context: Context, start: Begin, dataset: data.Dataset) -> Variables:
+    """With a linear layer that is logistic regression on the features of the labelled examples.
+
+    A class without an example is as unlikely as the least likely one, whatever the features.
+
+    Reference: Kumar et al. 2022, https://arxiv.org/abs/2202.10054.
+    """
+    spec, variables = start.spec, start.variables
+    module = spec.module()
+
+    def ask(images):
+        outputs = module.apply(variables, spec.preprocess(images), train=False)
+        return outputs["features"]
+
+    features = over(jax.jit(ask), dataset.read, len(dataset), batch=_PROBE_BATCH)
+    occurring, label, counts = np.unique(dataset.labels, return_inverse=True, return_counts=True)
+    strengths = config.Linear().strengths if counts.min() > 1 else _ONLY_STRENGTH
+    found = evaluate.linear_probe(
+        features, label, classes=len(occurring), seed=context.seed, strengths=strengths
+    )
+    layer = variables["params"]["classifier"]
+    kernel = np.zeros_like(layer["kernel"])
+    bias = np.full_like(layer["bias"], found.bias.min())
+    kernel[:, occurring], bias[occurring] = found.kernel, found.bias
+    own = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    return {**variables, "params": {**variables["params"], "classifier": own}}
 
 
 def ready(

@@ -1,0 +1,113 @@
+"""Self-training: a classifier learns its own predictions of images whose labels may not be used."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from kdjax import config, keys, losses, train, views
+from kdjax.data import Partners
+from kdjax.stages import build
+from kdjax.stages.context import Context
+from kdjax.stages.fit import Views
+from kdjax.types import BadInput, Batch, PyTree, Variables
+
+_TRUST = "trust"
+
+
+def objective(
+    model: nn.Module,
+    c: config.SelfTraining,
+    supervised: dict[str, tuple[train.Number, train.Term]],
+    *,
+    prior: Float[np.ndarray, " classes"],
+    steps: int,
+    axis_name: str | None = None,
+) -> train.Objective:
+    """The terms of the labelled rows, and that of the pseudo-labels; see `config.SelfTraining`.
+
+    The target network says what is on the weak views, with the statistics of their own batch.
+    """
+
+    def forward(params, state, batch, key):
+        n = len(batch["label"])
+        found, model_state = train.apply_model(
+            model, params, state.model_state, jnp.concatenate([batch["image"], batch["strong"]])
+        )
+        said, _ = train.apply_model(model, state.ema_params, state.model_state, batch["weak"])
+        known = losses.SoftMatchState(**state.model_state[train.MEMORY])
+        pseudo, known, trust = losses.soft_match(
+            found["logits"][n:],
+            said["logits"],
+            known,
+            prior=jnp.asarray(prior, jnp.float32),
+            momentum=c.memory,
+            sharpness=c.sharpness,
+            axis_name=axis_name,
+        )
+        outputs = {"logits": found["logits"][:n], "pseudo": pseudo, _TRUST: trust}
+        return outputs, {**model_state, train.MEMORY: known._asdict()}
+
+    terms = {
+        **supervised,
+        "pseudo": (build.number(c.weight, steps=steps), lambda outputs, batch: outputs["pseudo"]),
+    }
+    watched: dict[str, train.Term] = {_TRUST: lambda outputs, batch: outputs[_TRUST]}
+    return train.weigh(forward, terms, watched=watched, axis_name=axis_name)
+
+
+def momentum(c: config.SelfTraining) -> optax.Schedule:
+    """Decay of the target network over the steps."""
+    return lambda step: jnp.minimum(c.momentum, (1 + step) / (10 + step))
+
+
+def remembering(variables: Variables, classes: int) -> Variables:
+    """`variables` with the first statistics of the predictions."""
+    return {**variables, train.MEMORY: losses.soft_match_state(classes)._asdict()}
+
+
+def check_batch(context: Context, c: config.Training, every: int) -> None:
+    """Raises `BadInput` where a device would not have a labelled example for every so many."""
+    devices = context.parallel.devices
+    rows = c.batch // devices // c.accumulate
+    if rows % every:
+        raise BadInput(
+            f"{context.path}.self_training.every: {every} does not divide the {rows} images that a "
+            f"device has at once (batch {c.batch} on {devices} devices, accumulate {c.accumulate})"
+        )
+
+
+def partners(context: Context, shown: Int[np.ndarray, " m"]) -> Partners:
+    """The labelled example that is learned beside each example."""
+    return Partners(
+        context.splits.train.ids,
+        seed=context.seed,
+        stream=keys.stream_id(f"{context.name}/labelled"),
+        among=shown,
+    )
+
+
+def seen(context: Context, c: config.SelfTraining, labelled: build.Recipe, *, size: int) -> Views:
+    """`image` and `label` of labelled examples, `weak` and `strong` of the batch's own.
+
+    All are drawn by the id of the example of the batch and its epoch, so that a labelled example that
+    comes twice in an epoch comes in two views.
+    """
+    d, name = context.run.data, context.name
+    weak, strong = (build.recipe(v, d, size=size) for v in (c.weak, c.strong))
+
+    def draw(batch: Batch, resident: PyTree, key: Array) -> Batch:
+        def view(recipe: build.Recipe, of: str, image: Array, every: int = 1) -> Array:
+            number, id = batch["epoch"][::every], batch["id"][::every]
+            return views.batch_views(recipe, keys.stream(key, name + of), number, id, image)
+
+        few = {field: batch[f"partner_{field}"][:: c.every] for field in ("image", "label")}
+        return {
+            "image": view(labelled, "", few["image"], c.every),
+            "label": few["label"],
+            "weak": view(weak, "/weak", batch["image"]),
+            "strong": view(strong, "/strong", batch["image"]),
+        }
+
+    return draw
