@@ -156,6 +156,12 @@ class Finetune(Training, Labels):
                 f"{self.self_training.every}, and each part of a batch has one labelled example for so "
                 f"many; give a batch that it divides, times accumulate, and not {self.batch}",
             )
+        for name in ("weak", "strong"):
+            if getattr(self.self_training, name).size != self.views.size:
+                yield (
+                    f"self_training.{name}.size, views.size",
+                    "the model sees all of them; give the same size",
+                )
         if self.ema is not None:
             yield (
                 "ema, self_training",
@@ -403,7 +409,8 @@ class Evaluate(Labels):
     """What the features of a frozen encoder are worth: nothing of it is trained.
 
     Attributes:
-      model: a stage that left an encoder: `pretrain`, `distill_encoder`, or a classifier.
+      model: a stage that left an encoder: `pretrain`, `distill_encoder`, or a classifier; None for the
+        pixels themselves, which is what everything else has to beat.
       knn: the vote of the nearest labelled training examples, None to leave it out.
       linear: a linear classifier fitted to the labelled training examples, None to leave it out.
       pairs: how the features of unlabelled test examples lie, None to leave it out.
@@ -411,7 +418,7 @@ class Evaluate(Labels):
     """
 
     kind: Literal["evaluate"]
-    model: Text
+    model: Text | None = None
     knn: KNN | None = KNN()
     linear: Linear | None = Linear()
     pairs: Pairs | None = None
@@ -427,7 +434,7 @@ class Evaluate(Labels):
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return (self.model,)
+        return () if self.model is None else (self.model,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

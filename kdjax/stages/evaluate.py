@@ -17,13 +17,52 @@ from kdjax import config, data, evaluate, files, keys, report, tree, views
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
 from kdjax.stages.expected import check_views
-from kdjax.stages.model import EncoderSpec, encoder_of
+from kdjax.stages.model import encoder_of
 from kdjax.types import BadInput, PyTree, Variables
 
 _AHEAD = 2
 """Batches that the device is given before what it says of the first one is waited for."""
 
 _DIGEST_BYTES = 32
+
+
+class Asked(NamedTuple):
+    """Where features come from: a frozen encoder, or the pixels themselves.
+
+    Attributes:
+      name: what the report calls it.
+      size: side of the view that it sees.
+      width: of its features.
+      embed: `(variables, preprocessed images) -> features`.
+      variables: of the encoder; none of pixels.
+    """
+
+    name: str
+    size: int
+    width: int
+    embed: Callable[[Variables, Array], Array]
+    variables: Variables
+
+
+def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], Asked]:
+    """What reads what is to be judged.
+
+    Raises:
+      BadInput: the stage left no encoder; the line names `field`.
+    """
+    if c.model is None:
+        shape = context.splits.train.image_shape
+        size = context.splits.size
+        return lambda: Asked(
+            "pixels",
+            size,
+            size * size * shape[-1],
+            lambda variables, images: images.reshape(len(images), -1),
+            {"params": {}},
+        )
+    spec, read = encoder_of(context.inputs[c.model], field=field)
+    name = build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else "")
+    return lambda: Asked(name, spec.size, spec.features, spec.embed, read())
 
 
 class Features(NamedTuple):
@@ -44,13 +83,12 @@ def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     labels = context.splits.partly_labelled(context.seed, c, path=path).labels
     shown = np.flatnonzero(labels >= 0)
     _check(context, c, labels[shown], path)
-    spec, read = encoder_of(context.inputs[c.model], field=f"{path}.model")
-    variables = read()
+    of = asked(context, c, field=f"{path}.model")()
     said: dict[str, Any] = {"labels": len(shown), "rows": []}
     if c.knn is not None or c.linear is not None:
-        said |= _with_labels(context, c, spec, variables, shown, labels[shown])
+        said |= _with_labels(context, c, of, shown, labels[shown])
     if c.pairs is not None:
-        za, zb = _pairs(context, c, c.pairs, spec, variables)
+        za, zb = _pairs(context, c, c.pairs, of)
         said["pairs"] = {
             "examples": len(za),
             "alignment": float(evaluate.alignment(za, zb)),
@@ -64,9 +102,11 @@ def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     path = context.path
     labels = context.splits.partly_labelled(context.seed, c, path=path).labels
     _check(context, c, labels[labels >= 0], path)
-    spec, _ = encoder_of(context.inputs[c.model], field=f"{path}.model")
+    own = context.splits.size
+    if c.model is not None:
+        own = encoder_of(context.inputs[c.model], field=f"{path}.model")[0].size
     if c.pairs is not None:
-        size = build.side(c.pairs.views, spec.size)
+        size = build.side(c.pairs.views, own)
         check_views(c.pairs.views, context, size=size, path=f"{path}.pairs.views")
     return {}
 
@@ -74,13 +114,12 @@ def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
 def _with_labels(
     context: Context,
     c: config.Evaluate,
-    spec: EncoderSpec,
-    variables: Variables,
+    of: Asked,
     shown: Int[np.ndarray, " m"],
     y: Int[np.ndarray, " m"],
 ) -> dict[str, Any]:
     """The rows of `knn` and `linear`, and how the latter was chosen."""
-    features, costs = _features(context, c, spec, variables), _costs(context, spec, variables)
+    features, costs = _features(context, c, of), _costs(context, of)
     x = features.train[shown]
     said, rows, classes = {}, [], context.splits.train.classes
     if c.knn is not None:
@@ -115,33 +154,31 @@ def _with_labels(
     return {**said, "rows": [dataclasses.asdict(row) for row in rows]}
 
 
-def _seen(context: Context, spec: EncoderSpec):
+def _seen(context: Context, of: Asked):
     """`(variables, raw images) -> features` of their `eval` views."""
-    plain = build.recipe(config.EvalViews(recipe="eval"), context.run.data, size=spec.size)
+    plain = build.recipe(config.EvalViews(recipe="eval"), context.run.data, size=of.size)
 
     def features(
         variables: Variables, images: UInt8[Array, "batch height width channel"]
     ) -> Float[Array, "batch dim"]:
         seen = jax.vmap(lambda image: plain(context.key, image))(images)  # no key is used
-        return spec.embed(variables, seen).astype(jnp.float32)
+        return of.embed(variables, seen).astype(jnp.float32)
 
     return features
 
 
-def _features(
-    context: Context, c: config.Evaluate, spec: EncoderSpec, variables: Variables
-) -> Features:
+def _features(context: Context, c: config.Evaluate, of: Asked) -> Features:
     """Kept in the stage's folder, or asked for and kept there."""
-    ask, batch = context.parallel.spread(_seen(context, spec), variables), _batch(context, c)
+    ask, batch = context.parallel.spread(_seen(context, of), of.variables), _batch(context, c)
 
-    def of(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
+    def ours(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
         return kept(
             context.folder / f"features_{name}.npy",
-            (len(dataset), spec.features),
+            (len(dataset), of.width),
             lambda: over(ask, dataset.read, len(dataset), batch=batch),
         )
 
-    return Features(of("train", context.splits.train), of("test", context.splits.test))
+    return Features(ours("train", context.splits.train), ours("test", context.splits.test))
 
 
 def over(
@@ -219,15 +256,15 @@ def _batch(context: Context, c: config.Evaluate) -> int:
     return -(-c.batch // here) * here
 
 
-def _costs(context: Context, spec: EncoderSpec, variables: Variables) -> dict[str, Any]:
+def _costs(context: Context, of: Asked) -> dict[str, Any]:
     """The encoder's own part of a row. It has no file of its own, and nothing of it is timed."""
-    image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
-    abstract = jax.eval_shape(lambda: variables)
+    image = jax.ShapeDtypeStruct((1, *context.splits.train.image_shape), np.uint8)
+    abstract = jax.eval_shape(lambda: of.variables)
     return {
-        "model": build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else ""),
-        "params": tree.size(variables["params"]),
-        "nonzero_params": tree.nonzero(variables["params"]),
-        "flops": evaluate.flops(_seen(context, spec), abstract, image),
+        "model": of.name,
+        "params": tree.size(of.variables["params"]),
+        "nonzero_params": tree.nonzero(of.variables["params"]),
+        "flops": evaluate.flops(_seen(context, of), abstract, image),
         "bytes_on_disk": None,
         "latency_ms_p50": None,
         "latency_ms_p95": None,
@@ -285,14 +322,13 @@ def _pairs(
     context: Context,
     c: config.Evaluate,
     pairs: config.Pairs,
-    spec: EncoderSpec,
-    variables: Variables,
+    of: Asked,
 ) -> tuple[Float[Array, "examples dim"], Float[Array, "examples dim"]]:
     """Features of views 0 and 1 of test examples that the seed draws."""
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
     drawn = np.argsort(random, kind="stable")[: pairs.examples]
-    size = build.side(pairs.views, spec.size)
+    size = build.side(pairs.views, of.size)
     recipe = build.recipe(pairs.views, context.run.data, size=size)
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):
@@ -302,13 +338,13 @@ def _pairs(
         def view(number: int):
             numbers = jnp.full(len(batch["id"]), number, jnp.uint32)
             image = views.batch_views(recipe, stream, numbers, batch["id"], batch["image"])
-            return spec.embed(variables, image).astype(jnp.float32)
+            return of.embed(variables, image).astype(jnp.float32)
 
         return view(0), view(1)
 
     def read(places: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         return {"id": dataset.ids[drawn[places]], "image": dataset.read(drawn[places])}
 
-    spread = context.parallel.spread(ask, (variables, context.key))
+    spread = context.parallel.spread(ask, (of.variables, context.key))
     za, zb = over(spread, read, len(drawn), batch=_batch(context, c))
     return jnp.asarray(za), jnp.asarray(zb)

@@ -81,6 +81,10 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the model."""
     path, size = context.path, build.side(c.views, context.splits.size)
     expected.check_views(c.views, context, size=size, path=f"{path}.views")
+    if c.self_training is not None:
+        for name in ("weak", "strong"):
+            where = f"{path}.self_training.{name}"
+            expected.check_views(getattr(c.self_training, name), context, size=size, path=where)
     spec, pruned = rehearse(
         context,
         c,
@@ -142,7 +146,7 @@ def probed(context: Context, start: Begin, dataset: data.Dataset) -> Variables:
     module = spec.module()
 
     def ask(images):
-        outputs = module.apply(variables, spec.preprocess(images), train=False)
+        outputs: Any = module.apply(variables, spec.preprocess(images), train=False)
         return outputs["features"]
 
     features = over(jax.jit(ask), dataset.read, len(dataset), batch=_PROBE_BATCH)

@@ -50,12 +50,17 @@ def check(run: config.Run, name: str, splits: Splits) -> None:
             side = _check_views(c.views, splits.size, f"{path}.views")
             if local is not None:
                 _check_views(local, side, f"{path}.method.local_views")
+        case config.Finetune(self_training=config.SelfTraining() as own):
+            _check_views(c.views, splits.size, f"{path}.views")
+            _check_views(own.weak, splits.size, f"{path}.self_training.weak")
+            _check_views(own.strong, splits.size, f"{path}.self_training.strong")
         case config.Pretrain() | config.Finetune():
             _check_views(c.views, splits.size, f"{path}.views")
         case config.Cache():
             _check_views(c.recipe, side_of(run, c.teachers[0], splits), f"{path}.recipe")
         case config.Evaluate(pairs=config.Pairs(views=views)):
-            _check_views(views, side_of(run, c.model, splits), f"{path}.pairs.views")
+            own = splits.size if c.model is None else side_of(run, c.model, splits)
+            _check_views(views, own, f"{path}.pairs.views")
 
 
 def side_of(run: config.Run, name: str, splits: Splits) -> int:

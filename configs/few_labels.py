@@ -1,0 +1,35 @@
+"""A set of images that nobody has tuned, and few labels: the recipe of `kdjax.few_labels`, as it is.
+
+  kdjax --config=configs/few_labels.py:cifar10,labels=10 --workdir=DIR
+
+needs the environment's KDJAX_DATA_DIR, or `data_dir=TFDS`: the facts that views, sizes and steps follow
+from are found in the first training images. `--dry_run` says what there is to do.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+from kdjax import config, few_labels
+from kdjax.parse import parse_arg
+from kdjax.stages import build
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    args = parse_arg(
+        arg, name="digits", data_dir="", labels=10, seeds=1, effort=1.0, test="test", runlocal=False
+    )
+    data = dict(name=args["name"], test_split=args["test"], labels_per_class=args["labels"])
+    if args["data_dir"]:
+        data["data_dir"] = args["data_dir"]
+    first = f"train[:{few_labels.LOOKED_AT}]"
+    seen = build.dataset(config.Data(**data), first)
+    found = few_labels.facts(seen.images())
+    effort = 0.003 if args["runlocal"] else args["effort"]
+
+    c = ConfigDict()
+    c.name = f"few_labels of {args['name']}"
+    c.seeds = list(range(args["seeds"]))
+    c.data = dict(data, mean=list(found.mean), std=list(found.std))
+    c.stages = ConfigDict(few_labels.stages(found, effort=effort), sort_keys=False)
+    return c

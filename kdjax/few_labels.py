@@ -1,0 +1,192 @@
+"""The recipe for few labels: what a run of an image set that nobody has tuned begins with.
+
+Everything follows from facts about the images, which are seen without a label, by the rules below; a
+config that knows better changes what it knows better. The line: self-supervision on all images (SimCLR),
+a teacher that begins with a linear probe and is trained on the labelled images and on its own predictions
+of all others (SoftMatch), its answers in a cache, and a student that learns those.
+
+The rules:
+
+* Views. All are warped a little (turned, sheared, stretched), as a photograph is, or a hand: of all that was
+  tried nothing bought more on small grey pictures. Colours vary where there are colours. Images are mirrored
+  where a linear classifier cannot tell them from their mirror images (`mirrored`, `CHIRAL`): digits, letters
+  and spectrograms are told apart, photographs are not.
+* Sizes. Cuts and shifts are parts of the side. An encoder halves its maps until 4 x 4 are left.
+* Steps are the same for all sets, so that the time goes with the area of the images.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epy
+from jaxtyping import UInt8
+
+with epy.lazy_imports():  # slow to import, and few runs look at the data so
+    from sklearn import linear_model
+
+CHIRAL = 0.6
+"""Accuracy of telling images from their mirror images above which no view is mirrored."""
+
+LOOKED_AT = 1000
+"""Images that facts are found from."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the rules are about.
+
+    Attributes:
+      side: of an image, in pixels, the longer one.
+      channels: 1 of grey, 3 of colour.
+      mean, std: of each channel, of pixels from 0 to 1.
+      mirrored: see `mirrored`.
+    """
+
+    side: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mirrored: float
+
+
+def facts(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0) -> Facts:
+    """Of a sample of the training images; no label is looked at."""
+    unit = images.astype(np.float64) / 255
+    return Facts(
+        side=max(images.shape[1:3]),
+        channels=images.shape[-1],
+        mean=tuple(round(float(x), 3) for x in unit.mean((0, 1, 2))),
+        std=tuple(max(round(float(x), 3), 0.001) for x in unit.std((0, 1, 2))),
+        mirrored=mirrored(images, seed=seed),
+    )
+
+
+def mirrored(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0) -> float:
+    """How often a linear classifier tells an image from its mirror image: 0.5 where it cannot.
+
+    It sees the difference of the two, half of which is all that they differ in; it is fitted on two
+    thirds of the images and asked about the rest. Where it is often right, mirroring makes images that
+    do not occur.
+
+    Reference: Lin et al. 2020, https://arxiv.org/abs/2006.09512, of the idea.
+    """
+    n, height, width, channels = images.shape
+    pool = max(1, -(-max(height, width) // 16))  # at most 16 x 16 means are enough, and soon fitted
+    rows, columns = height // pool, width // pool
+    small = images[:, : rows * pool, : columns * pool].astype(np.float64) / 255
+    small = small.reshape(n, rows, pool, columns, pool, channels).mean((2, 4))
+    odd = (small - small[:, :, ::-1])[:, :, : columns // 2].reshape(n, -1)
+    if not odd.size:
+        return 0.5
+    rng = np.random.default_rng(seed)
+    sign = rng.permuted(np.resize([1, -1], n))
+    fitted = rng.permutation(n) < 2 * n // 3
+    scale = odd.std() or 1.0
+    x = odd * sign[:, None] / scale
+    regression = linear_model.LogisticRegression(C=0.01, fit_intercept=False, max_iter=200)
+    regression.fit(x[fitted], sign[fitted])
+    return float(regression.score(x[~fitted], sign[~fitted]))
+
+
+def views(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Recipes by what they are for: `contrast`, `label`, `weak`, `strong` and `student`."""
+    side, colour = facts.side, facts.channels > 1
+    flip = 0.0 if facts.mirrored > CHIRAL else 0.5
+    contrast = dict(
+        recipe="simclr",
+        crop_scale=[0.4, 1.0],
+        flip=flip,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4 if colour else 0.0,
+        hue=0.1 if colour else 0.0,
+        grayscale=0.2 if colour else 0.0,
+        blur=0.3,
+        blur_kernel=3,
+        turn=15.0,
+        shear=0.15,
+        stretch=1.15,
+    )
+    label = dict(
+        recipe="crop_flip",
+        crop_scale=[0.6, 1.0],
+        flip=flip,
+        cutout=side // 4,
+        turn=15.0,
+        shear=0.15,
+        stretch=1.15,
+    )
+    return dict(
+        contrast=contrast,
+        label=label,
+        weak=dict(recipe="crop_flip", shift=max(1, side // 14), flip=flip),
+        strong=dict(
+            contrast, crop_scale=[0.5, 1.0], cutout=side // 3, turn=25.0, shear=0.25
+        ),
+        student=label,
+    )
+
+
+def widths(facts: Facts, *, first: int) -> list[int]:
+    """Channels of a plain network: twice as many with each halving, down to 4 x 4, eight times at most."""
+    halvings = max(3, (facts.side // 4).bit_length() - 1)
+    return [first * 2 ** min(i, 3) for i in range(halvings + 1)]
+
+
+def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
+    """The stages of the line, by name, for a config; `effort` multiplies all steps."""
+    seen = views(facts)
+
+    def steps(n: int) -> int:
+        return max(1, round(effort * n))
+
+    def training(n: int, *, batch: int, rate: float) -> Mapping[str, Any]:
+        n = steps(n)
+        schedule = dict(name="cosine", warmup_steps=min(20, n // 2))
+        return dict(
+            steps=n,
+            batch=batch,
+            optimizer=dict(
+                name="adamw", learning_rate=rate, weight_decay=1e-2, clip_norm=5.0, schedule=schedule
+            ),
+            checkpoint_every_steps=200,
+            log_every_steps=10,
+        )
+
+    student = dict(name="cnn", widths=widths(facts, first=16))
+    return dict(
+        pixels=dict(kind="evaluate", knn=None),
+        pretrain=dict(
+            kind="pretrain",
+            encoder=dict(name="cnn", widths=widths(facts, first=32)),
+            projector=[256, 64],
+            method=dict(name="simclr", temperature=0.2),
+            views=seen["contrast"],
+            **training(600, batch=128, rate=3e-3),
+        ),
+        probe=dict(kind="evaluate", model="pretrain", knn=None),
+        teacher=dict(
+            kind="finetune",
+            start_from="pretrain",
+            head="probe",
+            views=seen["label"],
+            self_training=dict(weak=seen["weak"], strong=seen["strong"]),
+            **training(800, batch=128, rate=1e-3),
+        ),
+        cache=dict(kind="cache", teacher="teacher", recipe=seen["student"], views=4),
+        student=dict(
+            kind="distill",
+            cache="cache",
+            encoder=student,
+            temperature=2.0,
+            **training(1000, batch=256, rate=4e-3),
+        ),
+        scratch=dict(
+            kind="finetune",
+            encoder=student,
+            views=seen["label"],
+            **training(400, batch=128, rate=4e-3),
+        ),
+    )
