@@ -31,7 +31,9 @@ def get_config(arg=None):
         "teacher": {
             "kind": "finetune",
             "start_from": "pretrain",
+            "head": "probe",
             "views": views,
+            "self_training": {"weak": views, "strong": {**views, "turn": 20.0}},
             "steps": 10,
             "rewind_step": 5,
             **training,

@@ -17,13 +17,13 @@ class SoftMatchState(NamedTuple):
 
     Attributes:
       shares: of each class, times `weight`.
-      mean: of the largest probability of each row, times `weight`.
-      square: of its square, times `weight`.
+      doubt: mean of what is left of 1 beside the largest probability of a row, times `weight`.
+      square: mean of its square, times `weight`.
       weight: that the batches so far have together; below 1, and 0 before the first.
     """
 
     shares: Float[Array, " classes"]
-    mean: Float[Array, ""]
+    doubt: Float[Array, ""]
     square: Float[Array, ""]
     weight: Float[Array, ""]
 
@@ -88,14 +88,15 @@ def soft_match(
     weight = momentum * state.weight + (1 - momentum)
     shares = moved(state.shares, predicted)
     wanted = jnp.full(classes, 1 / classes) if prior is None else prior
-    aligned = predicted * wanted / jnp.maximum(shares / weight, 1e-6)
+    aligned = predicted * (wanted / jnp.maximum(shares / weight, 1e-6))[None, :]
     aligned = aligned / jnp.maximum(aligned.sum(-1, keepdims=True), 1e-12)
 
-    sure = aligned.max(-1)
-    mean, square = moved(state.mean, sure), moved(state.square, sure**2)
-    centre = mean / weight
-    variance = jnp.maximum(square / weight - centre**2, 1e-8)
-    below = jnp.minimum(sure - centre, 0)
-    trust = jnp.exp(-(sharpness**2) * below**2 / (2 * variance))
+    # Not of the probabilities: where nearly all are 1, their variance would be lost in rounding.
+    doubts = 1 - aligned.max(-1)
+    doubt, square = moved(state.doubt, doubts), moved(state.square, doubts**2)
+    centre = doubt / weight
+    variance = jnp.maximum(square / weight - centre**2, 1e-12)
+    above = jnp.maximum(doubts - centre, 0)
+    trust = jnp.exp(-(sharpness**2) * above**2 / (2 * variance))
     losses = trust * cross_entropy(logits, aligned.argmax(-1))
-    return losses, SoftMatchState(shares, mean, square, weight), trust
+    return losses, SoftMatchState(shares, doubt, square, weight), trust

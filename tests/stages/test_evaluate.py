@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn import linear_model
 
 from kdjax import config, evaluate, keys, views
 from kdjax.data import digits, labelled_rows
@@ -143,6 +144,29 @@ def test_the_encoder_of_a_classifier_and_one_label_a_class(line):
     said = _manifest(line.run(only=["few"], stages__few=few)["few"])
     assert [row["stage"] for row in said["rows"]] == ["few/linear"]
     assert (said["labels"], said["linear"]["validation_accuracy"]) == (10, [])
+
+
+def test_the_pixels_themselves(line, splits):
+    """What everything else has to beat: logistic regression on the normalised images as they are."""
+    plain = {"kind": "evaluate", "knn": {"k": 1}, "linear": {"strengths": [0.01]}}
+    task = line.run(only=["pixels"], stages__pixels=plain)["pixels"]
+    rows = {row["stage"]: row for row in _manifest(task)["rows"]}
+    whole = digits("train[:20%]")
+    shown = np.flatnonzero(splits.partly_labelled(0).labels >= 0)
+    x, test = (
+        split.images().reshape(len(split), -1) / np.float32(255) for split in (whole, splits.test)
+    )
+    regression = linear_model.LogisticRegression(C=1 / (0.01 * len(shown)), max_iter=1000)
+    mean, std = x[shown].mean(0), x[shown].std(0)
+    std[std == 0] = 1
+    fitted = regression.fit((x[shown] - mean) / std, whole.labels[shown])
+    expected = fitted.score((test - mean) / std, splits.test.labels)
+    assert rows["pixels/linear"]["accuracy"] == pytest.approx(expected, abs=1.5 / len(test))
+    lengths = np.linalg.norm(test, axis=1)[:, None] * np.linalg.norm(x[shown], axis=1)[None]
+    nearest = (test @ x[shown].T / lengths).argmax(1)
+    right = (whole.labels[shown][nearest] == splits.test.labels).mean()
+    assert rows["pixels/knn"]["accuracy"] == pytest.approx(right, abs=1.5 / len(test))
+    assert (rows["pixels/knn"]["model"], rows["pixels/knn"]["params"]) == ("pixels", 0)
 
 
 def test_labels_are_the_stages_own(line, splits):

@@ -1,0 +1,63 @@
+"""The recipe for few labels: the facts that it follows from, and what it makes of them."""
+
+import numpy as np
+import pytest
+
+from kdjax import config, few_labels, parse
+from kdjax.data import digits
+from kdjax.few_labels import Facts
+
+
+def test_digits_are_told_from_their_mirror_images_and_noise_is_not():
+    found = few_labels.facts(digits("train").images()[:1000])
+    assert (found.side, found.channels) == (8, 1)
+    assert found.mirrored > 0.75
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 9, 7, 3), np.uint8)
+    of_noise = few_labels.facts(noise)
+    assert abs(of_noise.mirrored - 0.5) < 0.08
+    assert (of_noise.side, of_noise.channels) == (9, 3)
+    np.testing.assert_allclose(of_noise.mean, 0.5, atol=0.01)
+    np.testing.assert_allclose(of_noise.std, np.sqrt(1 / 12), atol=0.01)
+
+
+def test_what_is_symmetric_has_no_mirror_image():
+    image = np.random.default_rng(0).integers(0, 256, (50, 8, 4, 1), np.uint8)
+    both = np.concatenate([image, image[:, :, ::-1]], 2)
+    assert 0.2 <= few_labels.mirrored(both) <= 0.8
+    assert few_labels.mirrored(both[:, :, :1]) == 0.5
+
+
+def facts(**own):
+    plain = dict(side=28, channels=1, mean=(0.1,), std=(0.3,), mirrored=0.9)
+    return Facts(**{**plain, **own})
+
+
+@pytest.mark.parametrize(
+    ("own", "flip", "saturation"),
+    [
+        ({}, 0.0, 0.0),
+        ({"mirrored": 0.52, "channels": 3}, 0.5, 0.4),
+        ({"mirrored": few_labels.CHIRAL}, 0.5, 0.0),
+    ],
+)
+def test_views_follow_the_facts(own, flip, saturation):
+    found = few_labels.views(facts(**own))
+    assert {view["flip"] for view in found.values()} == {flip}
+    assert found["strong"]["saturation"] == saturation
+
+
+@pytest.mark.parametrize(("side", "last"), [(8, 1), (28, 4), (32, 4), (64, 4), (224, 7)])
+def test_an_encoder_ends_with_a_small_map(side, last):
+    widths = few_labels.widths(facts(side=side), first=16)
+    for _ in widths[1:]:
+        side = -(-side // 2)
+    assert side == last
+    assert (widths[0], max(widths)) == (16, 128)
+
+
+@pytest.mark.parametrize("side", [1, 8, 28, 96])
+@pytest.mark.parametrize("effort", [0.001, 1.0, 2.0])
+def test_its_stages_are_a_run(side, effort):
+    stages = few_labels.stages(facts(side=side), effort=effort)
+    run = parse.parse(config.Run, {"name": "x", "data": {"name": "digits"}, "stages": stages})
+    assert run.stages["pretrain"].steps == max(1, round(600 * effort))
