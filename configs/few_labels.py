@@ -6,8 +6,6 @@ needs the environment's KDJAX_DATA_DIR, or `data_dir=TFDS`: the facts that views
 from are found in the first training images. `--dry_run` says what there is to do.
 """
 
-import os
-
 from ml_collections import ConfigDict
 
 from kdjax import config, few_labels

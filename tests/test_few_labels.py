@@ -28,7 +28,7 @@ def test_what_is_symmetric_has_no_mirror_image():
 
 
 def facts(**own):
-    plain = dict(side=28, channels=1, mean=(0.1,), std=(0.3,), mirrored=0.9)
+    plain = {"side": 28, "channels": 1, "mean": (0.1,), "std": (0.3,), "mirrored": 0.9}
     return Facts(**{**plain, **own})
 
 

@@ -45,8 +45,8 @@ class Partners:
     once, and one or so is its own. Where they are to be `among` fewer examples, each of these is a
     partner equally often, but for one time. It is drawn over the ids in ascending order, so the partner
     of an id depends on the set of ids, the seed, the stream and the view, and not on where the dataset
-    keeps them. A view of `n` examples is drawn when it is first asked for and costs a sort of `n` numbers;
-    the last four are kept, for all objects together. Threads may share one.
+    keeps them. A view of `n` examples is drawn when it is first asked for and costs a sort of `n`
+    numbers; the last four are kept, for all objects together. Threads may share one.
     """
 
     def __init__(

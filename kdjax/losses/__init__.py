@@ -1,8 +1,9 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
-By what they compare: labels (`classification`), one's own predictions (`self_training`); views of an example (`contrastive`, `predictive`,
-`redundancy`, `clusters`); a student with a teacher in logits (`distillation`, `logit_relations`), in
-embeddings (`embeddings`, `crd`) and in features (`features`, `overhaul`, `review`, `relations`).
+By what they compare: labels (`classification`), one's own predictions (`self_training`); views of an
+example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student with a teacher in logits
+(`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in features (`features`,
+`overhaul`, `review`, `relations`).
 `queue` is the state that some of them read; `rows` and `pooling` are what they share.
 """
 
@@ -81,9 +82,9 @@ __all__ = [
     "rkd_distance",
     "seed",
     "similarity_preserving",
+    "sinkhorn",
     "soft_match",
     "soft_match_state",
-    "sinkhorn",
     "standardize",
     "swav",
     "tf_kd",

@@ -21,7 +21,6 @@ from kdjax.stages.fit import Setup, Views, fit, model_key, rehearse
 from kdjax.stages.model import Spec
 from kdjax.types import Variables
 
-
 _PROBE_BATCH = 256
 """Labelled examples in one pass of the encoder; changes no feature."""
 

@@ -71,7 +71,8 @@ def _variables(task):
 def test_it_leaves_a_classifier_and_nothing_of_the_method(line, trained):
     assert set(_variables(trained)) == {"params", "batch_stats"}
     logged = (trained.folder / "metrics.jsonl").read_text()
-    assert "loss/pseudo" in logged and "trust" in logged
+    assert "loss/pseudo" in logged
+    assert "trust" in logged
     plain = line.run(only=["teacher"])["teacher"]
     ours, theirs = (jax.tree.leaves(_variables(task)["params"]) for task in (trained, plain))
     assert any((a != b).any() for a, b in zip(ours, theirs, strict=True))
@@ -89,7 +90,7 @@ def test_eight_devices_train_what_one_trains(line, trained):
 
 def test_a_head_that_is_a_probe(line):
     """What the linear layer begins with says what logistic regression says of the features."""
-    run, tasks, splits = line.plan(stages__teacher__head="probe")
+    run, _, splits = line.plan(stages__teacher__head="probe")
     done = line.run(only=["pretrain"])["pretrain"]
     artifact = Artifact.open(done.folder, done.stage)
     encoder, read = encoder_of(artifact, field="here")

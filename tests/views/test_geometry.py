@@ -120,7 +120,7 @@ def test_flip_frequency():
 def test_warp_is_an_affine_map_about_the_centre():
     """Against scipy, in float64, with the matrix written out from the three parts."""
     image = np.asarray(views.resize(picture(5, 5, 2), size=24))[:20]
-    drawn = dict(turn=35.0, shear=0.3, stretch=1.4)
+    drawn = {"turn": 35.0, "shear": 0.3, "stretch": 1.4}
     for seed in range(5):
         key = jax.random.key(seed)
         a, b, c, d = np.asarray(jax.random.uniform(key, (4,)), np.float64)
