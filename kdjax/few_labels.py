@@ -166,7 +166,7 @@ def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
             projector=[256, 64],
             method={"name": "simclr", "temperature": 0.2},
             views=seen["contrast"],
-            **training(600, batch=128, rate=3e-3),
+            **training(1000, batch=128, rate=3e-3),
         ),
         "probe": {"kind": "evaluate", "model": "pretrain", "knn": None},
         "teacher": dict(
@@ -175,7 +175,7 @@ def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
             head="probe",
             views=seen["label"],
             self_training={"weak": seen["weak"], "strong": seen["strong"]},
-            **training(800, batch=128, rate=1e-3),
+            **training(1600, batch=128, rate=1e-3),
         ),
         "cache": {"kind": "cache", "teacher": "teacher", "recipe": seen["student"], "views": 4},
         "student": dict(
@@ -183,7 +183,7 @@ def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
             cache="cache",
             encoder=student,
             temperature=2.0,
-            **training(1000, batch=256, rate=4e-3),
+            **training(1200, batch=256, rate=4e-3),
         ),
         "scratch": dict(
             kind="finetune",

@@ -60,4 +60,4 @@ def test_an_encoder_ends_with_a_small_map(side, last):
 def test_its_stages_are_a_run(side, effort):
     stages = few_labels.stages(facts(side=side), effort=effort)
     run = parse.parse(config.Run, {"name": "x", "data": {"name": "digits"}, "stages": stages})
-    assert run.stages["pretrain"].steps == max(1, round(600 * effort))
+    assert run.stages["pretrain"].steps == max(1, round(1000 * effort))
