@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from kdjax.report import units
 from kdjax.report.rows import Row, gain, is_file, labels
 
+PIXELS = "pixels"
+"""The model of a row whose features are the pixels themselves."""
+
 _WORTH_SAYING = 1.05  # a model 3 % smaller is not news
 
 
@@ -70,10 +73,11 @@ def headline(
     models = [
         _Model(name, row.accuracy, row)
         for name, row in zip(labels(rows), rows, strict=True)
-        if row.accuracy is not None
+        if row.accuracy is not None and row.model != PIXELS
     ]
     return [
         *_over_scratch(rows, twins),
+        *_not_over_pixels(rows, twins),
         *_largest_and_smallest(models),
         *_same_parameters(models),
         *_fastest(models),
@@ -110,6 +114,27 @@ def _over_scratch(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list
         detail += f", {units.count(found.seeds, 'seed')}"
         return [Claim(units.points(found.difference), what, detail, is_warning=low <= 0)]
     return []
+
+
+def _not_over_pixels(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list[Claim]:
+    """A warning where a linear classifier of the pixels themselves does as well as a student."""
+    live = {row.stage: row for row in rows if not is_file(row)}
+    pixels = [row for row in rows if row.model == PIXELS and row.stage.endswith("/linear")]
+    student = next((live[name] for name, _ in twins if name in live), None)
+    if not pixels or student is None:
+        return []
+    found = gain(student, pixels[0])
+    if found is None or found.ci95[0] > 0:
+        return []
+    low, high = found.ci95
+    against = "is worse than" if high < 0 else "is no better, that this run can tell, than"
+    detail = (
+        f"{units.share(student.accuracy or 0.0)} against {units.share(pixels[0].accuracy or 0.0)} of "
+        f"{pixels[0].stage}; 95\u00a0% interval {units.points(low)} to {units.points(high)}, "
+        f"{units.count(found.seeds, 'seed')}"
+    )
+    what = f"{student.stage} {against} logistic regression on the pixels: look at the views"
+    return [Claim(units.points(found.difference), what, detail, is_warning=True)]
 
 
 def _largest(models: Sequence[_Model]) -> _Model:

@@ -14,6 +14,7 @@ from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
 from kdjax import config, data, evaluate, files, keys, report, tree, views
+from kdjax.report.headline import PIXELS
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
 from kdjax.stages.expected import check_views
@@ -54,7 +55,7 @@ def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], A
         shape = context.splits.train.image_shape
         size = context.splits.size
         return lambda: Asked(
-            "pixels",
+            PIXELS,
             size,
             size * size * shape[-1],
             lambda variables, images: images.reshape(len(images), -1),

@@ -192,3 +192,30 @@ def test_a_checkpoint_is_not_compared_with_a_file(make_row):
     its_file = make_row("teacher.onnx", params=4000, **{**file, "bytes_on_disk": 1_600_000})
     claims = {(value, what) for value, what, _ in said([*rows, quantized, larger, its_file])}
     assert ("20×", "smaller on disk than teacher.onnx") in claims
+
+
+def test_a_student_that_pixels_can_match_is_a_warning(make_row):
+    pixels = _seeds(make_row, "pixels/linear", [0.9, 0.92, 0.91], model="pixels", params=0)
+    rows = [
+        _seeds(make_row, "student", [0.91, 0.93, 0.90]),
+        _seeds(make_row, "scratch", [0.85, 0.86, 0.84]),
+        pixels,
+    ]
+    first, second, third, *_ = headline(rows, (), TWINS)
+    assert first.what.startswith("student over the same network")
+    # Differences 1, 1, -1 points: 1/3 -+ 4.3027 * 2 / sqrt(3) / sqrt(3).
+    assert second.is_warning
+    assert second.value.replace("\u00a0", " ") == "+0.3 points"
+    assert second.what == (
+        "student is no better, that this run can tell, than logistic regression on the pixels: look at "
+        "the views"
+    )
+    assert "\u22122.5" in second.detail
+    assert "+3.2" in second.detail
+    assert third.what == "accuracy of the largest model: student"  # and never the pixels
+
+    worse = dataclasses.replace(pixels, accuracy_per_seed=(0.99, 0.99, 0.99), accuracy=0.99)
+    assert "is worse than" in headline([*rows[:2], worse], (), TWINS)[1].what
+    easy = dataclasses.replace(pixels, accuracy_per_seed=(0.6, 0.7, 0.65), accuracy=0.65)
+    claims = headline([*rows[:2], easy], (), TWINS)
+    assert not any("pixels" in claim.what for claim in claims)
