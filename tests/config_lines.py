@@ -27,7 +27,7 @@ def args_of(path: pathlib.Path) -> Iterator[str]:
     except BadInput as error:
         names = str(error).partition("known: ")[2].split(", ")
     for name in names:
-        for text in (name, f"{name}=2", f"{name}=0.5", f"{name}=8"):
+        for text in (name, f"{name}=2", f"{name}=0.5", f"{name}=8", f"{name}=digits"):
             try:
                 main.load_config(f"{path}:{text}")
             except BadInput:
@@ -123,6 +123,9 @@ def _stages() -> Iterator[tuple[str, dict]]:
     for i, prune in enumerate(_PRUNED):
         own = {"encoder": _CNN, "views": _CROPS, "prune": prune, "labels_share": 0.5}
         yield f"pruned_{i}", {"kind": "finetune", **_TRAINING, **own}
+    guided = {"start_from": "by_simclr", "head": "probe", "views": _CROPS}
+    guided |= {"self_training": {"weak": _CROPS, "strong": _CROPS}}
+    yield "guided", {"kind": "finetune", **_TRAINING, **guided}
     cache = {"kind": "cache", "teacher": "net", "recipe": _CROPS, "views": 2}
     yield "cache", cache
     yield "top", {**cache, "signal": {"name": "top_k", "k": 3, "temperatures": [4.0, 2.0]}}

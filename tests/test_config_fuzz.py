@@ -92,7 +92,7 @@ ANY_NUMBER = {"mean[]", "begin", "end"}
 MAY_FALL = {"accuracy_drop"}
 
 MAY_BE_ZERO = re.compile(
-    r".*weight|.*weights?\[\]|weight_decay|.*momentum|momentum|b1|b2|ema|scale_l1|dispatch_steps|warmup_steps"
+    r".*weight|.*weights?\[\]|weight_decay|.*momentum|momentum|memory|shear|turn|b1|b2|ema|scale_l1|dispatch_steps|warmup_steps"
     r"|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
     r"|resident_bytes|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds\[\]"
@@ -100,7 +100,7 @@ MAY_BE_ZERO = re.compile(
 )
 
 PARTS_OF_A_WHOLE = re.compile(
-    r"momentum|center_momentum|b1|b2|ema|label_smoothing|share|sparsity|sparsities\[\]|flip|jitter"
+    r"momentum|memory|shear|center_momentum|b1|b2|ema|label_smoothing|share|sparsity|sparsities\[\]|flip|jitter"
     r"|grayscale|blur|hue|agreement|validation|fraction|correct_probability|labels_share|accuracy_drop"
     r"|crop_scale\[\]|percentile"
 )
