@@ -7,10 +7,11 @@ of all others (SoftMatch), its answers in a cache, and a student that learns tho
 
 The rules:
 
-* Views. All but the weakest are warped a little (turned, sheared, stretched), as a camera does it, or
-  a hand. Colours vary where there are colours. Images are mirrored where a linear classifier cannot
-  tell them from their mirror images (`mirrored`, `CHIRAL`): digits, letters and spectrograms are told
-  apart, photographs are not.
+* Views. All but the weakest are warped (turned, sheared, stretched), as a camera does it, or a hand, as
+  far as warped images lie among the others (`warp_strength`): photographs and digits of many hands
+  bear more of it than spectrograms, and than digits that have been straightened. Colours vary where
+  there are colours. Images are mirrored where a linear classifier cannot tell them from their mirror
+  images (`mirrored`, `CHIRAL`): digits, letters and spectrograms are told apart, photographs are not.
 * Sizes. Cuts and shifts are parts of the side. An encoder halves its maps until 4 x 4 are left.
 * Steps are the same for all sets, so that the time goes with the area of the images.
 """
@@ -19,15 +20,25 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epy
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
+
+from kdjax import views as views_of
 
 with epy.lazy_imports():  # slow to import, and few runs look at the data so
     from sklearn import linear_model
 
 CHIRAL = 0.6
 """Accuracy of telling images from their mirror images above which no view is mirrored."""
+
+STRENGTHS = (1.0, 0.75, 0.5, 0.25)
+"""Of a warp, as parts of the whole one, which turns by 15 degrees; less than the last is none."""
+
+FARTHER = 1.2
+"""How much farther a warped image may lie from its nearest neighbour than an image does."""
 
 LOOKED_AT = 1000
 """Images that facts are found from."""
@@ -42,6 +53,7 @@ class Facts:
       channels: 1 of grey, 3 of colour.
       mean, std: of each channel, of pixels from 0 to 1.
       mirrored: see `mirrored`.
+      warp: see `warp_strength`.
     """
 
     side: int
@@ -49,6 +61,7 @@ class Facts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     mirrored: float
+    warp: float
 
 
 def facts(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0) -> Facts:
@@ -60,7 +73,53 @@ def facts(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0)
         mean=tuple(round(float(x), 3) for x in unit.mean((0, 1, 2))),
         std=tuple(max(round(float(x), 3), 0.001) for x in unit.std((0, 1, 2))),
         mirrored=mirrored(images, seed=seed),
+        warp=warp_strength(images, seed=seed),
     )
+
+
+def warp(strength: float) -> dict[str, float]:
+    """Fields of a view: `turn`, `shear` and `stretch` of this strength."""
+    return {"turn": 15 * strength, "shear": 0.15 * strength, "stretch": 1.15**strength}
+
+
+def warp_strength(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0) -> float:
+    """The largest of `STRENGTHS` at which warped images still look like the others; 0 where none does.
+
+    That is: the median distance from a warped image to the nearest other image than its own is at most
+    `FARTHER` times that of an image as it is. No label is needed, and where the images themselves vary
+    as a warp makes them vary, all of it is borne.
+    """
+    small = _pooled(images, 32)
+    flat = small.reshape(len(small), -1)
+    usual = _to_nearest(flat, flat)
+    key = jax.random.split(jax.random.key(seed), len(small))
+    for strength in STRENGTHS:
+
+        def one(key, image, strength=strength):
+            return views_of.warp(key, image, **warp(strength))
+
+        warped = np.asarray(jax.vmap(one)(key, jnp.asarray(small, jnp.float32)), np.float64)
+        if _to_nearest(warped.reshape(len(small), -1), flat) <= FARTHER * usual:
+            return strength
+    return 0.0
+
+
+def _to_nearest(x: Float64[np.ndarray, "n dim"], others: Float64[np.ndarray, "n dim"]) -> float:
+    """Median distance of a row to the nearest of the others, the one at its own place left out."""
+    squared = (x**2).sum(1)[:, None] + (others**2).sum(1)[None, :] - 2 * x @ others.T
+    np.fill_diagonal(squared, np.inf)
+    return float(np.median(np.sqrt(np.maximum(squared.min(1), 0))))
+
+
+def _pooled(
+    images: UInt8[np.ndarray, "n height width channel"], most: int
+) -> Float64[np.ndarray, "n rows columns channel"]:
+    """From 0 to 1, as means of whole squares, with at most so many of them along a side."""
+    n, height, width, channels = images.shape
+    pool = max(1, -(-max(height, width) // most))
+    rows, columns = height // pool, width // pool
+    small = images[:, : rows * pool, : columns * pool].astype(np.float64) / 255
+    return small.reshape(n, rows, pool, columns, pool, channels).mean((2, 4))
 
 
 def mirrored(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0) -> float:
@@ -72,12 +131,9 @@ def mirrored(images: UInt8[np.ndarray, "n height width channel"], *, seed: int =
 
     Reference: Lin et al. 2020, https://arxiv.org/abs/2006.09512, of the idea.
     """
-    n, height, width, channels = images.shape
-    pool = max(1, -(-max(height, width) // 16))  # at most 16 x 16 means are enough, and soon fitted
-    rows, columns = height // pool, width // pool
-    small = images[:, : rows * pool, : columns * pool].astype(np.float64) / 255
-    small = small.reshape(n, rows, pool, columns, pool, channels).mean((2, 4))
-    odd = (small - small[:, :, ::-1])[:, :, : columns // 2].reshape(n, -1)
+    small = _pooled(images, 16)  # which is enough, and soon fitted
+    n = len(small)
+    odd = (small - small[:, :, ::-1])[:, :, : small.shape[2] // 2].reshape(n, -1)
     if not odd.size:
         return 0.5
     rng = np.random.default_rng(seed)
@@ -105,24 +161,25 @@ def views(facts: Facts) -> dict[str, dict[str, Any]]:
         "grayscale": 0.2 if colour else 0.0,
         "blur": 0.3,
         "blur_kernel": 3,
-        "turn": 15.0,
-        "shear": 0.15,
-        "stretch": 1.15,
+        **warp(facts.warp),
     }
     label = {
         "recipe": "crop_flip",
         "crop_scale": [0.6, 1.0],
         "flip": flip,
         "cutout": side // 4,
-        "turn": 15.0,
-        "shear": 0.15,
-        "stretch": 1.15,
+        **warp(facts.warp),
     }
     return {
         "contrast": contrast,
         "label": label,
         "weak": {"recipe": "crop_flip", "shift": max(1, side // 14), "flip": flip},
-        "strong": dict(contrast, crop_scale=[0.5, 1.0], cutout=side // 3, turn=25.0, shear=0.25),
+        "strong": {
+            **contrast,
+            "crop_scale": [0.5, 1.0],
+            "cutout": side // 3,
+            **warp(5 / 3 * facts.warp),
+        },
         "student": label,
     }
 

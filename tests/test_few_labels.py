@@ -1,9 +1,11 @@
 """The recipe for few labels: the facts that it follows from, and what it makes of them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import config, few_labels, parse
+from kdjax import config, few_labels, parse, views
 from kdjax.data import digits
 from kdjax.few_labels import Facts
 
@@ -27,8 +29,26 @@ def test_what_is_symmetric_has_no_mirror_image():
     assert few_labels.mirrored(both[:, :, :1]) == 0.5
 
 
+def test_what_is_warped_anyway_bears_to_be_warped():
+    """One picture in 600 warps of thrice the whole strength; and in none, with a little noise."""
+    rng = np.random.default_rng(0)
+    picture = jax.image.resize(
+        jnp.asarray(rng.random((6, 6, 1)), jnp.float32), (24, 24, 1), "linear"
+    )
+
+    def one(key):
+        return views.warp(key, picture, **few_labels.warp(3.0))
+
+    of_many = jax.vmap(one)(jax.random.split(jax.random.key(1), 600))
+    of_one = np.clip(np.asarray(picture) + rng.normal(0, 0.02, (600, 24, 24, 1)), 0, 1)
+    images = [(255 * np.asarray(x)).astype(np.uint8) for x in (of_many, of_one)]
+    strengths = [few_labels.warp_strength(x) for x in images]
+    assert strengths == [1.0, 0.0]
+    assert few_labels.warp(0.0) == {"turn": 0.0, "shear": 0.0, "stretch": 1.0}
+
+
 def facts(**own):
-    plain = {"side": 28, "channels": 1, "mean": (0.1,), "std": (0.3,), "mirrored": 0.9}
+    plain = {"side": 28, "channels": 1, "mean": (0.1,), "std": (0.3,), "mirrored": 0.9, "warp": 0.5}
     return Facts(**{**plain, **own})
 
 
