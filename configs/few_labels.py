@@ -1,9 +1,11 @@
 """A set of images that nobody has tuned, and few labels: the recipe of `kdjax.few_labels`, as it is.
 
-  kdjax --config=configs/few_labels.py:cifar10,labels=10 --workdir=DIR
+  kdjax --config=configs/few_labels.py:name=cifar10,labels=10,data_dir=TFDS --workdir=DIR
+  kdjax --config=configs/few_labels.py:name=cifar10,labels=10,seeds=5,effort=2 --workdir=DIR
 
-needs the environment's KDJAX_DATA_DIR, or `data_dir=TFDS`: the facts that views, sizes and steps follow
-from are found in the first training images. `--dry_run` says what there is to do.
+The second takes the directory from the environment's KDJAX_DATA_DIR, and twice the steps. The facts that
+views and sizes follow from are found in the first thousand training images, without a label. With
+`--dry_run` it says what there is to do; `--config.stages.student.steps=500` changes what follows.
 """
 
 from ml_collections import ConfigDict
@@ -11,6 +13,7 @@ from ml_collections import ConfigDict
 from kdjax import config, few_labels
 from kdjax.parse import parse_arg
 from kdjax.stages import build
+from kdjax.types import BadInput
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -21,7 +24,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["data_dir"]:
         data["data_dir"] = args["data_dir"]
     first = f"train[:{few_labels.LOOKED_AT}]"
-    seen = build.dataset(config.Data(**data), first)
+    try:
+        seen = build.dataset(config.Data(**data), first)
+    except BadInput as error:
+        raise BadInput(f"config.{error}; this file takes it as an argument, data_dir=DIR") from None
     found = few_labels.facts(seen.images())
     effort = 0.003 if args["runlocal"] else args["effort"]
 
