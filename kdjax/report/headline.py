@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdjax.report import units
-from kdjax.report.rows import Row, gain, is_file, labels
+from kdjax.report.rows import Gain, Row, gain, is_file, labels
 
 PIXELS = "pixels"
 """The model of a row whose features are the pixels themselves."""
@@ -109,11 +109,15 @@ def _over_scratch(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list
                 "difference that this run can tell from chance"
             )
         ours, theirs = (units.share(live[name].accuracy or 0.0) for name in (student, scratch))
-        interval = f"{units.points(low)} to {units.points(high)}"
-        detail = f"{ours} against {theirs}; 95\u00a0% interval {interval}"
-        detail += f", {units.count(found.seeds, 'seed')}"
+        detail = f"{ours} against {theirs}; {_interval(found)}"
         return [Claim(units.points(found.difference), what, detail, is_warning=low <= 0)]
     return []
+
+
+def _interval(found: Gain) -> str:
+    low, high = found.ci95
+    between = f"{units.points(low)} to {units.points(high)}"
+    return f"95\u00a0% interval {between}, {units.count(found.seeds, 'seed')}"
 
 
 def _not_over_pixels(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list[Claim]:
@@ -126,12 +130,10 @@ def _not_over_pixels(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> l
     found = gain(student, pixels[0])
     if found is None or found.ci95[0] > 0:
         return []
-    low, high = found.ci95
-    against = "is worse than" if high < 0 else "is no better, that this run can tell, than"
+    against = "is worse than" if found.ci95[1] < 0 else "is no better, that this run can tell, than"
     detail = (
         f"{units.share(student.accuracy or 0.0)} against {units.share(pixels[0].accuracy or 0.0)} of "
-        f"{pixels[0].stage}; 95\u00a0% interval {units.points(low)} to {units.points(high)}, "
-        f"{units.count(found.seeds, 'seed')}"
+        f"{pixels[0].stage}; {_interval(found)}"
     )
     what = f"{student.stage} {against} logistic regression on the pixels: look at the views"
     return [Claim(units.points(found.difference), what, detail, is_warning=True)]

@@ -109,11 +109,11 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
     recipe = build.recipe(c.views, context.run.data, size=size)
-    terms = supervised(label_smoothing=c.label_smoothing, teacher_free=c.teacher_free)
+    targets = {"label_smoothing": c.label_smoothing, "teacher_free": c.teacher_free}
     if own is None:
         return spec, Setup(
             variables=variables,
-            objective=train.weigh(train.forward_of(model), terms, axis_name=axis_name),
+            objective=objective(model, **targets, axis_name=axis_name),
             tx=tx,
             dataset=dataset,
             views=fresh_view(recipe, context.name),
@@ -124,7 +124,7 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     return spec, Setup(
         variables=variables,
         objective=self_training.objective(
-            model, own, terms, prior=shares, steps=c.steps, axis_name=axis_name
+            model, own, supervised(**targets), prior=shares, steps=c.steps, axis_name=axis_name
         ),
         tx=tx,
         dataset=context.splits.partly_labelled(context.seed, c, path=path),

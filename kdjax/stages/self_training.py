@@ -6,9 +6,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from kdjax import config, keys, losses, train, views
+from kdjax import config, keys, losses, train
 from kdjax.data import Partners
-from kdjax.stages import build
+from kdjax.stages import build, draws
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
 from kdjax.types import BadInput, Batch, PyTree, Variables
@@ -95,19 +95,15 @@ def seen(context: Context, c: config.SelfTraining, labelled: build.Recipe, *, si
     comes twice in an epoch comes in two views.
     """
     d, name = context.run.data, context.name
-    weak, strong = (build.recipe(v, d, size=size) for v in (c.weak, c.strong))
+    one = draws.together(draws.one_view(labelled, name, name="image"), draws.label)
 
-    def draw(batch: Batch, resident: PyTree, key: Array) -> Batch:
-        def view(recipe: build.Recipe, of: str, image: Array, every: int = 1) -> Array:
-            number, id = batch["epoch"][::every], batch["id"][::every]
-            return views.batch_views(recipe, keys.stream(key, name + of), number, id, image)
+    def few(batch: Batch, resident: PyTree, key: Array) -> Batch:
+        own = {field: batch[field][:: c.every] for field in ("epoch", "id")}
+        theirs = {field: batch[f"partner_{field}"][:: c.every] for field in ("image", "label")}
+        return one({**own, **theirs}, resident, key)
 
-        few = {field: batch[f"partner_{field}"][:: c.every] for field in ("image", "label")}
-        return {
-            "image": view(labelled, "", few["image"], c.every),
-            "label": few["label"],
-            "weak": view(weak, "/weak", batch["image"]),
-            "strong": view(strong, "/strong", batch["image"]),
-        }
-
-    return draw
+    return draws.together(
+        few,
+        draws.one_view(build.recipe(c.weak, d, size=size), f"{name}/weak", name="weak"),
+        draws.one_view(build.recipe(c.strong, d, size=size), f"{name}/strong", name="strong"),
+    )

@@ -5,8 +5,8 @@
 
 Each set and number of labels a class is one run of `configs/few_labels.py` in a folder of its own: begun
 again, the same command goes on. Test accuracies in %, last step, mean and standard deviation over the
-seeds, and the student's differences to the others seed by seed, with a 95 % interval of Student's t where
-there are three seeds or more.
+seeds, and the student's differences to the others in points, with the 95 % interval that the report has:
+see `kdjax.report.rows.gain`.
 
   digits        the embedded ones
   cifar10       as TFDS has it; cifar10_grey: 28 x 28 and grey
@@ -19,7 +19,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from result import show
-from scipy import signal, stats
+from scipy import signal
+
+from kdjax.report.rows import Row, gain
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -87,24 +88,17 @@ def made(name: str, folder: Path, data_dir: str) -> str:
     return str(folder)
 
 
-def accuracies(report: dict[str, Any]) -> dict[str, list[float]]:
-    """Of each row, seed by seed, in %."""
-    rows = {row["stage"]: row for row in report["rows"]}
-    return {
-        name: [100 * x for x in row["accuracy_per_seed"] or [row["accuracy"]]]
-        for name, row in rows.items()
-        if row["accuracy"] is not None
-    }
+def accuracy(row: Row) -> dict[str, Any]:
+    """In %, over the seeds."""
+    found = [100 * x for x in row.accuracy_per_seed or (row.accuracy or 0.0,)]
+    return {"mean": statistics.fmean(found), "sd": statistics.stdev(found) if found[1:] else None}
 
 
-def compared(student: list[float], other: list[float]) -> dict[str, Any]:
-    """Student over the other, seed by seed."""
-    found = [a - b for a, b in zip(student, other, strict=True)]
-    said: dict[str, Any] = {"mean": statistics.fmean(found), "by_seed": found}
-    if len(found) > 2:
-        reach = stats.t.ppf(0.975, len(found) - 1) * statistics.stdev(found) / len(found) ** 0.5
-        said["interval_95"] = [said["mean"] - reach, said["mean"] + reach]
-    return said
+def compared(student: Row, other: Row) -> dict[str, Any]:
+    """Student over the other, in points."""
+    found = gain(student, other)
+    assert found is not None  # both were measured
+    return {"mean": 100 * found.difference, "interval_95": [100 * x for x in found.ci95]}
 
 
 def run(name: str, labels: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -112,7 +106,6 @@ def run(name: str, labels: int, args: argparse.Namespace) -> dict[str, Any]:
     data_dir = made(name, Path(args.workdir), args.data_dir)
     workdir = Path(args.workdir, f"{name}_{labels}")
     arg = f"name={name},labels={labels},seeds={args.seeds},effort={args.effort}"
-    begun = time.perf_counter()
     subprocess.run(
         [
             sys.executable,
@@ -127,18 +120,14 @@ def run(name: str, labels: int, args: argparse.Namespace) -> dict[str, Any]:
         stdout=sys.stderr,
     )
     report = json.loads((workdir / "report.json").read_text())
-    found = accuracies(report)
+    rows = {row["stage"]: Row(**row) for row in report["rows"] if row["accuracy"] is not None}
     seconds = report["run"]["wall_seconds"]
     return {
-        "accuracy": {
-            row: {"mean": statistics.fmean(x), "sd": statistics.stdev(x) if len(x) > 1 else None}
-            for row, x in found.items()
-        },
+        "accuracy": {name: accuracy(row) for name, row in rows.items()},
         "student_over": {
-            row: compared(found["student"], x) for row, x in found.items() if row != "student"
+            name: compared(rows["student"], row) for name, row in rows.items() if name != "student"
         },
         "minutes_a_seed": sum(seconds.values()) / 60 / args.seeds,
-        "minutes_this_time": (time.perf_counter() - begun) / 60,
     }
 
 
