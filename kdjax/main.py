@@ -7,7 +7,8 @@ kdjax --config=configs/digits.py --workdir=DIR --seeds=3
 kdjax --fields=SGD
 
 An array job runs one seed each in one work directory, `--seeds=$INDEX`; the same command without
---seeds, after them, finds all of the config's seeds done and writes the report of them.
+--seeds, after them, finds all of the config's seeds done and writes the report of them. A stage with a
+`seed` of its own is run once for all of them; who comes to it second waits.
 
 A first word that is a command does something else with a work directory:
 

@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
       name: of the stage.
-      seed: it is run for.
+      seed: that it is run for, see `config.Seeded`.
       stage: its config.
       fingerprint: of its config, its data and all it is made from.
       folder: where its artifact is, or will be; the fingerprint is part of its name, so that
@@ -83,6 +83,8 @@ def order(run: config.Run) -> list[str]:
             if other not in run.stages:
                 hint = parse.nearest(other, run.stages)
                 raise BadInput(f"config.stages.{name}.{field}: there is no stage {other!r}{hint}")
+        if stage.seed is not None:
+            _check_seed(run, name, needs[name])
     try:
         graphlib.TopologicalSorter(needs).prepare()
     except graphlib.CycleError as error:
@@ -105,6 +107,36 @@ def order(run: config.Run) -> list[str]:
     for name in run.stages:
         visit(name)
     return list(found)
+
+
+def _check_seed(run: config.Run, name: str, needs: Iterable[str]) -> None:
+    """Raises `BadInput` where a stage cannot be of one seed, whichever seed the others are of."""
+    stage, path = run.stages[name], f"config.stages.{name}.seed"
+    for other in needs:
+        if run.stages[other].seed != stage.seed:
+            raise BadInput(
+                f"{path}, config.stages.{other}.seed: {name} is run for seed {stage.seed} alone and "
+                f"needs {other}, which is not; give both the same seed"
+            )
+    taught = isinstance(stage, config.Finetune | config.Distill)
+    if taught and set(run.seeds) != {stage.seed} and _labels(run, stage) not in _ALL:
+        raise BadInput(
+            f"{path}: {stage.seed}, and which labels may be used is drawn by the seed: the stages of "
+            "another one would learn the labels of both; leave it out"
+        )
+
+
+def _labels(run: config.Run, stage: config.Stage) -> tuple[int | None, float | None]:
+    """Which labels a stage may use: `labels_per_class` and `labels_share`, its own or the data's."""
+    own: config.Labels = run.data
+    if isinstance(stage, config.Labels):
+        given = (stage.labels_per_class, stage.labels_share)
+        own = run.data if given == (None, None) else stage
+    return own.labels_per_class, own.labels_share
+
+
+_ALL = ((None, None), (None, 1.0))
+"""Labels."""
 
 
 def _named(stage: config.Stage) -> Iterator[tuple[str, str]]:
@@ -201,19 +233,23 @@ def _tasks(
             if name not in wanted:
                 continue
             stage = run.stages[name]
-            needs = tuple(tasks[other, seed] for other in stage.needs(run.stages))
+            if (name, own := stage.seed_of(seed)) in tasks:
+                continue
+            needs = tuple(
+                tasks[other, run.stages[other].seed_of(seed)] for other in stage.needs(run.stages)
+            )
             content = {
                 "version": VERSION,
                 "name": name,
-                "seed": seed,
+                "seed": own,
                 "stage": parse.plain(stage, fingerprint=True),
                 "reads": _read_config(run, stage),
-                "data": {**splits.fingerprints(seed, stage), "config": described},
+                "data": {**splits.fingerprints(own, stage), "config": described},
                 "needs": {task.name: task.fingerprint for task in needs},
             }
             mark = fingerprint.of_json(content)
-            folder = proof.folder_of(workdir, name, seed, mark)
-            tasks[name, seed] = Task(name, seed, stage, mark, folder, needs)
+            folder = proof.folder_of(workdir, name, own, mark)
+            tasks[name, own] = Task(name, own, stage, mark, folder, needs)
     return list(tasks.values())
 
 
@@ -265,7 +301,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     Raises:
       BadInput: what is done is not whole; or as `kdjax.stages.check`, before anything is done.
       Busy: another run is at one of the tasks, before anything is done. One that comes to a task
-        later is waited for.
+        later is waited for, as is one at a stage that all seeds share.
       BadInput, Diverged, StageFailed, StorageFailed: as `kdjax.stages.run`; what was done before
         stays done.
     """
@@ -288,11 +324,14 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
 
 
 def _refuse_busy(tasks: Sequence[Task]) -> None:
-    """Looks whether another run is at one of these, on behalf of all processes."""
+    """Looks whether another run is at one of these, on behalf of all processes.
+
+    One that all seeds share is waited for instead: jobs of an array come to it at the same time.
+    """
     busy: tuple[Task, lock.Holder] | None = None
     if jax.process_index() == 0:
         for task in tasks:
-            if (holder := lock.holder(task.lock)) is not None:
+            if task.stage.seed is None and (holder := lock.holder(task.lock)) is not None:
                 busy = task, holder
                 break
     if not _agreed(busy is not None):
@@ -498,13 +537,6 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
                 return stage.encoder if below is None else encoder_of(below)
         return None  # shrunk, quantized: another network
 
-    def labels_of(stage: config.Stage) -> tuple[int | None, float | None]:
-        own: config.Labels = run.data
-        if isinstance(stage, config.Labels):
-            given = (stage.labels_per_class, stage.labels_share)
-            own = run.data if given == (None, None) else stage
-        return own.labels_per_class, own.labels_share
-
     students = [name for name, stage in run.stages.items() if isinstance(stage, config.Distill)]
     students += [
         name
@@ -518,7 +550,7 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
         if isinstance(scratch, config.Finetune)
         and scratch.start_from is None
         and scratch.encoder == encoder_of(run.stages[name])
-        and labels_of(scratch) == labels_of(run.stages[name])
+        and _labels(run, scratch) == _labels(run, run.stages[name])
     ]
 
 

@@ -106,9 +106,9 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     folder, manifest = artifact.folder, dict(artifact.manifest)
     c, seed = artifact.config, manifest["seed"]
     assert isinstance(c, config.Export)
-    source = root / "stages" / f"{c.model}-seed{seed}-{manifest['upstream'][c.model][:8]}"
-    if not (source / MANIFEST).exists():
-        raise BadInput(f"the model that it was made of is gone: there is no {source / MANIFEST}")
+    source = proof.find(root, c.model, manifest["upstream"][c.model])
+    if source is None:
+        raise BadInput(f"the model that it was made of is gone: {c.model} (seed {seed})")
     spec, variables = load(_open(source), field=f"{folder / MANIFEST}: config.model")
     variables = jax.device_put(variables)
     images = np.random.default_rng(0).integers(

@@ -26,6 +26,9 @@ NonNegative = Annotated[float, In("[0, inf)")]
 Share = Annotated[float, In("[0, 1]")]
 """A part of a whole, a probability."""
 
+Seed = Annotated[int, In("[0, 2^32)")]
+"""Two that differ by 2^32 would be one key."""
+
 Decay = Annotated[float, In("[0, 1)")]
 """Of a running mean that also sees what is new."""
 
@@ -47,3 +50,19 @@ def aside(default: Any) -> Any:
     It is no part of a stage's fingerprint.
     """
     return dataclasses.field(default=default, metadata={"fingerprint": False})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seeded:
+    """What every stage has.
+
+    Attributes:
+      seed: it is run for this seed alone, and every seed of the run takes what it left: one teacher of
+        many students. What it needs has the same seed. None: it is run for each seed of the run.
+    """
+
+    seed: Seed | None = aside(None)  # the seed that a stage is run for is part of its fingerprint
+
+    def seed_of(self, seed: int) -> int:
+        """The seed that it is run for, in a run of this one."""
+        return seed if self.seed is None else self.seed

@@ -5,12 +5,9 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from kdjax.config.data import Data
-from kdjax.config.fields import Count, Text, aside
+from kdjax.config.fields import Count, Seed, Text, aside
 from kdjax.config.stages import Stage
 from kdjax.ranges import AtLeast, Distinct, In
-
-Seed = Annotated[int, In("[0, 2^32)")]
-"""Two that differ by 2^32 would be one key."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +20,8 @@ class Run:
       stages: by name. A stage's name is also that of its stream of random views, and part of the
         names of folders and files: 1 to 80 letters, digits, `_` and `-` (blanks within, too), of any
         script, that begin with a letter or digit; no two that differ in capitals alone.
-      seeds: every stage is run for each; the report has means and intervals over them.
+      seeds: every stage that has no seed of its own is run for each; the report has means and intervals
+        over them.
       parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
       convolutions: `auto` runs those of training and of evaluation in the order of sums that is fast
         on a CPU, where it is one; `xla` as XLA has them everywhere. See `kdjax.models.convolve`.

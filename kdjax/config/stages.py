@@ -21,6 +21,7 @@ from kdjax.config.fields import (
     NonNegative,
     Positive,
     Regex,
+    Seeded,
     Share,
     Sparsity,
     Text,
@@ -205,7 +206,7 @@ Signal = FullLogits | TopK | Embedding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cache:
+class Cache(Seeded):
     """What a teacher says of `views` views of every training example, on disk.
 
     Attributes:
@@ -405,7 +406,7 @@ class DistillEncoder(FromCache):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate(Labels):
+class Evaluate(Seeded, Labels):
     """What the features of a frozen encoder are worth: nothing of it is trained.
 
     Attributes:
@@ -438,7 +439,7 @@ class Evaluate(Labels):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shrink:
+class Shrink(Seeded):
     """A model with fewer channels, heads and hidden units: smaller shapes, not masks.
 
     What is masked already goes; so do the units that are worth least, until the sparsity or the
@@ -484,7 +485,7 @@ class Shrink:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sensitivity:
+class Sensitivity(Seeded):
     """How much the model changes as a group loses units, or a layer bits: one at a time.
 
     Attributes:
@@ -532,7 +533,7 @@ class Sensitivity:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quantize:
+class Quantize(Seeded):
     """A model whose layers are in integers, its activations in ranges found on training images.
 
     BatchNorm is folded first. The result is a model like any other: what begins from it trains with
@@ -581,7 +582,7 @@ class Quantize:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(Seeded):
     """One file a format, each loaded again in its runtime and compared with the live model.
 
     Attributes:

@@ -12,6 +12,7 @@ from kdjax.config.fields import (
     NonNegative,
     Positive,
     Regex,
+    Seeded,
     aside,
 )
 from kdjax.config.pruning import Gradual, Prune, SparseTraining
@@ -134,7 +135,7 @@ Optimizer = SGD | AdamW | LARS | Frozen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Seeded):
     """What every stage that trains has.
 
     Attributes:

@@ -75,7 +75,7 @@ def audit(
         ) from None
     data = run.data if data_dir is None else dataclasses.replace(run.data, data_dir=data_dir)
     dataset = Splits(data).train
-    inputs = _inputs(stage, run, run_seed, upstream)
+    inputs = _inputs(stage, run, upstream)
     source = Source.of(run, name, seed=run_seed, inputs=inputs, dataset=dataset)
     opened = teacher.TeacherCache.open(
         stage / FOLDER, expected=source.binding(), accept=("backend", "jax"), owner=stage
@@ -120,14 +120,12 @@ def _largest(values: np.ndarray) -> float:
     return float(np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max())
 
 
-def _inputs(
-    stage: epath.Path, run: config.Run, seed: int, upstream: Mapping[str, Any]
-) -> dict[str, Artifact]:
+def _inputs(stage: epath.Path, run: config.Run, upstream: Mapping[str, Any]) -> dict[str, Artifact]:
     """The artifacts of the teachers, which stand beside that of the cache."""
     found = {}
     for name, fingerprint in upstream.items():
-        folder = proof.folder_of(stage.parent.parent, name, seed, fingerprint)
-        if not (folder / MANIFEST).exists():
-            raise BadInput(f"{stage}: its teacher {folder} is gone; it cannot be asked again")
+        folder = proof.find(stage.parent.parent, name, fingerprint)
+        if folder is None:
+            raise BadInput(f"{stage}: its teacher {name} is gone; it cannot be asked again")
         found[name] = Artifact.open(folder, run.stages[name])
     return found

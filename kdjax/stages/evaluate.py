@@ -70,7 +70,7 @@ class Features(NamedTuple):
     """What a frozen encoder says of images without augmentation.
 
     Attributes:
-      train: of all training images.
+      train: of the labelled training images.
       test: of all test images.
     """
 
@@ -79,7 +79,7 @@ class Features(NamedTuple):
 
 
 def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
-    """Asks the encoder once for every training and test image, and judges what it says."""
+    """Asks the encoder once for every labelled training image and every test image, and judges it."""
     path = f"config.stages.{context.name}"
     labels = context.splits.partly_labelled(context.seed, c, path=path).labels
     shown = np.flatnonzero(labels >= 0)
@@ -120,8 +120,8 @@ def _with_labels(
     y: Int[np.ndarray, " m"],
 ) -> dict[str, Any]:
     """The rows of `knn` and `linear`, and how the latter was chosen."""
-    features, costs = _features(context, c, of), _costs(context, of)
-    x = features.train[shown]
+    features, costs = _features(context, c, of, shown), _costs(context, of)
+    x = features.train
     said, rows, classes = {}, [], context.splits.train.classes
     if c.knn is not None:
         shares = evaluate.knn(
@@ -168,8 +168,11 @@ def _seen(context: Context, of: Asked):
     return features
 
 
-def _features(context: Context, c: config.Evaluate, of: Asked) -> Features:
+def _features(
+    context: Context, c: config.Evaluate, of: Asked, shown: Int[np.ndarray, " m"]
+) -> Features:
     """Kept in the stage's folder, or asked for and kept there."""
+    labelled = context.splits.train.select(shown)
     ask, batch = context.parallel.spread(_seen(context, of), of.variables), _batch(context, c)
 
     def ours(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
@@ -179,7 +182,7 @@ def _features(context: Context, c: config.Evaluate, of: Asked) -> Features:
             lambda: over(ask, dataset.read, len(dataset), batch=batch),
         )
 
-    return Features(ours("train", context.splits.train), ours("test", context.splits.test))
+    return Features(ours("train", labelled), ours("test", context.splits.test))
 
 
 def over(

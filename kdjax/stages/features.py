@@ -241,7 +241,11 @@ def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
         return {**said, **{_PART + path: x for path, x in features.items()}}
 
     views = taught_views(
-        source.view(taught.size), source.signal.parts(), count=source.c.views, ask=ask
+        source.view(taught.size),
+        source.signal.parts(),
+        count=source.c.views,
+        ask=ask,
+        seed=source.c.seed,
     )
     if not contrastive:
         return taught._replace(views=views)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -46,7 +47,7 @@ def source_of(context: Context, c: config.FromCache) -> Source:
     return Source.of(
         context.run,
         c.cache,
-        seed=context.seed,
+        seed=context.run.stages[c.cache].seed_of(context.seed),
         inputs=context.inputs,
         dataset=context.splits.train,
     )
@@ -80,6 +81,7 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
         source.signal.parts(),
         count=source.c.views,
         ask=source.ask if c.live else None,
+        seed=source.c.seed,
     )
     return Lesson(source, size, views, resident, join)
 
@@ -90,6 +92,7 @@ def taught_views(
     *,
     count: int,
     ask: Callable[..., Mapping[str, Array]] | None = None,
+    seed: int | None = None,
 ):
     """View `epoch % count` of each example, with what its teachers say of it.
 
@@ -101,11 +104,14 @@ def taught_views(
       parts: names of the arrays of the signal.
       count: views of each example.
       ask: `(resident["teachers"], batch, key) -> parts`, to ask in the step.
+      seed: that the views are drawn by, if that is not the run's.
     """
     names = tuple(parts)
 
     def draw(batch: Batch, resident: PyTree, key: Key[Array, ""]) -> Batch:
         batch = {**batch, "view": batch["epoch"] % np.uint32(count)}
+        if seed is not None:
+            key = jax.random.key(seed)
         image, weight = see(batch, key)
         if ask is not None:
             signal = ask(resident["teachers"], batch, key)

@@ -36,6 +36,15 @@ def folder_of(workdir: epath.Path, stage: str, seed: int, fingerprint: str) -> e
     return workdir / "stages" / f"{stage}-seed{seed}-{fingerprint[:8]}"
 
 
+def find(workdir: epath.Path, stage: str, fingerprint: str) -> epath.Path | None:
+    """What a stage has left, for whichever seed; None if it is not there, or not finished."""
+    for folder in (workdir / "stages").iterdir():
+        parts = folder_name(folder.name)
+        if parts is not None and parts[::2] == (stage, fingerprint[:8]):
+            return folder if (folder / MANIFEST).exists() else None
+    return None
+
+
 def folder_name(name: str) -> tuple[str, int, str] | None:
     """`(stage, seed, first digits of the fingerprint)` of such a folder; None for another one."""
     found = _NAME.fullmatch(name)

@@ -178,7 +178,7 @@ def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
     source = Source.of(
         context.run,
         name,
-        seed=context.seed,
+        seed=context.run.stages[name].seed_of(context.seed),
         inputs=context.inputs,
         dataset=context.splits.train,
     )
@@ -210,7 +210,7 @@ def _taught(
     batches = []
     for part in parts:
         numbers = (part % cached.views).astype("uint32")
-        image, _ = see(source.read(part, numbers), context.key)
+        image, _ = see(source.read(part, numbers), jax.random.key(source.seed))
         said = {kind: jnp.asarray(value) for kind, value in read(part, numbers).items()}
         batches.append({"image": image, **said})
     return batches, lambda logits, batch: kd({"logits": logits}, batch)

@@ -53,15 +53,15 @@ def test_the_rows_are_the_figures_of_the_features(probed, encode, splits):
         np.asarray(encode(jnp.asarray(split.images() / np.float32(255))))
         for split in (splits.train, splits.test)
     )
+    whole = digits("train[:20%]")
+    shown = labelled_rows(whole, share=0.5, seed=0)
+    train, label = train[shown], whole.labels[shown]
     for name, expected in (("train", train), ("test", test)):
         found = np.load(probed["probe"].folder / f"features_{name}.npy", allow_pickle=False)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    whole = digits("train[:20%]")
-    shown = labelled_rows(whole, share=0.5, seed=0)
-    label = whole.labels[shown]
-    shares = evaluate.knn(train[shown], label, test, classes=10, k=20)
-    probe = evaluate.linear_probe(train[shown], label, classes=10, seed=0, strengths=[0.001, 0.1])
+    shares = evaluate.knn(train, label, test, classes=10, k=20)
+    probe = evaluate.linear_probe(train, label, classes=10, seed=0, strengths=[0.001, 0.1])
     manifest = _manifest(probed["probe"])
     rows = {row["stage"]: row for row in manifest["rows"]}
     assert list(rows) == ["probe/knn", "probe/linear"]

@@ -3,9 +3,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from kdjax import config, lock, parse, pipeline
+from kdjax.stages.audit import audit
+from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
 
@@ -119,3 +122,74 @@ def test_twins_are_found_by_their_networks_and_labels_and_not_by_their_names():
     del line["stages"]["tuned"]["encoder"]
     found = pipeline.twins(parse.parse(config.Run, line))
     assert found == [("student", "zero"), ("tuned", "zero")]
+
+
+SHARED = {
+    "data__labels_per_class": None,
+    "stages__pretrain__seed": 5,
+    "stages__teacher__seed": 5,
+    "stages__cache__seed": 5,
+}
+"""One teacher, of seed 5, whichever seed the student is of."""
+
+
+def test_one_teacher_of_all_seeds_is_the_one_that_its_seed_alone_makes(line):
+    _, alone, _ = line.plan(data__labels_per_class=None, seeds=[5])
+    _, tasks, _ = line.plan(seeds=[0, 1, 5], **SHARED)
+    assert [(task.name, task.seed) for task in tasks] == [
+        *((name, 5) for name in ("pretrain", "teacher", "cache")),
+        *(("student", seed) for seed in (0, 1, 5)),
+    ]
+    shared = {(task.name, task.seed): task.fingerprint for task in tasks}
+    assert {(t.name, t.seed): t.fingerprint for t in alone}.items() <= shared.items()
+    assert all(task.needs[0].seed == 5 for task in tasks if task.name == "student")
+
+
+def test_students_of_any_seed_see_the_views_that_the_one_cache_holds(line):
+    """As a live teacher of the same views: what the cache is bound to would not tell."""
+    cached = line.run(seeds=[1], **SHARED)
+    live = line.run(seeds=[1], **SHARED, stages__student__live=True)
+    losses = [
+        [entry["loss"] for entry in recorder.read(done["student"].folder / "metrics.jsonl")]
+        for done in (cached, live)
+    ]
+    assert len(losses[0]) == 30
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    found = audit(cached["cache"].folder, samples=32, seed=0)
+    assert found.difference <= found.tolerance
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {**SHARED, "stages__teacher__seed": None},
+            r"^config.stages.cache.seed, config.stages.teacher.seed: cache is run for seed 5 alone",
+        ),
+        (
+            {**SHARED, "stages__teacher__seed": 6},
+            r"^config.stages.teacher.seed, config.stages.pretrain.seed: teacher is run for seed 6",
+        ),
+        (
+            {**SHARED, "data__labels_per_class": 3},
+            "^config.stages.teacher.seed: 5, and which labels may be used is drawn by the seed",
+        ),
+    ],
+)
+def test_what_no_seed_can_share(line, changes, message):
+    with pytest.raises(BadInput, match=message):
+        line.plan(seeds=[0, 1], **changes)
+    if "labels" in message:
+        line.plan(seeds=[5], **changes)
+        own = {"stages__teacher__seed": None, "stages__cache__seed": None}
+        line.plan(seeds=[0, 1], **{**changes, **own})  # an encoder that has seen no label
+
+
+def test_jobs_of_an_array_wait_for_what_they_share(line):
+    _, tasks, _ = line.plan(seeds=[2], **SHARED)
+    shared, own = tasks[0], tasks[-1]
+    shared.lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.held(shared.lock, waiting=print):
+        pipeline._refuse_busy(tasks)
+    with lock.held(own.lock, waiting=print), pytest.raises(lock.Busy, match="student"):
+        pipeline._refuse_busy(tasks)
