@@ -2,9 +2,11 @@
 
   kdjax --config=configs/few_labels.py:name=cifar10,labels=10,data_dir=TFDS --workdir=DIR
   kdjax --config=configs/few_labels.py:name=cifar10,labels=10,seeds=5,effort=2 --workdir=DIR
+  kdjax --config=configs/few_labels.py:without=warp --workdir=DIR
 
-The second takes the directory from the environment's KDJAX_DATA_DIR, and twice the steps. The facts that
-views and sizes follow from are found in the first thousand training images, without a label. With
+The second takes the directory from the environment's KDJAX_DATA_DIR, and twice the steps. The third
+leaves one part of the recipe out: `warp`, `pretraining`, `probe` or `self_training`. The facts that views
+and sizes follow from are found in the first thousand training images, without a label. With
 `--dry_run` it says what there is to do; `--config.stages.student.steps=500` changes what follows.
 """
 
@@ -18,7 +20,15 @@ from kdjax.types import BadInput
 
 def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(
-        arg, name="digits", data_dir="", labels=10, seeds=1, effort=1.0, test="test", runlocal=False
+        arg,
+        name="digits",
+        data_dir="",
+        labels=10,
+        seeds=1,
+        effort=1.0,
+        without="",
+        test="test",
+        runlocal=False,
     )
     data = dict(name=args["name"], test_split=args["test"], labels_per_class=args["labels"])
     if args["data_dir"]:
@@ -30,10 +40,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise BadInput(f"config.{error}; this file takes it as an argument, data_dir=DIR") from None
     found = few_labels.facts(seen.images())
     effort = 0.003 if args["runlocal"] else args["effort"]
+    try:
+        stages = few_labels.stages(found, effort=effort, without=args["without"])
+    except BadInput as error:
+        raise BadInput(f"--config=FILE:{error}") from None
 
     c = ConfigDict()
     c.name = f"few_labels of {args['name']}"
     c.seeds = list(range(args["seeds"]))
     c.data = dict(data, mean=list(found.mean), std=list(found.std))
-    c.stages = ConfigDict(few_labels.stages(found, effort=effort), sort_keys=False)
+    c.stages = ConfigDict(stages, sort_keys=False)
     return c

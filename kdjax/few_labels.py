@@ -27,7 +27,9 @@ import numpy as np
 from etils import epy
 from jaxtyping import Float64, UInt8
 
+from kdjax import parse
 from kdjax import views as views_of
+from kdjax.types import BadInput
 
 with epy.lazy_imports():  # slow to import, and few runs look at the data so
     from sklearn import linear_model
@@ -191,8 +193,27 @@ def widths(facts: Facts, *, first: int) -> list[int]:
     return [first * 2 ** min(i, 3) for i in range(halvings + 1)]
 
 
-def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
-    """The stages of the line, by name, for a config; `effort` multiplies all steps."""
+INGREDIENTS = ("warp", "pretraining", "probe", "self_training")
+"""What the line can do without, to see what it buys: see `stages`."""
+
+
+def stages(facts: Facts, *, effort: float = 1.0, without: str = "") -> dict[str, Any]:
+    """The stages of the line, by name, for a config.
+
+    Args:
+      facts: of the images.
+      effort: all steps are multiplied by it.
+      without: one of `INGREDIENTS` to leave out, none by default. Without `warp` no view is warped;
+        without `pretraining` the teacher begins at random, without `probe` its linear layer alone does;
+        without `self_training` it learns the labelled images alone, in a quarter of the steps.
+
+    Raises:
+      BadInput: `without` is none of them.
+    """
+    if without and without not in INGREDIENTS:
+        raise BadInput(f"without: there is no {without!r}{parse.nearest(without, INGREDIENTS)}")
+    if without == "warp":
+        facts = dataclasses.replace(facts, warp=0.0)
     seen = views(facts)
 
     def steps(n: int) -> int:
@@ -215,12 +236,23 @@ def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
             "log_every_steps": 10,
         }
 
+    large = {"name": "cnn", "widths": widths(facts, first=32)}
     student = {"name": "cnn", "widths": widths(facts, first=16)}
-    return {
+    begins: dict[str, Any] = {"start_from": "pretrain", "head": "probe"}
+    own: dict[str, Any] | None = {"weak": seen["weak"], "strong": seen["strong"]}
+    steps_of_teacher = 1600
+    match without:
+        case "pretraining":
+            begins = {"encoder": large}
+        case "probe":
+            begins["head"] = "random"
+        case "self_training":
+            own, steps_of_teacher = None, 400
+    line = {
         "pixels": {"kind": "evaluate", "knn": None},
         "pretrain": dict(
             kind="pretrain",
-            encoder={"name": "cnn", "widths": widths(facts, first=32)},
+            encoder=large,
             projector=[256, 64],
             method={"name": "simclr", "temperature": 0.2},
             views=seen["contrast"],
@@ -229,11 +261,10 @@ def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
         "probe": {"kind": "evaluate", "model": "pretrain", "knn": None},
         "teacher": dict(
             kind="finetune",
-            start_from="pretrain",
-            head="probe",
             views=seen["label"],
-            self_training={"weak": seen["weak"], "strong": seen["strong"]},
-            **training(1600, batch=128, rate=1e-3),
+            self_training=own,
+            **begins,
+            **training(steps_of_teacher, batch=128, rate=1e-3),
         ),
         "cache": {"kind": "cache", "teacher": "teacher", "recipe": seen["student"], "views": 4},
         "student": dict(
@@ -250,3 +281,5 @@ def stages(facts: Facts, *, effort: float = 1.0) -> dict[str, Any]:
             **training(400, batch=128, rate=4e-3),
         ),
     }
+    unread = ("pretrain", "probe") if without == "pretraining" else ()
+    return {name: stage for name, stage in line.items() if name not in unread}

@@ -26,6 +26,8 @@ import dataclasses
 import importlib.util
 import inspect
 import os
+import platform
+import re
 import shlex
 import statistics
 import sys
@@ -35,6 +37,7 @@ import types
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -441,7 +444,7 @@ def _write_report(
                 "labels per class": "all" if labels is None else labels,
             },
             **_features(lie),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "device": _device(),
             "versions": stages.versions(),
             "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
             "not_done": found.missing,
@@ -454,6 +457,21 @@ def _write_report(
         sensitivity=pipeline.first_said(found.manifests, "sensitivity"),
         twins=pipeline.twins(run),
     )
+
+
+def _device() -> str:
+    """How many of what, and of a CPU what it is called and how many cores this process may use."""
+    found = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    if jax.default_backend() != "cpu":
+        return found
+    try:
+        said = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        said = ""
+    model = re.search(r"^model name\s*: (.+)$", said, re.MULTILINE)
+    name = model[1] if model else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{found} ({name}, {cores} cores)"
 
 
 def _log(task: pipeline.Task) -> list[dict[str, int | float]]:

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import config, few_labels, parse, views
+from kdjax import config, few_labels, parse, pipeline, views
 from kdjax.data import digits
 from kdjax.few_labels import Facts
+from kdjax.types import BadInput
 
 
 def test_digits_are_told_from_their_mirror_images_and_noise_is_not():
@@ -81,3 +82,21 @@ def test_its_stages_are_a_run(side, effort):
     stages = few_labels.stages(facts(side=side), effort=effort)
     run = parse.parse(config.Run, {"name": "x", "data": {"name": "digits"}, "stages": stages})
     assert run.stages["pretrain"].steps == max(1, round(1000 * effort))
+
+
+def test_each_part_can_be_left_out_and_nothing_else_changes():
+    whole = few_labels.stages(facts())
+    differ = {}
+    for part in few_labels.INGREDIENTS:
+        found = few_labels.stages(facts(), without=part)
+        run = parse.parse(config.Run, {"name": "x", "data": {"name": "digits"}, "stages": found})
+        assert set(pipeline.order(run)) == set(found)
+        differ[part] = {name for name in whole if found.get(name) != whole[name]}
+    assert differ == {
+        "warp": {"pretrain", "teacher", "cache", "scratch"},
+        "pretraining": {"pretrain", "probe", "teacher"},
+        "probe": {"teacher"},
+        "self_training": {"teacher"},
+    }
+    with pytest.raises(BadInput, match=r"^without: there is no 'wrap'; did you mean warp"):
+        few_labels.stages(facts(), without="wrap")

@@ -1,12 +1,11 @@
-"""What the recipe for few labels buys, on sets that it was not tuned for. Prints JSON.
+"""What the recipe for few labels buys, on sets that it was not tuned for, and what each part of it buys.
 
   python tests/benchmarks/few_labels.py --workdir=DIR --data_dir=TFDS
   python tests/benchmarks/few_labels.py --workdir=DIR --data_dir=TFDS --sets=spoken --labels=10 --seeds=1
+  python tests/benchmarks/few_labels.py --workdir=DIR --data_dir=TFDS --sets=digits --without=warp,probe
 
 Each set and number of labels a class is one run of `configs/few_labels.py` in a folder of its own: begun
-again, the same command goes on. Test accuracies in %, last step, mean and standard deviation over the
-seeds, and the student's differences to the others in points, with the 95 % interval that the report has:
-see `kdjax.report.rows.gain`.
+again, the same command goes on. What is kept of each report (`kdjax.report.tables`) is a file of `--out`.
 
   digits        the embedded ones
   cifar10       as TFDS has it; cifar10_grey: 28 x 28 and grey
@@ -14,9 +13,7 @@ see `kdjax.report.rows.gain`.
 """
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -25,10 +22,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from result import show
 from scipy import signal
 
-from kdjax.report.rows import Row, gain
+from kdjax.report import tables
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -88,24 +84,14 @@ def made(name: str, folder: Path, data_dir: str) -> str:
     return str(folder)
 
 
-def accuracy(row: Row) -> dict[str, Any]:
-    """In %, over the seeds."""
-    found = [100 * x for x in row.accuracy_per_seed or (row.accuracy or 0.0,)]
-    return {"mean": statistics.fmean(found), "sd": statistics.stdev(found) if found[1:] else None}
-
-
-def compared(student: Row, other: Row) -> dict[str, Any]:
-    """Student over the other, in points."""
-    found = gain(student, other)
-    assert found is not None  # both were measured
-    return {"mean": 100 * found.difference, "interval_95": [100 * x for x in found.ci95]}
-
-
-def run(name: str, labels: int, args: argparse.Namespace) -> dict[str, Any]:
-    """One run of the recipe, to its report."""
+def run(name: str, labels: str, without: str, args: argparse.Namespace) -> None:
+    """One run of the recipe, to its report and what is kept of it."""
     data_dir = made(name, Path(args.workdir), args.data_dir)
-    workdir = Path(args.workdir, f"{name}_{labels}")
-    arg = f"name={name},labels={labels},seeds={args.seeds},effort={args.effort}"
+    of = f"{name}_{labels}" + (f"_without_{without}" if without else "")
+    workdir = Path(args.workdir, of)
+    arg = f"name={name},labels={labels},seeds={args.seeds}"
+    if without:
+        arg += f",without={without}"
     subprocess.run(
         [
             sys.executable,
@@ -119,16 +105,8 @@ def run(name: str, labels: int, args: argparse.Namespace) -> dict[str, Any]:
         cwd=ROOT,
         stdout=sys.stderr,
     )
-    report = json.loads((workdir / "report.json").read_text())
-    rows = {row["stage"]: Row(**row) for row in report["rows"] if row["accuracy"] is not None}
-    seconds = report["run"]["wall_seconds"]
-    return {
-        "accuracy": {name: accuracy(row) for name, row in rows.items()},
-        "student_over": {
-            name: compared(rows["student"], row) for name, row in rows.items() if name != "student"
-        },
-        "minutes_a_seed": sum(seconds.values()) / 60 / args.seeds,
-    }
+    if tables.main(["keep", str(workdir), str(Path(args.out, f"{of}.json"))]) != 0:
+        sys.exit(f"{workdir}: see above")
 
 
 def main() -> None:
@@ -138,16 +116,17 @@ def main() -> None:
     parser.add_argument("--sets", default="digits,spoken,cifar10_grey,cifar10")
     parser.add_argument("--labels", default="10")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--effort", type=float, default=1.0)
+    parser.add_argument(
+        "--without", default="", help="a list; with an empty item: the recipe whole, too"
+    )
+    parser.add_argument("--out", default=str(Path(__file__).parent / "results" / "few_labels"))
     args = parser.parse_args()
     Path(args.workdir).mkdir(parents=True, exist_ok=True)
-    show(
-        {
-            f"{name}, {labels} labels a class": run(name, int(labels), args)
-            for name in args.sets.split(",")
-            for labels in args.labels.split(",")
-        }
-    )
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    for name in args.sets.split(","):
+        for labels in args.labels.split(","):
+            for without in args.without.split(","):
+                run(name, labels, without, args)
 
 
 if __name__ == "__main__":

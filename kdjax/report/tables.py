@@ -1,0 +1,275 @@
+"""Tables in pages, written from results that are kept as JSON: nothing in them is typed by hand.
+
+python -m kdjax.report.tables keep WORKDIR results/NAME.json    what a finished run found
+python -m kdjax.report.tables write PAGE.md ...                 the tables of pages anew
+python -m kdjax.report.tables check PAGE.md ...                 says what would be written otherwise
+
+A page has what is to be written in a comment, and below it what was written:
+
+<!-- from kd=results/cifar100.json
+| method | top-1, % | over KD |
+|---|---|---|
+| KD | {kd: student.accuracy} | |
+| DKD | {kd: dkd.accuracy} | {kd: dkd over student} |
+-->
+| method | ...
+<!-- end -->
+
+Files are named relative to the page. In braces stand the name of a file and one of:
+
+* `ROW.accuracy`: test accuracy in %, mean and standard deviation over the seeds; likewise `recall_macro`
+  and `f1_macro`, of which the mean alone is kept;
+* `ROW.FIELD`: another field of `kdjax.report.Row`, as it is, or in a format: `ROW.latency_ms_p50:.2f`;
+  `ROW.kB` are its bytes on disk, in thousands;
+* `ROW over OTHER`: how many points more accurate, with the 95 % interval (`kdjax.report.rows.gain`);
+  where that has zero in it, that no difference is seen;
+* `least ROW over OTHER`: the difference in points that so many seeds would have seen four times of
+  five (`least_seen`);
+* `A.B.C` or `A.B.C:FORMAT`: whatever is there in the JSON, such as `hours:.1f` or `seeds`.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import math
+import re
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epy
+
+from kdjax import files, parse
+from kdjax.report.rows import Row, gain, labels
+from kdjax.types import BadInput, StorageFailed
+
+with epy.lazy_imports():
+    from scipy import special
+
+_BLOCK = re.compile(
+    r"(?P<head><!-- from (?P<files>[^\n]+)\n(?P<text>.*?)\n-->\n)(?P<written>.*?)(?P<end><!-- end -->)",
+    re.DOTALL,
+)
+_FIELD = re.compile(r"\{(?P<file>\w+): *(?P<asked>[^{}]+?)\}")
+_POWER = 0.8
+_SCALED = {
+    "kB": ("bytes_on_disk", 1e-3),
+    "recall_macro": ("recall_macro", 100),
+    "f1_macro": ("f1_macro", 100),
+    "sparsity": ("sparsity", 100),
+}
+"""What a field is shown as: of which it is, and times what."""
+
+
+def kept(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a `report.json`: what was found, and by what, where and when in words.
+
+    Raises:
+      BadInput: the run is not done.
+    """
+    run = report["run"]
+    if run["not_done"]:
+        missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
+        raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; end the run first")
+    rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
+    return {
+        "command": _command(run["command"]),
+        "seeds": run["seeds"],
+        "dataset": run["dataset"],
+        "device": run["device"],
+        "versions": run["versions"],
+        "hours": round(sum(run["wall_seconds"].values()) / 3600, 3),
+        "wall_seconds": run["wall_seconds"],
+        "rows": {
+            name: {k: v for k, v in dataclasses.asdict(row).items() if v not in (None, "")}
+            for name, row in zip(labels(rows), rows, strict=True)
+        },
+    }
+
+
+def _command(command: str) -> str:
+    """Without the directories of one machine."""
+    command = re.sub(r"--workdir=\S+", "--workdir=DIR", command)
+    command = re.sub(r"data_dir=[^\s,]+", "data_dir=TFDS", command)
+    return re.sub(r"--config=\S*?(configs/)", r"--config=\1", command)
+
+
+def least_seen(row: Row, base: Row) -> float | None:
+    """The true difference of two accuracies that a paired t test over the seeds would have found.
+
+    In four of five repetitions, at the 5 % level, with the standard deviation of the differences that was
+    seen here: `(t(0.975) + t(0.8)) sd / sqrt(n)`, a little less than the exact figure. None of one seed.
+
+    Reference: Bouthillier et al. 2021, https://arxiv.org/abs/2103.03098, of why to say it.
+    """
+    ours, theirs = row.accuracy_per_seed, base.accuracy_per_seed
+    if ours is None or theirs is None or len(ours) != len(theirs):
+        return None
+    n = len(ours)
+    spread = statistics.stdev([a - b for a, b in zip(ours, theirs, strict=True)])
+    t = sum(float(special.stdtrit(n - 1, p)) for p in (0.975, _POWER))
+    return t * spread / math.sqrt(n)
+
+
+def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
+    """A text with what its braces ask for.
+
+    Raises:
+      BadInput: a file is not named, or has no such thing.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        name, asked = match["file"], match["asked"].strip()
+        if name not in sources:
+            raise BadInput(f"{{{match[0][1:-1]}}}: there is no file {name}; name it after `from`")
+        try:
+            return _asked(asked, sources[name])
+        except (BadInput, ValueError) as error:
+            raise BadInput(f"{match[0]}: {error}") from None
+
+    return _FIELD.sub(one, text)
+
+
+def _asked(asked: str, source: Mapping[str, Any]) -> str:
+    rows = source.get("rows", {})
+
+    def row(name: str) -> Row:
+        if name not in rows:
+            raise BadInput(f"there is no row {name!r}{parse.nearest(name, rows)}")
+        known = {field.name: None for field in dataclasses.fields(Row)}
+        return parse.parse(Row, {**known, "notes": "", **rows[name]}, f"rows.{name}")
+
+    if found := re.fullmatch(r"(least )?(\S+) over (\S+)", asked):
+        ours, base = row(found[2]), row(found[3])
+        if found[1]:
+            least = least_seen(ours, base)
+            return "–" if least is None else f"{100 * least:.1f}"
+        return _over(ours, base)
+    path, _, form = asked.partition(":")
+    name, _, field = path.rpartition(".")
+    if name in rows:
+        return _field(row(name), field, form)
+    value: Any = source
+    for part in path.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, TypeError, ValueError):
+            raise BadInput(f"there is no {part!r}") from None
+    return format(value, form) if form else _plain(value)
+
+
+def _field(row: Row, field: str, form: str) -> str:
+    if field == "accuracy":
+        return accuracy(row)
+    name, scale = _SCALED.get(field, (field, None))
+    known = [one.name for one in dataclasses.fields(Row)]
+    if name not in known:
+        raise BadInput(f"a row has no {field!r}{parse.nearest(field, [*known, *_SCALED])}")
+    value = getattr(row, name)
+    if value is None:
+        return "–"
+    if scale is not None:
+        value = scale * value
+    return format(value, form or (",.1f" if isinstance(value, float) else ",d"))
+
+
+def accuracy(row: Row) -> str:
+    """`91.2 ± 0.3`, in %; of one seed `91.2`."""
+    if row.accuracy is None:
+        return "–"
+    each = row.accuracy_per_seed or (row.accuracy,)
+    spread = f" ± {100 * statistics.stdev(each):.1f}" if len(each) > 1 else ""
+    return f"{100 * row.accuracy:.1f}{spread}"
+
+
+def _over(row: Row, base: Row) -> str:
+    found = gain(row, base)
+    if found is None:
+        return "–"
+    low, high = found.ci95
+    shown = [f"{100 * x:+.1f}".replace("-", "−") for x in (found.difference, low, high)]
+    seen = "" if low > 0 or high < 0 else ", no difference seen"
+    return f"{shown[0]} ({shown[1]} to {shown[2]}){seen}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return str(value)
+
+
+def written(page: Path) -> str:
+    """The text of a page with all that it has from files.
+
+    Raises:
+      BadInput: a file is missing or has not what is asked for; the line names page and block.
+    """
+    text = page.read_text(encoding="utf-8")
+
+    def block(match: re.Match[str]) -> str:
+        line = text.count("\n", 0, match.start()) + 1
+        sources = {}
+        try:
+            for given in match["files"].split():
+                name, equals, path = given.partition("=")
+                if not equals:
+                    raise BadInput(f"{given}: write NAME=FILE")
+                sources[name] = _read(page.parent / path)
+            return f"{match['head']}{rendered(match['text'], sources)}\n{match['end']}"
+        except BadInput as error:
+            raise BadInput(f"{page}:{line}: {error}") from None
+
+    return _BLOCK.sub(block, text)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see above. 1 where a page is not as it would be written, 2 for bad input."""
+    parser = parse.Arguments(prog="python -m kdjax.report.tables", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    keep = commands.add_parser("keep", help="what a finished run found, as JSON")
+    keep.add_argument("workdir", type=Path)
+    keep.add_argument("out", type=Path)
+    for name, told in (("write", "write tables anew"), ("check", "say which are not as written")):
+        one = commands.add_parser(name, help=told)
+        one.add_argument("pages", type=Path, nargs="+")
+    try:
+        return _do(parser.parse_args(arguments))
+    except (BadInput, StorageFailed) as error:
+        print(f"kdjax: {error}", file=sys.stderr)
+        return 2
+
+
+def _do(args: argparse.Namespace) -> int:
+    if args.command == "keep":
+        found = kept(_read(args.workdir / "report.json"))
+        text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+        files.write(args.out, f"{text}\n".encode())
+        return 0
+    stale = 0
+    for page in args.pages:
+        old, new = page.read_text(encoding="utf-8"), written(page)
+        if old == new:
+            continue
+        if args.command == "write":
+            files.write(page, new.encode())
+            continue
+        stale = 1
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), str(page), "as written", n=0
+        )
+        print("\n".join(lines))
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())
