@@ -3,7 +3,7 @@
 Teacher ResNet32x4, student ResNet8x4, both 240 epochs, batch 64, SGD 0.05 with momentum 0.9 and decay
 5e-4, a tenth of the rate at epochs 150, 180 and 210; 0.1 x cross-entropy + 0.9 x KD at temperature 4.
 Published for this pair: teacher 79.42, student alone 72.50, KD 73.33 (top-1 in percent, last epoch;
-Tian et al. 2019, https://arxiv.org/abs/1910.10699, table 1). Not measured here yet.
+Tian et al. 2019, https://arxiv.org/abs/1910.10699, table 1). Not run here.
 
   kdjax --config=configs/cifar100_kd.py --workdir=DIR --config.data.data_dir=TFDS
   kdjax --config=configs/cifar100_kd.py:live --workdir=DIR ...        the teacher in the step, no cache
