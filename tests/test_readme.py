@@ -10,8 +10,17 @@ import optax
 import pytest
 
 from kdjax import losses, train
+from kdjax.report import tables
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "kdjax").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_are_those_of_the_kept_results(page):
+    """Otherwise: python -m kdjax.report.tables write PAGE."""
+    assert page.read_text() == tables.written(page)
 
 
 def test_a_loss_in_ten_lines_learns():
