@@ -177,13 +177,7 @@ def views(facts: Facts) -> dict[str, dict[str, Any]]:
             "cutout": side // 3,
             **warp(5 / 3 * facts.warp),
         },
-        "student": {
-            "recipe": "crop_flip",
-            "crop_scale": [0.6, 1.0],
-            "flip": flip,
-            "cutout": side // 4,
-            **warp(facts.warp),
-        },
+        "student": {**weak, **warp(facts.warp)},
     }
 
 

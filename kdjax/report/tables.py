@@ -75,13 +75,15 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
         missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
         raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; end the run first")
     rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
+    seconds = sum(run["wall_seconds"].values())
     return {
         "command": _command(run["command"]),
         "seeds": run["seeds"],
         "dataset": run["dataset"],
         "device": run["device"],
         "versions": run["versions"],
-        "hours": round(sum(run["wall_seconds"].values()) / 3600, 3),
+        "hours": round(seconds / 3600, 3),
+        "minutes_a_seed": round(seconds / 60 / len(run["seeds"]), 2),
         "wall_seconds": run["wall_seconds"],
         "rows": {
             name: {k: v for k, v in dataclasses.asdict(row).items() if v not in (None, "")}

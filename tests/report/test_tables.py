@@ -62,7 +62,7 @@ def result(workdir):
 
 def test_what_is_kept_has_no_directory_of_one_machine(result):
     assert result["command"] == "kdjax --config=configs/x.py:data_dir=TFDS,seeds=3 --workdir=DIR"
-    assert result["hours"] == 1.5
+    assert (result["hours"], result["minutes_a_seed"]) == (1.5, 30)
     assert list(result["rows"]) == ["kd", "dkd", "file", "again"]
     assert result["rows"]["dkd"]["accuracy_per_seed"] == list(DKD)
 
