@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from etils import epath
 
-from kdjax import config, losses, models, train
-from kdjax.stages import finetune
+from kdjax import config, losses, models, parse, pipeline, train
+from kdjax.stages import Splits, finetune
 from kdjax.types import BadInput
 
 
@@ -65,8 +66,8 @@ def test_an_average_is_worth_what_it_averages(tmp_path):
     splits = Splits(run.data)
     tasks = pipeline.plan(run, epath.Path(tmp_path), splits)
     pipeline.execute(run, tasks, splits)
-    manifests = {task.name: manifest for task, manifest in pipeline.manifests(tasks)}
-    found = {name: manifest["rows"][0]["accuracy"] for name, manifest in manifests.items()}
+    manifests = pipeline.finished(run, epath.Path(tmp_path), splits).manifests
+    found = {task.name: manifest["rows"][0]["accuracy"] for task, manifest in manifests}
     assert found["plain"] > 0.85
     for name in stages:
         assert found[name] > found["plain"] - 0.03, found
