@@ -5,6 +5,7 @@ import ast
 import dataclasses
 import difflib
 import functools
+import inspect
 import math
 import re
 import types
@@ -372,8 +373,12 @@ def dataclasses_in(kind: Any) -> list[type]:
 
 
 def documented(kind: Any) -> str:
-    """The fields of a dataclass as a section of its docstring: what each takes, and its default."""
-    lines = ["Fields:"]
+    """The docstring of a dataclass, those of what it is built on, and what each field takes."""
+    lines = [inspect.cleandoc(kind.__doc__ or ""), ""]
+    for base in kind.__mro__[1:]:
+        if dataclasses.is_dataclass(base):
+            lines += [f"{base.__name__}: {inspect.cleandoc(base.__doc__ or '')}", ""]
+    lines.append("Fields:")
     for field in dataclasses.fields(kind):
         default = field.default
         if field.default_factory is not dataclasses.MISSING:

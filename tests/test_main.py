@@ -519,6 +519,11 @@ def test_an_array_job_runs_a_seed_each_and_the_last_reports_all(tmp_path, capsys
 def test_what_fields_take_is_printed(capsys):
     command.main(["kdjax", "--fields=SGD"])
     assert "learning_rate: a number in (0, inf)\n" in capsys.readouterr().out
+    command.main(["kdjax", "--fields=Finetune"])
+    said = capsys.readouterr().out
+    for inherited in ("steps: updates of", "seed: it is run for", "labels_per_class: how many of"):
+        assert f"\n  {inherited}" in said
+    assert said.count("Fields:") == 1
     with pytest.raises(BadInput, match=r"--fields: there is no 'SDG'; did you mean SGD"):
         command.main(["kdjax", "--fields=SDG"])
 

@@ -241,5 +241,6 @@ __all__ = [
     "Weights",
 ]
 
-for _kind in parse.dataclasses_in(Run):
-    _kind.__doc__ = f"{(_kind.__doc__ or '').rstrip()}\n\n{parse.documented(_kind)}\n"
+_documented = {kind: parse.documented(kind) for kind in parse.dataclasses_in(Run)}
+for _kind, _doc in _documented.items():
+    _kind.__doc__ = _doc
