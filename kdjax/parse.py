@@ -376,7 +376,7 @@ def documented(kind: Any) -> str:
     """The docstring of a dataclass, those of what it is built on, and what each field takes."""
     lines = [inspect.cleandoc(kind.__doc__ or ""), ""]
     for base in kind.__mro__[1:]:
-        if dataclasses.is_dataclass(base):
+        if _is(base):
             lines += [f"{base.__name__}: {inspect.cleandoc(base.__doc__ or '')}", ""]
     lines.append("Fields:")
     for field in dataclasses.fields(kind):

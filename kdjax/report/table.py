@@ -75,15 +75,19 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     def every(field):
         return [getattr(row, field) for row in rows]
 
+    def some(field):
+        """None for nothing: where the pixels are judged, there is no model to compare sizes with."""
+        return [value or None for value in every(field)]
+
     timed = {settings(row) for row in rows if row.latency_ms_p50 is not None}
     alike = {"comparable": len(timed) == 1}
-    params, nonzero = every("params"), every("nonzero_params")
+    params, nonzero = some("params"), some("nonzero_params")
     found = [
         _amount(params, "Size", "parameters", "", _PARAMS, best=min, beside=nonzero),
         _amount(nonzero, "Size", "not zero", "", _NONZERO, best=min, beside=params),
         _amount(every("bytes_on_disk"), "Size", "on disk", "B", _BYTES, best=min),
         _amount(every("peak_memory_bytes"), "Size", "memory", "B", _MEMORY, best=min),
-        _amount(every("flops"), "Size", "compute", "FLOP", _FLOPS, best=min),
+        _amount(some("flops"), "Size", "compute", "FLOP", _FLOPS, best=min),
         _accuracy(rows),
         *(
             _number(every(f), "Quality", n, "%", meaning, show=units.percent, best=max)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kdjax.report import table, write
+from kdjax.report import table, units, write
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e"
 RUN = {
@@ -217,6 +217,16 @@ def test_only_the_best_of_a_column_is_bold(line):
     slower = dataclasses.replace(line[-1], batch=64)
     assert {c.name: c for c in table.columns([*line, slower])}["median"].best is None
     assert {c.name: c for c in table.columns(line[:1])}["accuracy"].best is None
+
+
+def test_the_pixels_are_no_model_that_is_the_smallest(make_row):
+    pixels = make_row("pixels/linear", model="pixels", params=0, nonzero_params=0, flops=0)
+    small = make_row("small", flops=10_000)
+    large = make_row("large", params=3000, nonzero_params=3000, flops=30_000)
+    for column in table.columns([pixels, small, large]):
+        if column.name in ("parameters", "not zero", "compute"):
+            assert column.cells[0].startswith(units.DASH)
+            assert column.best == column.values[1]
 
 
 def test_every_column_is_explained(line):
