@@ -41,7 +41,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     found = few_labels.facts(seen.images())
     effort = 0.003 if args["runlocal"] else args["effort"]
     try:
-        stages = few_labels.stages(found, effort=effort, without=args["without"])
+        stages = few_labels.stages(
+            found, labels=args["labels"], effort=effort, without=args["without"]
+        )
     except BadInput as error:
         raise BadInput(f"--config=FILE:{error}") from None
 

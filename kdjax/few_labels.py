@@ -191,11 +191,14 @@ INGREDIENTS = ("warp", "pretraining", "probe", "self_training")
 """What the line can do without, to see what it buys: see `stages`."""
 
 
-def stages(facts: Facts, *, effort: float = 1.0, without: str = "") -> dict[str, Any]:
+def stages(
+    facts: Facts, *, labels: int = 10, effort: float = 1.0, without: str = ""
+) -> dict[str, Any]:
     """The stages of the line, by name, for a config.
 
     Args:
       facts: of the images.
+      labels: of a class. A single one leaves none to choose a classifier's strength by.
       effort: all steps are multiplied by it.
       without: one of `INGREDIENTS` to leave out, none by default. Without `warp` no view is warped;
         without `pretraining` the teacher begins at random, without `probe` its linear layer alone does;
@@ -242,8 +245,9 @@ def stages(facts: Facts, *, effort: float = 1.0, without: str = "") -> dict[str,
             begins["head"] = "random"
         case "self_training":
             own, steps_of_teacher = None, 400
+    linear = {"strengths": [0.1]} if labels == 1 else {}
     line = {
-        "pixels": {"kind": "evaluate", "knn": None},
+        "pixels": {"kind": "evaluate", "knn": None, "linear": linear},
         "pretrain": dict(
             kind="pretrain",
             encoder=large,
@@ -252,7 +256,7 @@ def stages(facts: Facts, *, effort: float = 1.0, without: str = "") -> dict[str,
             views=seen["contrast"],
             **training(1000, batch=128, rate=3e-3),
         ),
-        "probe": {"kind": "evaluate", "model": "pretrain", "knn": None},
+        "probe": {"kind": "evaluate", "model": "pretrain", "knn": None, "linear": linear},
         "teacher": dict(
             kind="finetune",
             views=seen["label"],

@@ -100,3 +100,11 @@ def test_each_part_can_be_left_out_and_nothing_else_changes():
     }
     with pytest.raises(BadInput, match=r"^without: there is no 'wrap'; did you mean warp"):
         few_labels.stages(facts(), without="wrap")
+
+
+@pytest.mark.parametrize(("labels", "strengths"), [(1, 1), (2, 8)])
+def test_one_label_of_a_class_leaves_no_strength_to_choose(labels, strengths):
+    found = few_labels.stages(facts(), labels=labels)
+    run = parse.parse(config.Run, {"name": "x", "data": {"name": "digits"}, "stages": found})
+    for name in ("pixels", "probe"):
+        assert len(run.stages[name].linear.strengths) == strengths
