@@ -468,8 +468,9 @@ class Finished(NamedTuple):
 
     @property
     def seeds(self) -> list[int]:
-        """For which anything is done."""
-        return sorted({task.seed for task, _ in self.manifests})
+        """For which anything is done; the own seed of a stage alone does not count beside others."""
+        found = {task.seed for task, _ in self.manifests if task.stage.seed is None}
+        return sorted(found or {task.seed for task, _ in self.manifests})
 
 
 def finished(run: config.Run, workdir: epath.Path, splits: Splits) -> Finished:
@@ -482,7 +483,7 @@ def finished(run: config.Run, workdir: epath.Path, splits: Splits) -> Finished:
     missed, asked = _default(run, names), set(run.seeds)
     seeds = sorted(asked | _seeds_in(workdir))
     done: list[tuple[Task, Mapping[str, Any]]] = []
-    missing: list[dict[str, Any]] = []
+    missing: list[tuple[Task, str]] = []
     for task in _tasks(run, workdir, splits, wanted=names, seeds=seeds):
         why = "not done"
         try:
@@ -492,9 +493,14 @@ def finished(run: config.Run, workdir: epath.Path, splits: Splits) -> Finished:
         if manifest is not None:
             done.append((task, manifest))
         elif why != "not done" or task.name in missed:
-            missing.append({"stage": task.name, "seed": task.seed, "why": why})
-    kept = asked | {task.seed for task, _ in done}
-    return Finished(done, [entry for entry in missing if entry["seed"] in kept])
+            missing.append((task, why))
+    kept = asked | {task.seed for task, _ in done if task.stage.seed is None}
+    said = [
+        {"stage": task.name, "seed": task.seed, "why": why}
+        for task, why in missing
+        if task.seed in kept or task.stage.seed is not None
+    ]
+    return Finished(done, said)
 
 
 def _seeds_in(workdir: epath.Path) -> set[int]:
