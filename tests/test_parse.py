@@ -82,7 +82,7 @@ STAGE = "config.stages.first"
         (
             "stages.files.qqq",
             1,
-            "config.stages.files.qqq: unknown field; known: kind, model, formats, ",
+            "config.stages.files.qqq: unknown field; known: seed, kind, model, formats, ",
         ),
         ("stages.first.encoder.depth", 20, f"{STAGE}.encoder.depth: unknown field"),
         # Missing.
@@ -497,8 +497,9 @@ def test_a_fingerprint_leaves_out_where_and_how():
         "checkpoint_every_steps",
         "log_every_steps",
         "dispatch_steps",
+        "seed",  # as it stands: the seed that a stage is run for is told beside it
     }
-    assert _asides(config.Cache) == {"batch"}
+    assert _asides(config.Cache) == {"batch", "seed"}
     for found, kind in [
         (marked, config.Run),
         (marked["data"], config.Data),
