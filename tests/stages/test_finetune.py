@@ -51,12 +51,12 @@ def test_an_average_is_worth_what_it_averages(tmp_path):
     """Digits: a slow average began at the random parameters, with the statistics of others: 10 %."""
     stage = {
         "kind": "finetune",
-        "encoder": {"name": "cnn", "widths": [8, 16]},
+        "encoder": {"name": "cnn", "widths": [16, 32]},
         "views": {"recipe": "crop_flip", "shift": 1, "flip": 0.0},
         "labels_share": 1.0,
-        "steps": 300,
+        "steps": 400,
         "batch": 64,
-        "optimizer": {"name": "sgd", "learning_rate": 0.1, "schedule": {"name": "constant"}},
+        "optimizer": {"name": "sgd", "learning_rate": 0.05, "schedule": {"name": "constant"}},
     }
     stages = {
         f"ema{decay}".replace(".", "_"): {**stage, "ema": decay} for decay in (0.9, 0.99, 0.999)
@@ -74,6 +74,6 @@ def test_an_average_is_worth_what_it_averages(tmp_path):
     pipeline.execute(run, tasks, splits)
     manifests = pipeline.finished(run, epath.Path(tmp_path), splits).manifests
     found = {task.name: manifest["rows"][0]["accuracy"] for task, manifest in manifests}
-    assert found["plain"] > 0.7
+    assert found["plain"] > 0.85
     for name in stages:
         assert found[name] > found["plain"] - 0.03, found
