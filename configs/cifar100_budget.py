@@ -11,38 +11,25 @@ CRD draws 1,024 negatives and not 16,384, which take most of a step on a CPU. Wh
 is, with 240 epochs and larger networks, says `configs/cifar100_kd.py`.
 """
 
+import cifar
 from ml_collections import ConfigDict
 
 from kdjax.parse import parse_arg
 
-_EXAMPLES = 50_000
 _STAGES = [f"encoder/stage{i}" for i in range(3)]
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(arg, teacher_epochs=20, epochs=5, seeds=4, runlocal=False)
-    train, test, examples, batch, negatives = "train", "test", _EXAMPLES, 64, 1024
+    train, test, examples, batch, negatives = "train", "test", cifar.EXAMPLES, 64, 1024
     if args["runlocal"]:
         train, test, examples, negatives = "train[:128]", "test[:128]", 128, 16
         args |= dict(teacher_epochs=1, epochs=1, seeds=1)
     teacher, small = dict(name="cifar_resnet", depth=20), dict(name="cifar_resnet", depth=8)
-    views = dict(recipe="crop_flip", shift=4, flip=0.5)
+    views = cifar.VIEWS
 
     def training(epochs: float) -> dict:
-        steps = round(epochs * examples / batch)
-        return dict(
-            steps=steps,
-            batch=batch,
-            optimizer=dict(
-                name="sgd",
-                learning_rate=0.1,
-                momentum=0.9,
-                nesterov=True,
-                weight_decay=5e-4,
-                schedule=dict(name="cosine", warmup_steps=min(200, steps // 2)),
-            ),
-            log_every_steps=max(1, round(examples / batch / 4)),
-        )
+        return cifar.sgd(epochs, 0.1, 5e-4, examples=examples, batch=batch, warmup=200)
 
     at_length = training(args["epochs"])
 
@@ -56,13 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.name = "cifar100_budget"
     c.seeds = list(range(args["seeds"]))
-    c.data = dict(
-        name="cifar100",
-        train_split=train,
-        test_split=test,
-        mean=[0.5071, 0.4867, 0.4408],
-        std=[0.2675, 0.2565, 0.2761],
-    )
+    c.data = dict(cifar.CIFAR100, train_split=train, test_split=test)
     stages = dict(
         teacher=dict(
             kind="finetune",

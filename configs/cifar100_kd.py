@@ -23,11 +23,10 @@ no number of it belongs in a table (seed 0: teacher 9.2, student alone 9.0, KD 7
 on two CPU cores beside other work).
 """
 
+import cifar
 from ml_collections import ConfigDict
 
 from kdjax.parse import parse_arg
-
-_EXAMPLES = 50_000
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -36,11 +35,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     teacher = dict(name="cifar_resnet", depth=32, multiplier=4)
     student = dict(name="cifar_resnet", depth=8, multiplier=4)
-    train, test, examples, batch = "train", "test", _EXAMPLES, 64
+    train, test, examples, batch = "train", "test", cifar.EXAMPLES, 64
     if args["short"]:
         teacher = dict(name="cifar_resnet", depth=20)
         student = dict(name="cifar_resnet", depth=8)
-        train, test, examples, args["epochs"] = "train[:10%]", "test[:20%]", _EXAMPLES // 10, 4
+        train, test, examples, args["epochs"] = "train[:10%]", "test[:20%]", cifar.EXAMPLES // 10, 4
     if args["runlocal"]:
         teacher = student = dict(name="cnn", widths=[8, 8])
         train, test, examples, batch, args["epochs"] = "train[:128]", "test[:128]", 128, 64, 1
@@ -61,9 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             schedule=dict(name="stairs", at_steps=stairs, factor=0.1),
         ),
         checkpoint_every_steps=2_000,
-        log_every_steps=at(1) if examples == _EXAMPLES else 10,
+        log_every_steps=at(1) if examples == cifar.EXAMPLES else 10,
     )
-    views = dict(recipe="crop_flip", shift=4, flip=0.5)
+    views = cifar.VIEWS
     signal = dict(name="logits")
     if args["k"]:
         signal = dict(name="top_k", k=args["k"], temperatures=[4.0])
@@ -71,13 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.name = "cifar100_kd"
     c.seeds = list(range(args["seeds"]))
-    c.data = dict(
-        name="cifar100",
-        train_split=train,
-        test_split=test,
-        mean=[0.5071, 0.4867, 0.4408],
-        std=[0.2675, 0.2565, 0.2761],
-    )
+    c.data = dict(cifar.CIFAR100, train_split=train, test_split=test)
 
     def distilled(**own) -> dict:
         defaults = dict(

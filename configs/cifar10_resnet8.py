@@ -14,11 +14,11 @@ seed the student is of.
 the same DIR it begins with the students that are there.
 """
 
+import cifar
 from ml_collections import ConfigDict
 
 from kdjax.parse import parse_arg
 
-_EXAMPLES = 50_000
 _PARAMS = 78_042
 """Of the student."""
 
@@ -27,28 +27,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(
         arg, teacher_epochs=30, epochs=40, more=10, views=20, seeds=3, hurt=False, runlocal=False
     )
-    train, test, examples, batch = "train", "test", _EXAMPLES, 64
+    train, test, examples, batch = "train", "test", cifar.EXAMPLES, 64
     if args["runlocal"]:
         train, test, examples, batch = "train[:128]", "test[:128]", 128, 32
         args |= dict(teacher_epochs=1, epochs=1, more=1, views=1, seeds=1)
-    views = dict(recipe="crop_flip", shift=4, flip=0.5)
+    views = cifar.VIEWS
 
     def training(epochs: float, learning_rate: float, weight_decay: float) -> dict:
-        steps = round(epochs * examples / batch)
-        return dict(
-            steps=steps,
-            batch=batch,
-            optimizer=dict(
-                name="sgd",
-                learning_rate=learning_rate,
-                momentum=0.9,
-                nesterov=True,
-                weight_decay=weight_decay,
-                schedule=dict(name="cosine", warmup_steps=min(400, steps // 2)),
-            ),
-            checkpoint_every_steps=1_000,
-            log_every_steps=max(1, round(examples / batch / 4)),
-        )
+        shared = dict(examples=examples, batch=batch, warmup=400)
+        own = cifar.sgd(epochs, learning_rate, weight_decay, **shared)
+        return dict(own, checkpoint_every_steps=1_000)
 
     small = dict(name="cifar_resnet", depth=8)
     cut = dict(kind="shrink", model="student", examples=min(1024, examples))
@@ -59,13 +47,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
     c.name = "cifar10_resnet8"
     c.seeds = list(range(args["seeds"]))
-    c.data = dict(
-        name="cifar10",
-        train_split=train,
-        test_split=test,
-        mean=[0.4914, 0.4822, 0.4465],
-        std=[0.2470, 0.2435, 0.2616],
-    )
+    c.data = dict(cifar.CIFAR10, train_split=train, test_split=test)
     stages = dict(
         teacher=dict(
             kind="finetune",

@@ -8,6 +8,7 @@ network fine-tuned, beside the same network on the labels alone, which has three
   kdjax --config=configs/cifar10_ssl.py --workdir=DIR --config.data.data_dir=TFDS
 """
 
+import cifar
 from ml_collections import ConfigDict
 
 from kdjax.parse import parse_arg
@@ -32,7 +33,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         hue=0.1,
         blur=0.0,
     )
-    labelled = dict(recipe="crop_flip", shift=4, flip=0.5)
 
     def training(steps: int, learning_rate: float) -> dict:
         return dict(
@@ -87,26 +87,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 stages[f"{name}_tuned_{percent}"] = dict(
                     kind="finetune",
                     start_from=name,
-                    views=labelled,
+                    views=cifar.VIEWS,
                     **labels,
                     **training(of_tuning, 5e-4),
                 )
         stages[f"scratch_{percent}"] = dict(
             kind="finetune",
             encoder=encoder,
-            views=labelled,
+            views=cifar.VIEWS,
             **labels,
             **training(3 * of_tuning, 2e-3),
         )
     c = ConfigDict()
     c.name = "cifar10_ssl"
     c.seeds = list(range(args["seeds"]))
-    c.data = dict(
-        name="cifar10",
-        train_split=train,
-        test_split=test,
-        mean=[0.4914, 0.4822, 0.4465],
-        std=[0.2470, 0.2435, 0.2616],
-    )
+    c.data = dict(cifar.CIFAR10, train_split=train, test_split=test)
     c.stages = ConfigDict(stages, sort_keys=False)
     return c
