@@ -163,9 +163,7 @@ def gain(row: Row, base: Row) -> Gain | None:
     """
     if row.accuracy is None or base.accuracy is None:
         return None
-    ours, theirs = row.accuracy_per_seed, base.accuracy_per_seed
-    if ours is not None and theirs is not None and len(ours) == len(theirs) > 1:
-        each = [a - b for a, b in zip(ours, theirs, strict=True)]
+    if (each := paired(row, base)) is not None:
         n, mean = len(each), statistics.fmean(each)
         t = float(special.stdtrit(n - 1, 0.975))
         half = t * statistics.stdev(each) / math.sqrt(n)
@@ -177,6 +175,14 @@ def gain(row: Row, base: Row) -> Gain | None:
     below = math.hypot(row.accuracy - low, base_high - base.accuracy)
     above = math.hypot(high - row.accuracy, base.accuracy - base_low)
     return Gain(difference, (difference - below, difference + above), min(row.seeds, base.seeds))
+
+
+def paired(row: Row, base: Row) -> list[float] | None:
+    """The differences of the accuracies seed by seed; None where there are not several of both."""
+    ours, theirs = row.accuracy_per_seed, base.accuracy_per_seed
+    if ours is None or theirs is None or not len(ours) == len(theirs) > 1:
+        return None
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
 
 
 def is_file(row: Row) -> bool:

@@ -43,7 +43,7 @@ from typing import Any
 from etils import epy
 
 from kdjax import files, parse
-from kdjax.report.rows import Row, gain, labels
+from kdjax.report.rows import Row, gain, labels, paired
 from kdjax.types import BadInput, StorageFailed
 
 with epy.lazy_imports():
@@ -107,13 +107,10 @@ def least_seen(row: Row, base: Row) -> float | None:
 
     Reference: Bouthillier et al. 2021, https://arxiv.org/abs/2103.03098, of why to say it.
     """
-    ours, theirs = row.accuracy_per_seed, base.accuracy_per_seed
-    if ours is None or theirs is None or len(ours) != len(theirs):
+    if (each := paired(row, base)) is None:
         return None
-    n = len(ours)
-    spread = statistics.stdev([a - b for a, b in zip(ours, theirs, strict=True)])
-    t = sum(float(special.stdtrit(n - 1, p)) for p in (0.975, _POWER))
-    return t * spread / math.sqrt(n)
+    t = sum(float(special.stdtrit(len(each) - 1, p)) for p in (0.975, _POWER))
+    return t * statistics.stdev(each) / math.sqrt(len(each))
 
 
 def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
