@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         seen = build.dataset(config.Data(**data), first)
     except BadInput as error:
         raise BadInput(f"config.{error}; this file takes it as an argument, data_dir=DIR") from None
-    found = few_labels.facts(seen.images())
+    found = few_labels.facts(seen.inputs()["image"])
     effort = 0.003 if args["runlocal"] else args["effort"]
     try:
         stages = few_labels.stages(

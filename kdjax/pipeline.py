@@ -308,7 +308,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     parallel = train.choose(run.parallel, convolutions=run.convolutions)
     to_do = check(run, tasks, splits)
     if to_do:
-        _ = splits.test_images  # one that cannot be decoded is named before anything is trained
+        _ = splits.test_inputs  # one that cannot be decoded is named before anything is trained
     _refuse_busy(to_do)
     for task in tasks:
         if task not in to_do:

@@ -25,16 +25,16 @@ from kdjax.export import (
 )
 from kdjax.parse import Arguments
 from kdjax.stages import MANIFEST, Artifact, proof
-from kdjax.stages.export import write_litert_model, write_onnx_model
+from kdjax.stages.export import by_name, write_litert_model, write_onnx_model
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
 from kdjax.types import BadInput, Variables
 
-_IMAGES = 64
+_EXAMPLES = 64
 _BESIDE = f".reexport{files.PART}"
 
-Run = Callable[[np.ndarray], Any]
+Run = Callable[[Mapping[str, np.ndarray]], Any]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,10 +111,8 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
         raise BadInput(f"the model that it was made of is gone: {c.model} (seed {seed})")
     spec, variables = load(_open(source), field=f"{folder / MANIFEST}: config.model")
     variables = jax.device_put(variables)
-    images = np.random.default_rng(0).integers(
-        256, size=(_IMAGES, *spec.image_shape), dtype=np.uint8
-    )
-    live = np.asarray(spec.compiled(variables, images))
+    inputs = {name: field.made_up(_EXAMPLES) for name, field in spec.inputs.fields.items()}
+    live = np.asarray(spec.compiled(variables, inputs))
     beside = folder / _BESIDE
     shutil.rmtree(beside, ignore_errors=True)  # what a kill has left may have other names
     beside.mkdir()
@@ -122,8 +120,8 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     for entry in manifest["parity"]:
         new = beside / entry["artifact"]
         _write(spec, variables, new)
-        said = _compare(c, spec, folder / new.name, new, images, live)
-        entries.append({**entry, **facts(new)})
+        said = _compare(c, spec, folder / new.name, new, inputs, live)
+        entries.append({**entry, **facts(new, inputs=spec.inputs.fields)})
         print(f"{folder.name}/{new.name}: written again, {said}")
     stages.replace(folder, {**manifest, "parity": entries}, beside)
     return {(seed, entry["artifact"]): entry for entry in entries}
@@ -132,7 +130,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
 def _write(spec: Spec, variables: Variables, path: epath.Path) -> None:
     match path.suffix:
         case ".stablehlo":
-            write_stablehlo(spec.deployed(variables), path, image_shape=spec.image_shape)
+            write_stablehlo(spec.deployed(variables), path, inputs=spec.inputs.fields)
         case ".onnx":
             require_onnx()
             write_onnx_model(spec, variables, path)
@@ -146,10 +144,10 @@ def _write(spec: Spec, variables: Variables, path: epath.Path) -> None:
 def _load(path: epath.Path) -> Run:
     match path.suffix:
         case ".stablehlo":
-            return load_stablehlo(path)
+            return by_name(load_stablehlo(path))
         case ".onnx":
-            return load_onnx(path, threads=1)
-    return load_litert(path, threads=1)
+            return by_name(load_onnx(path, threads=1))
+    return by_name(load_litert(path, threads=1))
 
 
 def _compare(
@@ -157,7 +155,7 @@ def _compare(
     spec: Spec,
     old: epath.Path,
     new: epath.Path,
-    images: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
     live: np.ndarray,
 ) -> str:
     """How a new file compares with the live model, and with the old one if that can be read.
@@ -165,11 +163,11 @@ def _compare(
     Raises:
       StageFailed: it gives something else.
     """
-    logits = np.asarray(_load(new)(images))
+    logits = np.asarray(_load(new)(inputs))
     others = {"the live model": live}
     said = ""
     try:
-        others["the old file"] = np.asarray(_load(old)(images))
+        others["the old file"] = np.asarray(_load(old)(inputs))
     except Exception as error:  # whatever a runtime says of what it does not read any more
         said = f"; the old file cannot be read here: {str(error).splitlines()[0]}"
     rounds = any(rule.activations for rule in spec.rules.values())

@@ -59,3 +59,13 @@ def differences(found: PyTree, expected: PyTree) -> list[str]:
         if have != want:
             lines.append(f"{name}: found {have}, expected {want}")
     return sorted(lines)
+
+
+def together(*batches: PyTree) -> PyTree:
+    """One batch of several, one after the other."""
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *batches)
+
+
+def rows(batch: PyTree) -> int:
+    """How many examples a batch has."""
+    return len(jax.tree.leaves(batch)[0])

@@ -1,7 +1,11 @@
 """Names that every part of kdjax shares."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeAlias
+
+import jax
+import numpy as np
 
 from jaxtyping import Array
 
@@ -10,8 +14,51 @@ PyTree: TypeAlias = Any
 Variables: TypeAlias = Mapping[str, PyTree]
 """A linen variable dict: `{"params": ..., "batch_stats": ...}`."""
 
-Batch: TypeAlias = Mapping[str, Array]
-"""Arrays with a leading batch axis: `id`, `image`, `label`, `teacher_logits`..."""
+Batch: TypeAlias = Mapping[str, Any]
+"""Arrays with a leading batch axis, or dicts of them: `id`, `inputs`, `label`, `teacher_logits`..."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One array that every example has.
+
+    Attributes:
+      shape: of the array of one example.
+      dtype: its name, as NumPy writes it.
+      below: integers are from 0 up to, and without, this number, such as the size of a vocabulary; None
+        where all of the dtype's may occur.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    below: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array of one example."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def batch(self, rows: Any) -> jax.ShapeDtypeStruct:
+        """The shape of so many examples; the number may be symbolic."""
+        return jax.ShapeDtypeStruct((rows, *self.shape), np.dtype(self.dtype))
+
+    def made_up(self, rows: int, *, seed: int = 0) -> np.ndarray:
+        """Values that may occur, always the same ones: integers of the whole range, standard normal floats."""
+        random, shape, dtype = (
+            np.random.default_rng(seed),
+            (rows, *self.shape),
+            np.dtype(self.dtype),
+        )
+        if dtype.kind == "b":
+            return random.integers(2, size=shape).astype(bool)
+        if dtype.kind not in "iu":
+            return random.normal(size=shape).astype(dtype)
+        below = int(np.iinfo(dtype).max) + 1 if self.below is None else self.below
+        return random.integers(below, size=shape, dtype=dtype)
+
+
+Fields: TypeAlias = Mapping[str, Field]
+"""The arrays of an example, by name."""
 
 
 class BadInput(ValueError):

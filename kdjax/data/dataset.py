@@ -1,31 +1,35 @@
-"""A dataset: small arrays for ids and labels, a function that reads images by row."""
+"""A dataset: small arrays for ids and labels, a function that reads the inputs by row."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, Int64, Integer, UInt8, UInt32
 
 from kdjax import fingerprint
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field, Fields
 
 UNLABELLED = -1
 """Label of an example whose label may not be used."""
 
 
+Read = Callable[[Int[np.ndarray, " b"]], Mapping[str, np.ndarray]]
+"""`rows -> arrays` [b, ...] by the name of their field."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Random access to images, with stable ids.
+    """Random access to examples, with stable ids.
 
     Attributes:
       name: what it is, for messages and the report.
       ids: the dataset's own example ids as unique uint32; views are keyed by them.
       labels: integer classes, `UNLABELLED` where there is none to use.
       classes: how many there are, as the dataset declares it.
-      image_shape: height, width, channel of every image.
-      read: rows -> images, uint8. Safe to call from several threads.
+      fields: what a model is given of every example, by name: `{"image": Field((32, 32, 3), "uint8")}`.
+      read: rows -> arrays of those names, shapes and dtypes. Safe to call from several threads.
       marked: `labels -> fingerprint` of the content that `read` gives, with these labels.
     """
 
@@ -33,8 +37,8 @@ class Dataset:
     ids: UInt32[np.ndarray, " n"]
     labels: Int32[np.ndarray, " n"]
     classes: int
-    image_shape: tuple[int, int, int]
-    read: Callable[[Int[np.ndarray, " b"]], UInt8[np.ndarray, "b height width channel"]]
+    fields: Fields
+    read: Read
     marked: Callable[[Int32[np.ndarray, " n"]], str]
 
     def __post_init__(self):
@@ -57,14 +61,21 @@ class Dataset:
         """Of the content that `read` and `labels` give: a label that is hidden is no part of it."""
         return self.marked(self.labels)
 
-    def images(self) -> UInt8[np.ndarray, "n height width channel"]:
-        """All images at once."""
+    @property
+    def size(self) -> int:
+        """Bytes of all inputs."""
+        return len(self) * sum(field.size for field in self.fields.values())
+
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        """Those of all examples at once."""
         return self.read(np.arange(len(self)))
 
     def held(self) -> "Dataset":
-        """The same, all images read once, when the first is asked for, and then kept in memory."""
-        images = functools.cache(self.images)
-        return dataclasses.replace(self, read=lambda rows: images()[rows])
+        """The same, all inputs read once, when the first is asked for, and then kept in memory."""
+        whole = functools.cache(self.inputs)
+        return dataclasses.replace(
+            self, read=lambda rows: {name: array[rows] for name, array in whole().items()}
+        )
 
     def select(self, rows: Int64[np.ndarray, " m"]) -> "Dataset":
         """These rows only, in this order.
@@ -164,8 +175,8 @@ def from_arrays(
         ids=own_ids,
         labels=own_labels,
         classes=int(classes),
-        image_shape=own_images.shape[1:],
-        read=lambda rows: own_images[rows],
+        fields={"image": Field(own_images.shape[1:], "uint8")},
+        read=lambda rows: {"image": own_images[rows]},
         marked=lambda labels: fingerprint.of_arrays(
             {"images": own_images, "labels": labels, "ids": own_ids}
         ),

@@ -19,7 +19,9 @@ from kdjax.types import Batch, PyTree
 with epy.lazy_imports():  # slow to import, and sets in memory do without
     import grain
 
-Feed: TypeAlias = Mapping[str, np.ndarray]
+Feed: TypeAlias = Mapping[str, Any]
+"""Arrays of a batch by name, or dicts of them: `inputs` has those of the dataset's fields."""
+
 Join: TypeAlias = Callable[[Int[np.ndarray, " b"], UInt32[np.ndarray, " b"]], Feed]
 """`(rows, epochs) -> more arrays of the batch`, such as what a teacher says of these examples."""
 
@@ -36,9 +38,9 @@ def _positions(step: int, batch: int, share: slice) -> Int64[np.ndarray, " rows"
     return np.arange(step * batch, (step + 1) * batch)[share]
 
 
-def resident_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+def resident_arrays(dataset: Dataset) -> dict[str, Any]:
     """What lives on the device: all examples, by row."""
-    return {"id": dataset.ids, "image": dataset.images(), "label": dataset.labels}
+    return {"id": dataset.ids, "inputs": dataset.inputs(), "label": dataset.labels}
 
 
 def resident_feeds(
@@ -89,7 +91,7 @@ class _Steps:
         ids = self._dataset.ids[rows]
         return {
             "id": ids,
-            "image": self._dataset.read(rows),
+            "inputs": self._dataset.read(rows),
             "label": self._dataset.labels[rows],
             "epoch": epochs,
             **self._join(rows, epochs),
@@ -108,7 +110,7 @@ def stream_feeds(
     join: Join = lambda rows, epochs: {},
     threads: int = 8,
 ) -> Iterator[tuple[int, Feed]]:
-    """`(step after it, {"id", "image", "label", "epoch"})`, read ahead by `threads` threads.
+    """`(step after it, {"id", "inputs", "label", "epoch"})`, read ahead by `threads` threads.
 
     The arguments are those of `resident_feeds`; `join` is called by the reading threads.
     """
@@ -131,7 +133,7 @@ def join_partners(
     *,
     resident: bool,
 ) -> Join:
-    """Adds to a batch the examples that its own are mixed with: `partner_id`, `_image`, `_label`.
+    """Adds to a batch the examples that its own are mixed with: `partner_id`, `_inputs`, `_label`.
 
     Args:
       dataset: of both.
@@ -145,18 +147,18 @@ def join_partners(
             return {"partner_row": partners.astype(np.int32)}
         return {
             "partner_id": dataset.ids[partners],
-            "partner_image": dataset.read(partners),
+            "partner_inputs": dataset.read(partners),
             "partner_label": dataset.labels[partners],
         }
 
     return join
 
 
-def take(resident: PyTree, feed: Batch) -> dict[str, jax.Array]:
+def take(resident: PyTree, feed: Batch) -> dict[str, Any]:
     """On the device: the batch of one step, whichever mode feeds it."""
     found = dict(feed)
     for prefix in ("", "partner_"):
-        if f"{prefix}row" in feed:
-            for name in ("id", "image", "label"):
-                found[prefix + name] = resident[name][feed[f"{prefix}row"]]
+        if (rows := feed.get(f"{prefix}row")) is not None:
+            for name in ("id", "inputs", "label"):
+                found[prefix + name] = jax.tree.map(lambda x, rows=rows: x[rows], resident[name])
     return found

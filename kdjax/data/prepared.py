@@ -15,7 +15,7 @@ from kdjax.data import pictures
 from kdjax.data.dataset import Dataset, whole_labels
 from kdjax.data.records import MEND, Records
 from kdjax.data.seen import Kept, Seen
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 
 with epy.lazy_imports():  # slow to import, and other sets do without
     import tensorflow_datasets as tfds
@@ -129,7 +129,7 @@ def prepared(
         ids=seen.ids,
         labels=seen.labels,
         classes=classes,
-        image_shape=seen.shape,
+        fields={"image": Field(seen.shape, "uint8")},
         read=_reader(records, image_key, seen),
         marked=lambda labels: fingerprint.of_json(
             described | {"labels": hashlib.sha256(labels.tobytes()).hexdigest()}
@@ -238,10 +238,12 @@ def _read_once(
 
 def _reader(
     records: Records, key: str, seen: Seen
-) -> Callable[[Int[np.ndarray, " b"]], UInt8[np.ndarray, "b height width channel"]]:
+) -> Callable[[Int[np.ndarray, " b"]], dict[str, UInt8[np.ndarray, "b height width channel"]]]:
     encoded = _is_encoded(records.features[key])
 
-    def read(rows: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b height width channel"]:
+    def read(
+        rows: Int[np.ndarray, " b"],
+    ) -> dict[str, UInt8[np.ndarray, "b height width channel"]]:
         found = np.empty((len(rows), *seen.shape), np.uint8)
         whole = [int(row) for row in rows]
         for i, (row, record) in enumerate(zip(whole, records.read(whole), strict=True)):
@@ -254,7 +256,7 @@ def _reader(
             if image.shape != seen.shape:
                 raise _unfit(records, row, seen.own[row], f"it has changed, to {image.shape}")
             found[i] = image
-        return found
+        return {"image": found}
 
     return read
 

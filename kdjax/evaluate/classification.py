@@ -8,8 +8,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Integer, Shaped
+from jaxtyping import Array, Float, Float32, Int, Integer
+
+from kdjax import tree
+from kdjax.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,38 +113,43 @@ def scores(confusion: Integer[Array | np.ndarray, "classes classes"]) -> Scores:
 
 
 def logits_over(
-    predict: Callable[[np.ndarray], Any],
-    images: Shaped[np.ndarray, "n ..."],
+    predict: Callable[[Any], Any],
+    inputs: PyTree,
     *,
     batch: int,
-) -> Float32[np.ndarray, "n classes"]:
-    """Logits of all images, asked for in batches of one fixed size.
+) -> Float32[np.ndarray, "n ..."]:
+    """Logits of all examples, asked for in batches of one fixed size.
 
-    The last batch is filled up by repeating its last image and the extra rows are dropped, so a
+    The last batch is filled up by repeating its last example and the extra rows are dropped, so a
     jitted `predict` never retraces and a runtime with a static batch runs. `predict` must treat
     examples independently (frozen batch statistics).
 
     Args:
-      predict: `[batch, ...] -> [batch, classes]`, anything `np.asarray` can read.
-      images: examples along the first axis; only one batch at a time is read (memmaps are fine).
+      predict: `inputs of a batch -> [batch, ...]`, anything `np.asarray` can read.
+      inputs: an array, or a tree of arrays, with the examples along the first axis; only one batch at
+        a time is read (memmaps are fine).
       batch: number of examples in every call.
 
     Raises:
-      ValueError: there are no images, or `predict` returned another shape than `[batch, classes]`.
+      ValueError: there are no examples, or `predict` returned not one row for each.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
-    if not len(images):
-        raise ValueError("no images to predict")
+    if not (n := tree.rows(inputs)):
+        raise ValueError("no examples to predict")
     logits = []
-    for start in range(0, len(images), batch):
-        rows = images[start : start + batch]
-        filler = np.repeat(rows[-1:], batch - len(rows), axis=0)
-        found = np.asarray(predict(np.concatenate([rows, filler])))
-        if found.ndim != 2 or len(found) != batch:
-            raise ValueError(f"predict returned {list(found.shape)}, expected [{batch}, classes]")
+    for start in range(0, n, batch):
+        count = min(batch, n - start)
+
+        def filled(array: np.ndarray, start=start, count=count) -> np.ndarray:
+            rows = array[start : start + count]
+            return np.concatenate([rows, np.repeat(rows[-1:], batch - count, axis=0)])
+
+        found = np.asarray(predict(jax.tree.map(filled, inputs)))
+        if found.ndim < 2 or len(found) != batch:
+            raise ValueError(f"predict returned {list(found.shape)}, expected [{batch}, ...]")
         # A copy of the rows asked for: a runtime may reuse the buffer it returned.
-        logits.append(np.array(found[: len(rows)], np.float32))
+        logits.append(np.array(found[:count], np.float32))
     return np.concatenate(logits)
 
 

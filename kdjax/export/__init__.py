@@ -1,4 +1,4 @@
-"""Files that run without kdjax: raw uint8 images in, logits out, nothing left to get wrong."""
+"""Files that run without kdjax: what the data has goes in, raw, and nothing is left to get wrong."""
 
 from kdjax.export.facts import facts
 from kdjax.export.litert import load_litert, require_litert, write_litert

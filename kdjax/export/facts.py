@@ -11,18 +11,22 @@ import numpy as np
 from etils import epath
 from jax import export
 
+from kdjax.types import Fields
+
 PROMISED = datetime.timedelta(days=180)
 """For how long `jax.export` promises to read what it has written: six months of newer releases."""
 
 BATCHES = {
     ".onnx": "any of 1 or more",
     ".stablehlo": "any of 1 or more",
-    ".tflite": "1 image a call",
+    ".tflite": "1 example a call",
 }
-"""By the ending of a file, what batch it takes; `load_litert` calls one with each image of a batch."""
+"""By the ending of a file, what batch it takes; `load_litert` calls one with each example of a batch."""
 
 
-def facts(path: epath.PathLike, *, today: datetime.date | None = None) -> dict[str, str]:
+def facts(
+    path: epath.PathLike, *, inputs: Fields, today: datetime.date | None = None
+) -> dict[str, str]:
     """`accepts`, `format` and `reads` of a file, and `promised_until` (a date) where that ends.
 
     The date of a StableHLO file is counted from the day that it was written: every jax that has been
@@ -32,10 +36,12 @@ def facts(path: epath.PathLike, *, today: datetime.date | None = None) -> dict[s
 
     Args:
       path: of the file, whose ending says its format.
+      inputs: that it takes, of one example.
       today: the day that it was written, today unless given.
     """
     path = epath.Path(path)
-    found = {"accepts": f"uint8 images, {BATCHES[path.suffix]}"}
+    taken = (f"{name}: {f.dtype} {list(f.shape)}" for name, f in inputs.items())
+    found = {"accepts": f"{', '.join(taken)}; {BATCHES[path.suffix]}"}
     match path.suffix:
         case ".stablehlo":
             return found | _stablehlo(path, today or datetime.date.today())

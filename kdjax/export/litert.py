@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from kdjax.export.extras import require
 from kdjax.export.parity import TOLERANCE, Reference
 from kdjax.quant.composites import FAKE_QUANT
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fields
 
 _SIGNATURE = "serving_default"
 
@@ -35,15 +34,16 @@ def require_litert() -> None:
 
 
 def write_litert(
-    predict: Callable[[UInt8[Array, "1 height width channel"]], Float[Array, "1 classes"]],
+    predict: Callable[..., Float[Array, "1 ..."]],
     path: str | os.PathLike[str],
     *,
-    image_shape: tuple[int, int, int],
+    inputs: Fields,
+    output: str = "logits",
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Writes `predict`, its parameters inside, for one image a call: `image` uint8 -> `logits`.
+    """Writes `predict`, its parameters inside, for one example a call.
 
-    The file is run on a made-up image before it is written, and must give what `predict` gives there,
+    The file is run on a made-up example before it is written, and must give what `predict` gives there,
     unless its layers are in integers, which is for the caller to compare.
 
     The batch is fixed to 1. With an open one the graph has three to six times as many operators,
@@ -56,10 +56,11 @@ def write_litert(
     these scales. Where a file has one of them, all of its quantization is as they say.
 
     Args:
-      predict: the model in evaluation.
+      predict: the model in evaluation, of as many arrays as there are inputs, in their order.
       path: of the file.
-      image_shape: of a raw image.
-      tolerance: largest difference of a logit, relative to the largest live one.
+      inputs: of one example, by the names that the file gives them.
+      output: name of what `predict` gives, in the file.
+      tolerance: largest difference of an output, relative to the largest live one.
 
     Raises:
       BadInput: the extra is not installed, or LiteRT cannot do what `predict` does, or does it
@@ -70,14 +71,17 @@ def write_litert(
         importlib.import_module(f"litert_converter.{name}")
         for name in ("mlir.ir", "mlir.passmanager", "converter_api_ext")
     )
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-    exported = export.export(jax.jit(predict), platforms=["cpu"])(images)
+    # Nothing may be left out that the model does not look at: the signature names all.
+    whole = jax.jit(predict, keep_unused=True)
+    exported = export.export(whole, platforms=["cpu"])(
+        *(field.batch(1) for field in inputs.values())
+    )
     context = ir.Context()
     converter.prepare_mlir_context(context)
     with context:
         module = ir.Module.parse(exported.mlir_module())
         _drop_reduced_precision(module)
-        converter.set_signature(module.operation, _SIGNATURE, ["image"], ["logits"])
+        converter.set_signature(module.operation, _SIGNATURE, list(inputs), [output])
         settings = converter.ConvertToTFLConfig()
         settings.strict_qdq_mode = _is_fake_quantized(module)
         left: list[str] = []
@@ -90,15 +94,15 @@ def write_litert(
             # Of operators that are left it says nothing; below its first line are stacks of Python.
             reason = ", ".join(left) or str(error).splitlines()[0]
             raise _cannot_run(reason) from error
-    reference = None if settings.strict_qdq_mode else Reference(predict, image_shape, batch=1)
+    reference = None if settings.strict_qdq_mode else Reference(predict, inputs, batch=1)
     try:
         run = _run(content, threads=1)
-        apart = 0.0 if reference is None else reference.apart(run(reference.images))
+        apart = 0.0 if reference is None else reference.apart(run(*reference.inputs.values()))
     except (RuntimeError, ValueError) as error:
         raise _cannot_run(" ".join(str(error).split())) from error
     if apart > tolerance:
         raise BadInput(
-            f"LiteRT does otherwise than this model, choose another format: a logit differs by "
+            f"LiteRT does otherwise than this model, choose another format: an output differs by "
             f"{apart:.2g} of the largest one from the live model's"
         )
     with open(path, "wb") as file:
@@ -111,14 +115,15 @@ def _cannot_run(reason: str) -> BadInput:
 
 def load_litert(
     path: str | os.PathLike[str], *, threads: int
-) -> Callable[
-    [UInt8[np.ndarray, "batch height width channel"]], Float[np.ndarray, "batch classes"]
-]:
+) -> Callable[..., Float[np.ndarray, "batch ..."]]:
     """The file in LiteRT on the CPU, with `threads` threads inside an operator.
 
-    It takes any batch and runs its images one after the other, as the file is of one image. That
-    costs next to nothing: with one thread, 64 images of 32 pixels took 0.92 to 1.17 times as long as
-    in one batch, where the model can be resized to it.
+    It takes any batch and runs its examples one after the other, as the file is of one. That costs
+    next to nothing: with one thread, 64 images of 32 pixels took 0.92 to 1.17 times as long as in one
+    batch, where the model can be resized to it.
+
+    Returns:
+      The function in the file, of its inputs in their order.
 
     Raises:
       BadInput: ai-edge-litert is not installed.
@@ -127,19 +132,21 @@ def load_litert(
     return _run(os.fspath(path), threads=threads)
 
 
-def _run(model: str | bytes, *, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+def _run(model: str | bytes, *, threads: int) -> Callable[..., np.ndarray]:
     runtime = importlib.import_module("ai_edge_litert.interpreter")
     given = {"model_path" if isinstance(model, str) else "model_content": model}
     interpreter = runtime.Interpreter(**given, num_threads=threads)
     interpreter.allocate_tensors()
-    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    given = [value["index"] for value in interpreter.get_input_details()]
+    (output,) = interpreter.get_output_details()
 
-    def run(images: np.ndarray) -> np.ndarray:
-        found = np.empty((len(images), *logits["shape"][1:]), np.float32)
-        for i in range(len(images)):
-            interpreter.set_tensor(image["index"], images[i : i + 1])
+    def run(*inputs: np.ndarray) -> np.ndarray:
+        found = np.empty((len(inputs[0]), *output["shape"][1:]), np.float32)
+        for i in range(len(found)):
+            for index, array in zip(given, inputs, strict=True):
+                interpreter.set_tensor(index, array[i : i + 1])
             interpreter.invoke()
-            found[i] = interpreter.get_tensor(logits["index"])[0]
+            found[i] = interpreter.get_tensor(output["index"])[0]
         return found
 
     return run

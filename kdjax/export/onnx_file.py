@@ -15,14 +15,14 @@ import numpy as np
 from flax.linen import pooling
 from flax.linen.module import wrap_method_once
 from jax import export, lax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
 from kdjax.export.simplified import simplify
 from kdjax.export.traced import traced
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fields
 
 OPSET = 21
 """The newest that every ONNX Runtime since 1.20 reads."""
@@ -51,15 +51,16 @@ def require_onnx() -> None:
 
 
 def write_onnx(
-    predict: Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch classes"]],
+    predict: Callable[..., Float[Array, "batch ..."]],
     path: str | os.PathLike[str],
     *,
-    image_shape: tuple[int, int, int],
+    inputs: Fields,
+    output: str = "logits",
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Writes `predict`, its parameters inside, for any batch of 1 or more: `image` uint8 -> `logits`.
+    """Writes `predict`, its parameters inside, for any batch of 1 or more.
 
-    The file is run on made-up images before it is written, and must give what `predict` gives there.
+    The file is run on made-up inputs before it is written, and must give what `predict` gives there.
     jax2onnx puts layers of its own in the place of linen's, which give files with fewer operators
     and do not always do what linen's do. Where the file with them is not right, or cannot be made,
     it is made of the operations that the model is traced to without them.
@@ -67,10 +68,11 @@ def write_onnx(
     BatchNorm should be folded: it is more operators than the convolution that it could be part of.
 
     Args:
-      predict: the model in evaluation.
+      predict: the model in evaluation, of as many arrays as there are inputs, in their order.
       path: of the file.
-      image_shape: of a raw image.
-      tolerance: largest difference of a logit, relative to the largest live one.
+      inputs: of one example, by the names that the file gives them.
+      output: name of what `predict` gives, in the file.
+      tolerance: largest difference of an output, relative to the largest live one.
 
     Raises:
       BadInput: the extra is not installed, or jax2onnx cannot write this model rightly; nothing has
@@ -79,15 +81,15 @@ def write_onnx(
     require("ONNX", "jax2onnx", "onnx", "onnxruntime", extra="export")
     import onnx
 
-    reference = Reference(predict, image_shape)
+    reference = Reference(predict, inputs)
     best, why = (math.inf, b""), ""
     for convert in (_layer_by_layer, _as_traced):
         try:
-            model = convert(predict, image_shape)
+            model = convert(predict, inputs, output)
             onnx.checker.check_model(model)
             content = model.SerializeToString()
             session = _session(content, threads=1, quiet=True)
-            found = session.run(["logits"], {"image": reference.images})[0]
+            found = session.run([output], reference.inputs)[0]
         except Exception as error:  # whatever jax2onnx and the runtime say of a model
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
@@ -99,40 +101,39 @@ def write_onnx(
         raise BadInput(f"ONNX cannot hold this model, choose another format: {why}")
     if apart > tolerance:
         raise BadInput(
-            f"jax2onnx does not write this model rightly, choose another format: a logit differs by "
+            f"jax2onnx does not write this model rightly, choose another format: an output differs by "
             f"{apart:.2g} of the largest one from the live model's"
         )
     Path(path).write_bytes(content)
 
 
-def _layer_by_layer(predict: Callable[..., Any], image_shape: tuple[int, int, int]) -> Any:
+def _layer_by_layer(predict: Callable[..., Any], inputs: Fields, output: str) -> Any:
     """The model with jax2onnx's own layers for linen's."""
     written = _written()
 
-    def inlined(images):
+    def inlined(*arrays):
         # jax2onnx 0.17 cannot read a jitted function within another (SiLU is one) on jax 0.12.
         with jax.disable_jit(), _no_reduced_precision(), _called_as_linen(written):
-            return predict(images)
+            return predict(*arrays)
 
-    return _converted(inlined, jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8))
+    return _converted(inlined, inputs, "batch", output)
 
 
-def _as_traced(predict: Callable[..., Any], image_shape: tuple[int, int, int]) -> Any:
+def _as_traced(predict: Callable[..., Any], inputs: Fields, output: str) -> Any:
     """The model as its operations, traced before jax2onnx replaces anything."""
     (batch,) = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
     with jax.disable_jit(), _no_reduced_precision():
-        operations = traced(predict, images)
-    return _converted(operations, images)
+        operations = traced(predict, *(field.batch(batch) for field in inputs.values()))
+    return _converted(operations, inputs, batch, output)
 
 
-def _converted(function: Callable[..., Any], images: jax.ShapeDtypeStruct) -> Any:
+def _converted(function: Callable[..., Any], inputs: Fields, batch: Any, output: str) -> Any:
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
         model = jax2onnx().to_onnx(
             function,
-            inputs=[images],
-            input_names=["image"],
-            output_names=["logits"],
+            inputs=[field.batch(batch) for field in inputs.values()],
+            input_names=list(inputs),
+            output_names=[output],
             model_name="kdjax",
             opset=OPSET,
         )
@@ -140,17 +141,17 @@ def _converted(function: Callable[..., Any], images: jax.ShapeDtypeStruct) -> An
     del model.graph.value_info[:]
     simplify(model)
     model.ir_version = IR_VERSION
-    facts = accepts(images.shape[1:])
+    facts = accepts(inputs)
     model.doc_string = "; ".join(f"{name}: {value}" for name, value in facts.items())
     for name, value in facts.items():
         model.metadata_props.add(key=f"kdjax.{name}", value=value)
     return model
 
 
-def accepts(image_shape: tuple[int, ...]) -> dict[str, str]:
+def accepts(inputs: Fields) -> dict[str, str]:
     """What a file takes and what reads it, as its metadata and the manifest say it."""
     return {
-        "image": f"uint8 {list(image_shape)}, raw",
+        **{name: f"{field.dtype} {list(field.shape)}, raw" for name, field in inputs.items()},
         "batch": "any of 1 or more",
         "format": f"ONNX opset {OPSET}, IR version {IR_VERSION}",
         "reads": f"ONNX Runtime {RUNTIME} or newer",
@@ -249,22 +250,25 @@ def _no_reduced_precision() -> Iterator[None]:
 
 def load_onnx(
     path: str | os.PathLike[str], *, threads: int
-) -> Callable[
-    [UInt8[np.ndarray, "batch height width channel"]], Float[np.ndarray, "batch classes"]
-]:
+) -> Callable[..., Float[np.ndarray, "batch ..."]]:
     """The file in ONNX Runtime on the CPU, with `threads` threads inside an operator.
 
+    Returns:
+      The function in the file, of its inputs in their order, giving its first output.
+
     Raises:
-      BadInput: ONNX Runtime is not installed; or, when it is called, the batch has no image: the
-        kernels of ONNX Runtime divide by the number of images.
+      BadInput: ONNX Runtime is not installed; or, when it is called, the batch has no example: the
+        kernels of ONNX Runtime divide by their number.
     """
     require("ONNX", "onnxruntime", extra="export")
     session = _session(os.fspath(path), threads=threads)
+    names = [given.name for given in session.get_inputs()]
+    output = session.get_outputs()[0].name
 
-    def run(image: np.ndarray) -> np.ndarray:
-        if not len(image):
-            raise BadInput(f"{os.fspath(path)}: takes a batch of 1 or more images, not of 0")
-        return np.asarray(session.run(["logits"], {"image": image})[0])
+    def run(*inputs: np.ndarray) -> np.ndarray:
+        if not len(inputs[0]):
+            raise BadInput(f"{os.fspath(path)}: takes a batch of 1 or more examples, not of 0")
+        return np.asarray(session.run([output], dict(zip(names, inputs, strict=True)))[0])
 
     return run
 

@@ -2,24 +2,23 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from etils import epath
 from jax import export
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fields
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def write_stablehlo(
-    predict: Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch classes"]],
+    predict: Callable[..., Float[Array, "batch ..."]],
     path: epath.PathLike,
     *,
-    image_shape: tuple[int, int, int],
+    inputs: Fields,
 ) -> None:
     """Writes `predict`, its parameters inside, for any batch size on CPU, CUDA and TPU.
 
@@ -27,17 +26,23 @@ def write_stablehlo(
     files. It takes any batch of 1 or more. Nothing in it says where the code of the model lies: exported
     from another folder, the file is the same.
 
+    Args:
+      predict: the model in evaluation, of as many arrays as there are inputs, in their order.
+      path: of the file.
+      inputs: of one example, by the names that the file gives them.
+
     Raises:
       BadInput: the model's code cannot be traced while its batch has no size.
     """
     (batch,) = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
     try:
         with _without_call_stacks():
-            exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
+            exported = export.export(jax.jit(predict), platforms=PLATFORMS)(
+                *(field.batch(batch) for field in inputs.values())
+            )
     except (TypeError, ValueError) as error:
-        # Such as of `len(x)`; with one image there is nothing that a size could be missing for.
-        jax.eval_shape(predict, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8))
+        # Such as of `len(x)`; with one example there is nothing that a size could be missing for.
+        jax.eval_shape(predict, *(field.batch(1) for field in inputs.values()))
         reason = str(error).splitlines()[0]
         raise BadInput(
             f"StableHLO needs a model whose code takes a batch of any size: {reason}"
@@ -57,8 +62,8 @@ def _without_call_stacks() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def load_stablehlo(path: epath.PathLike) -> Callable[[np.ndarray], jax.Array]:
-    """The function in the file, compiled anew for each batch size that it is called with.
+def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
+    """The function in the file, of its inputs in their order; compiled anew for each batch size.
 
     Raises:
       BadInput: this jax does not read the file: it is too old for it, or it is damaged.

@@ -1,4 +1,4 @@
-"""A model as the operations that are left of it: what depends on no image is computed beforehand.
+"""A model as the operations that are left of it: what depends on no input is computed beforehand.
 
 For a converter that knows each operation but not all of them at an open batch size: those are made of
 others here.
@@ -16,14 +16,14 @@ from jax import lax
 from kdjax.jaxprs import Step, flatten
 
 
-def traced(function: Callable[..., Any], images: jax.ShapeDtypeStruct) -> Callable[..., Any]:
-    """`function(images)`, traced here and now, as a function that does nothing but these operations.
+def traced(function: Callable[..., Any], *inputs: jax.ShapeDtypeStruct) -> Callable[..., Any]:
+    """`function(*inputs)`, traced here and now, as a function that does nothing but these operations.
 
     Args:
-      function: of one array, giving one.
-      images: its shape; a dimension may be symbolic.
+      function: of arrays, giving one.
+      *inputs: their shapes; a dimension may be symbolic.
     """
-    flat = flatten(jax.make_jaxpr(function)(images), into=lambda inside: True)
+    flat = flatten(jax.make_jaxpr(function)(*inputs), into=lambda inside: True)
     known: dict[int, Any] = dict(flat.consts)
 
     def read(values: Mapping[int, Any], operands: Sequence[Any]) -> list[Any]:
@@ -45,8 +45,9 @@ def traced(function: Callable[..., Any], images: jax.ShapeDtypeStruct) -> Callab
             steps.insert(0, step)
             wanted |= {x for x in step.operands if isinstance(x, int)}
 
-    def run(images: Any) -> Any:
-        values = {**{n: x for n, x in known.items() if n in wanted}, flat.inputs[0]: images}
+    def run(*inputs: Any) -> Any:
+        values = {n: x for n, x in known.items() if n in wanted}
+        values |= zip(flat.inputs, inputs, strict=True)
         for step in steps:
             given = read(values, step.operands)
             made = _MADE_OF_OTHERS.get(step.name, lambda *given, **params: None)

@@ -1,6 +1,7 @@
 """What sits on an encoder: a linear classifier, the projector of a method, its prototypes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,6 +9,21 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, batch_norm
+
+
+def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
+    """`module` on its inputs: one as it is, several by their names.
+
+    Args:
+      module: an encoder, whose `__call__` names its inputs where there are several.
+      inputs: arrays by name, or the one that there is.
+      **kwargs: of the call, as `train`.
+    """
+    if not isinstance(inputs, Mapping):
+        return module(inputs, **kwargs)
+    if len(inputs) == 1:
+        return module(*inputs.values(), **kwargs)
+    return module(**inputs, **kwargs)
 
 
 class Projector(nn.Module):
@@ -41,29 +57,39 @@ class Projector(nn.Module):
 
 
 class Classifier(nn.Module):
-    """An encoder and a linear layer. Gives `features` [batch, dim] and `logits` [batch, classes]."""
+    """An encoder and a linear layer. Gives `features` [batch, dim] and `logits` [batch, classes].
+
+    Attributes:
+      encoder: gives the features; see `called` for its inputs.
+      classes: of the logits.
+    """
 
     encoder: nn.Module
     classes: int
 
     @nn.compact
-    def __call__(self, image: Float[Array, "batch height width channel"], *, train: bool):
-        """A dict of named outputs, float32."""
-        features = self.encoder(image, train=train)
+    def __call__(self, inputs: Any, *, train: bool):
+        """A dict of named outputs, float32; `inputs` by name, or the one that there is."""
+        features = called(self.encoder, inputs, train=train)
         logits = nn.Dense(self.classes, name="classifier")(features)
         return {"features": features, "logits": logits}
 
 
 class Contrastive(nn.Module):
-    """An encoder and a projector. Gives `features` and `projections`, [batch, dim] each."""
+    """An encoder and a projector. Gives `features` and `projections`, [batch, dim] each.
+
+    Attributes:
+      encoder: gives the features; see `called` for its inputs.
+      projector: on the features.
+    """
 
     encoder: nn.Module
     projector: nn.Module
 
     @nn.compact
-    def __call__(self, image: Float[Array, "batch height width channel"], *, train: bool):
-        """A dict of named outputs, float32."""
-        features = self.encoder(image, train=train)
+    def __call__(self, inputs: Any, *, train: bool):
+        """A dict of named outputs, float32; `inputs` by name, or the one that there is."""
+        features = called(self.encoder, inputs, train=train)
         return {"features": features, "projections": self.projector(features, train=train)}
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,8 +23,7 @@ def differences(
     path: str | os.PathLike[str],
     function: Callable[..., Any],
     variables: Variables,
-    images: Shaped[np.ndarray, "batch ..."],
-    *,
+    *inputs: Shaped[np.ndarray, "batch ..."],
     rules: Mapping[str, Rule],
     ranges: Mapping[str, Float[Any, "2"]],
 ) -> dict[str, float]:
@@ -35,17 +34,17 @@ def differences(
     weights that come next, so one common factor makes no difference.
 
     Args:
-      path: of the ONNX or LiteRT (.tflite) file; its one input is images.
-      function: `(variables, images) -> outputs`, the model in evaluation, in float.
+      path: of the ONNX or LiteRT (.tflite) file.
+      function: `(variables, *inputs) -> outputs`, the model in evaluation, in float.
       variables: of it, without ranges.
-      images: raw.
+      *inputs: that the file takes, in its order.
       rules: of the layers that are quantized, none for a float file.
       ranges: by the name of the tensor.
     """
     litert = os.fspath(path).endswith(".tflite")
     # ONNX has the channels before space.
-    live = _live(function, variables, images, rules, ranges, channels_first=not litert)
-    found = _in_litert_file(path, images) if litert else _in_onnx_file(path, images)
+    live = _live(function, variables, inputs, rules, ranges, channels_first=not litert)
+    found = _in_litert_file(path, inputs) if litert else _in_onnx_file(path, inputs)
     if len(found) != len(live):
         return {}
     apart = {}
@@ -60,10 +59,10 @@ def differences(
 
 
 def _live(
-    function, variables, images, rules, ranges, *, channels_first: bool
+    function, variables, inputs, rules, ranges, *, channels_first: bool
 ) -> dict[str, np.ndarray]:
     """What goes into each layer, axes as the file has them."""
-    graph = graph_of(function, variables, images)
+    graph = graph_of(function, variables, *inputs)
     orders = {
         layer.name: graph.flat.steps[layer.step].equation.params["dimension_numbers"].lhs_spec
         for layer in graph.layers
@@ -76,22 +75,22 @@ def _live(
         seen[layer.name] = value if order is None else value.transpose(order)
 
     @jax.jit
-    def forward(variables, images):
+    def forward(variables, inputs):
         run(
             function,
             variables,
-            images,
+            *inputs,
             rules=rules,
             fake=lambda name, x: fake_activation(x, ranges[name]),
             see=see,
         )
         return [seen[layer.name] for layer in graph.layers]
 
-    values = jax.device_get(forward(variables, images))
+    values = jax.device_get(forward(variables, inputs))
     return {layer.name: value for layer, value in zip(graph.layers, values, strict=True)}
 
 
-def _in_onnx_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarray]:
+def _in_onnx_file(path: str | os.PathLike[str], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What goes into each product with a constant."""
     import onnx
     import onnxruntime
@@ -127,12 +126,12 @@ def _in_onnx_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.n
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    feeds = {graph.input[0].name: images}
+    feeds = dict(zip((given.name for given in graph.input), inputs, strict=True))
     return [np.asarray(value) for value in session.run(names, feeds)]
 
 
-def _in_litert_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np.ndarray]:
-    """What goes into each product with a constant; the file is of one image."""
+def _in_litert_file(path: str | os.PathLike[str], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What goes into each product with a constant; the file is of one example."""
     runtime: Any = importlib.import_module("ai_edge_litert.interpreter")
     interpreter = runtime.Interpreter(
         os.fspath(path),
@@ -140,7 +139,7 @@ def _in_litert_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np
         experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    (image,) = (value["index"] for value in interpreter.get_input_details())
+    given = [value["index"] for value in interpreter.get_input_details()]
     operators, makers = [], {}
     for operator in interpreter._get_ops_details():
         kind, inputs = operator["op_name"], [int(index) for index in operator["inputs"]]
@@ -149,7 +148,7 @@ def _in_litert_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np
 
     def is_constant(index: int) -> bool:
         if index not in makers:
-            return index != image
+            return index not in given
         kind, inputs = makers[index]
         return kind == "DEQUANTIZE" and is_constant(inputs[0])
 
@@ -169,8 +168,9 @@ def _in_litert_file(path: str | os.PathLike[str], images: np.ndarray) -> list[np
         return (value.astype(np.float32) - zero) * scale if scale else value
 
     rows = []
-    for i in range(len(images)):
-        interpreter.set_tensor(image, images[i : i + 1])
+    for i in range(len(inputs[0])):
+        for index, array in zip(given, inputs, strict=True):
+            interpreter.set_tensor(index, array[i : i + 1])
         interpreter.invoke()
         rows.append([exact(index) for index in read])
     return [np.stack(values) for values in zip(*rows, strict=True)]

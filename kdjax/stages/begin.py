@@ -1,11 +1,12 @@
-"""Where a classifier begins: from nothing, on a pretrained encoder, or from a whole model."""
+"""Where a model begins: from nothing, on a pretrained encoder, or from a whole model."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 
-from kdjax import config, shrink, train
+from kdjax import config, shrink, tasks, train
+from kdjax.inputs import Inputs
 from kdjax.stages import build, pruning
 from kdjax.stages.artifact import EARLY, Artifact, save_variables
 from kdjax.stages.context import Context
@@ -43,37 +44,37 @@ def begin(
     *,
     start_from: str | None,
     encoder: config.Encoder | None,
-    size: int,
+    inputs: Inputs,
     path: str,
 ) -> Begin:
-    """The classifier that a stage trains.
+    """The model that a stage trains.
 
     Args:
       context: of the stage.
-      start_from: a stage that left an encoder or a whole classifier.
+      start_from: a stage that left an encoder or a whole model.
       encoder: an architecture, if it begins from nothing.
-      size: side of the views that it will see.
+      inputs: that it will be given.
       path: of the stage's config, for messages.
 
     Raises:
-      BadInput: the stage has no model that sees such views.
+      BadInput: the stage has no model of such inputs.
     """
-    dataset, d = context.splits.train, context.run.data
+    task = tasks.of(context.splits.train)
     if start_from is None:
         assert encoder is not None  # one of the two is given, see `kdjax.config`
-        spec = Spec.new(encoder, dataset, d, size=size)
+        spec = Spec(encoder=encoder, inputs=inputs, task=task)
         return Begin(spec, spec.init(model_key(context)), None)
     artifact = context.inputs[start_from]
     if "encoder_model" in artifact.manifest:
         found, read = encoder_of(artifact, field=f"{path}.start_from")
-        spec = Spec.new(found.encoder, dataset, d, size=size, widths=found.widths)
+        spec = Spec(encoder=found.encoder, inputs=inputs, task=task, widths=found.widths)
         variables = with_encoder(spec.init(model_key(context)), read())
         return Begin(spec, variables, artifact)
     spec, variables = load(artifact, field=f"{path}.start_from")
-    if spec.size != size:
+    if spec.inputs != inputs:
         raise BadInput(
-            f"{path}.start_from: {start_from} sees {spec.size} pixels, the views are of {size}; "
-            f"set {path}.size={spec.size}"
+            f"{path}.start_from: {start_from} sees {spec.inputs}, the views are {inputs}; give both "
+            "one size"
         )
     return Begin(spec, variables, artifact)
 

@@ -2,22 +2,25 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from kdjax import config, data, models, teacher, tree, views
 from kdjax.data import Dataset
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.train import optimizers
-from kdjax.types import PyTree
+from kdjax.types import BadInput, PyTree
 
-Recipe = Callable[[Key[Array, ""], Array], Float[Array, "height width channel"]]
-Mix = Callable[..., tuple[Array, Array]]
+Recipe = Callable[[Key[Array, ""], Mapping[str, Array]], dict[str, Array]]
+"""`(key, raw example) -> what a model is given of it`, by field."""
+
+Mix = Callable[..., tuple[dict[str, Array], Array]]
 """`(key, view, view of the partner) -> (mixed, weight)`."""
 
 
@@ -38,36 +41,74 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
             )
 
 
-def side(c: config.Views, own: int) -> int:
-    """Side of a view: that of the config, or the one that is there without."""
-    return own if c.size is None else c.size
+def recipe(c: config.Views, inputs: Inputs, *, meant_for: Inputs | None = None) -> Recipe:
+    """How a view of an example is drawn: what it has of images is augmented, all else is as it is.
 
+    Args:
+      c: the recipe.
+      inputs: of the model that sees the view.
+      meant_for: of the one that the recipe's pixels are meant for, where that is another one.
 
-def recipe(c: config.Views, d: config.Data, *, size: int, pixels_at: int | None = None) -> Recipe:
-    """`(key, raw image) -> view` of this size, normalised.
-
-    `pixels_at` is the size that the recipe's pixels are meant for, where that is another one.
+    Raises:
+      BadInput: the recipe is one of images, and there is none.
     """
-    common = {"size": size, "mean": d.mean, "std": d.std}
-    fields = {name: value for name, value in vars(c).items() if name not in ("recipe", "size")}
     match c:
         case config.SimCLRViews():
-            return functools.partial(views.simclr, pixels_at=pixels_at, **fields, **common)
+            of_image = views.simclr
         case config.CropFlipViews():
-            return functools.partial(views.crop_flip, pixels_at=pixels_at, **fields, **common)
+            of_image = views.crop_flip
         case config.EvalViews():
-            return lambda key, image: views.eval_view(image, **common)
+            return lambda key, example: inputs.see(example)
+    if not inputs.images:
+        raise BadInput(
+            f"recipe: {c.recipe} is one of images, and an example is {inputs}; take recipe=eval"
+        )
+    given = {name: value for name, value in vars(c).items() if name not in ("recipe", "size")}
+    sizes = {image.field: image.size for image in (meant_for or inputs).images}
+
+    def draw(key: Key[Array, ""], example: Mapping[str, Array]) -> dict[str, Array]:
+        drawn = {
+            image.field: of_image(
+                key,
+                example[image.field],
+                size=image.size,
+                mean=image.mean,
+                std=image.std,
+                pixels_at=None if meant_for is None else sizes[image.field],
+                **given,
+            )
+            for image in inputs.images
+        }
+        return {
+            part.field: drawn[part.field] if part.field in drawn else part.see(example[part.field])
+            for part in inputs.parts
+        }
+
+    return draw
 
 
-def mix(c: config.Mix | None) -> Mix | None:
-    """What is done to a view and that of its partner, None for nothing."""
+def mix(c: config.Mix | None, inputs: Inputs) -> Mix | None:
+    """What is done to a view and that of its partner, None for nothing.
+
+    Raises:
+      BadInput: an example is not one image.
+    """
     match c:
         case config.Mixup(alpha=alpha):
-            return functools.partial(views.mixup, alpha=alpha)
+            of_images = functools.partial(views.mixup, alpha=alpha)
         case config.CutMix(alpha=alpha):
-            return functools.partial(views.cutmix, alpha=alpha)
+            of_images = functools.partial(views.cutmix, alpha=alpha)
         case None:
             return None
+    if len(inputs.parts) != 1 or not inputs.images:
+        raise BadInput(f"mix: {c.name} mixes images, and an example is {inputs}; leave it out")
+    name = inputs.images[0].field
+
+    def both(key: Key[Array, ""], own: Mapping[str, Array], other: Mapping[str, Array]):
+        mixed, weight = of_images(key, own[name], other[name])
+        return {name: mixed}, weight
+
+    return both
 
 
 def signal(c: config.Cache, *, outputs: int) -> teacher.Vector | teacher.Apart:

@@ -75,12 +75,12 @@ def check(context: Context, c: config.Cache) -> Mapping[str, Any]:
     """Refuses what cannot be asked: a view is drawn and the teachers are asked, in shapes alone."""
     source = _source(context, c)
     rows = jax.ShapeDtypeStruct((c.batch,), np.uint32)
-    images = jax.ShapeDtypeStruct((c.batch, *source.dataset.image_shape), np.uint8)
-    batch = {"id": rows, "view": rows, "image": images}
+    inputs = {name: field.batch(c.batch) for name, field in source.dataset.fields.items()}
+    batch = {"id": rows, "view": rows, "inputs": inputs}
     if c.mix is not None:
-        batch |= {"partner_id": rows, "partner_image": images}
+        batch |= {"partner_id": rows, "partner_inputs": inputs}
     key = jax.random.key(context.seed)
-    check_views(c.recipe, context, size=source.size, path=f"{context.path}.recipe")
+    check_views(c.recipe, context, source.inputs, path=f"{context.path}.recipe")
     with under(context.path):
         jax.eval_shape(lambda batch, key: source.ask(source.variables, batch, key), batch, key)
     return {}

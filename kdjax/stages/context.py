@@ -3,18 +3,18 @@
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Int, Int32, Key, UInt8
+from jaxtyping import Array, Int, Int32, Key
 
 from kdjax import config, data
 from kdjax.config import Labels
 from kdjax.data import Dataset
+from kdjax.inputs import Inputs
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact, Expected
 from kdjax.train import Parallel
@@ -51,8 +51,7 @@ class Splits:
             case "stream":
                 return False
             case "auto":
-                size = len(dataset) * math.prod(dataset.image_shape)
-                return size <= self.config.resident_bytes
+                return dataset.size <= self.config.resident_bytes
 
     @functools.cached_property
     def _whole(self) -> Dataset:
@@ -70,9 +69,9 @@ class Splits:
         return self._read("test_split")
 
     @functools.cached_property
-    def test_images(self) -> np.ndarray:
-        """All of its images."""
-        return self.test.images()
+    def test_inputs(self) -> Mapping[str, np.ndarray]:
+        """All of its raw inputs, by field."""
+        return self.test.inputs()
 
     def shown(self, seed: int, own: Labels | None = None, *, path: str = "") -> np.ndarray:
         """Rows of the training examples whose labels may be used.
@@ -130,9 +129,9 @@ class Splits:
         return self._marks[seed, given]
 
     @property
-    def size(self) -> int:
-        """Side of an image as the dataset has it."""
-        return max(self.train.image_shape[:2])
+    def inputs(self) -> Inputs:
+        """What a model is given of an example, images at the size that the dataset has them in."""
+        return Inputs.of(self.train.fields, mean=self.config.mean, std=self.config.std)
 
 
 @contextlib.contextmanager
@@ -219,10 +218,8 @@ class Context:
             raise BadInput(f"{field}: no training example has a label that may be used")
         return rows, shown[rows]
 
-    def sample(
-        self, examples: int, *, field: str
-    ) -> UInt8[np.ndarray, "examples height width channel"]:
-        """Their raw images."""
+    def sample(self, examples: int, *, field: str) -> Mapping[str, np.ndarray]:
+        """Their raw inputs, [examples, ...] by field."""
         return self.splits.train.read(self.sample_rows(examples, field=field))
 
     @property

@@ -77,7 +77,9 @@ def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
 def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[str, Any]], Setup]:
     path = context.path
     taught = lesson(context, c)
-    start = begin(context, start_from=c.start_from, encoder=c.encoder, size=taught.size, path=path)
+    start = begin(
+        context, start_from=c.start_from, encoder=c.encoder, inputs=taught.inputs, path=path
+    )
     source, signal = taught.source, taught.source.signal
     knobs.check_signal(c, signal, start.spec, path)
     settings, shares = knobs.settings(c, signal, path), knobs.teacher_shares(c, source.c, path)

@@ -155,8 +155,7 @@ def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, S
     spec = EncoderSpec(
         encoder=c.encoder,
         projector=(*c.projector, width) if isinstance(c.method, row_by_row) else c.projector,
-        image_shape=dataset.image_shape,
-        size=taught.size,
+        inputs=taught.inputs,
     )
     axis_name = context.parallel.axis_name
     variables, tx = ready_encoder(context, c, spec)

@@ -12,10 +12,10 @@ from kdjax.types import Batch
 
 def _view(
     recipe: Recipe, stream_key: Key[Array, ""], batch: Batch, i: int = 0, *, of: int = 1
-) -> Array:
+) -> dict[str, Array]:
     """View `of * epoch + i` of each example: none comes twice, where `of` are drawn an epoch."""
     number = of * batch["epoch"] + jnp.uint32(i)
-    return views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
+    return views.batch_views(recipe, stream_key, number, batch["id"], batch["inputs"])
 
 
 def one_view(recipe: Recipe, stream: str, *, name: str) -> Views:
@@ -44,7 +44,7 @@ def local_views(recipe: Recipe, stream: str, *, crops: int) -> Views:
     def draw(batch, resident, key):
         stream_key = keys.stream(key, f"{stream}/local")
         every = [_view(recipe, stream_key, batch, i, of=crops) for i in range(crops)]
-        return {"local": jnp.stack(every, axis=1)}
+        return {"local": jax.tree.map(lambda *crops: jnp.stack(crops, axis=1), *every)}
 
     return draw
 

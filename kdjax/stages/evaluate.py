@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float, Float32, Int, Key, UInt8
+from jaxtyping import Array, Float, Float32, Int, Key
 
 from kdjax import config, data, evaluate, files, keys, report, tree, views
+from kdjax.inputs import Inputs
 from kdjax.report.headline import PIXELS
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
@@ -28,20 +30,20 @@ _DIGEST_BYTES = 32
 
 
 class Asked(NamedTuple):
-    """Where features come from: a frozen encoder, or the pixels themselves.
+    """Where features come from: a frozen encoder, or the inputs themselves.
 
     Attributes:
       name: what the report calls it.
-      size: side of the view that it sees.
+      inputs: that it is given.
       width: of its features.
-      embed: `(variables, preprocessed images) -> features`.
-      variables: of the encoder; none of pixels.
+      embed: `(variables, inputs) -> features`.
+      variables: of the encoder; none of the raw inputs.
     """
 
     name: str
-    size: int
+    inputs: Inputs
     width: int
-    embed: Callable[[Variables, Array], Array]
+    embed: Callable[[Variables, Mapping[str, Array]], Array]
     variables: Variables
 
 
@@ -52,26 +54,27 @@ def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], A
       BadInput: the stage left no encoder; the line names `field`.
     """
     if c.model is None:
-        shape = context.splits.train.image_shape
-        size = context.splits.size
+        inputs = context.splits.inputs
         return lambda: Asked(
             PIXELS,
-            size,
-            size * size * shape[-1],
-            lambda variables, images: images.reshape(len(images), -1),
+            inputs,
+            sum(math.prod(part.seen.shape) for part in inputs.parts),
+            lambda variables, given: jnp.concatenate(
+                [x.reshape(len(x), -1) for x in given.values()], axis=1
+            ),
             {"params": {}},
         )
     spec, read = encoder_of(context.inputs[c.model], field=field)
     name = build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else "")
-    return lambda: Asked(name, spec.size, spec.features, spec.embed, read())
+    return lambda: Asked(name, spec.inputs, spec.features, spec.embed, read())
 
 
 class Features(NamedTuple):
-    """What a frozen encoder says of images without augmentation.
+    """What a frozen encoder says of examples without augmentation.
 
     Attributes:
-      train: of the labelled training images.
-      test: of all test images.
+      train: of the labelled training examples.
+      test: of all test examples.
     """
 
     train: Float32[np.ndarray, "n dim"]
@@ -79,7 +82,7 @@ class Features(NamedTuple):
 
 
 def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
-    """Asks the encoder once for every labelled training image and every test image, and judges it."""
+    """Asks the encoder once for every labelled and every test example, and judges it."""
     path = f"config.stages.{context.name}"
     labels = context.splits.partly_labelled(context.seed, c, path=path).labels
     shown = np.flatnonzero(labels >= 0)
@@ -103,12 +106,12 @@ def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     path = context.path
     labels = context.splits.partly_labelled(context.seed, c, path=path).labels
     _check(context, c, labels[labels >= 0], path)
-    own = context.splits.size
+    own = context.splits.inputs
     if c.model is not None:
-        own = encoder_of(context.inputs[c.model], field=f"{path}.model")[0].size
+        own = encoder_of(context.inputs[c.model], field=f"{path}.model")[0].inputs
     if c.pairs is not None:
-        size = build.side(c.pairs.views, own)
-        check_views(c.pairs.views, context, size=size, path=f"{path}.pairs.views")
+        inputs = own.sized(c.pairs.views.size)
+        check_views(c.pairs.views, context, inputs, path=f"{path}.pairs.views")
     return {}
 
 
@@ -155,15 +158,11 @@ def _with_labels(
     return {**said, "rows": [dataclasses.asdict(row) for row in rows]}
 
 
-def _seen(context: Context, of: Asked):
-    """`(variables, raw images) -> features` of their `eval` views."""
-    plain = build.recipe(config.EvalViews(recipe="eval"), context.run.data, size=of.size)
+def _seen(of: Asked):
+    """`(variables, raw inputs) -> features` without augmentation."""
 
-    def features(
-        variables: Variables, images: UInt8[Array, "batch height width channel"]
-    ) -> Float[Array, "batch dim"]:
-        seen = jax.vmap(lambda image: plain(context.key, image))(images)  # no key is used
-        return of.embed(variables, seen).astype(jnp.float32)
+    def features(variables: Variables, batch: Mapping[str, Array]) -> Float[Array, "batch dim"]:
+        return of.embed(variables, of.inputs.see_all(batch)).astype(jnp.float32)
 
     return features
 
@@ -173,7 +172,7 @@ def _features(
 ) -> Features:
     """Kept in the stage's folder, or asked for and kept there."""
     labelled = context.splits.train.select(shown)
-    ask, batch = context.parallel.spread(_seen(context, of), of.variables), _batch(context, c)
+    ask, batch = context.parallel.spread(_seen(of), of.variables), _batch(context, c)
 
     def ours(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
         return kept(
@@ -262,13 +261,13 @@ def _batch(context: Context, c: config.Evaluate) -> int:
 
 def _costs(context: Context, of: Asked) -> dict[str, Any]:
     """The encoder's own part of a row. It has no file of its own, and nothing of it is timed."""
-    image = jax.ShapeDtypeStruct((1, *context.splits.train.image_shape), np.uint8)
+    example = {name: field.batch(1) for name, field in of.inputs.fields.items()}
     abstract = jax.eval_shape(lambda: of.variables)
     return {
         "model": of.name,
         "params": tree.size(of.variables["params"]),
         "nonzero_params": tree.nonzero(of.variables["params"]),
-        "flops": evaluate.flops(_seen(context, of), abstract, image),
+        "flops": evaluate.flops(_seen(of), abstract, example),
         "bytes_on_disk": None,
         "latency_ms_p50": None,
         "latency_ms_p95": None,
@@ -332,8 +331,7 @@ def _pairs(
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
     drawn = np.argsort(random, kind="stable")[: pairs.examples]
-    size = build.side(pairs.views, of.size)
-    recipe = build.recipe(pairs.views, context.run.data, size=size)
+    recipe = build.recipe(pairs.views, of.inputs.sized(pairs.views.size))
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):
         variables, key = held
@@ -341,13 +339,13 @@ def _pairs(
 
         def view(number: int):
             numbers = jnp.full(len(batch["id"]), number, jnp.uint32)
-            image = views.batch_views(recipe, stream, numbers, batch["id"], batch["image"])
-            return of.embed(variables, image).astype(jnp.float32)
+            inputs = views.batch_views(recipe, stream, numbers, batch["id"], batch["inputs"])
+            return of.embed(variables, inputs).astype(jnp.float32)
 
         return view(0), view(1)
 
-    def read(places: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
-        return {"id": dataset.ids[drawn[places]], "image": dataset.read(drawn[places])}
+    def read(places: Int[np.ndarray, " b"]) -> dict[str, Any]:
+        return {"id": dataset.ids[drawn[places]], "inputs": dataset.read(drawn[places])}
 
     spread = context.parallel.spread(ask, (of.variables, context.key))
     za, zb = over(spread, read, len(drawn), batch=_batch(context, c))

@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from kdjax import config
+from kdjax.inputs import Inputs
 from kdjax.stages import build
 from kdjax.stages.context import Context, Splits, under
 from kdjax.stages.model import Spec
@@ -18,24 +18,28 @@ def classifier(c: config.Training, spec: Spec) -> dict[str, Any]:
     return {"model": spec.plain(), **({"early": None} if early else {})}
 
 
-def check_views(c: config.Views, context: Context, *, size: int, path: str) -> None:
-    """Draws one view of a training image in shapes alone.
+def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str) -> None:
+    """Draws one view of a training example in shapes alone.
 
     Args:
       c: how it is drawn.
       context: of the stage.
-      size: side of it, for which its pixels are given.
+      inputs: of the model that it is drawn for.
       path: of its config, for messages.
 
     Raises:
       BadInput: it cannot be drawn, or shows nothing.
     """
     if isinstance(c, config.SimCLRViews):
-        _check_blur(c, size=size, path=path)
+        for image in inputs.images:
+            _check_blur(c, size=image.size, path=path)
     with under(path):
-        recipe = build.recipe(c, context.run.data, size=size)
-        image = jax.ShapeDtypeStruct(context.splits.train.image_shape, jnp.uint8)
-        jax.eval_shape(recipe, jax.random.key(0), image)
+        recipe = build.recipe(c, inputs)
+        example = {
+            name: jax.ShapeDtypeStruct(field.shape, field.dtype)
+            for name, field in context.splits.train.fields.items()
+        }
+        jax.eval_shape(recipe, jax.random.key(0), example)
 
 
 def _check_blur(c: config.SimCLRViews, *, size: int, path: str) -> None:
@@ -48,11 +52,14 @@ def _check_blur(c: config.SimCLRViews, *, size: int, path: str) -> None:
 
 def check_data(splits: Splits) -> None:
     """Raises `BadInput` where the splits do not fit each other."""
-    train, test = splits.train.image_shape, splits.test.image_shape
-    if train != test:
-        raise BadInput(
-            f"config.data.test_split: images of {test}, and those to train on are {train}"
-        )
+    train, test = splits.train.fields, splits.test.fields
+    for name, field in train.items():
+        if (other := test.get(name)) != field:
+            found = "nothing" if other is None else f"{other.dtype} {other.shape}"
+            raise BadInput(
+                f"config.data.test_split: {name} is {found}, and of what is trained on "
+                f"{field.dtype} {field.shape}"
+            )
 
 
 def check_labels(context: Context, stage: config.Stage) -> None:

@@ -1,7 +1,6 @@
 """One file a format, loaded again in its runtime and held against the live model."""
 
 import dataclasses
-import functools
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,19 +26,19 @@ from kdjax.export import (
 from kdjax.models import Compute
 from kdjax.stages import measure
 from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, load, logits
+from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed, compare
 from kdjax.types import BadInput, Variables
 
 _LOOKED_AT = 16
-"""Images that a layer-wise comparison is made on."""
+"""Examples that a layer-wise comparison is made on."""
 
 
 def check(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Asks for what the formats need, before anything that is exported has been trained.
 
     Raises:
-      BadInput: the extra of a format is not installed, there is no classifier to export, or its file
+      BadInput: the extra of a format is not installed, there is no model to export, or its file
         would be slower than that of the float one.
     """
     if "onnx" in c.formats:
@@ -77,25 +76,26 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     variables = jax.device_put(variables)
     predict = spec.deployed(variables)
     live = measure.live_logits(context, spec, variables)
-    images, threads = context.splits.test_images, context.run.latency_threads
+    inputs, threads = context.splits.test_inputs, context.run.latency_threads
     rows, parities = [], []
     for format in dict.fromkeys(c.formats):
         match format:
             case "stablehlo":
                 path = context.folder / f"{c.model}.stablehlo"
-                write_stablehlo(predict, path, image_shape=spec.image_shape)
-                reloaded, runtime = load_stablehlo(path), f"stablehlo:{jax.default_backend()}"
+                write_stablehlo(predict, path, inputs=spec.inputs.fields)
+                loaded, runtime = load_stablehlo(path), f"stablehlo:{jax.default_backend()}"
                 used = measure.cpu_threads()
             case "onnx":
                 path = context.folder / f"{c.model}.onnx"
                 write_onnx_model(spec, variables, path)
-                reloaded, runtime = load_onnx(path, threads=threads), "onnxruntime:cpu"
+                loaded, runtime = load_onnx(path, threads=threads), "onnxruntime:cpu"
                 used = threads
             case "litert":
                 path = context.folder / f"{c.model}.tflite"
                 write_litert_model(spec, variables, path)
-                reloaded, runtime = load_litert(path, threads=threads), "litert:cpu"
+                loaded, runtime = load_litert(path, threads=threads), "litert:cpu"
                 used = threads
+        reloaded = by_name(loaded)
         # An activation is rounded the other way where a sum was added up in another order.
         rounds = any(rule.activations for rule in spec.rules.values())
         if not rounds:
@@ -107,12 +107,12 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
         labels = context.splits.test.labels
         try:
             found, parity = compare(
-                path, reloaded, images, live, labels, runtime=runtime, **allowed
+                path, reloaded, inputs, live, labels, runtime=runtime, **allowed
             )
         except StageFailed as failed:
             if format == "stablehlo":
                 raise
-            raise StageFailed(f"{failed}{_where(spec, variables, path, images)}") from None
+            raise StageFailed(f"{failed}{_where(spec, variables, path, inputs)}") from None
         row = measure.file_row(
             context,
             spec,
@@ -124,18 +124,25 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             threads=used,
         )
         rows.append(dataclasses.asdict(row))
-        parities.append({**dataclasses.asdict(parity), **facts(path)})
+        parities.append({**dataclasses.asdict(parity), **facts(path, inputs=spec.inputs.fields)})
     return {"rows": rows, "parity": parities}
 
 
-def _where(spec: Spec, variables: Variables, path: epath.Path, images: np.ndarray) -> str:
+def by_name(run: Callable[..., Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """A function of a file, of its inputs by their names and not in their order, which is the same."""
+    return lambda inputs: run(*inputs.values())
+
+
+def _where(
+    spec: Spec, variables: Variables, path: epath.Path, inputs: Mapping[str, np.ndarray]
+) -> str:
     """Which layer of a file that failed sees something else than the live one."""
     forward, own, ranges = _in_float(spec, variables)
     apart = quant.differences(
         path,
-        lambda variables, images: forward(variables, spec.preprocess(images)),
+        lambda variables, *arrays: spec.raw(lambda inputs: forward(variables, inputs))(*arrays),
         own,
-        images[:_LOOKED_AT],
+        *(array[:_LOOKED_AT] for array in inputs.values()),
         rules=spec.rules,
         ranges=ranges,
     )
@@ -148,16 +155,19 @@ def _where(spec: Spec, variables: Variables, path: epath.Path, images: np.ndarra
 def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
     """Writes the LiteRT file of a float model, or of a quantized one with its integers."""
     if not spec.rules:
-        write_litert(spec.deployed(variables), path, image_shape=spec.image_shape)
+        write_litert(
+            spec.deployed(variables),
+            path,
+            inputs=spec.inputs.fields,
+            output=spec.output(),
+        )
         return
     forward, own, ranges = _in_float(spec, variables)
     rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
     plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "model.tflite"
-        write_litert(
-            lambda images: rounds(spec.preprocess(images)), made, image_shape=spec.image_shape
-        )
+        write_litert(spec.raw(rounds), made, inputs=spec.inputs.fields, output=spec.output())
         quant.quantize_in_the_call(made, plan)
         content = made.read_bytes()
     quant.require_integers(quant.litert_faults(content, plan), "LiteRT")
@@ -168,26 +178,32 @@ def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str])
 def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
     """Writes the ONNX file of a float model, or of a quantized one with its integers."""
     if not spec.rules:
-        write_onnx(spec.deployed(variables), path, image_shape=spec.image_shape)
+        write_onnx(
+            spec.deployed(variables),
+            path,
+            inputs=spec.inputs.fields,
+            output=spec.output(),
+        )
         return
     forward, own, ranges = _in_float(spec, variables)
     plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "float.onnx"
         write_onnx(
-            lambda images: forward(own, spec.preprocess(images)),
+            spec.raw(lambda inputs: forward(own, inputs)),
             source,
-            image_shape=spec.image_shape,
+            inputs=spec.inputs.fields,
+            output=spec.output(),
         )
         quant.write_quantized(source, path, plan)
 
 
 def onnx_latency(context: Context, spec: Spec, variables: Variables) -> float:
-    """Milliseconds that the ONNX file of a model takes for `latency_batch` images, the median."""
+    """Milliseconds that the ONNX file of a model takes for `latency_batch` examples, the median."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         write_onnx_model(spec, variables, file)
-        run = load_onnx(file, threads=context.run.latency_threads)
+        run = by_name(load_onnx(file, threads=context.run.latency_threads))
         return measure.timed(context, run).ms_p50
 
 
@@ -196,4 +212,4 @@ def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Var
     module = spec.in_float.module(Compute(folded=True))
     folded = spec.folded(variables)
     own = {name: tree for name, tree in folded.items() if name != quant.RANGES}
-    return functools.partial(logits, module), own, variables.get(quant.RANGES, {})
+    return spec.answers(module), own, variables.get(quant.RANGES, {})

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, keys, losses, models, train, tree
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.stages import build
 from kdjax.stages.comparing import Comparison, comparison
@@ -91,9 +92,8 @@ def _term(
     field: str,
 ) -> Term:
     asked = source.teachers[0]
-    channels = context.splits.train.image_shape[-1]
-    student = _shapes(spec.module(), spec.abstract(), c.student, spec.size, channels, "student")
-    teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.size, channels, "teacher")
+    student = _shapes(spec.module(), spec.abstract(), c.student, spec.inputs, "student")
+    teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.inputs, "teacher")
     if isinstance(c, config.CRD):
         if source.c.mix is not None:
             raise BadInput(f"name: crd has a memory of each example, and {stage.cache} mixes two")
@@ -118,15 +118,14 @@ def _shapes(
     module: nn.Module,
     variables: PyTree,
     paths: Sequence[str],
-    size: int,
-    channels: int,
+    inputs: Inputs,
     side: str,
 ) -> tuple[tuple[int, ...], ...]:
     """Of what the modules at these paths give of one view."""
 
     def features(variables):
-        view = jnp.zeros((1, size, size, channels))
-        return models.capture(module, variables, view, paths=paths, train=False).features
+        seen = models.capture(module, variables, inputs.blank(), paths=paths, train=False)
+        return seen.features
 
     try:
         found = jax.eval_shape(features, variables)
@@ -183,7 +182,7 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
         seen = models.capture(
             model,
             {"params": params, **own},
-            batch["image"],
+            batch["inputs"],
             paths=paths,
             mutable=["batch_stats"],
             train=True,
@@ -241,7 +240,7 @@ def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
         return {**said, **{_PART + path: x for path, x in features.items()}}
 
     views = taught_views(
-        source.view(taught.size),
+        source.view(taught.inputs),
         source.signal.parts(),
         count=source.c.views,
         ask=ask,

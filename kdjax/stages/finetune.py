@@ -1,4 +1,4 @@
-"""A classifier from labels: on top of a pretrained encoder, or from scratch."""
+"""A model from labels: on top of a pretrained encoder, or from scratch."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def supervised(
 
 def fresh_view(recipe: build.Recipe, stream: str) -> Views:
     """View `epoch` of each example, another one each time, with its label."""
-    return draws.together(draws.one_view(recipe, stream, name="image"), draws.label)
+    return draws.together(draws.one_view(recipe, stream, name="inputs"), draws.label)
 
 
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
@@ -78,12 +78,12 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
 
 def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the model."""
-    path, size = context.path, build.side(c.views, context.splits.size)
-    expected.check_views(c.views, context, size=size, path=f"{path}.views")
+    path, inputs = context.path, context.splits.inputs.sized(c.views.size)
+    expected.check_views(c.views, context, inputs, path=f"{path}.views")
     if c.self_training is not None:
         for name in ("weak", "strong"):
             where = f"{path}.self_training.{name}"
-            expected.check_views(getattr(c.self_training, name), context, size=size, path=where)
+            expected.check_views(getattr(c.self_training, name), context, inputs, path=where)
     spec, pruned = rehearse(
         context,
         c,
@@ -97,18 +97,18 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
 def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     path = context.path
     dataset = context.splits.labelled(context.seed, c, path=path)
-    size = build.side(c.views, context.splits.size)
-    start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
+    inputs = context.splits.inputs.sized(c.views.size)
+    start = begin(context, start_from=c.start_from, encoder=c.encoder, inputs=inputs, path=path)
     if c.head == "probe" and not context.ahead:
         start = start._replace(variables=probed(context, start, dataset))
     own = c.self_training
     if own is not None:
-        known = self_training.remembering(start.variables, start.spec.classes)
+        known = self_training.remembering(start.variables, start.spec.task.classes)
         start = start._replace(variables=known)
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
-    recipe = build.recipe(c.views, context.run.data, size=size)
+    recipe = build.recipe(c.views, inputs)
     targets = {"label_smoothing": c.label_smoothing, "teacher_free": c.teacher_free}
     if own is None:
         return spec, Setup(
@@ -119,7 +119,7 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
             views=fresh_view(recipe, context.name),
         )
     self_training.check_batch(context, c, own.every)
-    shares = np.bincount(dataset.labels, minlength=spec.classes) / len(dataset)
+    shares = np.bincount(dataset.labels, minlength=spec.task.classes) / len(dataset)
     shown = context.splits.shown(context.seed, c, path=path)
     return spec, Setup(
         variables=variables,
@@ -128,7 +128,7 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
         ),
         tx=tx,
         dataset=context.splits.partly_labelled(context.seed, c, path=path),
-        views=self_training.seen(context, own, recipe, size=size),
+        views=self_training.seen(context, own, recipe, inputs),
         partner_rows=self_training.partners(context, shown).rows,
         ema=self_training.momentum(own),
     )
@@ -144,8 +144,8 @@ def probed(context: Context, start: Begin, dataset: data.Dataset) -> Variables:
     spec, variables = start.spec, start.variables
     module = spec.module()
 
-    def ask(images):
-        outputs: Any = module.apply(variables, spec.preprocess(images), train=False)
+    def ask(batch):
+        outputs: Any = module.apply(variables, spec.inputs.see_all(batch), train=False)
         return outputs["features"]
 
     features = over(jax.jit(ask), dataset.read, len(dataset), batch=_PROBE_BATCH)

@@ -19,8 +19,8 @@ from kdjax.stages.context import Context, under
 from kdjax.train import interruption, observing
 from kdjax.types import Batch, PyTree, Variables
 
-Views = Callable[[dict[str, Array], PyTree, Key[Array, ""]], Batch]
-"""`(batch with raw images, resident, key of the run) -> what the objective sees`."""
+Views = Callable[[dict[str, Any], PyTree, Key[Array, ""]], Batch]
+"""`(batch with raw inputs, resident, key of the run) -> what the objective sees`."""
 
 STATISTICS_EXAMPLES = 4096
 """How many the statistics of averaged parameters are found on, at most: in batches of training."""
@@ -110,17 +110,17 @@ def rehearse(
     return found[0]
 
 
-def _blank(setup: Setup, rows: int) -> dict[str, Array]:
+def _blank(setup: Setup, rows: int) -> dict[str, Any]:
     """A batch as the feed brings one, see `data.take`."""
-    shape = setup.dataset.image_shape
-    batch = {
+    fields = setup.dataset.fields.items()
+    batch: dict[str, Any] = {
         "id": jnp.zeros(rows, jnp.uint32),
-        "image": jnp.zeros((rows, *shape), jnp.uint8),
+        "inputs": {name: jnp.zeros((rows, *f.shape), f.dtype) for name, f in fields},
         "label": jnp.zeros(rows, jnp.int32),
         "epoch": jnp.zeros(rows, jnp.uint32),
     }
     if setup.partner_rows is not None:
-        batch |= {f"partner_{name}": batch[name] for name in ("id", "image", "label")}
+        batch |= {f"partner_{name}": batch[name] for name in ("id", "inputs", "label")}
     if setup.join is not None:
         places = np.zeros(rows, np.int64)
         more = setup.join(places, places.astype(np.uint32))

@@ -23,10 +23,10 @@ def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: st
             f"{path}.cache: {c.cache} keeps an embedding, which says nothing of classes; learn it in "
             "a stage of kind distill_encoder"
         )
-    if of.classes != spec.classes:
+    if of.classes != spec.task.classes:
         raise BadInput(
             f"{path}.cache: the teacher of {c.cache} has {of.classes} classes, the student has "
-            f"{spec.classes}"
+            f"{spec.task.classes}"
         )
     if isinstance(of, teacher.TopK):
         mend = f"set config.stages.{c.cache}.signal.name=logits"

@@ -10,7 +10,8 @@ from jaxtyping import Array, Key
 from kdjax import config, teacher
 from kdjax.data.feed import Join
 from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context
+from kdjax.inputs import Inputs
+from kdjax.stages.context import Context, under
 from kdjax.stages.source import See, Source
 from kdjax.types import BadInput, Batch, PyTree
 
@@ -20,15 +21,15 @@ class Lesson(NamedTuple):
 
     Attributes:
       source: what the cache is made of.
-      size: side of the view that the student sees.
-      views: see `fit`: `image`, `label`, the parts of the signal, and where views are mixed,
+      inputs: that the student is given.
+      views: see `fit`: `inputs`, `label`, the parts of the signal, and where views are mixed,
         `weight` and `partner_label`.
       resident: trees on the device.
       join: arrays that come with each batch, None for none.
     """
 
     source: Source
-    size: int
+    inputs: Inputs
     views: Callable[[Batch, PyTree, Key[Array, ""]], Batch]
     resident: Mapping[str, PyTree]
     join: Join | None
@@ -60,7 +61,8 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
       BadInput: there is no such cache, or it is not of these teachers, views and examples.
     """
     dataset, source = context.splits.train, source_of(context, c)
-    size = source.size if c.size is None else c.size
+    with under(context.path):
+        inputs = source.inputs.sized(c.size)
     if c.live:
         resident, join = {"teachers": source.variables}, None
     elif context.ahead:
@@ -77,13 +79,13 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
         else:
             resident, join = {}, _join(opened, dataset.ids)
     views = taught_views(
-        source.view(size),
+        source.view(inputs),
         source.signal.parts(),
         count=source.c.views,
         ask=source.ask if c.live else None,
         seed=source.c.seed,
     )
-    return Lesson(source, size, views, resident, join)
+    return Lesson(source, inputs, views, resident, join)
 
 
 def taught_views(
@@ -112,14 +114,14 @@ def taught_views(
         batch = {**batch, "view": batch["epoch"] % np.uint32(count)}
         if seed is not None:
             key = jax.random.key(seed)
-        image, weight = see(batch, key)
+        inputs, weight = see(batch, key)
         if ask is not None:
             signal = ask(resident["teachers"], batch, key)
         elif "signal" in resident:
             signal = {name: resident["signal"][name][batch["view"], batch["row"]] for name in names}
         else:
             signal = {name: batch[name] for name in names}
-        taught = {"image": image, "label": batch["label"], **signal}
+        taught = {"inputs": inputs, "label": batch["label"], **signal}
         if weight is not None:
             taught |= {"weight": weight, "partner_label": batch["partner_label"]}
         return taught

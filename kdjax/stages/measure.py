@@ -19,11 +19,11 @@ _BATCH = 512
 
 
 def live_logits(context: Context, spec: Spec, variables: Variables) -> np.ndarray:
-    """Of all test images, by the model as it was trained."""
+    """Of all test examples, by the model as it was trained."""
     predict, variables = spec.compiled, jax.device_put(variables)
-    images = context.splits.test_images
-    batch = min(_BATCH, len(images))
-    return evaluate.logits_over(lambda x: predict(variables, x), images, batch=batch)
+    inputs = context.splits.test_inputs
+    batch = min(_BATCH, tree.rows(inputs))
+    return evaluate.logits_over(lambda x: predict(variables, x), inputs, batch=batch)
 
 
 def live_row(
@@ -41,7 +41,7 @@ def live_row(
         spec,
         variables,
         logits=live_logits(context, spec, variables),
-        time=timed(context, lambda images: predict(variables, images)),
+        time=timed(context, lambda inputs: predict(variables, inputs)),
         runtime=f"xla:{jax.default_backend()}",
         threads=cpu_threads(),
         bytes_on_disk=variables_bytes(folder),
@@ -50,18 +50,20 @@ def live_row(
 
 
 def timed(
-    context: Context, run: Callable[[np.ndarray], Any], *, bulk: bool = False
+    context: Context, run: Callable[[dict[str, np.ndarray]], Any], *, bulk: bool = False
 ) -> evaluate.Latency:
-    """Latency of one call on `latency_batch` test images, which are repeated if there are fewer.
+    """Latency of one call on `latency_batch` test examples, which are repeated if there are fewer.
 
-    A hundred calls, or as many as two seconds hold. `bulk`: `latency_bulk_batch` images, in as many
+    A hundred calls, or as many as two seconds hold. `bulk`: `latency_bulk_batch` examples, in as many
     calls as a second holds.
     """
-    images = context.splits.test_images
     batch = context.run.latency_bulk_batch if bulk else context.run.latency_batch
-    images = np.resize(images, (batch, *images.shape[1:]))
+    inputs = {
+        name: np.resize(array, (batch, *array.shape[1:]))
+        for name, array in context.splits.test_inputs.items()
+    }
     seconds = 1.0 if bulk else 2.0
-    return evaluate.latency(lambda: run(images), min_seconds=0.0, max_seconds=seconds)
+    return evaluate.latency(lambda: run(inputs), min_seconds=0.0, max_seconds=seconds)
 
 
 def row(
@@ -99,7 +101,7 @@ def row(
 
 
 def scored(context: Context, logits: np.ndarray) -> dict[str, Any]:
-    """What predictions of the test images are worth, as fields of a row."""
+    """What predictions of the test examples are worth, as fields of a row."""
     test = context.splits.test
     scores = evaluate.scores(
         evaluate.confusion(test.labels, logits.argmax(-1), classes=test.classes)
@@ -117,7 +119,7 @@ def file_row(
     spec: Spec,
     variables: Variables,
     path: epath.Path,
-    run: Callable[[np.ndarray], Any],
+    run: Callable[[dict[str, np.ndarray]], Any],
     *,
     logits: np.ndarray,
     runtime: str,

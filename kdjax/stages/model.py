@@ -1,4 +1,4 @@
-"""A classifier or an encoder as its artifact describes it: built, restored, run on raw images."""
+"""A model or an encoder as its artifact describes it: built, restored, run on raw examples."""
 
 import abc
 import dataclasses
@@ -10,12 +10,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
-from kdjax import config, evaluate, models, parse, quant, shrink, views
-from kdjax.data import Dataset
+from kdjax import config, evaluate, models, parse, quant, shrink, tasks
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
@@ -28,14 +27,12 @@ class _OnEncoder(abc.ABC):
 
     Attributes:
       encoder: the architecture.
-      image_shape: of a raw image.
-      size: side of the view that the model sees.
+      inputs: that it is given.
       widths: of the layers that have been shrunk, see `kdjax.shrink`; empty where none has.
     """
 
     encoder: config.Encoder
-    image_shape: tuple[int, int, int]
-    size: int
+    inputs: Inputs
     widths: Mapping[str, Mapping[str, int | tuple[int, ...]]] = dataclasses.field(
         default_factory=dict
     )
@@ -79,51 +76,27 @@ class _OnEncoder(abc.ABC):
         found = _abstract(type(self), _text(self))
         return jax.tree.map(lambda leaf: leaf, found)  # whose dicts are the caller's own
 
-    def blank(self) -> Float[Array, "1 size size channel"]:
-        """An image as the model sees one."""
-        return jnp.zeros((1, self.size, self.size, self.image_shape[-1]))
+    def blank(self) -> dict[str, Array]:
+        """A batch of one example as the model is given it."""
+        return self.inputs.blank()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec(_OnEncoder):
-    """All that is needed to rebuild a classifier, as data in its manifest.
+    """All that is needed to rebuild a model with its head, as data in its manifest.
 
     Attributes:
-      classes: of the classifier.
-      mean, std: of the preprocessing.
+      task: that it is asked.
       rules: of the layers that are quantized, by the names of their parameters; empty where none is.
-        A quantized classifier has its BatchNorm folded.
+        A quantized model has its BatchNorm folded.
     """
 
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    task: tasks.Task
     rules: Mapping[str, quant.Rule] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def new(
-        cls,
-        encoder: config.Encoder,
-        dataset: Dataset,
-        d: config.Data,
-        *,
-        size: int,
-        widths: shrink.Widths | None = None,
-    ) -> "Spec":
-        """A classifier of the classes of `dataset`, on views of `size` pixels."""
-        return cls(
-            widths=widths or {},
-            encoder=encoder,
-            classes=dataset.classes,
-            image_shape=dataset.image_shape,
-            size=size,
-            mean=d.mean,
-            std=d.std,
-        )
-
-    @classmethod
     def of(cls, artifact: Artifact, *, field: str) -> "Spec":
-        """The classifier that a stage left.
+        """The model that a stage left.
 
         Raises:
           BadInput: it left none; the line names `field`, which asked for it.
@@ -134,7 +107,9 @@ class Spec(_OnEncoder):
                 "values of the one that is wanted to a stage of its own"
             )
         if "model" not in artifact.manifest:
-            raise BadInput(f"{field}: {artifact.manifest['stage']} is not a classifier")
+            raise BadInput(
+                f"{field}: {artifact.manifest['stage']} has no head; name a stage that leaves a whole model"
+            )
         return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
 
     @property
@@ -172,37 +147,41 @@ class Spec(_OnEncoder):
         """Of the float model, its BatchNorm folded: what can be quantized."""
         module = self.in_float.module(Compute(folded=True))
         folded = jax.eval_shape(self.in_float.folded, self.in_float.abstract())
-        return quant.graph_of(functools.partial(logits, module), folded, self.blank())
+        return quant.graph_of(self.answers(module), folded, self.blank())
 
-    def written(self, compute: Compute = Compute()) -> models.Classifier:
+    def written(self, compute: Compute = Compute()) -> nn.Module:
         """The linen module at the widths of its architecture."""
-        return models.Classifier(build.encoder(self.encoder, compute), self.classes)
+        return self.task.head(build.encoder(self.encoder, compute))
 
     def output(self) -> str:
-        """The logits."""
-        return "logits"
+        """The answer to its task."""
+        return self.task.output
 
-    def preprocess(
-        self, images: UInt8[Array, "batch height width channel"]
-    ) -> Float[Array, "batch size size channel"]:
-        """Raw images as the model sees them in evaluation."""
-        return jax.vmap(
-            lambda image: views.eval_view(image, size=self.size, mean=self.mean, std=self.std)
-        )(images)
+    def answers(self, module: nn.Module) -> Callable[[Variables, Any], Float[Array, "batch ..."]]:
+        """`(variables, inputs as the model is given them) -> output` of a module of this model.
+
+        Statistics are frozen.
+        """
+
+        def answer(variables: Variables, inputs: Any) -> Array:
+            outputs: Any = module.apply(variables, inputs, train=False)
+            return outputs[self.task.output]
+
+        return answer
 
     def predict(
-        self, variables: Variables, images: UInt8[Array, "batch height width channel"]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of raw images, with frozen statistics."""
-        return logits(self.module(), variables, self.preprocess(images))
+        self, variables: Variables, batch: Mapping[str, Array]
+    ) -> Float[Array, "batch ..."]:
+        """The output for raw examples, with frozen statistics."""
+        return self.answers(self.module())(variables, self.inputs.see_all(batch))
 
     @property
-    def compiled(self) -> Callable[..., Float[Array, "batch classes"]]:
-        """`predict`, compiled: traced and compiled once for all classifiers of one description."""
+    def compiled(self) -> Callable[..., Float[Array, "batch ..."]]:
+        """`predict`, compiled: traced and compiled once for all models of one description."""
         return _compiled(_text(self))
 
     def flops(self) -> int:
-        """Of `predict` for one image, see `evaluate.flops`; counted once for all of one description."""
+        """Of `predict` for one example, see `evaluate.flops`; counted once for all of one description."""
         return _flops(_text(self))
 
     def folded(self, variables: Variables) -> Variables:
@@ -211,10 +190,19 @@ class Spec(_OnEncoder):
             return variables
         return models.fold(self.module(), variables, self.blank(), train=False)
 
-    def deployed(self, variables: Variables):
-        """`raw images -> logits` with the parameters inside and BatchNorm folded, to export."""
-        folded, module = self.folded(variables), self.module(Compute(folded=True))
-        return lambda images: logits(module, folded, self.preprocess(images))
+    def deployed(self, variables: Variables) -> Callable[..., Array]:
+        """`*raw arrays -> output` with the parameters inside and BatchNorm folded, to export.
+
+        The arrays are those of `inputs.fields`, in their order.
+        """
+        folded = self.folded(variables)
+        answer = self.answers(self.module(Compute(folded=True)))
+        return self.raw(lambda inputs: answer(folded, inputs))
+
+    def raw(self, function: Callable[[Any], Array]) -> Callable[..., Array]:
+        """`*raw arrays -> function(inputs as the model is given them)`, as a file takes them."""
+        names = tuple(self.inputs.fields)
+        return lambda *arrays: function(self.inputs.see_all(dict(zip(names, arrays, strict=True))))
 
 
 def _text(spec: _OnEncoder) -> str:
@@ -241,22 +229,12 @@ def _abstract(kind: type[_OnEncoder], text: str) -> PyTree:
 @functools.lru_cache(maxsize=256)
 def _flops(text: str) -> int:
     spec = _described(Spec, text)
-    image = jax.ShapeDtypeStruct((1, *spec.image_shape), np.uint8)
-    return evaluate.flops(spec.predict, spec.abstract(), image)
-
-
-def logits(
-    module: nn.Module,
-    variables: Variables,
-    images: Float[Array, "batch size size channel"],
-) -> Float[Array, "batch classes"]:
-    """What a classifier says of preprocessed images, with frozen statistics."""
-    outputs: Any = module.apply(variables, images, train=False)
-    return outputs["logits"]
+    example = {name: field.batch(1) for name, field in spec.inputs.fields.items()}
+    return evaluate.flops(spec.predict, spec.abstract(), example)
 
 
 def load(artifact: Artifact, *, field: str) -> tuple[Spec, Variables]:
-    """The classifier that a stage left, strictly restored; `field` asked for it."""
+    """The model that a stage left, strictly restored; `field` asked for it."""
     spec = Spec.of(artifact, field=field)
     return spec, artifact.variables(spec.abstract())
 
@@ -280,13 +258,14 @@ class EncoderSpec(_OnEncoder):
         """The projections, which are the features where there is no projector."""
         return "projections"
 
-    def embed(
-        self, variables: Variables, images: Float[Array, "batch size size channel"]
-    ) -> Float[Array, "batch dim"]:
-        """Features of preprocessed images, with frozen statistics; variables as of `encoder_of`."""
+    def embed(self, variables: Variables, inputs: Any) -> Float[Array, "batch dim"]:
+        """Features of inputs as the model is given them; variables as of `encoder_of`.
+
+        Statistics are frozen.
+        """
         module = dataclasses.replace(self, projector=()).module()
         wrapped = {name: {"encoder": part} for name, part in variables.items()}
-        found: Any = module.apply(wrapped, images, train=False)
+        found: Any = module.apply(wrapped, inputs, train=False)
         return found["features"]
 
     @property
@@ -326,8 +305,7 @@ def encoder_of(
     found = EncoderSpec(
         encoder=spec.encoder,
         projector=(),
-        image_shape=spec.image_shape,
-        size=spec.size,
+        inputs=spec.inputs,
         widths={path: w for path, w in spec.widths.items() if path.startswith("encoder/")},
     )
     return found, lambda: _encoder_part(artifact.variables(spec.abstract()))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate
+from kdjax import evaluate, tree
+from kdjax.types import PyTree
 
 
 class StageFailed(RuntimeError):
@@ -16,15 +17,15 @@ class StageFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How a file compares with its live model on the test images.
+    """How a file compares with its live model on the test examples.
 
     Attributes:
       artifact: name of the file.
       runtime: what ran it.
-      max_logit_difference: over all images and classes.
+      max_logit_difference: over all examples and classes.
       mean_logit_difference: likewise the mean.
       largest_logit: of the live model, absolute: what a difference is to be seen against.
-      label_agreement: share of images with one label from both.
+      label_agreement: share of examples with one label from both.
       accuracy_drop: by which its accuracy is below the live model's.
       tolerance: largest difference allowed, None where something else decides.
       required_agreement: smallest label agreement allowed, likewise.
@@ -45,8 +46,8 @@ class Parity:
 
 def compare(
     path: epath.Path,
-    run: Callable[[np.ndarray], Any],
-    images: np.ndarray,
+    run: Callable[[Any], Any],
+    inputs: PyTree,
     live: np.ndarray,
     labels: np.ndarray,
     *,
@@ -55,14 +56,14 @@ def compare(
     agreement: float | None = None,
     drop: float | None = None,
 ) -> tuple[np.ndarray, Parity]:
-    """Runs a file over `images` and holds its logits against the live model's.
+    """Runs a file over `inputs` and holds its logits against the live model's.
 
     Args:
       path: of the file, for messages.
       run: the file in its runtime.
-      images: raw.
-      live: logits of the live model, [images, classes].
-      labels: of the images.
+      inputs: raw, of all examples.
+      live: logits of the live model, [examples, classes].
+      labels: of the examples.
       runtime: its name.
       difference: largest difference allowed, relative to the largest live logit; None for any.
       agreement: smallest label agreement allowed; None for any.
@@ -71,7 +72,7 @@ def compare(
     Raises:
       StageFailed: one of them is not kept.
     """
-    logits = evaluate.logits_over(run, images, batch=min(512, len(images)))
+    logits = evaluate.logits_over(run, inputs, batch=min(512, tree.rows(inputs)))
     found = evaluate.agreement(logits, live)
     largest = float(np.abs(live).max())
     within = np.isfinite(largest) and found.max_difference <= (difference or 0.0) * largest

@@ -1,10 +1,10 @@
-"""Self-supervised pretraining: an encoder from images alone."""
+"""Self-supervised pretraining: an encoder from examples without their labels."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
-from kdjax.stages import build, expected, methods
+from kdjax.stages import expected, methods
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Setup, fit, model_key, rehearse
@@ -20,8 +20,8 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
 
 def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
-    size = build.side(c.views, context.splits.size)
-    expected.check_views(c.views, context, size=size, path=f"{context.path}.views")
+    inputs = context.splits.inputs.sized(c.views.size)
+    expected.check_views(c.views, context, inputs, path=f"{context.path}.views")
     (spec, _), pruned = rehearse(
         context, c, lambda context: _prepare(context, c), views_path=f"{context.path}.views"
     )
@@ -33,11 +33,9 @@ def _prepare(
 ) -> tuple[tuple[EncoderSpec, methods.Method], Setup]:
     axis_name = context.parallel.axis_name
     dataset = context.splits.partly_labelled(context.seed) if c.probe else context.splits.train
-    size = build.side(c.views, context.splits.size)
-    spec = EncoderSpec(
-        encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
-    )
-    views = methods.seen(context, c, size=size)
+    inputs = context.splits.inputs.sized(c.views.size)
+    spec = EncoderSpec(encoder=c.encoder, projector=c.projector, inputs=inputs)
+    views = methods.seen(context, c, inputs)
     method = methods.chosen(c, spec, axis_name=axis_name)
     if c.probe:
         method = methods.with_probe(method, features=spec.features, classes=dataset.classes)

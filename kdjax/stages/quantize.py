@@ -1,23 +1,21 @@
 """A model in integers: its rules chosen, its ranges found, held against the float one."""
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 
-from kdjax import config, quant
+from kdjax import config, quant, tree
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import Artifact, save_variables
 from kdjax.stages.context import Context, under
 from kdjax.stages.export import onnx_latency
 from kdjax.stages.mixed import check_mixed, mixed_rules
-from kdjax.stages.model import Spec, load, logits
+from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import compare
 from kdjax.types import BadInput, Variables
 
@@ -25,9 +23,9 @@ _BATCH = 64
 
 
 def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
-    """Folds, calibrates on training images, and compares with the float model on the test images."""
+    """Folds, calibrates on training examples, and compares with the float model on the test examples."""
     path = f"config.stages.{context.name}"
-    images = context.sample(c.calibration_examples, field=f"{path}.calibration_examples")
+    inputs = context.sample(c.calibration_examples, field=f"{path}.calibration_examples")
     artifact = context.inputs[c.model]
     _float(artifact, c, path)
     spec, variables = load(artifact, field=f"{path}.model")
@@ -38,24 +36,24 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         def latency(rules: Mapping[str, quant.Rule]) -> float:
             tried = spec, variables
             if rules:
-                tried = quantized(spec, variables, images, c, mixed=rules)[:2]
+                tried = quantized(spec, variables, inputs, c, mixed=rules)[:2]
             return onnx_latency(context, *tried)
 
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
-    spec, found, names = quantized(spec, variables, images, c, field=f"{path}.rules", mixed=mixed)
+    spec, found, names = quantized(spec, variables, inputs, c, field=f"{path}.rules", mixed=mixed)
     constant = quant.constant(found.get(quant.RANGES, {}))
     for name, value in constant.items():
         print(
-            f"{context.name}: {name} is {value:g} on all {len(images)} calibration images, so its range "
-            "is empty; what else it is later is rounded coarsely or cut off: calibrate on other images, "
-            "or leave its layer in float",
+            f"{context.name}: {name} is {value:g} on all {c.calibration_examples} calibration examples, so "
+            "its range is empty; what else it is later is rounded coarsely or cut off: calibrate on other "
+            "examples, or leave its layer in float",
             file=sys.stderr,
         )
     predict = spec.compiled
     _, parity = compare(
         context.folder,
-        lambda images: predict(found, images),
-        context.splits.test_images,
+        lambda inputs: predict(found, inputs),
+        context.splits.test_inputs,
         live,
         context.splits.test.labels,
         runtime=f"xla:{jax.default_backend()}",
@@ -119,30 +117,34 @@ def _chosen(c: config.Quantize, graph: quant.Graph, field: str) -> dict[str, qua
 def quantized(
     spec: Spec,
     variables: Variables,
-    images: UInt8[np.ndarray, "examples height width channel"],
+    inputs: Mapping[str, np.ndarray],
     c: config.Quantize,
     *,
     field: str = "rules",
     mixed: Mapping[str, quant.Rule] | None = None,
 ) -> tuple[Spec, Variables, list[str]]:
-    """A classifier with its BatchNorm folded, its rules chosen and its ranges found.
+    """A model with its BatchNorm folded, its rules chosen and its ranges found.
 
     Args:
-      spec: of the float classifier.
+      spec: of the float model.
       variables: of it.
-      images: raw, to calibrate on, in batches of 64; the last one shares some with that before.
+      inputs: raw, to calibrate on, in batches of 64; the last one shares some with that before.
       c: how.
       field: that has the rules, for messages.
       mixed: the rules, instead of those of `c`.
 
     Returns:
-      The classifier, its variables and the names of all its layers.
+      The model, its variables and the names of all its layers.
     """
     folded = spec.folded(variables)
-    forward = functools.partial(logits, spec.module(Compute(folded=True)))
-    seen, size = jax.jit(spec.preprocess), min(_BATCH, len(images))
-    starts = [*range(0, len(images) - size, size), len(images) - size]
-    batches = [seen(images[start : start + size]) for start in starts]
+    forward = spec.answers(spec.module(Compute(folded=True)))
+    see, n = jax.jit(spec.inputs.see_all), tree.rows(inputs)
+    size = min(_BATCH, n)
+    starts = [*range(0, n - size, size), n - size]
+    batches = [
+        see({name: array[start : start + size] for name, array in inputs.items()})
+        for start in starts
+    ]
     graph = quant.graph_of(forward, folded, batches[0])
     names = [layer.name for layer in graph.layers]
     rules = mixed

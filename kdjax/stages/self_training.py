@@ -1,13 +1,15 @@
-"""Self-training: a classifier learns its own predictions of images whose labels may not be used."""
+"""Self-training: a classifier learns its own predictions of examples whose labels may not be used."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from kdjax import config, keys, losses, train
+from kdjax import config, keys, losses, train, tree
 from kdjax.data import Partners
+from kdjax.inputs import Inputs
 from kdjax.stages import build, draws
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
@@ -33,9 +35,15 @@ def objective(
     def forward(params, state, batch, key):
         n = len(batch["label"])
         found, model_state = train.apply_model(
-            model, params, state.model_state, jnp.concatenate([batch["image"], batch["strong"]])
+            model,
+            params,
+            state.model_state,
+            tree.together(batch["inputs"], batch["strong"]),
+            key,
         )
-        said, _ = train.apply_model(model, state.ema_params, state.model_state, batch["weak"])
+        said, _ = train.apply_model(
+            model, state.ema_params, state.model_state, batch["weak"], jax.random.fold_in(key, 1)
+        )
         known = losses.SoftMatchState(**state.model_state[train.MEMORY])
         pseudo, known, trust = losses.soft_match(
             found["logits"][n:],
@@ -73,7 +81,7 @@ def check_batch(context: Context, c: config.Training, every: int) -> None:
     rows = c.batch // devices // c.accumulate
     if rows % every:
         raise BadInput(
-            f"{context.path}.self_training.every: {every} does not divide the {rows} images that a "
+            f"{context.path}.self_training.every: {every} does not divide the {rows} examples that a "
             f"device has at once (batch {c.batch} on {devices} devices, accumulate {c.accumulate})"
         )
 
@@ -88,22 +96,23 @@ def partners(context: Context, shown: Int[np.ndarray, " m"]) -> Partners:
     )
 
 
-def seen(context: Context, c: config.SelfTraining, labelled: build.Recipe, *, size: int) -> Views:
-    """`image` and `label` of labelled examples, `weak` and `strong` of the batch's own.
+def seen(context: Context, c: config.SelfTraining, labelled: build.Recipe, inputs: Inputs) -> Views:
+    """`inputs` and `label` of labelled examples, `weak` and `strong` of the batch's own.
 
     All are drawn by the id of the example of the batch and its epoch, so that a labelled example that
     comes twice in an epoch comes in two views.
     """
-    d, name = context.run.data, context.name
-    one = draws.together(draws.one_view(labelled, name, name="image"), draws.label)
+    name = context.name
+    one = draws.together(draws.one_view(labelled, name, name="inputs"), draws.label)
 
     def few(batch: Batch, resident: PyTree, key: Array) -> Batch:
-        own = {field: batch[field][:: c.every] for field in ("epoch", "id")}
-        theirs = {field: batch[f"partner_{field}"][:: c.every] for field in ("image", "label")}
-        return one({**own, **theirs}, resident, key)
+        own = {name: batch[name] for name in ("epoch", "id")}
+        theirs = {name: batch[f"partner_{name}"] for name in ("inputs", "label")}
+        some = jax.tree.map(lambda x: x[:: c.every], {**own, **theirs})
+        return one(some, resident, key)
 
     return draws.together(
         few,
-        draws.one_view(build.recipe(c.weak, d, size=size), f"{name}/weak", name="weak"),
-        draws.one_view(build.recipe(c.strong, d, size=size), f"{name}/strong", name="strong"),
+        draws.one_view(build.recipe(c.weak, inputs), f"{name}/weak", name="weak"),
+        draws.one_view(build.recipe(c.strong, inputs), f"{name}/strong", name="strong"),
     )

@@ -1,6 +1,5 @@
 """How much each group of units and each layer's numbers matter, to allocate by."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Context, under
-from kdjax.stages.model import Spec, load, logits
+from kdjax.stages.model import Spec, load
 from kdjax.stages.pruning import UNIT_SCORES, unit_scores
 from kdjax.stages.source import Source, weights_of
 from kdjax.stages.terms import kd_term
@@ -46,9 +45,12 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     def says(state: State, batch: Batch) -> Float[Array, "batch classes"]:
         masks = shrink.unit_masks(groups, state.keep, variables["params"])
         masked = {**variables, "params": tree.apply_masks(masks, variables["params"])}
-        return choices.run(spec.folded(masked), batch["image"], choice=state.numbers, ranges=ranges)
+        return choices.run(
+            spec.folded(masked), batch["inputs"], choice=state.numbers, ranges=ranges
+        )
 
-    groups = shrink.groups_of(spec.analysed(), variables, batches[0]["image"][:1])
+    example = jax.tree.map(lambda x: x[:1], batches[0]["inputs"])
+    groups = shrink.groups_of(spec.analysed(), variables, example)
     scores = unit_scores(c.score, groups, variables["params"])
     whole = State(shrink.whole_of(groups), choices.choice({}))
     if c.against == "predictions":
@@ -77,7 +79,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
         "sensitivity": {
             "model": c.model,
             "against": c.against,
-            "examples": sum(len(batch["image"]) for batch in batches),
+            "examples": sum(tree.rows(batch["inputs"]) for batch in batches),
             "curves": {
                 name: {str(sparsity): increase for sparsity, increase in curve.items()}
                 for name, curve in curves.items()
@@ -142,7 +144,7 @@ def _check(context: Context, c: config.Sensitivity) -> Spec:
 def _batches(
     context: Context, c: config.Sensitivity, spec: Spec, path: str
 ) -> tuple[list[dict[str, Any]], Term]:
-    """Preprocessed images and what a loss needs beside them, and the loss.
+    """Inputs as the model is given them and what a loss needs beside them, and the loss.
 
     Raises:
       BadInput: there are no labels, or no teacher, to hold the model against.
@@ -155,8 +157,8 @@ def _batches(
     parts = _parts(len(rows))
     if c.cache is not None:
         return _taught(context, c.cache, spec, [rows[part] for part in parts], path)
-    read, see = context.splits.train.read, jax.jit(spec.preprocess)
-    batches: list[dict[str, Any]] = [{"image": see(read(rows[part]))} for part in parts]
+    read, see = context.splits.train.read, jax.jit(spec.inputs.see_all)
+    batches: list[dict[str, Any]] = [{"inputs": see(read(rows[part]))} for part in parts]
     if labels is None:
         return batches, lambda logits, batch: kd_kl(logits, batch["whole"])
     for batch, part in zip(batches, parts, strict=True):
@@ -184,9 +186,9 @@ def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
     )
     signal = source.signal
     of = signal.of if isinstance(signal, teacher.Apart) else signal
-    if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.classes:
+    if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.task.classes:
         raise BadInput(
-            f"{path}.cache: {name} does not keep what teachers say of {spec.classes} classes"
+            f"{path}.cache: {name} does not keep what teachers say of {spec.task.classes} classes"
         )
     return source
 
@@ -206,13 +208,13 @@ def _taught(
         temperature=of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0,
         teacher_weights=weights_of(cached, None, f"{path}.cache") if apart else None,
     )
-    see, read = jax.jit(source.view(spec.size)), opened.reader(dataset.ids)
+    see, read = jax.jit(source.view(spec.inputs)), opened.reader(dataset.ids)
     batches = []
     for part in parts:
         numbers = (part % cached.views).astype("uint32")
-        image, _ = see(source.read(part, numbers), jax.random.key(source.seed))
+        inputs, _ = see(source.read(part, numbers), jax.random.key(source.seed))
         said = {kind: jnp.asarray(value) for kind, value in read(part, numbers).items()}
-        batches.append({"image": image, **said})
+        batches.append({"inputs": inputs, **said})
     return batches, lambda logits, batch: kd({"logits": logits}, batch)
 
 
@@ -228,13 +230,13 @@ def _choices(
     Raises:
       BadInput: a pattern is none, or matches no layer, or two give a layer the same numbers.
     """
-    forward = functools.partial(logits, spec.module(Compute(folded=True)))
-    folded, images = spec.folded(variables), [batch["image"] for batch in batches]
-    names = [layer.name for layer in quant.graph_of(forward, folded, images[0]).layers]
+    forward = spec.answers(spec.module(Compute(folded=True)))
+    folded, seen = spec.folded(variables), [batch["inputs"] for batch in batches]
+    names = [layer.name for layer in quant.graph_of(forward, folded, seen[0]).layers]
     candidates = _candidates(c, names, path)
-    choices = quant.Choices(forward, folded, images[0], candidates=candidates)
+    choices = quant.Choices(forward, folded, seen[0], candidates=candidates)
     ranged = any(rule.activations for rule in choices.rules.values())
-    ranges = quant.calibrate(forward, folded, images, rules=choices.rules) if ranged else {}
+    ranges = quant.calibrate(forward, folded, seen, rules=choices.rules) if ranged else {}
     return choices, ranges
 
 

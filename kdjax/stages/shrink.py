@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
 from kdjax import config, keys, shrink, train, tree
 from kdjax.export import require_onnx
@@ -18,13 +18,13 @@ from kdjax.stages import measure
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context, under
 from kdjax.stages.export import onnx_latency
-from kdjax.stages.model import Spec, load, logits
+from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
 from kdjax.stages.pruning import UNIT_SCORES, unit_scores
 from kdjax.types import BadInput, PyTree, Variables
 
 _BATCH = 128
-_EXAMPLE = 8  # images that the model is traced with, and that show what is constant
+_EXAMPLE = 8  # examples that the model is traced with, and that show what is constant
 _MOST = 0.95  # of the units, where a budget is to be met
 
 
@@ -36,11 +36,11 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     variables = jax.device_put(variables)
     _check(context, c)
     most = len(context.splits.train)
-    images = context.sample(min(max(c.examples, _BATCH), most), field=f"{path}.examples")
-    model, example = spec.analysed(), jax.jit(spec.preprocess)(images[:_EXAMPLE])
+    inputs = context.sample(min(max(c.examples, _BATCH), most), field=f"{path}.examples")
+    model, example = spec.analysed(), jax.jit(spec.inputs.see_all)(_first(inputs, _EXAMPLE))
     groups = shrink.groups_of(model, variables, example)
     movable = _movable(groups, c, path)
-    keep = _choice(context, c, movable, _scores(context, c, movable, spec, variables, images), path)
+    keep = _choice(context, c, movable, _scores(context, c, movable, spec, variables, inputs), path)
 
     def smaller(kept: Mapping[str, Array]) -> tuple[Spec, Variables]:
         found = shrink.take_away(model, groups, kept, variables, example)
@@ -64,7 +64,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
         {**variables, "params": masked},
         small,
         found.variables,
-        images,
+        inputs,
     )
     if not difference <= c.tolerance:
         raise StageFailed(
@@ -73,7 +73,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
         )
     left = found.variables
     if c.examples:
-        left = recalibrated(small, left, images[: c.examples])
+        left = recalibrated(small, left, _first(inputs, c.examples))
     fingerprint = save_variables(context.folder, left, alone=True)
     row = measure.live_row(context, small, left, folder=context.folder)
     return {
@@ -166,16 +166,16 @@ def _scores(
     groups: Groups,
     spec: Spec,
     variables: Variables,
-    images: UInt8[np.ndarray, "examples height width channel"],
+    inputs: Mapping[str, np.ndarray],
 ) -> shrink.Scores:
     match c.score:
         case "activity":
             look = jax.jit(
-                lambda variables, images: shrink.activations(
-                    spec.analysed(), groups.contractions, variables, spec.preprocess(images)
+                lambda variables, batch: shrink.activations(
+                    spec.analysed(), groups.contractions, variables, spec.inputs.see_all(batch)
                 )
             )
-            return shrink.activity(groups, look(variables, images[:_BATCH]))
+            return shrink.activity(groups, look(variables, _first(inputs, _BATCH)))
         case "random":
             return shrink.random(groups, keys.stream(context.key, f"{context.name}/scores"))
         case name:
@@ -225,25 +225,34 @@ def _budget(budget: config.Budget, path: str) -> tuple[str, float]:
     return name, float(limit)
 
 
-def _difference(spec: Spec, masked: Variables, small: Spec, left: Variables, images) -> float:
-    """Largest difference of a logit, relative to the largest logit."""
+def _difference(spec: Spec, masked: Variables, small: Spec, left: Variables, inputs) -> float:
+    """Largest difference of an output, relative to the largest one."""
     want, have = (
-        jax.jit(lambda v, x, s=s: logits(s.module(), v, s.preprocess(x)))(v, images[:_BATCH])
-        for s, v in ((spec, masked), (small, left))
+        jax.jit(s.predict)(v, _first(inputs, _BATCH)) for s, v in ((spec, masked), (small, left))
     )
     want, have = jax.device_get((want, have))
     return float(np.abs(want - have).max() / np.maximum(np.abs(want).max(), np.float32(1e-30)))
 
 
-def recalibrated(
-    spec: Spec, variables: Variables, images: UInt8[np.ndarray, "examples height width channel"]
-) -> Variables:
+def recalibrated(spec: Spec, variables: Variables, inputs: Mapping[str, np.ndarray]) -> Variables:
     """The variables with the statistics of BatchNorm found anew, in batches of one size."""
     module: Any = spec.module()
-    batch = min(_BATCH, len(images))
-    whole, seen = images[: len(images) // batch * batch], jax.jit(spec.preprocess)
-    return train.recalibrate(
-        lambda v, batch: module.apply(v, batch["image"], train=True, mutable=["batch_stats"])[1],
-        variables,
-        ({"image": seen(x)} for x in np.split(whole, len(whole) // batch)),
+    n, see = tree.rows(inputs), jax.jit(spec.inputs.see_all)
+    batch = min(_BATCH, n)
+    parts = (
+        {name: array[start : start + batch] for name, array in inputs.items()}
+        for start in range(0, n // batch * batch, batch)
     )
+    rngs = {"dropout": jax.random.key(0)}  # of a model that has any, as in training
+    return train.recalibrate(
+        lambda v, batch: module.apply(
+            v, batch["inputs"], train=True, mutable=["batch_stats"], rngs=rngs
+        )[1],
+        variables,
+        ({"inputs": see(part)} for part in parts),
+    )
+
+
+def _first(inputs: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """The first `n` examples."""
+    return {name: array[:n] for name, array in inputs.items()}

@@ -1,8 +1,8 @@
 """What a stage asks of the data by its sizes, held against them before anything is trained."""
 
 from kdjax import config
-from kdjax.stages import build
-from kdjax.stages.context import Splits
+from kdjax.inputs import Inputs
+from kdjax.stages.context import Splits, under
 from kdjax.types import BadInput
 
 
@@ -12,13 +12,14 @@ def check_data(c: config.Data, splits: Splits) -> None:
     Raises:
       BadInput: there are neither one nor as many as channels; the line names the field.
     """
-    channels = splits.train.image_shape[-1]
-    for name in ("mean", "std"):
-        if (n := len(getattr(c, name))) not in (1, channels):
-            raise BadInput(
-                f"config.data.{name}: {n} numbers for images of {channels} channels; give "
-                f"{'1' if channels == 1 else f'1 or {channels}'}"
-            )
+    for image in splits.inputs.images:
+        channels = image.shape[-1]
+        for name in ("mean", "std"):
+            if (n := len(getattr(c, name))) not in (1, channels):
+                raise BadInput(
+                    f"config.data.{name}: {n} numbers for images of {channels} channels; give "
+                    f"{'1' if channels == 1 else f'1 or {channels}'}"
+                )
 
 
 def check(run: config.Run, name: str, splits: Splits) -> None:
@@ -47,39 +48,45 @@ def check(run: config.Run, name: str, splits: Splits) -> None:
         case config.Pretrain(
             method=config.SwAV(local_views=local) | config.DINO(local_views=local)
         ):
-            side = _check_views(c.views, splits.size, f"{path}.views")
+            seen = _check_views(c.views, splits.inputs, f"{path}.views")
             if local is not None:
-                _check_views(local, side, f"{path}.method.local_views")
+                _check_views(local, seen, f"{path}.method.local_views")
         case config.Finetune(self_training=config.SelfTraining() as own):
-            _check_views(c.views, splits.size, f"{path}.views")
-            _check_views(own.weak, splits.size, f"{path}.self_training.weak")
-            _check_views(own.strong, splits.size, f"{path}.self_training.strong")
+            _check_views(c.views, splits.inputs, f"{path}.views")
+            _check_views(own.weak, splits.inputs, f"{path}.self_training.weak")
+            _check_views(own.strong, splits.inputs, f"{path}.self_training.strong")
         case config.Pretrain() | config.Finetune():
-            _check_views(c.views, splits.size, f"{path}.views")
+            _check_views(c.views, splits.inputs, f"{path}.views")
         case config.Cache():
-            _check_views(c.recipe, side_of(run, c.teachers[0], splits), f"{path}.recipe")
+            _check_views(c.recipe, inputs_of(run, c.teachers[0], splits), f"{path}.recipe")
         case config.Evaluate(pairs=config.Pairs(views=views)):
-            own = splits.size if c.model is None else side_of(run, c.model, splits)
+            own = splits.inputs if c.model is None else inputs_of(run, c.model, splits)
             _check_views(views, own, f"{path}.pairs.views")
 
 
-def side_of(run: config.Run, name: str, splits: Splits) -> int:
-    """Side in pixels of the views that the model of a stage sees; of a cache, that its teachers see."""
-    match run.stages[name]:
-        case config.Pretrain(views=views) | config.Finetune(views=views):
-            return build.side(views, splits.size)
-        case config.Cache() as c:
-            return build.side(c.recipe, side_of(run, c.teachers[0], splits))
-        case config.FromCache() as c:
-            return side_of(run, c.cache, splits) if c.size is None else c.size
-        case config.Shrink(model=model) | config.Quantize(model=model) | config.Export(model=model):
-            return side_of(run, model, splits)
-    return splits.size
+def inputs_of(run: config.Run, name: str, splits: Splits) -> Inputs:
+    """What the model of a stage is given; of a cache, what its teachers are.
+
+    Raises:
+      BadInput: a stage asks for images of a size, and there are none.
+    """
+    with under(f"config.stages.{name}"):
+        match run.stages[name]:
+            case config.Pretrain(views=views) | config.Finetune(views=views):
+                return splits.inputs.sized(views.size)
+            case config.Cache() as c:
+                return inputs_of(run, c.teachers[0], splits).sized(c.recipe.size)
+            case config.FromCache() as c:
+                return inputs_of(run, c.cache, splits).sized(c.size)
+            case config.Shrink(model=of) | config.Quantize(model=of) | config.Export(model=of):
+                return inputs_of(run, of, splits)
+        return splits.inputs
 
 
-def _check_views(c: config.Views, own: int, path: str) -> int:
-    """The side of these views, out of which no more is cut than there is."""
-    side = build.side(c, own)
+def _check_views(c: config.Views, own: Inputs, path: str) -> Inputs:
+    """What these views are, out of which no more is cut than there is."""
+    with under(path):
+        seen = own.sized(c.size)
     match c:
         case config.SimCLRViews():
             pixels = {"cutout": c.cutout, "shift": c.shift + 1}
@@ -87,10 +94,11 @@ def _check_views(c: config.Views, own: int, path: str) -> int:
             pixels = {"cutout": c.cutout, "shift": c.shifted + 1}
         case config.EvalViews():
             pixels = {}
+    side = min((image.size for image in seen.images), default=0)
     for name, most in pixels.items():
-        if most > side:
+        if seen.images and most > side:
             raise BadInput(
                 f"{path}.{name}: {getattr(c, name)} pixels leave nothing of a view of {side} x {side}; "
                 "give fewer"
             )
-    return side
+    return seen

@@ -13,37 +13,39 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, fingerprint, keys, models, parse, teacher, views
 from kdjax.data import Dataset, Partners
+from kdjax.inputs import Inputs
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
-from kdjax.stages.model import Spec, encoder_of, logits
+from kdjax.stages.context import under
+from kdjax.stages.model import Spec, encoder_of
 from kdjax.types import BadInput, Batch, PyTree, Variables
 
 _SAMPLES = 32
-"""Examples whose images and whose views are part of what a cache is bound to."""
+"""Examples whose inputs and whose views are part of what a cache is bound to."""
 
 
-See = Callable[[Batch, Key[Array, ""]], tuple[Array, Array | None]]
-"""`(batch, key of the run) -> (views, own weight of each where it is mixed)`: a batch has `image`,
-`id` and `view`, and with mixing `partner_image` and `partner_id`."""
+See = Callable[[Batch, Key[Array, ""]], tuple[dict[str, Array], Array | None]]
+"""`(batch, key of the run) -> (views, own weight of each where it is mixed)`: a batch has `inputs`,
+`id` and `view`, and with mixing `partner_inputs` and `partner_id`."""
 
 
 def see(recipe: build.Recipe, stream: str, *, mix: build.Mix | None = None) -> See:
     """Draws view `batch["view"]` of each example, mixed with that of its partner if asked to.
 
     Args:
-      recipe: `(key, raw image) -> view`.
+      recipe: `(key, raw example) -> view`.
       stream: of the views: the name of the cache.
       mix: see `kdjax.views.batch_mixed`.
     """
 
     def draw(batch: Batch, key: Key[Array, ""]):
         stream_key, number = keys.stream(key, stream), batch["view"]
-        image = views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
+        own = views.batch_views(recipe, stream_key, number, batch["id"], batch["inputs"])
         if mix is None:
-            return image, None
-        id, raw = batch["partner_id"], batch["partner_image"]
+            return own, None
+        id, raw = batch["partner_id"], batch["partner_inputs"]
         partner = views.batch_views(recipe, stream_key, number, id, raw)
-        return views.batch_mixed(mix, stream_key, number, batch["id"], image, partner)
+        return views.batch_mixed(mix, stream_key, number, batch["id"], own, partner)
 
     return draw
 
@@ -54,9 +56,9 @@ class Teacher:
 
     Attributes:
       described: as data, for the manifest.
-      size: side of the view that it sees.
+      inputs: that it is given.
       outputs: how many numbers it says: its classes, or the width of its features.
-      say: `(variables, images) -> outputs`, with frozen statistics.
+      say: `(variables, inputs) -> outputs`, with frozen statistics.
       read: gives the variables of the model: a student of a cache never needs them.
       module: of the model.
       abstract: gives the shapes and dtypes of its variables.
@@ -64,9 +66,9 @@ class Teacher:
     """
 
     described: Mapping[str, Any]
-    size: int
+    inputs: Inputs
     outputs: int
-    say: Callable[[Variables, Array], Float[Array, "batch outputs"]]
+    say: Callable[[Variables, Any], Float[Array, "batch outputs"]]
     read: Callable[[], Variables]
     module: nn.Module
     abstract: Callable[[], PyTree]
@@ -81,7 +83,6 @@ class Source:
       c: the cache's config.
       name: of its stage, which is the stream of its views.
       seed: of the run.
-      data: what its views are normalised with.
       dataset: all training examples.
       teachers: that are asked, in the order of the config.
     """
@@ -89,7 +90,6 @@ class Source:
     c: config.Cache
     name: str
     seed: int
-    data: config.Data
     dataset: Dataset
     teachers: tuple[Teacher, ...]
 
@@ -110,11 +110,11 @@ class Source:
         """
         c, path = run.stages[name], f"config.stages.{name}"
         assert isinstance(c, config.Cache)
-        found = tuple(_teacher(c, inputs[t], field=f"{path}.teacher") for t in c.teachers)
+        found = tuple(_teacher(c, inputs[t], path=path) for t in c.teachers)
         if len({t.outputs for t in found}) > 1:
             shown = ", ".join(f"{n} {t.outputs}" for n, t in zip(c.teachers, found, strict=True))
             raise BadInput(f"{path}.teacher: they say different numbers of things: {shown}")
-        source = cls(c=c, name=name, seed=seed, data=run.data, dataset=dataset, teachers=found)
+        source = cls(c=c, name=name, seed=seed, dataset=dataset, teachers=found)
         try:
             teacher.check(source.signal)
         except BadInput as error:
@@ -122,9 +122,9 @@ class Source:
         return source
 
     @property
-    def size(self) -> int:
-        """Side of the view that the recipe's pixels are meant for: the first teacher's."""
-        return self.teachers[0].size
+    def inputs(self) -> Inputs:
+        """What the recipe's pixels are meant for: the first teacher's."""
+        return self.teachers[0].inputs
 
     @functools.cached_property
     def signal(self) -> teacher.Vector | teacher.Apart:
@@ -149,11 +149,11 @@ class Source:
 
     def read(
         self, rows: Int[np.ndarray, " b"], numbers: UInt32[np.ndarray, " b"]
-    ) -> dict[str, np.ndarray]:
-        """Raw images and ids on the host, with their partners': what a view is drawn from."""
+    ) -> dict[str, Any]:
+        """Raw inputs and ids on the host, with their partners': what a view is drawn from."""
         batch = {
             "id": self.dataset.ids[rows],
-            "image": self.dataset.read(rows),
+            "inputs": self.dataset.read(rows),
             "view": numbers,
         }
         if self.partner_rows is None:
@@ -162,15 +162,15 @@ class Source:
         return {
             **batch,
             "partner_id": self.dataset.ids[partners],
-            "partner_image": self.dataset.read(partners),
+            "partner_inputs": self.dataset.read(partners),
         }
 
-    def view(self, size: int) -> "See":
-        """How a view is drawn for someone who sees it at this size."""
+    def view(self, inputs: Inputs) -> "See":
+        """How a view is drawn for a model that is given these inputs."""
         return see(
-            build.recipe(self.c.recipe, self.data, size=size, pixels_at=self.size),
+            build.recipe(self.c.recipe, inputs, meant_for=self.inputs),
             self.name,
-            mix=build.mix(self.c.mix),
+            mix=build.mix(self.c.mix, inputs),
         )
 
     def say(
@@ -180,8 +180,9 @@ class Source:
 
         The mean of several is the logarithm of the mean of their probabilities.
         """
-        seen = {size: self.view(size)(batch, key)[0] for size in {t.size for t in self.teachers}}
-        said = [t.say(v, seen[t.size]) for t, v in zip(self.teachers, variables, strict=True)]
+        ways = dict.fromkeys(t.inputs for t in self.teachers)
+        seen = {inputs: self.view(inputs)(batch, key)[0] for inputs in ways}
+        said = [t.say(v, seen[t.inputs]) for t, v in zip(self.teachers, variables, strict=True)]
         if len(said) == 1:
             return said[0]
         each = jnp.stack(said, axis=1)
@@ -207,8 +208,8 @@ class Source:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """As `ask`, of one classifier, and what its modules at these paths give of the views."""
         (asked,) = self.teachers
-        image = self.view(asked.size)(batch, key)[0]
-        seen = models.capture(asked.module, variables[0], image, paths=paths, train=False)
+        inputs = self.view(asked.inputs)(batch, key)[0]
+        seen = models.capture(asked.module, variables[0], inputs, paths=paths, train=False)
         return self.signal.encode(seen.outputs["logits"]), seen.features
 
     def binding(self) -> dict[str, Any]:
@@ -218,7 +219,7 @@ class Source:
         rows = np.sort(np.argsort(draws, kind="stable")[:_SAMPLES])
         numbers = (np.arange(len(rows)) % self.c.views).astype(np.uint32)
         batch = self.read(rows, numbers)
-        pixels = jax.jit(self.view(self.size))(batch, jax.random.key(self.seed))
+        seen = jax.jit(self.view(self.inputs))(batch, jax.random.key(self.seed))
         return {
             "teachers": [dict(t.described) for t in self.teachers],
             "together": self.c.together,
@@ -227,17 +228,13 @@ class Source:
             "recipe": parse.plain(self.c.recipe),
             "recipes_version": views.RECIPES_VERSION,
             "mix": parse.plain(self.c.mix),
-            "preprocessing": {
-                "mean": list(self.data.mean),
-                "std": list(self.data.std),
-                "sizes": [t.size for t in self.teachers],
-            },
-            "pixels": fingerprint.of_arrays(pixels),
+            "preprocessing": [parse.plain(t.inputs) for t in self.teachers],
+            "seen": fingerprint.of_arrays(seen),
             "dataset": {
                 "name": self.dataset.name,
                 "examples": n,
                 "ids": fingerprint.of_arrays({"id": self.dataset.ids}),
-                "samples": fingerprint.of_arrays({"image": batch["image"]}),
+                "samples": fingerprint.of_arrays(batch["inputs"]),
             },
             "stream": self.name,
             "seed": self.seed,
@@ -264,14 +261,16 @@ def weights_of(
     return jnp.asarray([weight / total for weight in weights], jnp.float32)
 
 
-def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
+def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
+    field = f"{path}.teacher"
     described = {
         "stage": artifact.manifest["stage"],
         "variables": artifact.manifest.get("variables"),
     }
     if isinstance(c.signal, config.Embedding):
         spec, read = encoder_of(artifact, field=field)
-        size = build.side(c.recipe, spec.size)
+        with under(path):
+            inputs = spec.inputs.sized(c.recipe.size)
         said = {
             **described,
             "encoder": parse.plain(spec.encoder),
@@ -280,7 +279,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
         bare = dataclasses.replace(spec, projector=())
         return Teacher(
             said,
-            size,
+            inputs,
             spec.features,
             spec.embed,
             read,
@@ -290,11 +289,13 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
         )
     spec = Spec.of(artifact, field=field)
     module = spec.module()
+    with under(path):
+        inputs = spec.inputs.sized(c.recipe.size)
     return Teacher(
         {**described, "model": spec.plain()},
-        build.side(c.recipe, spec.size),
-        spec.classes,
-        functools.partial(logits, module),
+        inputs,
+        spec.task.classes,
+        spec.answers(module),
         lambda: artifact.variables(spec.abstract()),
         module,
         spec.abstract,

@@ -39,20 +39,36 @@ Objective: TypeAlias = Callable[
 
 
 def apply_model(
-    model: nn.Module, params: PyTree, model_state: Mapping[str, PyTree], *inputs: Any
+    model: nn.Module,
+    params: PyTree,
+    model_state: Mapping[str, PyTree],
+    inputs: PyTree,
+    key: Key[Array, ""] | None = None,
 ) -> tuple[Any, dict[str, PyTree]]:
-    """`(outputs, model_state)` of a model that is trained, with the statistics of this batch."""
+    """`(outputs, model_state)` of a model that is trained, with the statistics of this batch.
+
+    Args:
+      model: any, with its `train=True`.
+      params: its parameters.
+      model_state: its other collections.
+      inputs: what it is given.
+      key: of its dropout; without one a model that has any fails.
+    """
     outputs, changed = model.apply(
-        {"params": params, **model_state}, *inputs, train=True, mutable=["batch_stats"]
+        {"params": params, **model_state},
+        inputs,
+        train=True,
+        mutable=["batch_stats"],
+        rngs=None if key is None else {"dropout": key},
     )
     return outputs, {**model_state, **changed}
 
 
 def forward_of(model: nn.Module) -> Forward:
-    """The forward pass of a model that is trained on `image`."""
+    """The forward pass of a model that is trained on the `inputs` of a batch."""
 
     def forward(params, state, batch, key):
-        return apply_model(model, params, state.model_state, batch["image"])
+        return apply_model(model, params, state.model_state, batch["inputs"], key)
 
     return forward
 

@@ -32,7 +32,7 @@ def recalibrate(
 
     Args:
       forward: `(variables, batch) -> model_state` in training mode, such as
-        `lambda v, batch: model.apply(v, batch["image"], train=True, mutable=["batch_stats"])[1]`.
+        `lambda v, batch: model.apply(v, batch["inputs"], train=True, mutable=["batch_stats"])[1]`.
         It is compiled here, on its own: the model's `axis_name` is None. Give it uncompiled, or
         what it leaves alone cannot be told.
       variables: `{"params": ..., "batch_stats": ...}`; without statistics they are returned as

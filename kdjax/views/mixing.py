@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key, UInt32
 from scipy import special
 
 from kdjax import keys
-from kdjax.types import BadInput
+from kdjax.types import BadInput, PyTree
 from kdjax.views import fixed
 from kdjax.views.geometry import Image
 
@@ -147,13 +147,13 @@ def cutmix(
 
 
 def batch_mixed(
-    mix: Callable[..., tuple[Array, Array]],
+    mix: Callable[..., tuple[PyTree, Array]],
     stream_key: Key[Array, ""],
     view: UInt32[Array, " batch"],
     id: UInt32[Array, " batch"],
-    view_a: Float[Array, "batch height width channel"],
-    view_b: Float[Array, "batch height width channel"],
-) -> tuple[Float[Array, "batch height width channel"], Float[Array, " batch"]]:
+    view_a: PyTree,
+    view_b: PyTree,
+) -> tuple[PyTree, Float[Array, " batch"]]:
     """`view_a[i]` mixed with `view_b[i]` as view `view[i]` of example `id[i]` asks, and the weights.
 
     Args:
@@ -161,7 +161,7 @@ def batch_mixed(
       stream_key: from `kdjax.keys.stream`; that of `batch_views` may be used again.
       view: number of the view of each example.
       id: stable id of each example of `view_a`.
-      view_a: views of these examples.
+      view_a: views of these examples, arrays [batch, ...].
       view_b: views of their partners (`kdjax.data.Partners`), in the same order.
     """
 

@@ -5,7 +5,7 @@ float in [0, 1]; `batch_views` runs one over a batch, each example with its own 
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from kdjax import keys
-from kdjax.types import BadInput
+from kdjax.types import BadInput, PyTree
 from kdjax.views import color, fixed, geometry
 
 # Raise it whenever a recipe, or what mixes its views, draws other pixels from the same key: it is part
@@ -231,23 +231,23 @@ def eval_view(
 
 
 def batch_views(
-    recipe: Callable[..., Array],
+    recipe: Callable[..., Any],
     stream_key: Key[Array, ""],
     view: UInt32[Array, " batch"],
     id: UInt32[Array, " batch"],
-    image: UInt8[Array, "batch height width channel"] | Float[Array, "batch height width channel"],
-) -> Float[Array, "batch ..."]:
+    example: PyTree,
+) -> PyTree:
     """View `view[i]` of example `id[i]`, for each `i`: the same bytes in any batch.
 
     Args:
-      recipe: `recipe(key, image)` of one example, hyper-parameters bound by `functools.partial`.
+      recipe: `recipe(key, example)` of one example, hyper-parameters bound by `functools.partial`.
       stream_key: from `kdjax.keys.stream`.
       view: number of the view of each example.
       id: stable id of each example.
-      image: raw images, in the same order.
+      example: raw images [batch, ...], or whatever the recipe takes, in the same order.
     """
 
-    def one(view, id, image):
-        return recipe(keys.example(stream_key, view, id), image)
+    def one(view, id, example):
+        return recipe(keys.example(stream_key, view, id), example)
 
-    return jax.vmap(one)(view, id, image)
+    return jax.vmap(one)(view, id, example)

@@ -1,6 +1,7 @@
 """Self-supervised methods: each a forward pass, its terms, and what it keeps between steps."""
 
 from kdjax import config, models
+from kdjax.inputs import Image, Inputs
 from kdjax.stages import build, draws
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
@@ -102,33 +103,33 @@ def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None) -> M
                 width=how.decoder_width,
                 depth=how.decoder_depth,
                 heads=how.decoder_heads,
-                patches=(spec.size // encoder.patch) ** 2,
-                pixels=encoder.patch**2 * spec.image_shape[-1],
+                patches=(_image(spec.inputs).size // encoder.patch) ** 2,
+                pixels=encoder.patch**2 * _image(spec.inputs).shape[-1],
                 compute=compute,
             )
             return mae(model.encoder, decoder, normalize=how.normalize)
 
 
-def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
+def seen(context: Context, c: config.Pretrain, inputs: Inputs) -> Views:
     """What the method of a stage sees of each example, with the label where there is a probe.
 
     Args:
       context: of the stage.
       c: its config.
-      size: side of a view.
+      inputs: that the encoder is given.
 
     Raises:
       BadInput: the method's own views do not fit.
     """
-    data, name = context.run.data, context.name
-    recipe = build.recipe(c.views, data, size=size)
+    name = context.name
+    recipe = build.recipe(c.views, inputs)
     match c.method:
         case config.Rotation():
             drawn = [draws.one_view(recipe, name, name="view_a")]
         case config.SwAV() | config.DINO():
-            drawn = [draws.two_views(recipe, name), *_local(context, c, c.method, size=size)]
+            drawn = [draws.two_views(recipe, name), *_local(context, c, c.method, inputs)]
         case config.MAE(share=share):
-            patches = (size // _vit(c).patch) ** 2
+            patches = (_image(inputs).size // _vit(c).patch) ** 2
             count = round(share * patches)
             if not 0 < count < patches:
                 raise BadInput(
@@ -143,18 +144,18 @@ def seen(context: Context, c: config.Pretrain, *, size: int) -> Views:
 
 
 def _local(
-    context: Context, c: config.Pretrain, how: config.SwAV | config.DINO, *, size: int
+    context: Context, c: config.Pretrain, how: config.SwAV | config.DINO, inputs: Inputs
 ) -> list[Views]:
     path = f"config.stages.{context.name}.method"
     if how.local_views is None:
         return []
-    own = build.side(how.local_views, size)
-    if own != size and isinstance(c.encoder, config.ViT):
+    own = inputs.sized(how.local_views.size)
+    if own != inputs and isinstance(c.encoder, config.ViT):
         raise BadInput(
-            f"{path}.local_views.size: {own}, but the positions of a ViT are those of {size} pixels; "
-            "leave it out: smaller crops are then shown at that size"
+            f"{path}.local_views.size: {how.local_views.size}, but the positions of a ViT are those of "
+            f"{inputs}; leave it out: smaller crops are then shown at that size"
         )
-    recipe = build.recipe(how.local_views, context.run.data, size=own)
+    recipe = build.recipe(how.local_views, own)
     return [draws.local_views(recipe, context.name, crops=how.local_crops)]
 
 
@@ -168,6 +169,17 @@ _WITHOUT_TARGET = (
     | config.Rotation
     | config.MAE
 )
+
+
+def _image(inputs: Inputs) -> Image:
+    """The one image of a method that turns it, or hides parts of it.
+
+    Raises:
+      BadInput: an example is another thing.
+    """
+    if len(inputs.parts) != 1 or not inputs.images:
+        raise BadInput(f"method: it is one of images, and an example is {inputs}; take another")
+    return inputs.images[0]
 
 
 def _vit(c: config.Pretrain) -> config.ViT:

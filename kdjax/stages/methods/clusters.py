@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
-from kdjax import losses, train
+from kdjax import losses, train, tree
 from kdjax.models import Prototypes
 from kdjax.stages.methods.method import Decay, Method, blank, watch_spread
 from kdjax.types import Batch, PyTree
@@ -24,21 +24,26 @@ class _Crops(NamedTuple):
 
 
 def _crops(
-    model: nn.Module, prototypes: Prototypes, params: PyTree, model_state: PyTree, batch: Batch
+    model: nn.Module,
+    prototypes: Prototypes,
+    params: PyTree,
+    model_state: PyTree,
+    batch: Batch,
+    key: Key[Array, ""],
 ) -> _Crops:
     """All crops: `view_a`, `view_b`, and those of `local` [batch, crops, ...] where there are any.
 
     Those of one size go through the model as one batch. The authors do so with the encoder alone and
     put all crops through the projector together.
     """
-    both = jnp.concatenate([batch["view_a"], batch["view_b"]])
-    outputs, model_state = train.apply_model(model, params, model_state, both)
-    projections, rows = outputs["projections"], len(batch["view_a"])
+    both = tree.together(batch["view_a"], batch["view_b"])
+    outputs, model_state = train.apply_model(model, params, model_state, both, key)
+    projections, rows = outputs["projections"], tree.rows(batch["view_a"])
     every = projections
     if "local" in batch:
-        local = batch["local"].swapaxes(0, 1)
+        local = jax.tree.map(lambda x: lax.collapse(x.swapaxes(0, 1), 0, 2), batch["local"])
         small, model_state = train.apply_model(
-            model, params, model_state, lax.collapse(local, 0, 2)
+            model, params, model_state, local, jax.random.fold_in(key, 1)
         )
         every = jnp.concatenate([projections, small["projections"]])
     scores, model_state = train.apply_beside(prototypes, _NAME, params, model_state, every)
@@ -87,7 +92,7 @@ def swav(
 
     def forward(params, state, batch, key):
         params = _held(params, state.step, freeze_steps=freeze_steps)
-        crops = _crops(model, prototypes, params, state.model_state, batch)
+        crops = _crops(model, prototypes, params, state.model_state, batch, key)
         outputs = crops._asdict()
         return outputs, outputs.pop("model_state")
 
@@ -140,12 +145,15 @@ def dino(
     def forward(params, state, batch, key):
         memory = state.model_state[train.MEMORY]
         large = {name: batch[name] for name in ("view_a", "view_b")}
-        teacher = _crops(model, prototypes, state.ema_params, memory["statistics"], large)
+        their_key = jax.random.fold_in(key, 2)
+        teacher = _crops(
+            model, prototypes, state.ema_params, memory["statistics"], large, their_key
+        )
         center = losses.dino_center(
             memory["center"], teacher.scores, momentum=center_momentum, axis_name=axis_name
         )
         params = _held(params, state.step, freeze_steps=freeze_steps)
-        outputs = _crops(model, prototypes, params, state.model_state, batch)._asdict()
+        outputs = _crops(model, prototypes, params, state.model_state, batch, key)._asdict()
         model_state = outputs.pop("model_state")
         after = {"center": center, "statistics": teacher.model_state}
         outputs |= {

@@ -3,9 +3,10 @@
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from kdjax import losses, train
+from kdjax import losses, train, tree
 from kdjax.models import Projector
 from kdjax.stages.methods.method import Decay, Method, blank, live
 from kdjax.stages.methods.predict import predictions
@@ -18,8 +19,8 @@ def both_views(model: nn.Module) -> train.Forward:
     """
 
     def forward(params, state, batch, key):
-        both = jnp.concatenate([batch["view_a"], batch["view_b"]])
-        outputs, model_state = train.apply_model(model, params, state.model_state, both)
+        both = tree.together(batch["view_a"], batch["view_b"])
+        outputs, model_state = train.apply_model(model, params, state.model_state, both, key)
         za, zb = jnp.split(outputs["projections"], 2)
         features, _ = jnp.split(outputs["features"], 2)
         return {"za": za, "zb": zb, "features": features}, model_state
@@ -78,8 +79,12 @@ def moco_v2(
     """
 
     def forward(params, state, batch, key):
-        query, model_state = train.apply_model(model, params, state.model_state, batch["view_a"])
-        target, _ = train.apply_model(model, state.ema_params, state.model_state, batch["view_b"])
+        query, model_state = train.apply_model(
+            model, params, state.model_state, batch["view_a"], key
+        )
+        target, _ = train.apply_model(
+            model, state.ema_params, state.model_state, batch["view_b"], jax.random.fold_in(key, 1)
+        )
         memory = state.model_state[train.MEMORY]
         after, pointer = losses.enqueue(
             memory["queue"], target["projections"], memory["pointer"], axis_name=axis_name

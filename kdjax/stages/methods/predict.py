@@ -1,6 +1,7 @@
 """Methods that predict another view's projection, without negatives: BYOL, SimSiam."""
 
 import flax.linen as nn
+import jax
 
 from kdjax import losses, train
 from kdjax.models import Projector
@@ -20,9 +21,10 @@ def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> trai
 
     def forward(params, state, batch, key):
         model_state, found = state.model_state, {}
-        for view in ("a", "b"):
+        for i, view in enumerate(("a", "b")):
+            own_key, their_key = (jax.random.fold_in(key, 2 * i + j) for j in range(2))
             outputs, model_state = train.apply_model(
-                model, params, model_state, batch[f"view_{view}"]
+                model, params, model_state, batch[f"view_{view}"], own_key
             )
             z = outputs["projections"]
             found[f"prediction_{view}"], model_state = train.apply_beside(
@@ -30,7 +32,7 @@ def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> trai
             )
             if target:
                 theirs, _ = train.apply_model(
-                    model, state.ema_params, state.model_state, batch[f"view_{view}"]
+                    model, state.ema_params, state.model_state, batch[f"view_{view}"], their_key
                 )
                 found[f"target_{view}"] = theirs["projections"]
             else:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax import losses, train
+from kdjax import losses, train, tree
 from kdjax.models import PatchDecoder, ViT, capture, patches_of
 from kdjax.stages.methods.method import Method, blank
 from kdjax.views import quarter_turns
@@ -22,18 +22,19 @@ def rotation(model: nn.Module, *, width: int) -> Method:
     head = nn.Dense(4)
 
     def forward(params, state, batch, key):
-        image = batch["view_a"]
+        view, rows = batch["view_a"], tree.rows(batch["view_a"])
 
         def turned(quarter):
-            return jax.vmap(lambda one: quarter_turns(one, quarter))(image)
+            turn = jax.vmap(lambda one: quarter_turns(one, quarter))
+            return jax.tree.map(turn, view)
 
-        turns = jnp.concatenate([turned(quarter) for quarter in range(4)])
-        outputs, model_state = train.apply_model(model, params, state.model_state, turns)
+        turns = tree.together(*(turned(quarter) for quarter in range(4)))
+        outputs, model_state = train.apply_model(model, params, state.model_state, turns, key)
         logits, model_state = train.apply_beside(
             head, "turns", params, model_state, outputs["projections"]
         )
-        by_turn = logits.reshape(4, len(image), 4).swapaxes(0, 1)
-        return {"turns": by_turn, "features": outputs["features"][: len(image)]}, model_state
+        by_turn = logits.reshape(4, rows, 4).swapaxes(0, 1)
+        return {"turns": by_turn, "features": outputs["features"][:rows]}, model_state
 
     def _labels(logits):
         return jnp.broadcast_to(jnp.arange(4)[None, :], logits.shape[:2])
@@ -65,10 +66,11 @@ def mae(encoder: ViT, decoder: PatchDecoder, *, normalize: bool) -> Method:
     """
 
     def forward(params, state, batch, key):
+        (image,) = jax.tree.leaves(batch["view_a"])
         shown = capture(
             encoder,
             {"params": params["encoder"]},
-            batch["view_a"],
+            image,
             train=True,
             kept=batch["kept"],
             paths=["norm"],
@@ -79,7 +81,8 @@ def mae(encoder: ViT, decoder: PatchDecoder, *, normalize: bool) -> Method:
         return {"painted": painted, "features": shown.outputs}, model_state
 
     def error(outputs, batch):
-        patches = patches_of(batch["view_a"], patch=encoder.patch)
+        (image,) = jax.tree.leaves(batch["view_a"])
+        patches = patches_of(image, patch=encoder.patch)
         return losses.masked_patch_mse(
             outputs["painted"], patches, batch["hidden"], normalize=normalize
         )

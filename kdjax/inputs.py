@@ -1,0 +1,175 @@
+"""What a model is given: which arrays of an example, and how they are made ready for it.
+
+A dataset says which arrays its examples have (`kdjax.types.Fields`). A model has a part for each of
+them: it says what a file of the model takes, what the model is initialised on, and what the model sees
+of an example where nothing is augmented. Another kind of input is another class here, and in the union.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from kdjax import views
+from kdjax.types import BadInput, Field, Fields
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Image:
+    """Raw pixels, of which the model sees a normalised square.
+
+    Attributes:
+      field: its name in the dataset.
+      shape: height, width and channels of a raw image, uint8.
+      size: side of the square, in pixels.
+      mean: subtracted from pixels in [0, 1]: one number, or one a channel.
+      std: divided by, likewise.
+    """
+
+    kind: Literal["image"] = "image"
+    field: str
+    shape: tuple[int, int, int]
+    size: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def raw(self) -> Field:
+        """What a dataset has of it, and a file takes."""
+        return Field(self.shape, "uint8")
+
+    @property
+    def seen(self) -> Field:
+        """What the model is given."""
+        return Field((self.size, self.size, self.shape[-1]), "float32")
+
+    def see(self, image: Array) -> Array:
+        """One raw image as the model sees it in evaluation."""
+        return views.eval_view(image, size=self.size, mean=self.mean, std=self.std)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Numbers that the model is given as they are: tokens, measurements.
+
+    Attributes:
+      field: its name in the dataset.
+      shape: of one example.
+      dtype: of the numbers.
+      below: see `Field`.
+    """
+
+    kind: Literal["numbers"] = "numbers"
+    field: str
+    shape: tuple[int, ...]
+    dtype: str
+    below: int | None = None
+
+    @property
+    def raw(self) -> Field:
+        """What a dataset has of it, and a file takes."""
+        return Field(self.shape, self.dtype, self.below)
+
+    @property
+    def seen(self) -> Field:
+        """What the model is given."""
+        return self.raw
+
+    def see(self, array: Array) -> Array:
+        """As it is."""
+        return array
+
+
+Part: TypeAlias = Image | Numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """All that a model is given of an example, as data in its manifest.
+
+    Attributes:
+      parts: one for each array, in the order in which a file takes them.
+    """
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(
+        cls, fields: Fields, *, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
+    ) -> "Inputs":
+        """Those of a dataset: pixels of three axes in uint8 are an image, all else is given as it is.
+
+        Args:
+          fields: of the dataset.
+          mean: of images, see `Image`.
+          std: likewise.
+        """
+
+        def part(name: str, field: Field) -> Part:
+            if field.dtype == "uint8" and len(field.shape) == 3:
+                height, width, channels = field.shape
+                return Image(
+                    field=name,
+                    shape=(height, width, channels),
+                    size=max(height, width),
+                    mean=mean,
+                    std=std,
+                )
+            return Numbers(field=name, shape=field.shape, dtype=field.dtype, below=field.below)
+
+        return cls(tuple(part(name, field) for name, field in fields.items()))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The parts that are images."""
+        return tuple(part for part in self.parts if isinstance(part, Image))
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """What a dataset has, and a file takes, of one example."""
+        return {part.field: part.raw for part in self.parts}
+
+    def sized(self, size: int | None) -> "Inputs":
+        """The same where images are seen at another size; None leaves theirs.
+
+        Raises:
+          BadInput: there is no image.
+        """
+        if size is None:
+            return self
+        if not self.images:
+            raise BadInput(f"size: {size}, and there is no image among {', '.join(self.fields)}")
+        parts = (
+            dataclasses.replace(part, size=size) if isinstance(part, Image) else part
+            for part in self.parts
+        )
+        return Inputs(tuple(parts))
+
+    def blank(self) -> dict[str, Array]:
+        """A batch of one example as the model is given it, all zeros."""
+        return {
+            part.field: jnp.zeros((1, *part.seen.shape), part.seen.dtype) for part in self.parts
+        }
+
+    def see(self, example: Mapping[str, Any]) -> dict[str, Array]:
+        """One raw example as the model is given it in evaluation."""
+        return {part.field: part.see(example[part.field]) for part in self.parts}
+
+    def see_all(self, batch: Mapping[str, Any]) -> dict[str, Array]:
+        """A batch of raw examples likewise."""
+        return jax.vmap(self.see)({part.field: batch[part.field] for part in self.parts})
+
+    def __str__(self) -> str:
+        """In words, for messages: `image of 8 x 8 pixels`."""
+
+        def said(part: Part) -> str:
+            match part:
+                case Image():
+                    return f"{part.field} of {part.size} x {part.size} pixels"
+                case Numbers():
+                    return f"{part.field} of {part.dtype}{list(part.shape)}"
+
+        return ", ".join(map(said, self.parts))
