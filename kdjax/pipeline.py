@@ -16,13 +16,13 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from kdjax import config, files, fingerprint, lock, parse, stages, train
+from kdjax import config, files, fingerprint, lock, parse, report, stages, train
 from kdjax.stages import Artifact, Context, Expected, Splits, proof
 from kdjax.stages.coupling import check_rows
 from kdjax.stages.effect import check_effect
 from kdjax.types import BadInput
 
-VERSION = 5
+VERSION = 6
 """Part of every fingerprint: raised when stages compute other things from the same config."""
 
 _LONGEST_NAME = 80
@@ -561,11 +561,13 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
 
 
 def _result(said: Mapping[str, Any]) -> str:
-    rows = said.get("rows", ())
     shown = [
-        f"{row['accuracy']:.1%} ({row['stage']})" for row in rows if row["accuracy"] is not None
+        f"{report.title(row['primary'])} {report.Score(**row['scores'][row['primary']]).shown} "
+        f"({row['stage']})"
+        for row in said.get("rows", ())
+        if row["primary"] is not None
     ]
-    return f", accuracy {', '.join(shown)}" if shown else ""
+    return "".join(f", {one}" for one in shown)
 
 
 def _say(line: str) -> None:

@@ -7,9 +7,12 @@ import dataclasses
 from typing import ClassVar, Literal, TypeAlias
 
 import flax.linen as nn
+import numpy as np
+from jaxtyping import Float, Int
 
-from kdjax import models
+from kdjax import evaluate, models, report
 from kdjax.data import Dataset
+from kdjax.report import Score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,9 +29,24 @@ class Classification:
     output: ClassVar[str] = "logits"
     """Of the head's outputs, the one that a file gives and by which two models are compared."""
 
+    primary: ClassVar[str] = "accuracy"
+    """Of the scores, the one by which two models are compared."""
+
     def head(self, encoder: nn.Module) -> nn.Module:
         """The model: `features` [batch, dim] of the encoder, and `logits` [batch, classes] on them."""
         return models.Classifier(encoder, self.classes)
+
+    def scores(
+        self, answers: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+    ) -> dict[str, Score]:
+        """What logits of labelled examples are worth."""
+        predicted = answers.argmax(-1)
+        found = evaluate.scores(evaluate.confusion(labels, predicted, classes=self.classes))
+        return {
+            "accuracy": Score(found.accuracy, report.wilson(found.accuracy, found.examples)),
+            "recall_macro": Score(found.recall_macro),
+            "f1_macro": Score(found.f1_macro),
+        }
 
 
 Task: TypeAlias = Classification

@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jaxtyping import Array
-
 PyTree: TypeAlias = Any
 
 Variables: TypeAlias = Mapping[str, PyTree]
@@ -43,7 +41,7 @@ class Field:
         return jax.ShapeDtypeStruct((rows, *self.shape), np.dtype(self.dtype))
 
     def made_up(self, rows: int, *, seed: int = 0) -> np.ndarray:
-        """Values that may occur, always the same ones: integers of the whole range, standard normal floats."""
+        """Values that may occur, always the same ones: whole ranges of integers, normal floats."""
         random, shape, dtype = (
             np.random.default_rng(seed),
             (rows, *self.shape),

@@ -46,6 +46,12 @@ def _init(model: nn.Module, *, seed: int) -> Variables:
     return jax.jit(lambda key: model.init(key, blank, train=True))(jax.random.key(seed))
 
 
+def of_image(recipe: Callable) -> Callable:
+    """A recipe of the digits, as stages take one."""
+    how = {"size": 8, "flip": 0.0, "shift": 1, "mean": (0.3,), "std": (0.37,)}
+    return lambda key, example: {"image": recipe(key, example["image"], **how)}
+
+
 @functools.cache
 def simclr() -> Method:
     """NT-Xent between two views, with BatchNorm in encoder and projector."""
@@ -56,7 +62,7 @@ def simclr() -> Method:
             models.CNN(WIDTHS, compute=compute), models.Projector((16, 8), compute=compute)
         )
 
-    recipe = functools.partial(views.simclr, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
+    recipe = of_image(views.simclr)
     return Method(
         variables=_init(model(None), seed=1),
         resident=data.resident_arrays(data.digits("train")),
@@ -79,7 +85,7 @@ def distillation() -> Method:
     dataset = data.digits("train")
     dataset = dataset.hide_labels(np.arange(0, len(dataset), 5))
     logits = np.random.default_rng(0).normal(size=(VIEWS, len(dataset), 10), scale=3.0)
-    recipe = functools.partial(views.crop_flip, size=8, flip=0.0, shift=1, mean=(0.3,), std=(0.37,))
+    recipe = of_image(views.crop_flip)
     return Method(
         variables=_init(distillation_model(None), seed=2),
         resident={

@@ -12,7 +12,7 @@ from kdjax.types import BadInput
 
 
 def test_digits_are_told_from_their_mirror_images_and_noise_is_not():
-    found = few_labels.facts(digits("train").images()[:1000])
+    found = few_labels.facts(digits("train").inputs()["image"][:1000])
     assert (found.side, found.channels) == (8, 1)
     assert found.mirrored > 0.75
     noise = np.random.default_rng(0).integers(0, 256, (1000, 9, 7, 3), np.uint8)

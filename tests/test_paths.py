@@ -74,7 +74,7 @@ def test_prepared_data_in_a_folder_of_any_name(tmp_path, name, monkeypatch):
     (tmp_path / name / "cifar10").symlink_to(os.path.join(prepared, "cifar10"))
     there = data.prepared("cifar10", "test[:3]", data_dir=str(tmp_path / name))
     usual = data.prepared("cifar10", "test[:3]", data_dir=prepared)
-    np.testing.assert_array_equal(there.images(), usual.images())
+    np.testing.assert_array_equal(there.inputs()["image"], usual.inputs()["image"])
     assert there.fingerprint == usual.fingerprint
     monkeypatch.setenv("HOME", str(tmp_path / name))
     assert data.prepared("cifar10", "test[:3]", data_dir="~").fingerprint == usual.fingerprint

@@ -30,7 +30,7 @@ def test_a_loss_in_ten_lines_learns():
     exec(block[1], user)
 
     image, logits = jax.random.normal(jax.random.key(0), (32, 8, 8, 1)), 2.0 * jnp.eye(32)[:, :10]
-    batch = {"image": image, "teacher_logits": logits}
+    batch = {"inputs": image, "teacher_logits": logits}
     state = train.TrainState.start(
         user["model"].init(jax.random.key(1), image, train=True), optax.adamw(1e-3)
     )

@@ -139,7 +139,7 @@ def edit(change):
 
 def unsealed(folder: Path):
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["rows"][0]["accuracy"] = 0.999
+    manifest["rows"][0]["scores"]["accuracy"]["value"] = 0.999
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
@@ -713,9 +713,9 @@ def test_the_report_is_of_all_seeds_that_are_done(place):
         "student.onnx": 1,
     }
     each = [
-        json.loads((f / "manifest.json").read_text())["rows"][0]["accuracy"]
+        json.loads((f / "manifest.json").read_text())["rows"][0]["scores"]["accuracy"]["value"]
         for f in sorted(place.workdir.glob("stages/teacher-seed*"))
     ]
-    assert rows["teacher"]["accuracy_per_seed"] == each
+    assert rows["teacher"]["scores"]["accuracy"]["per_seed"] == each
     missing = {(entry["stage"], entry["seed"]) for entry in second["run"]["not_done"]}
     assert missing == {(stage, 1) for stage in ("cache", "student", "judge", "file")}

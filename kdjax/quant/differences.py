@@ -168,8 +168,8 @@ def _in_litert_file(path: str | os.PathLike[str], inputs: Sequence[np.ndarray]) 
         return (value.astype(np.float32) - zero) * scale if scale else value
 
     rows = []
-    for i in range(len(inputs[0])):
-        for index, array in zip(given, inputs, strict=True):
+    for i in range(len(arrays[0])):
+        for index, array in zip(given, arrays, strict=True):
             interpreter.set_tensor(index, array[i : i + 1])
         interpreter.invoke()
         rows.append([exact(index) for index in read])

@@ -3,5 +3,6 @@
 from kdjax.report.page import write
 from kdjax.report.pareto import pareto_front
 from kdjax.report.rows import Row, aggregate, labels, wilson
+from kdjax.report.scores import Score, title
 
-__all__ = ["Row", "aggregate", "labels", "pareto_front", "wilson", "write"]
+__all__ = ["Row", "Score", "aggregate", "labels", "pareto_front", "title", "wilson", "write"]

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdjax.report import units
+from kdjax.report import scores, units
 from kdjax.report.rows import Gain, Row, gain, is_file, labels
+from kdjax.report.scores import Score
 
 PIXELS = "pixels"
 """The model of a row whose features are the pixels themselves."""
@@ -23,11 +24,16 @@ class Claim(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """A row whose accuracy is known, with its name on the page."""
+    """A row whose score is known, with its name on the page."""
 
     name: str
-    accuracy: float
+    score: Score
     row: Row
+
+    @property
+    def worth(self) -> float:
+        """The higher, the better."""
+        return self.score.worth
 
 
 def settings(row: Row) -> tuple[int | None, int | None]:
@@ -71,9 +77,9 @@ def headline(
       twins: see there.
     """
     models = [
-        _Model(name, row.accuracy, row)
+        _Model(name, row.score, row)
         for name, row in zip(labels(rows), rows, strict=True)
-        if row.accuracy is not None and row.model != PIXELS
+        if row.score is not None and row.model != PIXELS
     ]
     return [
         *_over_scratch(rows, twins),
@@ -108,15 +114,16 @@ def _over_scratch(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list
                 f"{student} against the same network trained on the labels alone ({scratch}): no "
                 "difference that this run can tell from chance"
             )
-        ours, theirs = (units.share(live[name].accuracy or 0.0) for name in (student, scratch))
-        detail = f"{ours} against {theirs}; {_interval(found)}"
-        return [Claim(units.points(found.difference), what, detail, is_warning=low <= 0)]
+        ours, theirs = live[student].score, live[scratch].score
+        assert ours is not None
+        assert theirs is not None
+        detail = f"{ours.shown} against {theirs.shown}; {_interval(found, ours)}"
+        return [Claim(ours.change(found.difference), what, detail, is_warning=low <= 0)]
     return []
 
 
-def _interval(found: Gain) -> str:
-    low, high = found.ci95
-    between = f"{units.points(low)} to {units.points(high)}"
+def _interval(found: Gain, score: Score) -> str:
+    between = " to ".join(score.change(end) for end in found.ci95)
     return f"95\u00a0% interval {between}, {units.count(found.seeds, 'seed')}"
 
 
@@ -131,31 +138,31 @@ def _not_over_pixels(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> l
     if found is None or found.ci95[0] > 0:
         return []
     against = "is worse than" if found.ci95[1] < 0 else "is no better, that this run can tell, than"
-    detail = (
-        f"{units.share(student.accuracy or 0.0)} against {units.share(pixels[0].accuracy or 0.0)} of "
-        f"{pixels[0].stage}; {_interval(found)}"
-    )
+    ours, theirs = student.score, pixels[0].score
+    assert ours is not None
+    assert theirs is not None
+    detail = f"{ours.shown} against {theirs.shown} of {pixels[0].stage}; {_interval(found, ours)}"
     what = f"{student.stage} {against} logistic regression on the pixels: look at the views"
-    return [Claim(units.points(found.difference), what, detail, is_warning=True)]
+    return [Claim(ours.change(found.difference), what, detail, is_warning=True)]
 
 
 def _largest(models: Sequence[_Model]) -> _Model:
     """The yardstick: what the others are made to replace. Of equally large ones the better."""
-    return max(models, key=lambda model: (model.row.params, model.accuracy))
+    return max(models, key=lambda model: (model.row.params, model.worth))
 
 
 def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
-    """The accuracy of the largest model, what the smallest keeps of it, and how much smaller it is."""
+    """The score of the largest model, what the smallest keeps of it, and how much smaller it is."""
     if not models:
         return []
     best = _largest(models)
-    what = f"accuracy of the largest model: {best.name}"
-    claims = [Claim(units.share(best.accuracy), what, _uncertainty(best))]
+    what = f"{_named(best)} of the largest model: {best.name}"
+    claims = [Claim(best.score.shown, what, _uncertainty(best))]
 
     sized = [model for model in models if model.row.bytes_on_disk]
     sized = [model for model in sized if is_file(model.row)] or sized
-    # Of equally small models the more accurate one is meant.
-    small = min(sized or models, key=lambda m: (m.row.bytes_on_disk or m.row.params, -m.accuracy))
+    # Of equally small models the better one is meant.
+    small = min(sized or models, key=lambda m: (m.row.bytes_on_disk or m.row.params, -m.worth))
     # Sizes of one kind alone: a checkpoint is compressed, a file is not.
     of_kind = _largest([m for m in sized if _kind(m) == _kind(small)] or [best])
     # Of files with as many parameters `_same_parameters` says it.
@@ -175,15 +182,24 @@ def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
             claims.append(Claim(units.compact(best.row.bytes_on_disk, "B"), "on disk", parameters))
         return claims
 
-    if best.accuracy:
-        change = units.points(small.accuracy - best.accuracy)
+    which = f"the smallest {'file' if sized else 'model'}: {small.name}"
+    change = best.score.change(small.score.value - best.score.value)
+    if not (best.score.fraction and best.score.higher_is_better):
+        what = f"{_named(best)} of {which}"
+        claims.append(Claim(small.score.shown, what, f"{change}; {_uncertainty(small)}"))
+    elif best.score.value:
         kept = Claim(
-            units.share(small.accuracy / best.accuracy),
-            f"of that accuracy kept by the smallest {'file' if sized else 'model'}: {small.name}",
-            f"{units.share(small.accuracy)}, {change}; {_uncertainty(small)}",
+            units.share(small.score.value / best.score.value),
+            f"of that {_named(best)} kept by {which}",
+            f"{small.score.shown}, {change}; {_uncertainty(small)}",
         )
         claims.append(kept)
     return claims + smaller
+
+
+def _named(model: _Model) -> str:
+    """What its score is called."""
+    return scores.title(model.row.primary or "")
 
 
 def _kind(model: _Model) -> str | None:
@@ -193,9 +209,9 @@ def _kind(model: _Model) -> str | None:
 
 def _uncertainty(model: _Model) -> str:
     seeds = units.count(model.row.seeds, "seed")
-    if model.row.accuracy_ci95 is None:
+    if model.score.ci95 is None:
         return seeds
-    return f"95\u00a0% interval {units.interval(model.row.accuracy_ci95)}, {seeds}"
+    return f"95\u00a0% interval {model.score.interval}, {seeds}"
 
 
 def _fewer(
@@ -227,9 +243,9 @@ def _same_parameters(models: Sequence[_Model]) -> list[Claim]:
         return []
     _, small, large, ours, theirs = max(pairs, key=lambda pair: pair[0])
     what = f"smaller file than {large.name} with as many parameters: {small.name}"
-    change = units.points(small.accuracy - large.accuracy)
+    change = f"{_named(small)} {small.score.change(small.score.value - large.score.value)}"
     claims = _fewer(what, ours, theirs, lambda value: units.compact(value, "B"))
-    return [claim._replace(detail=f"{claim.detail}; accuracy {change}") for claim in claims]
+    return [claim._replace(detail=f"{claim.detail}; {change}") for claim in claims]
 
 
 def _fastest(models: Sequence[_Model]) -> list[Claim]:
@@ -237,15 +253,15 @@ def _fastest(models: Sequence[_Model]) -> list[Claim]:
     timed = [(model, ms) for model in models if (ms := model.row.latency_ms_p50)]
     if not timed:
         return []
-    quick, ours = min(timed, key=lambda pair: (pair[1], -pair[0].accuracy))
+    quick, ours = min(timed, key=lambda pair: (pair[1], -pair[0].worth))
     setting = settings(quick.row)
-    alike = {
-        model: ms
+    alike = [
+        (model, ms)
         for model, ms in timed
         if settings(model.row) == setting and model.row.runtime == quick.row.runtime
-    }
-    best = _largest(list(alike))
-    theirs = alike[best]
+    ]
+    best = _largest([model for model, _ in alike])
+    theirs = next(ms for model, ms in alike if model is best)
 
     def told(model, ms):
         runtime = f" ({model.row.runtime})" if model.row.runtime else ""
@@ -261,9 +277,9 @@ def _sparsest(models: Sequence[_Model]) -> list[Claim]:
     pruned = [(sparsity, model) for model in models if (sparsity := model.row.sparsity)]
     if not pruned:
         return []
-    sparsity, model = max(pruned, key=lambda pair: (pair[0], pair[1].accuracy))
+    sparsity, model = max(pruned, key=lambda pair: (pair[0], pair[1].worth))
     what = f"of the prunable weights are gone: {model.name}"
-    return [Claim(units.share(sparsity), what, f"accuracy {units.share(model.accuracy)}")]
+    return [Claim(units.share(sparsity), what, f"{_named(model)} {model.score.shown}")]
 
 
 def _exports(parity: Sequence[Mapping[str, Any]]) -> list[Claim]:

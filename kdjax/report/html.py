@@ -8,7 +8,7 @@ from typing import Any
 from kdjax.report import table, units
 from kdjax.report.curves import loss_curve
 from kdjax.report.headline import headline, within_tolerance
-from kdjax.report.pictures import Picture, accuracy_versus_latency, accuracy_versus_size
+from kdjax.report.pictures import Picture, score_versus_latency, score_versus_size
 from kdjax.report.rows import Row
 from kdjax.report.shrinking import (
     NUMBERS,
@@ -167,9 +167,9 @@ def _figure(picture: Picture, below: str = "") -> str:
 
 
 def _tradeoffs(rows: Sequence[Row]) -> str:
-    pictures = [accuracy_versus_size(rows), *accuracy_versus_latency(rows)]
+    pictures = [score_versus_size(rows), *score_versus_latency(rows)]
     figures = "".join(_figure(picture) for picture in pictures if picture is not None)
-    return _section("What accuracy costs", f"<div class='pair'>{figures}</div>") if figures else ""
+    return _section("What quality costs", f"<div class='pair'>{figures}</div>") if figures else ""
 
 
 def _training(curves: Mapping[str, Sequence[Mapping[str, Number]]]) -> str:
@@ -243,7 +243,7 @@ def _measured_on(found: Mapping[str, Any]) -> str:
         "teacher": "the KL divergence from what the cached teacher says",
     }
     loss = losses.get(found["against"], found["against"])
-    return f"The loss is {loss}, in nats, over {found['examples']:,} training images."
+    return f"The loss is {loss}, in nats, over {found['examples']:,} training examples."
 
 
 def _folded(title: str, body: str) -> str:

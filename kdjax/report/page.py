@@ -17,6 +17,9 @@ from kdjax.report.units import Number
 with epy.lazy_imports():  # what draws is slow to import, and comes last
     from kdjax.report import html
 
+VERSION = 2
+"""Of `report.json`: raised when what it has, or is called, changes."""
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -62,6 +65,7 @@ def write(
       StorageFailed: a file cannot be written; the one before it stays.
     """
     data = {
+        "version": VERSION,
         "run": _plain(run, "run"),
         "rows": [_plain(dataclasses.asdict(r), f"rows[{i}]") for i, r in enumerate(rows)],
         "parity": _plain(parity, "parity"),

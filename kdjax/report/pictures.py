@@ -1,4 +1,4 @@
-"""Accuracy against cost, with the front of the models worth having."""
+"""A score against cost, with the front of the models worth having."""
 
 import itertools
 import math
@@ -8,11 +8,12 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from kdjax.report import svg, units
+from kdjax.report import scores, svg, units
 from kdjax.report.headline import settings, settings_text
 from kdjax.report.pareto import pareto_front
 from kdjax.report.placing import name_points
 from kdjax.report.rows import Row, labels
+from kdjax.report.scores import Score
 
 _MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"))
 _STEPS = (
@@ -50,49 +51,69 @@ def log_axis(axis, low: float, high: float, show: Callable[[units.Number], str])
 
 
 class _Point(NamedTuple):
-    """A model in the plane: what it costs, a worse cost in its tail, and how accurate it is."""
+    """A model in the plane: what it costs, a worse cost in its tail, and how good it is."""
 
     name: str
     cost: float
     tail: float
-    accuracy: float
-    interval: tuple[float, float] | None
+    score: Score
     runtime: str | None
 
 
-def accuracy_versus_size(rows: Sequence[Row]) -> Picture | None:
-    """Accuracy against bytes on disk; `None` with fewer than two such rows."""
+def score_versus_size(rows: Sequence[Row]) -> Picture | None:
+    """The score against bytes on disk; `None` with fewer than two such rows."""
+    rows = _comparable(rows)
     points = [
-        _Point(name, float(size), float(size), row.accuracy, row.accuracy_ci95, row.runtime)
+        _Point(name, float(size), float(size), row.score, row.runtime)
         for name, row in zip(labels(rows), rows, strict=True)
-        if (size := row.bytes_on_disk) and row.accuracy is not None
+        if (size := row.bytes_on_disk) and row.score is not None
     ]
     if len(points) < 2:
         return None
+    quality = _title(rows)
     return _tradeoff(
         points,
         _runtimes(rows),
         show=lambda value: units.tick(value, "B"),
-        title="Accuracy and size",
+        quality=quality,
+        title=f"{quality[0].upper()}{quality[1:]} and size",
         axis="size on disk, log scale",
         name="size",
     )
 
 
-def accuracy_versus_latency(rows: Sequence[Row]) -> list[Picture]:
-    """Accuracy against median latency, one picture for each setting that can be compared."""
+def _comparable(rows: Sequence[Row]) -> list[Row]:
+    """Those that are compared by the same score as the first that has one, and those without."""
+    first = next((row.primary for row in rows if row.primary is not None), None)
+    return [row for row in rows if row.primary in (None, first)]
+
+
+def _title(rows: Sequence[Row]) -> str:
+    return scores.title(next(row.primary for row in rows if row.primary is not None))
+
+
+def score_versus_latency(rows: Sequence[Row]) -> list[Picture]:
+    """The score against median latency, one picture for each setting that can be compared."""
+    rows = _comparable(rows)
     alike: dict[tuple[int | None, int | None], list[_Point]] = {}
     for name, row in zip(labels(rows), rows, strict=True):
-        if row.latency_ms_p50 and row.accuracy is not None:
+        if row.latency_ms_p50 and row.score is not None:
             p50, p95 = row.latency_ms_p50, row.latency_ms_p95 or row.latency_ms_p50
-            point = _Point(name, p50, p95, row.accuracy, row.accuracy_ci95, row.runtime)
+            point = _Point(name, p50, p95, row.score, row.runtime)
             alike.setdefault(settings(row), []).append(point)
+    quality = _title(rows) if alike else ""
     return [
         _tradeoff(
             points,
             _runtimes(rows),
             show=lambda value: units.tick(value, "ms"),
-            title=": ".join(filter(None, ["Accuracy and latency", settings_text(setting)])),
+            quality=quality,
+            title=": ".join(
+                filter(
+                    None,
+                    [f"{quality[0].upper()}{quality[1:]} and latency", settings_text(setting)],
+                )
+            ),
             axis="median latency of one call, log scale",
             name=f"latency{i}",
         )
@@ -112,6 +133,7 @@ def _tradeoff(
     runtimes: Sequence[str | None],
     *,
     show: Callable[[units.Number], str],
+    quality: str,
     title: str,
     axis: str,
     name: str,
@@ -119,12 +141,13 @@ def _tradeoff(
     figure, axes = svg.canvas(440, 310)
     figure.subplots_adjust(left=0.09, right=0.985, top=0.92, bottom=0.145)
     axes.set_xlabel(axis, color=svg.INK, alpha=0.75, loc="right", labelpad=5)
-    axes.set_title("accuracy, %", color=svg.INK, alpha=0.75, loc="left", x=-0.075, fontsize=11)
+    unit = ", %" if points[0].score.fraction else ""
+    axes.set_title(quality + unit, color=svg.INK, alpha=0.75, loc="left", x=-0.075, fontsize=11)
     _limits(axes, points, show)
     right = axes.get_xlim()[1]
 
-    front = pareto_front([p.cost for p in points], [p.accuracy for p in points])
-    stairs = [(points[i].cost, points[i].accuracy) for i in front]
+    front = pareto_front([p.cost for p in points], [p.score.worth for p in points])
+    stairs = [(points[i].cost, points[i].score.value) for i in front]
     stairs.append((right, stairs[-1][1]))
     axes.step(*zip(*stairs, strict=True), where="post", color=svg.ACCENT, alpha=0.55, lw=1.6)
     obstacles = [(x, y, x1, y) for (x, y), (x1, _) in itertools.pairwise(stairs)]
@@ -134,18 +157,19 @@ def _tradeoff(
     for i, point in enumerate(points):
         marker, _ = _MARKERS[runtimes.index(point.runtime) % len(_MARKERS)]
         _draw(axes, point, marker, on_front=i in front, gid=f"point{i}")
-        low, high = point.interval or (point.accuracy, point.accuracy)
+        score = point.score
+        low, high = score.ci95 or (score.value, score.value)
         obstacles += [
             (point.cost, low, point.cost, high),
-            (point.cost, point.accuracy, point.tail, point.accuracy),
+            (point.cost, score.value, point.tail, score.value),
         ]
-        spread = f" (95 % interval {units.interval(point.interval)})" if point.interval else ""
-        known = f"{units.share(point.accuracy)}{spread}, {show(point.cost)}"
+        spread = f" (95 % interval {score.interval})" if score.ci95 else ""
+        known = f"{score.shown}{spread}, {show(point.cost)}"
         titles[f"point{i}"] = f"{point.name}: {known}"
     name_points(
         axes,
         [point.cost for point in points],
-        [point.accuracy for point in points],
+        [point.score.value for point in points],
         [svg.clean(point.name, 24) for point in points],
         obstacles=obstacles,
         strong=[i in front for i in range(len(points))],
@@ -159,7 +183,7 @@ def _tradeoff(
     return Picture(
         title,
         svg.inline(figure, name=name, label=label, titles=titles),
-        _caption(points),
+        _caption(points, quality),
         tuple(legend) if len(legend) > 1 else (),
     )
 
@@ -173,27 +197,29 @@ def _limits(axes: Axes, points: Sequence[_Point], show: Callable[[units.Number],
     axes.set_xlim(left, right)
     log_axis(axes.xaxis, left, right, show)
 
-    ends = [end for p in points for end in (p.interval or (p.accuracy,))]
-    ends += [p.accuracy for p in points]
+    ends = [end for p in points for end in (*(p.score.ci95 or ()), p.score.value)]
     pad = 0.08 * max(max(ends) - min(ends), 0.01)
-    axes.set_ylim(min(ends) - pad, max(ends) + pad)
+    limits = min(ends) - pad, max(ends) + pad
+    score = points[0].score
+    axes.set_ylim(*(limits if score.higher_is_better else limits[::-1]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda y, _: f"{100 * y:.4g}" if 0 <= y <= 1 else "")
-    )
+    if score.fraction:
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda y, _: f"{100 * y:.4g}" if 0 <= y <= 1 else "")
+        )
 
 
 def _draw(axes: Axes, point: _Point, marker: str, *, on_front: bool, gid: str) -> None:
     color, alpha = (svg.ACCENT, 0.9) if on_front else (svg.INK, 0.45)
-    if point.interval:
+    if point.score.ci95:
         ends = [point.cost, point.cost]
-        axes.plot(ends, point.interval, color=color, alpha=alpha, lw=1.5, solid_capstyle="round")
+        axes.plot(ends, point.score.ci95, color=color, alpha=alpha, lw=1.5, solid_capstyle="round")
     if point.tail > point.cost:
         ends = [point.cost, point.tail]
-        axes.plot(ends, [point.accuracy] * 2, color=color, alpha=0.45, lw=1)
+        axes.plot(ends, [point.score.value] * 2, color=color, alpha=0.45, lw=1)
     axes.plot(
         [point.cost],
-        [point.accuracy],
+        [point.score.value],
         marker=marker,
         linestyle="none",
         markersize=8.5,
@@ -205,11 +231,11 @@ def _draw(axes: Axes, point: _Point, marker: str, *, on_front: bool, gid: str) -
     )
 
 
-def _caption(points: Sequence[_Point]) -> str:
-    caption = "Up and to the left is better. The line is the best accuracy at each cost; hollow"
+def _caption(points: Sequence[_Point], quality: str) -> str:
+    caption = f"Up and to the left is better. The line is the best {quality} at each cost; hollow"
     caption += " points are beaten by another."
-    if any(point.interval for point in points):
-        caption += " Upright bars: 95 % interval of the accuracy."
+    if any(point.score.ci95 for point in points):
+        caption += f" Upright bars: 95 % interval of the {quality}."
     if any(point.tail > point.cost for point in points):
         caption += " Bars to the right: up to the 95th percentile of the latency."
     return caption

@@ -3,13 +3,14 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from scipy import special
 
+from kdjax.report.scores import Score
+
 _Value = TypeVar("_Value")
-_FRACTIONS = ("accuracy", "recall_macro", "f1_macro", "sparsity")
 _AMOUNTS = [
     "params",
     "nonzero_params",
@@ -39,18 +40,14 @@ class Row:
       nonzero_params: those of them that are not exactly zero.
       bytes_on_disk: of the exported file; of the stored parameters if nothing was exported.
       flops: 2 x multiply-accumulates of the convolution and dense layers, for one example.
-      accuracy: fraction of the test examples whose highest logit is the label, 0 to 1.
-      recall_macro: mean over the classes of the recall, 0 to 1.
-      f1_macro: mean over the classes of the F1 score, 0 to 1.
-      accuracy_ci95: 95 % interval of the accuracy: over seeds (`aggregate`) if `seeds > 1`,
-        over test sets of this size (`wilson`) if there is one seed.
+      scores: by name, as the task of the model has them; none where nothing was measured.
+      primary: name of the one that models are compared by, None where there is none.
       seeds: number of runs behind the row.
       latency_ms_p50: median wall time of one call, milliseconds.
       latency_ms_p95: 95th percentile of it, milliseconds.
       runtime: what ran the latency measurement and the exported file.
       threads: CPU threads it was given.
       batch: examples in one call.
-      accuracy_per_seed: the accuracies behind the mean, in the order of the seeds.
       sparsity: fraction of the prunable weights that was pruned; `None` unless pruned.
       notes: one line for the reader.
       gzip_bytes: of the exported file after gzip: what zeros save where they are stored as zeros.
@@ -68,17 +65,14 @@ class Row:
     nonzero_params: int
     bytes_on_disk: int | None
     flops: int | None
-    accuracy: float | None
-    recall_macro: float | None
-    f1_macro: float | None
-    accuracy_ci95: tuple[float, float] | None
+    scores: Mapping[str, Score]
+    primary: str | None
     seeds: int
     latency_ms_p50: float | None
     latency_ms_p95: float | None
     runtime: str | None
     threads: int | None
     batch: int | None
-    accuracy_per_seed: tuple[float, ...] | None = None
     sparsity: float | None = None
     notes: str = ""
     gzip_bytes: int | None = None
@@ -88,16 +82,27 @@ class Row:
     bulk_batch: int | None = None
 
     def __post_init__(self):
-        single = [(n, getattr(self, n), 1.0) for n in _FRACTIONS]
-        single += [(n, getattr(self, n), math.inf) for n in _AMOUNTS]
-        for name in ("accuracy_ci95", "accuracy_per_seed"):
-            single += [(name, value, 1.0) for value in getattr(self, name) or ()]
-        for name, value, most in single:
-            if value is not None and not (0 <= value <= most and math.isfinite(value)):
-                want = "a fraction from 0 to 1" if most == 1 else "finite and not negative"
+        if self.primary is not None and self.primary not in self.scores:
+            raise ValueError(f"Row.primary of {self.stage!r}: there is no score {self.primary!r}")
+        single = [("sparsity", self.sparsity, 0.0, 1.0)]
+        single += [(n, getattr(self, n), 0.0, math.inf) for n in _AMOUNTS]
+        for name, score in self.scores.items():
+            low, high = (0.0, 1.0) if score.fraction else (-math.inf, math.inf)
+            every = (score.value, *(score.ci95 or ()), *(score.per_seed or ()))
+            single += [(f"scores.{name}", value, low, high) for value in every]
+        for name, value, low, high in single:
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
+                want = {1.0: "a fraction from 0 to 1"}.get(
+                    high, "finite" if low < 0 else "finite and not negative"
+                )
                 raise ValueError(
                     f"Row.{name} of {self.stage!r} is {value}: must be {want}, or None"
                 )
+
+    @property
+    def score(self) -> Score | None:
+        """The one that models are compared by."""
+        return None if self.primary is None else self.scores[self.primary]
 
 
 def wilson(correct_fraction: float, n: int) -> tuple[float, float]:
@@ -130,18 +135,18 @@ def wilson(correct_fraction: float, n: int) -> tuple[float, float]:
 
 
 def _student_t(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean, `mean -+ t(0.975, n - 1) * sd / sqrt(n)`, clipped to [0, 1]."""
+    """95 % interval of the mean, `mean -+ t(0.975, n - 1) * sd / sqrt(n)`."""
     n = len(values)
     t = float(special.stdtrit(n - 1, 0.975))
     mean, half = statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
-    return max(0.0, mean - half), min(1.0, mean + half)
+    return mean - half, mean + half
 
 
 class Gain(NamedTuple):
-    """How much more accurate one model is than another.
+    """How much better one model is than another.
 
     Attributes:
-      difference: of the accuracies, a fraction.
+      difference: of their scores, turned so that above zero is better.
       ci95: its 95 % interval.
       seeds: pairs that it is over.
     """
@@ -152,7 +157,7 @@ class Gain(NamedTuple):
 
 
 def gain(row: Row, base: Row) -> Gain | None:
-    """The accuracy of `row` over that of `base`; None where one of them, or its interval, is not known.
+    """The score of `row` over that of `base`; None where one of them, or its interval, is not known.
 
     Of several seeds, the Student t interval of the differences seed by seed. Of one, Newcombe's hybrid
     score interval from the two intervals of the test set: as if each model had been tested on examples
@@ -161,28 +166,35 @@ def gain(row: Row, base: Row) -> Gain | None:
     Reference: Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8%3C873::AID-SIM779%3E3.0.CO;2-I,
     method 10.
     """
-    if row.accuracy is None or base.accuracy is None:
+    ours, theirs = row.score, base.score
+    if ours is None or theirs is None or row.primary != base.primary:
         return None
     if (each := paired(row, base)) is not None:
-        n, mean = len(each), statistics.fmean(each)
-        t = float(special.stdtrit(n - 1, 0.975))
-        half = t * statistics.stdev(each) / math.sqrt(n)
-        return Gain(mean, (max(-1.0, mean - half), min(1.0, mean + half)), n)
-    if row.accuracy_ci95 is None or base.accuracy_ci95 is None:
+        low, high = _student_t(each)
+        if ours.fraction:
+            low, high = max(-1.0, low), min(1.0, high)
+        return Gain(statistics.fmean(each), (low, high), len(each))
+    if ours.ci95 is None or theirs.ci95 is None:
         return None
-    difference = row.accuracy - base.accuracy
-    (low, high), (base_low, base_high) = row.accuracy_ci95, base.accuracy_ci95
-    below = math.hypot(row.accuracy - low, base_high - base.accuracy)
-    above = math.hypot(high - row.accuracy, base.accuracy - base_low)
-    return Gain(difference, (difference - below, difference + above), min(row.seeds, base.seeds))
+    difference = ours.value - theirs.value
+    (low, high), (base_low, base_high) = ours.ci95, theirs.ci95
+    below = math.hypot(ours.value - low, base_high - theirs.value)
+    above = math.hypot(high - ours.value, theirs.value - base_low)
+    ends = difference - below, difference + above
+    if not ours.higher_is_better:
+        difference, ends = -difference, (-ends[1], -ends[0])
+    return Gain(difference, ends, min(row.seeds, base.seeds))
 
 
 def paired(row: Row, base: Row) -> list[float] | None:
-    """The differences of the accuracies seed by seed; None where there are not several of both."""
-    ours, theirs = row.accuracy_per_seed, base.accuracy_per_seed
-    if ours is None or theirs is None or not len(ours) == len(theirs) > 1:
+    """How much better `row` is seed by seed; None where there are not several of both."""
+    ours, theirs = row.score, base.score
+    if ours is None or theirs is None or row.primary != base.primary:
         return None
-    return [a - b for a, b in zip(ours, theirs, strict=True)]
+    if not len(ours.each) == len(theirs.each) > 1:
+        return None
+    sign = 1 if ours.higher_is_better else -1
+    return [sign * (a - b) for a, b in zip(ours.each, theirs.each, strict=True)]
 
 
 def is_file(row: Row) -> bool:
@@ -196,12 +208,12 @@ def is_file(row: Row) -> bool:
 def aggregate(rows: Sequence[Row]) -> Row:
     """One row for the same model trained with several seeds; a single row comes back as it is.
 
-    Means: `accuracy`, `recall_macro`, `f1_macro`, `sparsity`; and, rounded to whole numbers because
+    Means: the scores that every seed has, `sparsity`; and, rounded to whole numbers because
     masks and compressed files differ a little from seed to seed, `params`, `nonzero_params`,
     `bytes_on_disk`, `gzip_bytes`, `peak_memory_bytes` and `flops`. A mean is `None` unless every
     seed has the figure. Latencies are medians over the seeds that measured them, so timing one seed
     is enough.
-    `accuracy_ci95` is the Student t interval of the mean over seeds, clipped to [0, 1].
+    The interval of a score is Student's t interval of the mean over seeds; of a fraction, within [0, 1].
 
     Args:
       rows: one row a seed, each with `seeds == 1` and the same stage, model, runtime, threads,
@@ -225,8 +237,12 @@ def aggregate(rows: Sequence[Row]) -> Row:
 
     same("stage", (row.stage for row in rows))
     same("model", (row.model for row in rows))
-    accuracies = [row.accuracy for row in rows if row.accuracy is not None]
-    complete = len(accuracies) == len(rows)
+    found = {
+        name: _over_seeds([row.scores[name] for row in rows])
+        for name in rows[0].scores
+        if all(name in row.scores for row in rows)
+    }
+    primary = same("primary score", (row.primary for row in rows))
     return Row(
         stage=rows[0].stage,
         model=rows[0].model,
@@ -234,17 +250,14 @@ def aggregate(rows: Sequence[Row]) -> Row:
         nonzero_params=round(statistics.fmean(row.nonzero_params for row in rows)),
         bytes_on_disk=_whole(_mean([row.bytes_on_disk for row in rows])),
         flops=_whole(_mean([row.flops for row in rows])),
-        accuracy=_mean([row.accuracy for row in rows]),
-        recall_macro=_mean([row.recall_macro for row in rows]),
-        f1_macro=_mean([row.f1_macro for row in rows]),
-        accuracy_ci95=_student_t(accuracies) if complete else None,
+        scores=found,
+        primary=primary if primary in found else None,
         seeds=len(rows),
         latency_ms_p50=_median([row.latency_ms_p50 for row in rows]),
         latency_ms_p95=_median([row.latency_ms_p95 for row in rows]),
         runtime=same("runtime", (row.runtime for row in rows)),
         threads=same("threads", (row.threads for row in rows)),
         batch=same("batch", (row.batch for row in rows)),
-        accuracy_per_seed=tuple(accuracies) if complete else None,
         sparsity=_mean([row.sparsity for row in rows]),
         notes="; ".join(dict.fromkeys(row.notes for row in rows if row.notes)),
         gzip_bytes=_whole(_mean([row.gzip_bytes for row in rows])),
@@ -253,6 +266,16 @@ def aggregate(rows: Sequence[Row]) -> Row:
         bulk_ms_p95=_median([row.bulk_ms_p95 for row in rows]),
         bulk_batch=same("bulk_batch", (row.bulk_batch for row in rows)),
     )
+
+
+def _over_seeds(scores: Sequence[Score]) -> Score:
+    """The mean of one score, with its interval."""
+    values = tuple(score.value for score in scores)
+    low, high = _student_t(values)
+    if scores[0].fraction:
+        low, high = max(0.0, low), min(1.0, high)
+    mean = statistics.fmean(values)
+    return dataclasses.replace(scores[0], value=mean, ci95=(low, high), per_seed=values)
 
 
 def _mean(values: Sequence[float | int | None]) -> float | None:

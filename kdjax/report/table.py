@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kdjax.report import units
+from kdjax.report import scores, units
 from kdjax.report.headline import settings, settings_text
 from kdjax.report.rows import Row
 
@@ -20,6 +20,7 @@ class Column(NamedTuple):
     values: tuple[Any, ...]
     cells: tuple[str, ...]  # HTML
     best: units.Number | None = None
+    drawn: bool = False
 
 
 def _number(values, group, name, unit, meaning, *, show, best=None) -> Column:
@@ -88,14 +89,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         _amount(every("bytes_on_disk"), "Size", "on disk", "B", _BYTES, best=min),
         _amount(every("peak_memory_bytes"), "Size", "memory", "B", _MEMORY, best=min),
         _amount(some("flops"), "Size", "compute", "FLOP", _FLOPS, best=min),
-        _accuracy(rows),
-        *(
-            _number(every(f), "Quality", n, "%", meaning, show=units.percent, best=max)
-            for f, n, meaning in (
-                ("recall_macro", "recall", _RECALL),
-                ("f1_macro", "F1", _F1),
-            )
-        ),
+        *_scores(rows),
         _text(every("seeds"), "Quality", "seeds", "", _SEEDS),
         _milliseconds(every("latency_ms_p50"), "median", _P50, **alike),
         _milliseconds(every("latency_ms_p95"), "p95", _P95, **alike),
@@ -131,10 +125,41 @@ def _below(column: Column, lines: Sequence[str]) -> Column:
     return column._replace(cells=cells)
 
 
-def _accuracy(rows: Sequence[Row]) -> Column:
-    known = [row.accuracy for row in rows if row.accuracy is not None]
-    ends = [end for row in rows for end in row.accuracy_ci95 or ()]
-    ends += known + [value for row in rows for value in row.accuracy_per_seed or ()]
+def _scores(rows: Sequence[Row]) -> list[Column]:
+    """Those by which models are compared with their intervals, then all others."""
+    names = dict.fromkeys(name for row in rows for name in row.scores)
+    primary = list(dict.fromkeys(row.primary for row in rows if row.primary is not None))
+    found = [_compared(rows, name) for name in primary or ["accuracy"]]
+    for name in names:
+        if name in primary:
+            continue
+        of_rows = [row.scores.get(name) for row in rows]
+        known = next(score for score in of_rows if score is not None)
+        values = [None if score is None else score.value for score in of_rows]
+        places = units.decimals(values, most=4)
+        found.append(
+            _number(
+                values,
+                "Quality",
+                scores.title(name),
+                "%" if known.fraction else "",
+                scores.meaning(name),
+                show=units.percent
+                if known.fraction
+                else lambda value, places=places: units.fixed(value, places),
+                best=max if known.higher_is_better else min,
+            )
+        )
+    return found
+
+
+def _compared(rows: Sequence[Row], name: str) -> Column:
+    """A score with its interval, drawn; the rows of another one have none."""
+    of_rows = [row.scores.get(name) if row.primary == name else None for row in rows]
+    known = [score for score in of_rows if score is not None]
+    fraction = all(score.fraction for score in known)
+    ends = [end for score in known for end in (*(score.ci95 or ()), *score.each)]
+    ends += [score.value for score in known]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     span = max(high - low, 1e-3)
 
@@ -142,29 +167,31 @@ def _accuracy(rows: Sequence[Row]) -> Column:
         return f"{4 + 72 * (value - low) / span:.1f}"
 
     cells = []
-    for row in rows:
-        if row.accuracy is None:
+    for score in of_rows:
+        if score is None:
             cells.append(units.DASH)
             continue
         marks = []
-        if row.accuracy_ci95 is not None:
-            a, b = map(x, row.accuracy_ci95)
+        if score.ci95 is not None:
+            a, b = map(x, score.ci95)
             marks.append(f'<line x1="{a}" x2="{b}" y1="8" y2="8"/>')
-        for a in map(x, _seeds(row)):
+        for a in map(x, score.per_seed or ()):
             marks.append(f'<line class="seed" x1="{a}" x2="{a}" y1="4" y2="12"/>')
-        marks.append(f'<circle cx="{x(row.accuracy)}" cy="8" r="3"/>')
-        interval = "" if row.accuracy_ci95 is None else units.interval(row.accuracy_ci95)
+        marks.append(f'<circle cx="{x(score.value)}" cy="8" r="3"/>')
+        interval = "no interval" if score.ci95 is None else score.interval
+        shown = units.percent(score.value) if score.fraction else score.shown
         cells.append(
-            f"{units.percent(row.accuracy)}<small>{interval or 'no interval'}</small>"
+            f"{shown}<small>{interval}</small>"
             f'<svg class="whisker" viewBox="0 0 80 16" aria-hidden="true">{"".join(marks)}</svg>'
         )
-    best = max(known) if len(set(known)) > 1 else None
-    values = tuple(row.accuracy for row in rows)
-    return Column("Quality", "accuracy", "%, 95 % interval", _ACCURACY, values, tuple(cells), best)
-
-
-def _seeds(row: Row) -> tuple[float, ...]:
-    return row.accuracy_per_seed if row.accuracy_per_seed and row.seeds > 1 else ()
+    values = tuple(None if score is None else score.value for score in of_rows)
+    worth = {score.value: score.worth for score in known}
+    best = max(worth, key=lambda value: worth[value]) if len(worth) > 1 else None
+    unit = "%, 95 % interval" if fraction else "95 % interval"
+    column = Column(
+        "Quality", scores.title(name), unit, scores.meaning(name), values, tuple(cells), best
+    )
+    return column._replace(drawn=True)
 
 
 def table(rows: Sequence[Row], found: Sequence[Column]) -> str:
@@ -193,7 +220,7 @@ def table(rows: Sequence[Row], found: Sequence[Column]) -> str:
 
 def _class(column: Column, start: bool, row: int | None = None) -> str:
     names = ["start"] * start
-    names += ["text"] * (column.name == "runtime") + ["acc"] * (column.name == "accuracy")
+    names += ["text"] * (column.name == "runtime") + ["acc"] * column.drawn
     if row is not None and column.values[row] is None:
         names.append("none")
     elif row is not None and column.best is not None and column.values[row] == column.best:
@@ -241,14 +268,6 @@ _FLOPS = (
     " convolution and dense layers, worked out from their shapes. Zeros are counted too, so a mask"
     " alone does not lower it."
 )
-_ACCURACY = (
-    "Share of the test examples whose highest score is the right class. Below it the 95 %"
-    " interval: Wilson's for the size of the test set where there is one seed, Student's t over"
-    " the seeds where there are several. In the drawing, all rows share one scale; small upright"
-    " lines are single seeds."
-)
-_RECALL = "Recall of each class, averaged over the classes with equal weight."
-_F1 = "Harmonic mean of precision and recall of each class, averaged with equal weight."
 _SEEDS = "Independent training runs behind the row; figures are their means, latencies medians."
 _P50 = (
     "Half of the timed calls took no longer than this, wall time, after warming up. Below it the"

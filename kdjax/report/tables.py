@@ -17,8 +17,8 @@ A page has what is to be written in a comment, and below it what was written:
 
 Files are named relative to the page. In braces stand the name of a file and one of:
 
-* `ROW.accuracy`: test accuracy in %, mean and standard deviation over the seeds; likewise `recall_macro`
-  and `f1_macro`, of which the mean alone is kept;
+* `ROW.SCORE`, such as `ROW.accuracy`: on the test examples, mean and standard deviation over the seeds,
+  in % where it is a fraction;
 * `ROW.FIELD`: another field of `kdjax.report.Row`, as it is, or in a format: `ROW.latency_ms_p50:.2f`;
   `ROW.kB` are its bytes on disk, in thousands;
 * `ROW over OTHER`: how many points more accurate, with the 95 % interval (`kdjax.report.rows.gain`);
@@ -44,6 +44,7 @@ from etils import epy
 
 from kdjax import files, parse
 from kdjax.report.rows import Row, gain, labels, paired
+from kdjax.report.scores import Score
 from kdjax.types import BadInput, StorageFailed
 
 with epy.lazy_imports():
@@ -57,8 +58,6 @@ _FIELD = re.compile(r"\{(?P<file>\w+): *(?P<asked>[^{}]+?)\}")
 _POWER = 0.8
 _SCALED = {
     "kB": ("bytes_on_disk", 1e-3),
-    "recall_macro": ("recall_macro", 100),
-    "f1_macro": ("f1_macro", 100),
     "sparsity": ("sparsity", 100),
 }
 """What a field is shown as: of which it is, and times what."""
@@ -86,10 +85,21 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
         "minutes_a_seed": round(seconds / 60 / len(run["seeds"]), 2),
         "wall_seconds": run["wall_seconds"],
         "rows": {
-            name: {k: v for k, v in dataclasses.asdict(row).items() if v not in (None, "")}
+            name: _known(dataclasses.asdict(row))
             for name, row in zip(labels(rows), rows, strict=True)
         },
     }
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured, and differs from the usual."""
+    found = {k: v for k, v in row.items() if v not in (None, "")}
+    usual = {"higher_is_better": True, "fraction": True, "ci95": None, "per_seed": None}
+    found["scores"] = {
+        name: {k: v for k, v in score.items() if k not in usual or v != usual[k]}
+        for name, score in row["scores"].items()
+    }
+    return found
 
 
 def _command(command: str) -> str:
@@ -100,7 +110,7 @@ def _command(command: str) -> str:
 
 
 def least_seen(row: Row, base: Row) -> float | None:
-    """The true difference of two accuracies that a paired t test over the seeds would have found.
+    """The true difference of two scores that a paired t test over the seeds would have found.
 
     In four of five repetitions, at the 5 % level, with the standard deviation of the differences that was
     seen here: `(t(0.975) + t(0.8)) sd / sqrt(n)`, a little less than the exact figure. None of one seed.
@@ -139,13 +149,14 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
         if name not in rows:
             raise BadInput(f"there is no row {name!r}{parse.nearest(name, rows)}")
         known = {field.name: None for field in dataclasses.fields(Row)}
-        return parse.parse(Row, {**known, "notes": "", **rows[name]}, f"rows.{name}")
+        blank = {**known, "notes": "", "scores": {}}
+        return parse.parse(Row, {**blank, **rows[name]}, f"rows.{name}")
 
     if found := re.fullmatch(r"(least )?(\S+) over (\S+)", asked):
         ours, base = row(found[2]), row(found[3])
         if found[1]:
             least = least_seen(ours, base)
-            return "–" if least is None else f"{100 * least:.1f}"
+            return "–" if least is None else _shown(least, ours)
         return _over(ours, base)
     path, _, form = asked.partition(":")
     name, _, field = path.rpartition(".")
@@ -161,12 +172,13 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
 
 
 def _field(row: Row, field: str, form: str) -> str:
-    if field == "accuracy":
-        return accuracy(row)
+    if field in row.scores:
+        return score(row.scores[field])
     name, scale = _SCALED.get(field, (field, None))
     known = [one.name for one in dataclasses.fields(Row)]
     if name not in known:
-        raise BadInput(f"a row has no {field!r}{parse.nearest(field, [*known, *_SCALED])}")
+        names = [*row.scores, *known, *_SCALED]
+        raise BadInput(f"a row has no {field!r}{parse.nearest(field, names)}")
     value = getattr(row, name)
     if value is None:
         return "–"
@@ -175,13 +187,19 @@ def _field(row: Row, field: str, form: str) -> str:
     return format(value, form or (",.1f" if isinstance(value, float) else ",d"))
 
 
-def accuracy(row: Row) -> str:
-    """`91.2 ± 0.3`, in %; of one seed `91.2`."""
-    if row.accuracy is None:
-        return "–"
-    each = row.accuracy_per_seed or (row.accuracy,)
-    spread = f" ± {100 * statistics.stdev(each):.1f}" if len(each) > 1 else ""
-    return f"{100 * row.accuracy:.1f}{spread}"
+def score(found: Score) -> str:
+    """`91.2 ± 0.3`, in % where it is a fraction; of one seed `91.2`."""
+    scale, places = (100, 1) if found.fraction else (1, 3)
+    spread = ""
+    if len(found.each) > 1:
+        spread = f" ± {scale * statistics.stdev(found.each):.{places}f}"
+    return f"{scale * found.value:.{places}f}{spread}"
+
+
+def _shown(difference: float, row: Row, sign: str = "") -> str:
+    """A difference of the scores of a row and another, in points where they are fractions."""
+    scale, places = (100, 1) if row.score is None or row.score.fraction else (1, 3)
+    return f"{scale * difference:{sign}.{places}f}".replace("-", "−")
 
 
 def _over(row: Row, base: Row) -> str:
@@ -189,7 +207,7 @@ def _over(row: Row, base: Row) -> str:
     if found is None:
         return "–"
     low, high = found.ci95
-    shown = [f"{100 * x:+.1f}".replace("-", "−") for x in (found.difference, low, high)]
+    shown = [_shown(x, row, "+") for x in (found.difference, low, high)]
     seen = "" if low > 0 or high < 0 else ", no difference seen"
     return f"{shown[0]} ({shown[1]} to {shown[2]}){seen}"
 

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key
 
-from kdjax import config, data, evaluate, files, keys, report, tree, views
+from kdjax import config, data, evaluate, files, keys, report, tasks, tree, views
 from kdjax.inputs import Inputs
 from kdjax.report.headline import PIXELS
 from kdjax.stages import build, measure
@@ -285,7 +285,7 @@ def _row(
     costs: Mapping[str, Any],
 ) -> report.Row:
     """Of one way of using the features."""
-    worth = measure.scored(context, scores)
+    worth = measure.scored(context, tasks.of(context.splits.test), scores)
     return report.Row(stage=f"{context.name}/{what}", seeds=1, notes=notes, **costs, **worth)
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, Key
 
 from kdjax import config, teacher
 from kdjax.data.feed import Join
-from kdjax.stages.cache import FOLDER
 from kdjax.inputs import Inputs
+from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Context, under
 from kdjax.stages.source import See, Source
 from kdjax.types import BadInput, Batch, PyTree

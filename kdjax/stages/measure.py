@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate, report, tree
+from kdjax import evaluate, report, tasks, tree
 from kdjax.stages.artifact import variables_bytes
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec
@@ -88,7 +88,7 @@ def row(
         nonzero_params=tree.nonzero(variables["params"]),
         bytes_on_disk=bytes_on_disk,
         flops=spec.flops(),
-        **scored(context, logits),
+        **scored(context, spec.task, logits),
         seeds=1,
         latency_ms_p50=time.ms_p50,
         latency_ms_p95=time.ms_p95,
@@ -100,18 +100,10 @@ def row(
     )
 
 
-def scored(context: Context, logits: np.ndarray) -> dict[str, Any]:
-    """What predictions of the test examples are worth, as fields of a row."""
-    test = context.splits.test
-    scores = evaluate.scores(
-        evaluate.confusion(test.labels, logits.argmax(-1), classes=test.classes)
-    )
-    return {
-        "accuracy": scores.accuracy,
-        "recall_macro": scores.recall_macro,
-        "f1_macro": scores.f1_macro,
-        "accuracy_ci95": report.wilson(scores.accuracy, scores.examples),
-    }
+def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, Any]:
+    """What answers to the test examples are worth, as fields of a row."""
+    found = task.scores(answers, context.splits.test.labels)
+    return {"scores": found, "primary": task.primary}
 
 
 def file_row(

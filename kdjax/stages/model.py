@@ -10,7 +10,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.core
-import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import config, evaluate, models, parse, quant, shrink, tasks
@@ -108,7 +107,8 @@ class Spec(_OnEncoder):
             )
         if "model" not in artifact.manifest:
             raise BadInput(
-                f"{field}: {artifact.manifest['stage']} has no head; name a stage that leaves a whole model"
+                f"{field}: {artifact.manifest['stage']} has no head; name a stage that leaves a whole "
+                "model"
             )
         return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
 

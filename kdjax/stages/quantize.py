@@ -44,9 +44,9 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     constant = quant.constant(found.get(quant.RANGES, {}))
     for name, value in constant.items():
         print(
-            f"{context.name}: {name} is {value:g} on all {c.calibration_examples} calibration examples, so "
-            "its range is empty; what else it is later is rounded coarsely or cut off: calibrate on other "
-            "examples, or leave its layer in float",
+            f"{context.name}: {name} is {value:g} on all {c.calibration_examples} calibration examples, "
+            "so its range is empty; what else it is later is rounded coarsely or cut off: calibrate on "
+            "others, or leave its layer in float",
             file=sys.stderr,
         )
     predict = spec.compiled

@@ -25,10 +25,8 @@ from kdjax.config.fields import KERNELS
 from kdjax.data import Dataset
 from kdjax.export import load_onnx, write_onnx
 from kdjax.stages import build, finetune
-from kdjax.stages.model import Spec
 
 _STEPS = 100
-_DATA = config.Data(name="benchmark")
 _VIEWS = config.CropFlipViews(recipe="crop_flip")
 
 
@@ -42,7 +40,7 @@ def masks(batch: int):
     """A hundred steps each: dense, held at masks, held at masks of which one step finds new ones."""
     _, encoder, side, channels, classes, _ = step_time.PAIRS["digits"]
     dataset = _dataset(batch, side, channels, classes)
-    spec = Spec.new(encoder, dataset, _DATA, size=side)
+    spec = step_time.spec_of(encoder, dataset)
     variables, tx = spec.init(jax.random.key(0)), step_time.sgd()
     rule = prune.gradual(
         prune.schedules.cubic(0.9, begin_step=0, end_step=10**6), mask=prune.masks.topk_mask
@@ -58,7 +56,7 @@ def masks(batch: int):
         "held": prune.hold_fixed(tx, fixed),
         "renewed_once": prune.hold(tx, rule, prunable=KERNELS, **renewed),
     }
-    recipe = build.recipe(_VIEWS, _DATA, size=side)
+    recipe = build.recipe(_VIEWS, spec.inputs)
     feed = {
         "row": np.arange(batch, dtype=np.int32)[None],
         "epoch": np.zeros((1, batch), np.uint32),
@@ -82,7 +80,7 @@ def shrunk(width: int, threads: int):
     """One image through each file, and what the models cost on paper."""
     dataset = _dataset(1, 32, 3, 10)
     encoder = config.ResNet18(name="resnet18", width=width)
-    spec = Spec.new(encoder, dataset, _DATA, size=32)
+    spec = step_time.spec_of(encoder, dataset)
     variables = spec.init(jax.random.key(0))
     model, blank = spec.analysed(), spec.blank()
     groups = shrink.groups_of(model, variables, blank)
@@ -99,16 +97,15 @@ def shrunk(width: int, threads: int):
         "nine_tenths_zero": (spec, {**variables, "params": zeros}),
     }
     calls, costs, folder = {}, {}, Path(tempfile.mkdtemp())
-    image = np.zeros((1, *spec.image_shape), np.uint8)
+    ((field_name, field),) = spec.inputs.fields.items()
+    image = np.zeros((1, *field.shape), np.uint8)
     for name, (of, values) in models.items():
         file = folder / f"{name}.onnx"
-        write_onnx(of.deployed(values), file, image_shape=of.image_shape)
+        write_onnx(of.deployed(values), file, inputs=of.inputs.fields)
         calls[name] = functools.partial(load_onnx(file, threads=threads), image)
         costs[name] = {
             "params": tree.size(values["params"]),
-            "flops": evaluate.flops(
-                of.predict, of.abstract(), jax.ShapeDtypeStruct(image.shape, image.dtype)
-            ),
+            "flops": evaluate.flops(of.predict, of.abstract(), {field_name: field.batch(1)}),
             "bytes": file.stat().st_size,
         }
     return calls, {"width": width, "threads": threads, "groups": len(groups), "costs": costs}

@@ -31,21 +31,21 @@ import numpy as np
 from result import ratios, show
 
 from kdjax import config, evaluate, shrink, tree
+from kdjax.inputs import Inputs
 from kdjax.stages import quantize
 from kdjax.stages.export import write_onnx_model
 from kdjax.stages.model import Spec
+from kdjax.tasks import Classification
+from kdjax.types import Field
 
-_SIDE = 32
+_FIELDS = {"image": Field((32, 32, 3), "uint8")}
 
 
 def _spec(encoder: config.Encoder) -> Spec:
     return Spec(
         encoder=encoder,
-        classes=10,
-        image_shape=(_SIDE, _SIDE, 3),
-        size=_SIDE,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
+        inputs=Inputs.of(_FIELDS, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        task=Classification(classes=10),
     )
 
 
@@ -61,9 +61,9 @@ def _halved(spec: Spec, variables, multiple: int):
 
 def _quantized(spec: Spec, variables, **numbers):
     """With ranges from random images, int8 unless told otherwise."""
-    images = np.random.default_rng(0).integers(0, 256, (64, *spec.image_shape), np.uint8)
+    inputs = {name: field.made_up(64) for name, field in spec.inputs.fields.items()}
     c = config.Quantize(kind="quantize", model="benchmark", rules=(config.Layers(**numbers),))
-    return quantize.quantized(spec, variables, images, c)[:2]
+    return quantize.quantized(spec, variables, inputs, c)[:2]
 
 
 def _models(networks: str, multiple: int):
@@ -127,7 +127,7 @@ def _in_torch(networks: str) -> dict[str, Any]:
 def _torch_call(model: Any, batch: int) -> Callable[[], Any]:
     import torch
 
-    random = np.random.default_rng(0).normal(size=(batch, 3, _SIDE, _SIDE))
+    random = np.random.default_rng(0).normal(size=(batch, 3, 32, 32))
     images = torch.from_numpy(random.astype(np.float32))
 
     def call():

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from result import ratios, show
 
-from kdjax import config, data, evaluate, models, teacher, train
+from kdjax import config, data, evaluate, models, tasks, teacher, train
 from kdjax.data import Dataset
+from kdjax.inputs import Inputs
 from kdjax.stages import build, distill, draws, finetune, methods
 from kdjax.stages.lesson import taught_views
-from kdjax.stages.model import Spec, logits
+from kdjax.stages.model import Spec
 from kdjax.stages.source import see
 
 PAIRS = {
@@ -45,14 +46,14 @@ PAIRS = {
 }
 """Teacher, student, side, channels, classes, batch."""
 
-_DATA = config.Data(name="benchmark")
 _VIEWS = config.CropFlipViews(recipe="crop_flip")
 _LOOP_STEPS = 10
 _CONTRAST = config.SimCLRViews(recipe="simclr")
 
 
-def _spec(encoder: config.Encoder, dataset: Dataset) -> Spec:
-    return Spec.new(encoder, dataset, _DATA, size=dataset.image_shape[0])
+def spec_of(encoder: config.Encoder, dataset: Dataset) -> Spec:
+    """A model of the inputs and the classes of a dataset."""
+    return Spec(encoder=encoder, inputs=Inputs.of(dataset.fields), task=tasks.of(dataset))
 
 
 def sgd():
@@ -88,7 +89,7 @@ def steps(step, draw, state, resident, feed):
 
 def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int):
     """The steps on one batch: alone, with each kind of cached signal, with the teacher in the step."""
-    recipe = build.recipe(_VIEWS, _DATA, size=student.size)
+    recipe = build.recipe(_VIEWS, student.inputs)
     feed = {
         "row": np.arange(batch, dtype=np.int32)[None],
         "epoch": np.zeros((1, batch), np.uint32),
@@ -114,10 +115,11 @@ def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int
             feed,
         )
 
-    signal = teacher.Logits(classes=student.classes)
+    signal = teacher.Logits(classes=student.task.classes)
 
     def ask(variables, batch, key):
-        return signal.encode(logits(teacher_spec.module(), variables, drawn(batch, key)[0]))
+        answer = teacher_spec.answers(teacher_spec.module())
+        return signal.encode(answer(variables, drawn(batch, key)[0]))
 
     calls["live_logits"] = _runner(
         _kd(student, signal),
@@ -131,9 +133,9 @@ def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int
 
 def _signals(student: Spec) -> dict[str, teacher.Signal]:
     return {
-        "logits": teacher.Logits(classes=student.classes),
+        "logits": teacher.Logits(classes=student.task.classes),
         "top_k": teacher.TopK(
-            classes=student.classes, k=min(10, student.classes - 1), temperatures=(4.0,)
+            classes=student.task.classes, k=min(10, student.classes - 1), temperatures=(4.0,)
         ),
     }
 
@@ -152,7 +154,7 @@ def _kd(student: Spec, signal: teacher.Signal, **settings):
 
 def streaming(student: Spec, dataset: Dataset, batch: int, folder: str):
     """The loop itself, several steps a call, fed from outside: alone, and with a cache on disk."""
-    recipe = build.recipe(_VIEWS, _DATA, size=student.size)
+    recipe = build.recipe(_VIEWS, student.inputs)
     signal, n = _signals(student)["top_k"], len(dataset)
     said = {name: values[0] for name, values in _said(signal, n).items()}
     teacher.write(
@@ -229,7 +231,7 @@ def _loop(objective, draw, student: Spec, dataset: Dataset, batch: int, **join):
 
 def sweep(student: Spec, dataset: Dataset, batch: int):
     """Four students in one step, both ways, and one after the other in four steps."""
-    recipe, signal = build.recipe(_VIEWS, _DATA, size=student.size), _signals(student)["logits"]
+    recipe, signal = build.recipe(_VIEWS, student.inputs), _signals(student)["logits"]
     draw = taught_views(see(recipe, "cache"), signal.parts(), count=1)
     resident = {**data.resident_arrays(dataset), "signal": _said(signal, len(dataset))}
     feed = {
@@ -262,11 +264,10 @@ def simclr(encoder: Spec, dataset: Dataset, batch: int):
     model = models.Contrastive(
         build.encoder(encoder.encoder, models.Compute()), models.Projector((128, 64))
     )
-    recipe = build.recipe(_CONTRAST, _DATA, size=encoder.size)
+    recipe = build.recipe(_CONTRAST, encoder.inputs)
     draw = draws.two_views(recipe, "pretrain")
     objective = methods.simclr(model, temperature=0.5).objective()
-    blank = jnp.zeros((1, encoder.size, encoder.size, encoder.image_shape[-1]))
-    variables = model.init(jax.random.key(0), blank, train=True)
+    variables = model.init(jax.random.key(0), encoder.blank(), train=True)
     resident = data.resident_arrays(dataset)
     feed = {
         "row": np.arange(batch, dtype=np.int32)[None],
@@ -309,7 +310,7 @@ def main() -> None:
         random.integers(0, classes, 4 * batch),
         classes=classes,
     )
-    asked, student = _spec(teacher_config, dataset), _spec(student_config, dataset)
+    asked, student = spec_of(teacher_config, dataset), spec_of(student_config, dataset)
     parts = {
         "distillation": (lambda: distillation(asked, student, dataset, batch), "student_only"),
         "streaming": (

@@ -45,9 +45,10 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from kdjax import config, data, models, teacher, train
+    from kdjax import config, data, models, tasks, teacher, train
+    from kdjax.inputs import Inputs
     from kdjax.stages import build, distill, draws, finetune, methods
-    from kdjax.stages.model import Spec, logits
+    from kdjax.stages.model import Spec
 
     random = np.random.default_rng(0)
     batch = {"simclr_16": 128, "vit": 128, "accumulated": 256}.get(row, 64)
@@ -57,15 +58,14 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
         np.arange(batch) % 100,
         classes=100,
     )
-    about = config.Data(name="benchmark")
 
     def spec(encoder: config.Encoder) -> Spec:
-        return Spec.new(encoder, dataset, about, size=32)
+        return Spec(encoder=encoder, inputs=Inputs.of(dataset.fields), task=tasks.of(dataset))
 
     student = spec(config.CifarResNet(name="cifar_resnet", depth=8, multiplier=4))
     given = jnp.asarray(random.normal(size=(batch, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(np.arange(batch) % 100, jnp.int32)
-    fixed = {"image": given, "label": labels}
+    fixed = {"inputs": given, "label": labels}
     resident: Any = {"fixed": fixed}
 
     def draw(resident, row, key):
@@ -78,7 +78,7 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
         model = models.Contrastive(encoder, models.Projector((128, 64)))
         variables = model.init(jax.random.key(0), given[:1], train=True)
         objective = methods.simclr(model, temperature=0.5).objective()
-        recipe = build.recipe(config.SimCLRViews(recipe="simclr"), about, size=32)
+        recipe = build.recipe(config.SimCLRViews(recipe="simclr"), student.inputs)
         views = draws.two_views(recipe, "pretrain")
         resident = data.resident_arrays(dataset)
 
@@ -107,7 +107,9 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
             resident = {"fixed": fixed, "teacher": large.init(jax.random.key(1))}
 
             def draw(resident, row, key):
-                asked = logits(large.module(), resident["teacher"], resident["fixed"]["image"])
+                asked = large.answers(large.module())(
+                    resident["teacher"], resident["fixed"]["inputs"]
+                )
                 return {**resident["fixed"], **signal.encode(asked)}
 
     tx = build.optimizers.sgd(

@@ -88,7 +88,7 @@ _PNG = encoded(IMAGES[6])
 def test_pixels_that_do_not_fit_are_named_when_they_are_read(tiny, picture, message):
     folder = tiny(picture)
     dataset = _read(folder)
-    np.testing.assert_array_equal(dataset.read(np.arange(6)), IMAGES[:6])
+    np.testing.assert_array_equal(dataset.read(np.arange(6))["image"], IMAGES[:6])
     for read in (dataset.images, lambda: list(_streamed(dataset))):
         with pytest.raises(BadInput, match=message) as caught:
             read()
@@ -107,7 +107,7 @@ def test_pictures_of_other_encodings_are_the_pixels_they_show(tiny):
     palette = np.random.default_rng(1).integers(256, size=(4, 3), dtype=np.uint8)
     index = np.arange(64).reshape(8, 8) % 4
     folder = tiny(png(index, depth=2, colour_type=3, chunks={b"PLTE": palette.tobytes()}))
-    found = _read(folder).images()
+    found = _read(folder).inputs()["image"]
     np.testing.assert_array_equal(found[6], palette[index])
     np.testing.assert_array_equal(found[[5, 7]], IMAGES[[5, 7]])
 

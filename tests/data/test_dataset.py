@@ -21,12 +21,12 @@ def _dataset(**changes):
 def test_arrays():
     dataset = _dataset(name="mine")
     assert len(dataset) == 8
-    assert (dataset.name, dataset.classes, dataset.image_shape) == ("mine", 3, (2, 2, 1))
+    assert (dataset.name, dataset.classes, dataset.fields["image"].shape) == ("mine", 3, (2, 2, 1))
     assert (dataset.ids.dtype, dataset.labels.dtype) == (np.uint32, np.int32)
     np.testing.assert_array_equal(dataset.ids, np.arange(8))
     np.testing.assert_array_equal(dataset.labels, LABELS)
-    np.testing.assert_array_equal(dataset.images(), IMAGES)
-    np.testing.assert_array_equal(dataset.read(np.array([3, 0, 3])), IMAGES[[3, 0, 3]])
+    np.testing.assert_array_equal(dataset.inputs()["image"], IMAGES)
+    np.testing.assert_array_equal(dataset.read(np.array([3, 0, 3]))["image"], IMAGES[[3, 0, 3]])
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_select_and_hide_labels_compose():
     chosen = _dataset(ids=ids).select(rows)
     assert chosen.ids.tolist() == [106, 102, 105, 100]
     assert chosen.labels.tolist() == [0, 2, 2, 0]
-    np.testing.assert_array_equal(chosen.images(), IMAGES[rows])
+    np.testing.assert_array_equal(chosen.inputs()["image"], IMAGES[rows])
 
     hidden = chosen.hide_labels(np.array([1, 3]))
     assert hidden.labels.tolist() == [-1, 2, -1, 0]
     assert chosen.labels.tolist() == [0, 2, 2, 0]
     np.testing.assert_array_equal(hidden.ids, chosen.ids)
-    np.testing.assert_array_equal(hidden.images(), IMAGES[rows])
+    np.testing.assert_array_equal(hidden.inputs()["image"], IMAGES[rows])
 
     again = hidden.select(np.array([3, 0]))
     assert again.ids.tolist() == [100, 106]
     assert again.labels.tolist() == [0, -1]
-    np.testing.assert_array_equal(again.read(np.array([1])), IMAGES[[6]])
+    np.testing.assert_array_equal(again.read(np.array([1]))["image"], IMAGES[[6]])
 
 
 def test_selecting_nothing_or_one_row_twice_is_refused():
@@ -195,7 +195,9 @@ def test_held_reads_once():
     ).held()
     assert not calls
     for _ in range(3):
-        np.testing.assert_array_equal(dataset.select(np.array([3, 1])).images()[:, 0, 0, 0], [3, 1])
+        np.testing.assert_array_equal(
+            dataset.select(np.array([3, 1])).inputs()["image"][:, 0, 0, 0], [3, 1]
+        )
     assert calls == [5]
 
 
@@ -300,7 +302,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 )
 def test_what_means_the_same_is_the_same(changes):
     found, plain = _dataset(**changes), _dataset()
-    np.testing.assert_array_equal(found.images(), IMAGES)
+    np.testing.assert_array_equal(found.inputs()["image"], IMAGES)
     np.testing.assert_array_equal(found.labels, LABELS)
     np.testing.assert_array_equal(found.ids, np.arange(8))
     assert found.fingerprint == plain.fingerprint
@@ -311,7 +313,7 @@ def test_a_later_change_of_the_arrays_is_not_one_of_the_dataset():
     dataset = from_arrays(images, labels, classes=3, ids=ids)
     before = dataset.fingerprint
     images[:], labels[:], ids[:] = 0, 0, 7
-    np.testing.assert_array_equal(dataset.images(), IMAGES)
+    np.testing.assert_array_equal(dataset.inputs()["image"], IMAGES)
     np.testing.assert_array_equal(dataset.labels, LABELS)
     np.testing.assert_array_equal(dataset.ids, np.arange(8))
     assert dataset.select(np.arange(8)).fingerprint == _dataset().select(np.arange(8)).fingerprint
@@ -325,7 +327,7 @@ def test_images_on_the_disk_stay_there(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     dataset = _dataset(images=mapped)
-    np.testing.assert_array_equal(dataset.images(), IMAGES)
+    np.testing.assert_array_equal(dataset.inputs()["image"], IMAGES)
     assert dataset.fingerprint == _dataset().fingerprint
 
 

@@ -13,7 +13,7 @@ def test_splits_are_those_that_are_documented():
     assert (len(train), len(test)) == (1437, 360)
     assert np.bincount(test.labels).tolist() == [36] * 10
     assert sorted([*train.ids, *test.ids]) == list(range(1797))
-    assert (train.classes, train.image_shape) == (10, (8, 8, 1))
+    assert (train.classes, train.fields["image"].shape) == (10, (8, 8, 1))
     # Pinned: another split is another benchmark.
     assert train.ids[:8].tolist() == [283, 1653, 1432, 1381, 1467, 837, 263, 758]
     assert test.ids[:8].tolist() == [1051, 998, 162, 670, 664, 1492, 185, 322]
@@ -24,7 +24,7 @@ def test_an_id_is_the_row_of_scikit_learn():
     data = load_digits()
     for dataset in (digits("train"), digits("test")):
         np.testing.assert_array_equal(dataset.labels, data.target[dataset.ids])
-        images = dataset.images()
+        images = dataset.inputs()["image"]
         assert images.dtype == np.uint8
         # Sixteen grey levels spread over all of uint8.
         levels = np.round(images[..., 0].astype(float) * 16 / 255)
@@ -40,8 +40,8 @@ def test_cuts_and_joins():
     assert len(digits("train[-5:]")) == 5
     np.testing.assert_array_equal(digits("train+test").ids, [*train.ids, *test.ids])
     np.testing.assert_array_equal(digits("train[80%:]+test").ids, [*rest.ids, *test.ids])
-    images = digits("train[:2]+test[:1]").images()
-    np.testing.assert_array_equal(images[2], digits("test[:1]").images()[0])
+    images = digits("train[:2]+test[:1]").inputs()["image"]
+    np.testing.assert_array_equal(images[2], digits("test[:1]").inputs()["image"][0])
     assert not set(first.ids) & set(rest.ids)
 
 

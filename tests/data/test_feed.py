@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from kdjax import tree
 from kdjax.data import (
     from_arrays,
     join_partners,
@@ -32,6 +33,10 @@ def _stream(share=slice(0, BATCH), **changes):
     return list(stream_feeds(DATASET, share=share, threads=2, **{**HOW, **changes}))
 
 
+def _same_dtype(x, y):
+    assert x.dtype == y.dtype
+
+
 def _steps(feeds):
     """One dict a step, out of the feeds."""
     return [
@@ -54,7 +59,7 @@ def test_feeds_end_where_they_say(feeds):
     found = feeds(start=2, stop=8)
     assert [end for end, _ in found] == [3, 6, 8]
     for (_, feed), steps in zip(found, (1, 3, 2), strict=True):
-        assert {leaf.shape[:2] for leaf in feed.values()} == {(steps, BATCH)}
+        assert {leaf.shape[:2] for leaf in jax.tree.leaves(feed)} == {(steps, BATCH)}
     assert feeds(start=5, stop=5) == []
 
 
@@ -62,9 +67,9 @@ def test_dtypes():
     _, feed = _resident()[0]
     assert {name: x.dtype for name, x in feed.items()} == {"row": "int32", "epoch": "uint32"}
     _, feed = _stream()[0]
-    assert {name: x.dtype for name, x in feed.items()} == {
+    assert {name: x.dtype for name, x in tree.named_leaves(feed).items()} == {
         "id": "uint32",
-        "image": "uint8",
+        "inputs/image": "uint8",
         "label": "int32",
         "epoch": "uint32",
     }
@@ -79,11 +84,11 @@ def test_resident_and_stream_give_the_same_batches_in_the_order_of_the_dataset()
         found = look_up(resident, row)
         for batch in (found, look_up(resident, streamed)):
             np.testing.assert_array_equal(batch["id"], 100 + rows)
-            np.testing.assert_array_equal(batch["image"], IMAGES[rows])
+            np.testing.assert_array_equal(batch["inputs"]["image"], IMAGES[rows])
             np.testing.assert_array_equal(batch["label"], rows % 3)
             np.testing.assert_array_equal(batch["epoch"], epochs)
-        for name in ("id", "image", "label", "epoch"):
-            assert found[name].dtype == streamed[name].dtype
+        for name in ("id", "inputs", "label", "epoch"):
+            jax.tree.map(_same_dtype, found[name], streamed[name])
     assert step == 6
 
 
@@ -129,11 +134,11 @@ def test_partners_are_the_same_in_each_mode():
         found = look_up(resident, row)
         partners = rows_of(row["row"], row["epoch"])
         np.testing.assert_array_equal(found["partner_id"], 100 + partners)
-        np.testing.assert_array_equal(found["partner_image"], IMAGES[partners])
+        np.testing.assert_array_equal(found["partner_inputs"]["image"], IMAGES[partners])
         np.testing.assert_array_equal(found["partner_label"], partners % 3)
-        for name, value in batch.items():
-            np.testing.assert_array_equal(found[name], value)
-            assert found[name].dtype == value.dtype
+        own = {name: found[name] for name in batch}
+        jax.tree.map(np.testing.assert_array_equal, own, batch)
+        jax.tree.map(_same_dtype, own, batch)
 
 
 def test_what_goes_wrong_in_a_reader_is_raised_in_the_loop():

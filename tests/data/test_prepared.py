@@ -65,10 +65,10 @@ def data_dir(tmp_path_factory):
 
 def test_a_split_is_read_as_it_was_written(data_dir):
     train = prepared("tiny", "train", data_dir=data_dir)
-    assert (train.name, train.classes, train.image_shape) == ("tiny train", 3, (4, 5, 3))
+    assert (train.name, train.classes, train.fields["image"].shape) == ("tiny train", 3, (4, 5, 3))
     np.testing.assert_array_equal(train.labels, np.arange(9) % 3)
-    np.testing.assert_array_equal(train.images(), IMAGES[:9])
-    np.testing.assert_array_equal(train.read(np.array([7, 0, 7])), IMAGES[[7, 0, 7]])
+    np.testing.assert_array_equal(train.inputs()["image"], IMAGES[:9])
+    np.testing.assert_array_equal(train.read(np.array([7, 0, 7]))["image"], IMAGES[[7, 0, 7]])
     # Hashes of the dataset's own ids: stable, whatever is read beside them.
     expected = [
         int.from_bytes(
@@ -83,10 +83,12 @@ def test_cuts_and_joins_are_those_of_tfds(data_dir):
     train = prepared("tiny", "train", data_dir=data_dir)
     cut = prepared("tiny", "train[3:7]", data_dir=data_dir)  # across two shards
     np.testing.assert_array_equal(cut.ids, train.ids[3:7])
-    np.testing.assert_array_equal(cut.images(), IMAGES[3:7])
-    np.testing.assert_array_equal(prepared("tiny", "test", data_dir=data_dir).images(), IMAGES[9:])
+    np.testing.assert_array_equal(cut.inputs()["image"], IMAGES[3:7])
+    np.testing.assert_array_equal(
+        prepared("tiny", "test", data_dir=data_dir).inputs()["image"], IMAGES[9:]
+    )
     both = prepared("tiny", "train+test", data_dir=data_dir)
-    np.testing.assert_array_equal(both.images(), IMAGES)
+    np.testing.assert_array_equal(both.inputs()["image"], IMAGES)
     np.testing.assert_array_equal(both.labels, np.arange(12) % 3)
 
 
@@ -94,7 +96,7 @@ def test_other_features_by_name(data_dir):
     found = prepared(
         "tiny", "test", data_dir=data_dir, label_key="coarse", id_key="number", image_key="mirror"
     )
-    np.testing.assert_array_equal(found.images(), IMAGES[9:, :, ::-1])
+    np.testing.assert_array_equal(found.inputs()["image"], IMAGES[9:, :, ::-1])
     assert (found.classes, found.labels.tolist()) == (2, [1, 0, 1])
     assert found.ids.tolist() == [2**31 + row for row in (9, 10, 11)]
 
@@ -106,8 +108,8 @@ def test_rows_are_ids_where_there_are_none(data_dir):
 
 def test_pictures_of_one_size_need_no_declared_one(data_dir):
     found = prepared("tiny", "train", data_dir=data_dir, image_key="picture")
-    assert found.image_shape == (4, 5, 3)
-    np.testing.assert_array_equal(found.images(), IMAGES[:9])
+    assert found.fields["image"].shape == (4, 5, 3)
+    np.testing.assert_array_equal(found.inputs()["image"], IMAGES[:9])
 
 
 def test_the_newest_version_unless_one_is_named(data_dir, tmp_path):
@@ -228,7 +230,7 @@ slow = ("sklearn", "matplotlib", "scipy.stats", "scipy.optimize", "tensorflow_da
 loaded = [name for name in slow if name in sys.modules]
 assert not loaded, loaded
 from kdjax.data import prepared
-assert len(prepared("tiny", "train", data_dir=sys.argv[1]).images()) == 9
+assert len(prepared("tiny", "train", data_dir=sys.argv[1]).inputs()["image"]) == 9
 loaded = [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 assert not loaded, loaded
 """
@@ -280,8 +282,8 @@ def test_cifar100_as_published():
     train = prepared("cifar100", "train", data_dir=directory)
     test = prepared("cifar100", "test", data_dir=directory)
     assert (len(train), len(test), train.classes) == (50_000, 10_000, 100)
-    assert train.image_shape == (32, 32, 3)
+    assert train.fields["image"].shape == (32, 32, 3)
     assert np.bincount(train.labels).tolist() == [500] * 100
     assert np.bincount(test.labels).tolist() == [100] * 100
-    means = test.images().mean((0, 1, 2)) / 255
+    means = test.inputs()["image"].mean((0, 1, 2)) / 255
     np.testing.assert_allclose(means, [0.5088, 0.4874, 0.4419], atol=5e-5)

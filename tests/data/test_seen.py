@@ -59,11 +59,15 @@ def _same(a, b):
     np.testing.assert_array_equal(a.ids, b.ids)
     np.testing.assert_array_equal(a.labels, b.labels)
     assert (a.ids.dtype, a.labels.dtype) == (b.ids.dtype, b.labels.dtype) == (np.uint32, np.int32)
-    assert (a.name, a.classes, a.image_shape) == (b.name, b.classes, b.image_shape)
+    assert (a.name, a.classes, a.fields["image"].shape) == (
+        b.name,
+        b.classes,
+        b.fields["image"].shape,
+    )
     assert a.fingerprint == b.fingerprint
     rows = np.array([3, 0])
     assert a.hide_labels(rows).fingerprint == b.hide_labels(rows).fingerprint != a.fingerprint
-    np.testing.assert_array_equal(a.images(), b.images())
+    np.testing.assert_array_equal(a.inputs()["image"], b.inputs()["image"])
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import kdjax
 from kdjax.evaluate import Latency, interleaved, latency, litert_call, onnx_call, peak_memory
 from kdjax.evaluate.latency.__main__ import main
 from kdjax.export import write_litert
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 
 
 def test_latency_counts_each_call_once_and_no_warmup():
@@ -359,7 +359,7 @@ def litert_model(tmp_path_factory):
     write_litert(
         lambda image: image.reshape(1, 48).astype(jnp.float32) @ weights,
         path,
-        image_shape=(4, 4, 3),
+        inputs={"image": Field((4, 4, 3), "uint8")},
     )
     return path
 

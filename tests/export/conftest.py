@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from kdjax import config
+from kdjax.inputs import Inputs
 from kdjax.stages.model import Spec
+from kdjax.tasks import Classification
+from kdjax.types import Field
 
 ENCODERS = {
     "cnn": config.CNN(name="cnn", widths=(8, 16)),
@@ -27,11 +30,10 @@ class Deployed:
     def __init__(self, name):
         self.spec = Spec(
             encoder=ENCODERS[name],
-            classes=10,
-            image_shape=(12, 12, 3),
-            size=12,
-            mean=(0.4, 0.5, 0.6),
-            std=(0.2, 0.3, 0.4),
+            inputs=Inputs.of(
+                {"image": Field((12, 12, 3), "uint8")}, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+            ),
+            task=Classification(classes=10),
         )
         random = np.random.default_rng(0)
 
@@ -53,7 +55,7 @@ class Deployed:
         return np.random.default_rng(batch).integers(0, 256, (batch, 12, 12, 3), np.uint8)
 
     def live(self, images):
-        return np.asarray(jax.jit(self.spec.predict)(self.variables, images))
+        return np.asarray(jax.jit(self.spec.predict)(self.variables, {"image": images}))
 
 
 made = functools.cache(Deployed)

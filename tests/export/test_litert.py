@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from kdjax.export import load_litert, write_litert
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 
 pytest.importorskip("litert_converter", reason="needs the extra: pip install 'kdjax[litert]'")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra `litert`")
@@ -18,7 +18,7 @@ interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs th
 @pytest.fixture(scope="module")
 def path(deployed, tmp_path_factory):
     path = tmp_path_factory.mktemp("litert") / "model.tflite"
-    write_litert(deployed.predict, path, image_shape=deployed.spec.image_shape)
+    write_litert(deployed.predict, path, inputs=deployed.spec.inputs.fields)
     return path
 
 
@@ -45,7 +45,7 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
 
 def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
     path = tmp_path / "model.tflite"
-    write_litert(every_family.predict, path, image_shape=every_family.spec.image_shape)
+    write_litert(every_family.predict, path, inputs=every_family.spec.inputs.fields)
     images = every_family.images(3)
     live = every_family.live(images)
     found = load_litert(path, threads=1)(images)
@@ -72,9 +72,11 @@ def test_preprocessing_is_inside_and_the_file_has_no_custom_operators(path):
 def test_a_view_of_another_size_is_right_to_a_level(deployed, tmp_path):
     """Where a resized pixel lies between two levels, programs may round it to either."""
     path = tmp_path / "view.tflite"
-    write_litert(deployed.spec.preprocess, path, image_shape=(20, 17, 3))
+    (image,) = deployed.spec.inputs.images
+    see = jax.vmap(image.see)
+    write_litert(see, path, inputs={"image": Field((20, 17, 3), "uint8")})
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 17, 3), np.uint8)
-    live = np.asarray(jax.jit(deployed.spec.preprocess)(images))
+    live = np.asarray(jax.jit(see)(images))
     found = load_litert(path, threads=1)(images)
     np.testing.assert_allclose(found, live, rtol=0, atol=1.01 / 4080 / min(deployed.spec.std))
 
@@ -93,7 +95,7 @@ def test_what_litert_cannot_do_is_named(tmp_path, bits, dtype, named):
         return lax.reduce_precision(mean, exponent_bits=8, mantissa_bits=bits)
 
     with pytest.raises(BadInput, match=f"^LiteRT cannot run this model.*: {named}") as caught:
-        write_litert(predict, tmp_path / "m.tflite", image_shape=(4, 4, 3))
+        write_litert(predict, tmp_path / "m.tflite", inputs={"image": Field((4, 4, 3), "uint8")})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "m.tflite").exists()
 
@@ -168,8 +170,8 @@ class Convolution:
 def test_a_fake_quantized_convolution_becomes_an_int8_one(tmp_path):
     model = Convolution()
     paths = {name: tmp_path / f"{name}.tflite" for name in ("float", "int8")}
-    write_litert(model.float, paths["float"], image_shape=model.image_shape)
-    write_litert(model.int8, paths["int8"], image_shape=model.image_shape)
+    write_litert(model.float, paths["float"], inputs={"image": Field(model.image_shape, "uint8")})
+    write_litert(model.int8, paths["int8"], inputs={"image": Field(model.image_shape, "uint8")})
 
     assert ("CONV_2D", np.float32) in operators(paths["float"])
     int8 = operators(paths["int8"])
@@ -191,7 +193,7 @@ def test_without_the_converter_there_is_one_line(deployed, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "litert_converter", None)  # how Python marks one as absent
     path = tmp_path / "m.tflite"
     with pytest.raises(BadInput, match=r"LiteRT needs its extra: pip install 'kdjax\[litert\]'$"):
-        write_litert(deployed.predict, path, image_shape=deployed.spec.image_shape)
+        write_litert(deployed.predict, path, inputs=deployed.spec.inputs.fields)
     assert not path.exists()
 
 

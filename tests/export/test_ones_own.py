@@ -18,7 +18,7 @@ from kdjax.export import (
     write_stablehlo,
 )
 from kdjax.shrink import Model, groups_of, take_away
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 from tests.shrink import nets
 from tests.shrink.parity import kept_at_random, normal, variables_of
 
@@ -86,7 +86,7 @@ def _file_is_live(predict, image_shape, format, path):
     write, load = FORMATS[format]
     images = np.random.default_rng(5).integers(0, 256, (4, *image_shape), np.uint8)
     live = np.asarray(jax.jit(predict)(images))
-    write(predict, path, image_shape=image_shape)
+    write(predict, path, inputs={"image": Field(image_shape, "uint8")})
     found = np.asarray(load(path)(images))
     np.testing.assert_allclose(found, live, rtol=0, atol=1e-5 * np.abs(live).max())
 
@@ -134,11 +134,18 @@ def test_a_file_that_would_be_wrong_is_not_written(tmp_path):
         return jnp.tanh(images.astype(jnp.float32).mean((1, 2)) / 77) ** 3
 
     with pytest.raises(BadInput, match=r"differs by .* of the largest one from the live model's"):
-        write_onnx(predict, tmp_path / "m.onnx", image_shape=(5, 5, 3), tolerance=-1.0)
+        write_onnx(
+            predict,
+            tmp_path / "m.onnx",
+            inputs={"image": Field((5, 5, 3), "uint8")},
+            tolerance=-1.0,
+        )
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_a_batch_of_none_is_refused_with_a_line(tmp_path):
-    write_onnx(lambda x: x.mean((1, 2)), tmp_path / "m.onnx", image_shape=(5, 5, 3))
+    write_onnx(
+        lambda x: x.mean((1, 2)), tmp_path / "m.onnx", inputs={"image": Field((5, 5, 3), "uint8")}
+    )
     with pytest.raises(BadInput, match="takes a batch of 1 or more images, not of 0"):
         load_onnx(tmp_path / "m.onnx", threads=1)(np.zeros((0, 5, 5, 3), np.uint8))

@@ -10,13 +10,13 @@ from jax import lax
 
 from kdjax.export import load_onnx, write_onnx
 from kdjax.export.onnx_file import OPSET
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 
 
 @pytest.fixture(scope="module")
 def path(deployed, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    write_onnx(deployed.predict, path, image_shape=deployed.spec.image_shape)
+    write_onnx(deployed.predict, path, inputs=deployed.spec.inputs.fields)
     return path
 
 
@@ -31,7 +31,7 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
 
 
 def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
-    write_onnx(every_family.predict, tmp_path / "m.onnx", image_shape=every_family.spec.image_shape)
+    write_onnx(every_family.predict, tmp_path / "m.onnx", inputs=every_family.spec.inputs.fields)
     images = every_family.images(3)
     live = every_family.live(images)
     found = load_onnx(tmp_path / "m.onnx", threads=1)(images)
@@ -65,7 +65,9 @@ def test_rounding_for_the_compiler_is_left_out_of_the_file(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 3), np.uint8)
     for bits, rounds in ((22, False), (4, True)):
         path = tmp_path / f"{bits}.onnx"
-        write_onnx(functools.partial(predict, bits=bits), path, image_shape=(5, 5, 3))
+        write_onnx(
+            functools.partial(predict, bits=bits), path, inputs={"image": Field((5, 5, 3), "uint8")}
+        )
         assert ({"Log", "Pow"} <= {n.op_type for n in onnx.load(path).graph.node}) == rounds
         live = predict(images, bits)
         np.testing.assert_allclose(load_onnx(path, threads=1)(images), live, rtol=3e-7)
@@ -87,7 +89,7 @@ def test_the_runtime_has_the_threads_asked_for(deployed, path):
 def test_without_the_extra_there_is_one_line(deployed, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)  # how Python marks a module as absent
     with pytest.raises(BadInput, match=r"ONNX needs its extra: pip install 'kdjax\[export\]'"):
-        write_onnx(deployed.predict, tmp_path / "m.onnx", image_shape=deployed.spec.image_shape)
+        write_onnx(deployed.predict, tmp_path / "m.onnx", inputs=deployed.spec.inputs.fields)
     assert not (tmp_path / "m.onnx").exists()
 
 

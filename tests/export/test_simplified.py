@@ -15,6 +15,7 @@ from kdjax.export import load_onnx, write_onnx
 from kdjax.export.simplified import simplify
 from kdjax.models.blocks import Compute
 from kdjax.models.mobilenet import Squeeze, SqueezeExcitation
+from kdjax.types import Field
 from tests.quant.quantized import lively
 
 SHAPE = (6, 5, 3)
@@ -32,7 +33,8 @@ def _written(function, path):
 
     images = np.random.default_rng(1).integers(0, 256, (3, *SHAPE), np.uint8)
     variables = lively(Net(), images)
-    write_onnx(lambda images: Net().apply(variables, images), path, image_shape=SHAPE)
+    inputs = {"image": Field(SHAPE, "uint8")}
+    write_onnx(lambda images: Net().apply(variables, images), path, inputs=inputs)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     for batch in (1, 3):

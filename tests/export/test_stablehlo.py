@@ -10,12 +10,13 @@ import pytest
 from jax import export
 
 from kdjax.export import load_stablehlo, write_stablehlo
+from kdjax.types import Field
 
 
 @pytest.fixture(scope="module")
 def path(deployed, tmp_path_factory):
     path = tmp_path_factory.mktemp("stablehlo") / "model.stablehlo"
-    write_stablehlo(deployed.predict, path, image_shape=deployed.spec.image_shape)
+    write_stablehlo(deployed.predict, path, inputs=deployed.spec.inputs.fields)
     return path
 
 
@@ -32,7 +33,7 @@ def test_the_file_gives_the_logits_of_the_live_model(deployed, path):
 
 def test_every_family_gives_the_logits_of_the_live_model(every_family, tmp_path):
     path = tmp_path / "model.stablehlo"
-    write_stablehlo(every_family.predict, path, image_shape=every_family.spec.image_shape)
+    write_stablehlo(every_family.predict, path, inputs=every_family.spec.inputs.fields)
     images = every_family.images(3)
     live = every_family.live(images)
     found = np.asarray(load_stablehlo(path)(images))
@@ -87,7 +88,9 @@ def _written(folder, source):
     images = np.zeros((1, 4, 4, 3), np.uint8)
     variables = model.init(jax.random.key(0), images)
     path = folder / "net.stablehlo"
-    write_stablehlo(lambda x: model.apply(variables, x), path, image_shape=(4, 4, 3))
+    write_stablehlo(
+        lambda x: model.apply(variables, x), path, inputs={"image": Field((4, 4, 3), "uint8")}
+    )
     return path.read_bytes()
 
 

@@ -1,23 +1,32 @@
 import pytest
 
-from kdjax.report import Row
+from kdjax.report import Row, Score
 
 
 @pytest.fixture(scope="session")
 def make_row():
-    """A row in which only what the test is about has to be said."""
+    """A row in which only what the test is about has to be said.
+
+    `accuracy`, `accuracy_ci95` and `accuracy_per_seed` are of its first score, `recall_macro` and
+    `f1_macro` of the others.
+    """
 
     def make(stage="student", **changes):
+        ci95, each = (changes.pop(f"accuracy_{name}", None) for name in ("ci95", "per_seed"))
+        scores = {}
+        if (accuracy := changes.pop("accuracy", None)) is not None:
+            scores["accuracy"] = Score(accuracy, ci95, each)
+        for name in ("recall_macro", "f1_macro"):
+            if (value := changes.pop(name, None)) is not None:
+                scores[name] = Score(value)
         fields = {
             "model": "cnn",
             "params": 1000,
             "nonzero_params": 1000,
             "bytes_on_disk": None,
             "flops": None,
-            "accuracy": None,
-            "recall_macro": None,
-            "f1_macro": None,
-            "accuracy_ci95": None,
+            "scores": scores,
+            "primary": "accuracy" if "accuracy" in scores else None,
             "seeds": 1,
             "latency_ms_p50": None,
             "latency_ms_p95": None,

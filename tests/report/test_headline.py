@@ -214,8 +214,12 @@ def test_a_student_that_pixels_can_match_is_a_warning(make_row):
     assert "+3.2" in second.detail
     assert third.what == "accuracy of the largest model: student"  # and never the pixels
 
-    worse = dataclasses.replace(pixels, accuracy_per_seed=(0.99, 0.99, 0.99), accuracy=0.99)
+    def pixels_of(value, each):
+        scores = {"accuracy": dataclasses.replace(pixels.score, value=value, per_seed=each)}
+        return dataclasses.replace(pixels, scores=scores)
+
+    worse = pixels_of(0.99, (0.99, 0.99, 0.99))
     assert "is worse than" in headline([*rows[:2], worse], (), TWINS)[1].what
-    easy = dataclasses.replace(pixels, accuracy_per_seed=(0.6, 0.7, 0.65), accuracy=0.65)
+    easy = pixels_of(0.65, (0.6, 0.7, 0.65))
     claims = headline([*rows[:2], easy], (), TWINS)
     assert not any("pixels" in claim.what for claim in claims)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdjax.report import placing
 from kdjax.report.curves import loss_curve, thin
-from kdjax.report.pictures import accuracy_versus_latency, accuracy_versus_size, log_ticks
+from kdjax.report.pictures import log_ticks, score_versus_latency, score_versus_size
 
 
 def texts(svg):
@@ -27,23 +27,23 @@ def curve(losses, **terms):
 
 def test_the_same_data_gives_the_same_bytes(line):
     records = curve([math.exp(-i / 9) for i in range(30)])
-    first = accuracy_versus_size(line), accuracy_versus_latency(line)
+    first = score_versus_size(line), score_versus_latency(line)
     curves = loss_curve("student", records, name="c")
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 7}):  # a user's own style
         loss_curve("teacher", records, name="d")
-        again = accuracy_versus_size(line), accuracy_versus_latency(line)
+        again = score_versus_size(line), score_versus_latency(line)
     assert again == first
     assert loss_curve("student", records, name="c") == curves
 
 
 def test_drawing_leaves_no_trace(line):
     before = dict(matplotlib.rcParams)
-    accuracy_versus_size(line)
+    score_versus_size(line)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_names_stay_text_in_the_ink_of_the_page(line):
-    svg = accuracy_versus_size(line).svg
+    svg = score_versus_size(line).svg
     assert {"teacher", "pruned", "files cnn fp32", "files cnn int8", "accuracy, %"} <= set(
         texts(svg)
     )
@@ -55,7 +55,7 @@ def test_names_stay_text_in_the_ink_of_the_page(line):
 
 
 def test_a_point_tells_its_figures(line):
-    svg = ElementTree.fromstring(accuracy_versus_size(line).svg)
+    svg = ElementTree.fromstring(score_versus_size(line).svg)
     titles = [t.text for t in svg.iter("title")]
     assert titles[0] == "teacher: 98.0 % (95 % interval 97.0–98.6), 256 kB"
     assert len(titles) == 4
@@ -64,7 +64,7 @@ def test_a_point_tells_its_figures(line):
 
 
 def test_every_reference_is_to_the_picture_itself(line):
-    pictures = [accuracy_versus_size(line), *accuracy_versus_latency(line)]
+    pictures = [score_versus_size(line), *score_versus_latency(line)]
     ids = []
     for picture in pictures:
         root = ElementTree.fromstring(picture.svg)
@@ -76,11 +76,11 @@ def test_every_reference_is_to_the_picture_itself(line):
 
 
 def test_what_was_not_measured_is_not_drawn(make_row, line):
-    assert accuracy_versus_size([]) is None
-    assert accuracy_versus_size([make_row(accuracy=0.9, bytes_on_disk=5)]) is None
-    assert accuracy_versus_size([make_row(accuracy=0.9), make_row(bytes_on_disk=5)]) is None
-    assert accuracy_versus_latency([make_row(accuracy=0.9, latency_ms_p50=1.0)]) == []
-    (picture,) = accuracy_versus_latency(line)
+    assert score_versus_size([]) is None
+    assert score_versus_size([make_row(accuracy=0.9, bytes_on_disk=5)]) is None
+    assert score_versus_size([make_row(accuracy=0.9), make_row(bytes_on_disk=5)]) is None
+    assert score_versus_latency([make_row(accuracy=0.9, latency_ms_p50=1.0)]) == []
+    (picture,) = score_versus_latency(line)
     assert "teacher" not in texts(picture.svg)
 
 
@@ -92,7 +92,7 @@ def test_one_picture_for_each_setting_that_can_be_compared(make_row):
         for batch in (1, 8)
         for runtime in ("a", "b")
     ]
-    one, eight = accuracy_versus_latency(rows)
+    one, eight = score_versus_latency(rows)
     assert one.title.endswith("batch 1")
     assert eight.title.endswith("batch 8")
     assert one.legend == eight.legend == ("● a", "■ b")
@@ -104,7 +104,7 @@ def test_names_of_any_kind_are_drawn(make_row):
         make_row(name, accuracy=0.9, bytes_on_disk=100)
         for name in ("$x^2$", "<b>&amp;", "\x00tab\t", "学生", "\ud800", "n" * 200)
     ]
-    found = texts(accuracy_versus_size(rows).svg)
+    found = texts(score_versus_size(rows).svg)
     assert {"$x^2$", "<b>&amp;", "学生"} <= set(found)
     assert "n" * 23 + "…" in found
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, optimize
 
-from kdjax.report import Row, aggregate, labels, wilson
+from kdjax.report import Row, Score, aggregate, labels, wilson
 
 CONTRACT = [
     "stage",
@@ -16,10 +16,8 @@ CONTRACT = [
     "nonzero_params",
     "bytes_on_disk",
     "flops",
-    "accuracy",
-    "recall_macro",
-    "f1_macro",
-    "accuracy_ci95",
+    "scores",
+    "primary",
     "seeds",
     "latency_ms_p50",
     "latency_ms_p95",
@@ -34,7 +32,6 @@ def test_fields_come_in_the_order_of_the_contract():
     names = [field.name for field in dataclasses.fields(Row)]
     assert names[: len(CONTRACT)] == CONTRACT
     assert names[len(CONTRACT) :] == [
-        "accuracy_per_seed",
         "sparsity",
         "notes",
         "gzip_bytes",
@@ -53,8 +50,10 @@ def test_fields_come_in_the_order_of_the_contract():
         {"recall_macro": -0.1},
         {"f1_macro": 1.01},
         {"sparsity": 80.0},
-        {"accuracy_ci95": (0.9, 1.2)},
-        {"accuracy_per_seed": (0.9, math.nan)},
+        {"accuracy": 0.9, "accuracy_ci95": (0.9, 1.2)},
+        {"accuracy": 0.9, "accuracy_per_seed": (0.9, math.nan)},
+        {"scores": {"rmse": Score(math.nan, fraction=False)}},
+        {"primary": "rmse"},
         {"bytes_on_disk": -1},
         {"latency_ms_p50": math.inf},
         {"latency_ms_p95": math.nan},
@@ -63,8 +62,13 @@ def test_fields_come_in_the_order_of_the_contract():
     ],
 )
 def test_a_row_refuses_what_cannot_be_measured(make_row, wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=rf"Row\.(scores\.)?{next(iter(wrong))}"):
         make_row(**wrong)
+
+
+def test_an_error_may_be_any_number(make_row):
+    row = make_row(scores={"rmse": Score(12.5, higher_is_better=False, fraction=False)})
+    assert row.scores["rmse"].worth == -12.5
 
 
 @pytest.mark.parametrize(("fraction", "n"), [(0.5, 10), (0.9, 360), (0.971, 898), (0.01, 50)])
@@ -121,10 +125,10 @@ def test_interval_over_seeds_golden(make_row, accuracies):
     row = aggregate([make_row(accuracy=float(a)) for a in values])
 
     assert row.seeds == n
-    assert row.accuracy_per_seed == accuracies
-    np.testing.assert_allclose(row.accuracy, mean, atol=1e-15)
+    assert row.score.per_seed == accuracies
+    np.testing.assert_allclose(row.score.value, mean, atol=1e-15)
     expected = max(0, mean - half), min(1, mean + half)
-    np.testing.assert_allclose(row.accuracy_ci95, expected, atol=1e-9)
+    np.testing.assert_allclose(row.score.ci95, expected, atol=1e-9)
 
 
 def test_aggregate_golden(make_row):
@@ -133,13 +137,19 @@ def test_aggregate_golden(make_row):
     def bulk(ms):
         return {"bulk_ms_p50": ms, "bulk_ms_p95": 2 * ms, "bulk_batch": 64, "gzip_bytes": int(ms)}
 
-    rows = [
-        make_row(nonzero_params=200, bytes_on_disk=100, flops=50, recall_macro=0.5, f1_macro=0.4)
-        for _ in range(3)
-    ]
+    rows = [make_row(nonzero_params=200, bytes_on_disk=100, flops=50) for _ in range(3)]
+    recall, f1 = Score(0.5), Score(0.4)
     changes = [
-        {"bytes_on_disk": 104, "nonzero_params": 203, "latency_ms_p50": 1.0, **timed, **bulk(7.0)},
         {
+            "scores": {"recall_macro": recall, "f1_macro": f1},
+            "bytes_on_disk": 104,
+            "nonzero_params": 203,
+            "latency_ms_p50": 1.0,
+            **timed,
+            **bulk(7.0),
+        },
+        {
+            "scores": {"recall_macro": recall, "f1_macro": f1},
             "sparsity": 0.8,
             "latency_ms_p50": 9.0,
             "latency_ms_p95": 10.0,
@@ -148,8 +158,7 @@ def test_aggregate_golden(make_row):
             "notes": "b",
         },
         {
-            "recall_macro": 0.8,
-            "f1_macro": None,
+            "scores": {"recall_macro": Score(0.8)},
             "latency_ms_p50": 2.0,
             **timed,
             **bulk(12.0),
@@ -157,11 +166,15 @@ def test_aggregate_golden(make_row):
         },
     ]
     row = aggregate([dataclasses.replace(r, **c) for r, c in zip(rows, changes, strict=True)])
+    (name,) = row.scores
+    assert name == "recall_macro"  # which every seed has
+    assert row.scores[name].value == pytest.approx(0.6)
+    assert row.scores[name].per_seed == (0.5, 0.5, 0.8)
     assert row == make_row(
         nonzero_params=201,
         bytes_on_disk=101,
         flops=50,
-        recall_macro=0.6,
+        scores=row.scores,
         seeds=3,
         latency_ms_p50=2.0,  # the median, not the mean of 4.0
         latency_ms_p95=10.0,  # of the one seed that has it
@@ -180,15 +193,16 @@ def test_aggregate_golden(make_row):
 def test_aggregate_laws(make_row, accuracies, random):
     rows = [make_row(accuracy=a, latency_ms_p50=1 + a) for a in accuracies]
     row = aggregate(rows)
-    low, high = row.accuracy_ci95
-    assert 0 <= low <= row.accuracy <= high <= 1
-    assert min(accuracies) - 1e-12 <= row.accuracy <= max(accuracies) + 1e-12
+    low, high = row.score.ci95
+    assert 0 <= low <= row.score.value <= high <= 1
+    assert min(accuracies) - 1e-12 <= row.score.value <= max(accuracies) + 1e-12
     if len(set(accuracies)) == 1:
-        np.testing.assert_allclose((low, high), row.accuracy, atol=1e-12)
+        np.testing.assert_allclose((low, high), row.score.value, atol=1e-12)
 
     shuffled = random.sample(rows, len(rows))
     again = aggregate(shuffled)
-    assert dataclasses.replace(again, accuracy_per_seed=row.accuracy_per_seed) == row
+    same = dataclasses.replace(again.score, per_seed=row.score.per_seed)
+    assert dataclasses.replace(again, scores={"accuracy": same}) == row
 
 
 def test_one_seed_keeps_its_own_interval(make_row):
@@ -198,9 +212,8 @@ def test_one_seed_keeps_its_own_interval(make_row):
 
 def test_an_accuracy_that_one_seed_lacks_is_not_made_up(make_row):
     row = aggregate([make_row(accuracy=0.9), make_row()])
-    assert row.accuracy is None
-    assert row.accuracy_ci95 is None
-    assert row.accuracy_per_seed is None
+    assert row.score is None
+    assert row.scores == {}
 
 
 def test_aggregate_refuses(make_row):

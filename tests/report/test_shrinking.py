@@ -353,7 +353,8 @@ def test_nothing_shrunk_nothing_in_the_page(tmp_path):
     assert "Groups of units" not in before
     assert ".sideways" not in before
     assert written(tmp_path, shrunk={}, sensitivity={}) == before
-    assert list(json.loads((tmp_path / "report.json").read_text())) == ["run", "rows", "parity"]
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert list(found) == ["version", "run", "rows", "parity"]
     assert written(tmp_path, shrunk=empty, sensitivity={"b": measured({})}) == before
 
 
@@ -370,7 +371,7 @@ def test_the_page_shows_each_stage(tmp_path):
     assert headings == [f"bears: {loss}", f"labelled: {loss}", f"half: {kept}", f"less: {kept}"]
     folded = re.findall("<details><summary>(.*?)</summary>", text)
     assert folded == [*["The increases as a table"] * 2, "1 axis that cannot lose any, and why"]
-    assert "what the whole model says, in nats, over 64 training images. " in text
+    assert "what the whole model says, in nats, over 64 training examples. " in text
     assert "the cross-entropy with the labels, in nats, over 2,048 training images. " in text
     assert "3e-07 of the largest logit. The model is that of the stage teacher.<" in text
     ids = re.findall(r' id="([^"]+)"', text)
@@ -390,7 +391,7 @@ def test_json_has_what_the_page_shows(tmp_path):
     found = {"shrunk": {"a": shrunk()}, "sensitivity": {"b": measured()}}
     written(tmp_path, **found)
     data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert list(data) == ["run", "rows", "parity", "shrunk", "sensitivity"]
+    assert list(data) == ["version", "run", "rows", "parity", "shrunk", "sensitivity"]
     assert {key: data[key] for key in found} == found
 
 

@@ -22,17 +22,23 @@ def _row(stage, each, **more):
         "nonzero_params": 70_000,
         "bytes_on_disk": 96_400,
         "flops": None,
-        "recall_macro": 0.7,
-        "f1_macro": 0.69,
-        "accuracy_ci95": [0.5, 0.7],
         "latency_ms_p50": 0.1234,
         "latency_ms_p95": None,
         "runtime": None,
         "threads": None,
         "batch": None,
     }
-    seeds = {"accuracy_per_seed": each if len(each) > 1 else None, "seeds": len(each)}
-    return {**blank, "stage": stage, "accuracy": statistics.fmean(each), **seeds, **more}
+    accuracy = {
+        "value": statistics.fmean(each),
+        "ci95": [0.5, 0.7],
+        "per_seed": each if len(each) > 1 else None,
+        "higher_is_better": True,
+        "fraction": True,
+    }
+    error = {"value": 1.23456, "higher_is_better": False, "fraction": False}
+    scores = {"accuracy": accuracy, "f1_macro": {"value": 0.69}, "rmse": error}
+    said = {"stage": stage, "scores": scores, "primary": "accuracy", "seeds": len(each)}
+    return {**blank, **said, **more}
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def test_what_is_kept_has_no_directory_of_one_machine(result):
     assert result["command"] == "kdjax --config=configs/x.py:data_dir=TFDS,seeds=3 --workdir=DIR"
     assert (result["hours"], result["minutes_a_seed"]) == (1.5, 30)
     assert list(result["rows"]) == ["kd", "dkd", "file", "again"]
-    assert result["rows"]["dkd"]["accuracy_per_seed"] == list(DKD)
+    assert result["rows"]["dkd"]["scores"]["accuracy"]["per_seed"] == list(DKD)
 
 
 def test_a_run_that_is_not_done_is_not_kept(workdir, capsys):
@@ -97,6 +103,7 @@ def _signed(x):
         ("kd.latency_ms_p50:.2f", "0.12"),
         ("kd.flops", "–"),
         ("kd.f1_macro", "69.0"),
+        ("kd.rmse", "1.235"),
         ("hours:.1f", "1.5"),
         ("seeds", "0, 1, 2"),
         ("versions.jax", "0.10.2"),
@@ -112,9 +119,10 @@ def test_a_difference_is_that_of_the_pairs_and_says_where_none_is_seen(result):
     assert low > 0
     shown = tables.rendered("{r: dkd over kd}", {"r": result})
     assert shown == f"{_signed(mean)} ({_signed(low)} to {_signed(high)})"
-    result["rows"]["dkd"]["accuracy_per_seed"] = [0.70, 0.76, 0.71]
+    scores = result["rows"]["dkd"]["scores"]
+    scores["accuracy"]["per_seed"] = [0.70, 0.76, 0.71]
     mean, (low, high) = _interval([0.70, 0.76, 0.71], KD)
-    result["rows"]["dkd"]["accuracy"] = float(np.mean([0.70, 0.76, 0.71]))
+    scores["accuracy"]["value"] = float(np.mean([0.70, 0.76, 0.71]))
     assert low < 0 < high
     shown = tables.rendered("{r: dkd over kd}", {"r": result})
     assert shown == f"{_signed(mean)} ({_signed(low)} to {_signed(high)}), no difference seen"

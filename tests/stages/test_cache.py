@@ -286,7 +286,7 @@ def test_another_dataset_is_refused(line):
         opened(dataset.select(rows[::-1].copy()))  # the order alone
 
     def darker(chosen):
-        return dataset.read(chosen) // 2
+        return {"image": dataset.read(chosen)["image"] // 2}
 
     with pytest.raises(BadInput, match=r"dataset\.samples is "):
         opened(dataclasses.replace(dataset, read=darker))

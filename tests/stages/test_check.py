@@ -197,7 +197,7 @@ FAULTS = [
         r"pretrain.method.queue: 50 is no multiple of the batch, 16",
     ),
     ("pretrain", "pretrain.scale_l1", None, r"pretrain.scale_l1: expected a number"),
-    ("ticket", "ticket.start_from", "cache", r"ticket.start_from: cache is not a classifier"),
+    ("ticket", "ticket.start_from", "cache", r"ticket.start_from: cache has no head"),
     ("ticket", "ticket.start_from", "sweep", r"ticket.start_from: sweep is a sweep of several"),
     ("teacher", "teacher.encoder", _CNN, r"teacher: give one of start_from"),
     ("teacher", "teacher.rewind_step", 10**9, r"teacher.rewind_step: 1000000000 is not in \[0"),
@@ -220,7 +220,7 @@ FAULTS = [
         r"ticket.prune: a ticket begins from a stage that keeps",
     ),
     ("ticket", "ticket.prune.prunable", "nothing", r"ticket.prune.prunable: .*nothing"),
-    ("cache", "cache.teacher", "pretrain", r"cache.teacher: pretrain is not a classifier"),
+    ("cache", "cache.teacher", "pretrain", r"cache.teacher: pretrain has no head"),
     (
         "cache",
         "cache.teacher",
@@ -313,7 +313,7 @@ FAULTS = [
         r"encoder.method.queue: 30 rows; give a multiple of the 16",
     ),
     ("probe", "probe.knn.k", 101, r"probe.knn.k: 101 of 100 labelled examples cannot vote"),
-    ("probe", "probe.model", "cache", r"probe.model: cache is not a classifier"),
+    ("probe", "probe.model", "cache", r"probe.model: cache has no head"),
     ("probe", "probe.model", "int8", r"probe.model: int8 is quantized; give the float model"),
     (
         "probe",
@@ -373,8 +373,13 @@ FAULTS = [
         "teacher",
         r"small.sensitivity: measured is not a stage of kind sens",
     ),
-    ("tuned", "tuned.size", 16, r"tuned.start_from: small sees 8 pixels, the views are of 16"),
-    ("int8", "int8.model", "pretrain", r"int8.model: pretrain is not a classifier"),
+    (
+        "tuned",
+        "tuned.size",
+        16,
+        r"tuned.start_from: small sees image of 8 x 8 pixels, the views",
+    ),
+    ("int8", "int8.model", "pretrain", r"int8.model: pretrain has no head"),
     ("int8", "int8.model", "mixed", r"int8.model: mixed is quantized already; give the float one"),
     (
         "int8",
@@ -407,8 +412,8 @@ FAULTS = [
         r"convolutions of int8 activations='int8'$",
     ),
     ("file", "file.model", "sweep", r"file.model: sweep is a sweep of several students"),
-    ("file", "file.model", "encoder", r"file.model: encoder is not a classifier"),
-    ("file", "file.model", "probe", r"file.model: probe is not a classifier"),
+    ("file", "file.model", "encoder", r"file.model: encoder has no head"),
+    ("file", "file.model", "probe", r"file.model: probe has no head"),
 ]
 
 

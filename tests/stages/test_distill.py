@@ -100,10 +100,10 @@ def test_a_tampered_cache_is_refused(line, tmp_path):
         ({"stages__student__start_from": "pretrain"}, "give one of start_from"),
         ({"stages__teacher__start_from": None}, "give one of start_from"),
         ({"stages__student__batch": 0}, r"config.stages.student.batch: 0 is not in \[1, "),
-        ({"stages__cache__teacher": "pretrain"}, "pretrain is not a classifier"),
+        ({"stages__cache__teacher": "pretrain"}, "pretrain has no head"),
         (
             {"stages__cache__teacher": "pretrain", "stages__student__live": True},
-            r"config.stages.cache.teacher: pretrain is not a classifier",
+            r"config.stages.cache.teacher: pretrain has no head",
         ),
         ({"stages__cache__views": 0}, r"cache.views: 0 is not in \[1, "),
         (

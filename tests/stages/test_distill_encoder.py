@@ -65,7 +65,9 @@ def _first_step(line, task):
     batch = taught.views(data.take(lives, feed), lives, jax.random.key(0))
     spec, _ = encoder_of(Artifact.open(task.folder, task.stage), field="here")
     variables = spec.init(keys.stream(jax.random.key(0), "learner/init"))
-    outputs, _ = spec.module().apply(variables, batch["image"], train=True, mutable=["batch_stats"])
+    outputs, _ = spec.module().apply(
+        variables, batch["inputs"], train=True, mutable=["batch_stats"]
+    )
     return outputs["projections"], batch["teacher_embedding"]
 
 
@@ -125,7 +127,7 @@ def test_what_is_remembered():
     memory = distill_encoder.memory(method, key, student=3, teacher=5)
     variables = {**model.init(key, images, train=True), train.MEMORY: memory}
     state = train.TrainState.start(variables, optax.sgd(0.1))
-    batch = {"image": images, "teacher_embedding": jax.random.normal(key, (8, 5))}
+    batch = {"inputs": images, "teacher_embedding": jax.random.normal(key, (8, 5))}
     objective = distill_encoder.objective(model, method=method)
     _, (model_state, metrics) = objective(state.params, state, batch, key)
     after = model_state[train.MEMORY]

@@ -50,7 +50,7 @@ def splits(line):
 
 def test_the_rows_are_the_figures_of_the_features(probed, encode, splits):
     train, test = (
-        np.asarray(encode(jnp.asarray(split.images() / np.float32(255))))
+        np.asarray(encode(jnp.asarray(split.inputs()["image"] / np.float32(255))))
         for split in (splits.train, splits.test)
     )
     whole = digits("train[:20%]")
@@ -67,7 +67,9 @@ def test_the_rows_are_the_figures_of_the_features(probed, encode, splits):
     assert list(rows) == ["probe/knn", "probe/linear"]
     for name, scores in (("probe/knn", shares), ("probe/linear", probe.logits(test))):
         right = (scores.argmax(-1) == splits.test.labels).mean()
-        assert rows[name]["accuracy"] == pytest.approx(right, abs=0.5 / len(test))
+        assert rows[name]["scores"]["accuracy"]["value"] == pytest.approx(
+            right, abs=0.5 / len(test)
+        )
         assert rows[name]["model"] == "cnn-8-16"
         assert rows[name]["flops"] > 0
         assert rows[name]["latency_ms_p50"] is None
@@ -88,7 +90,7 @@ def test_pairs_are_two_views_of_test_examples(probed, encode, splits):
             key = keys.example(stream, number, id)
             return views.crop_flip(key, image, size=8, shift=1, flip=0.0, mean=(0.0,), std=(1.0,))
 
-        return encode(jax.vmap(one)(ids, raw))
+        return encode(jax.vmap(one)(ids, raw["image"]))
 
     za, zb = view(0), view(1)
     said = _manifest(probed["probe"])["pairs"]
@@ -127,8 +129,8 @@ def test_eight_devices_say_what_one_says(line, probed):
         found, expected = (np.load(t.folder / name) for t in (task, probed["probe"]))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     found, expected = _manifest(task), _manifest(probed["probe"])
-    assert [row["accuracy"] for row in found["rows"]] == pytest.approx(
-        [row["accuracy"] for row in expected["rows"]], abs=1.5 / 72
+    assert [row["scores"]["accuracy"]["value"] for row in found["rows"]] == pytest.approx(
+        [row["scores"]["accuracy"]["value"] for row in expected["rows"]], abs=1.5 / 72
     )
     assert found["pairs"] == pytest.approx(expected["pairs"], rel=1e-4)
 
@@ -154,18 +156,23 @@ def test_the_pixels_themselves(line, splits):
     whole = digits("train[:20%]")
     shown = np.flatnonzero(splits.partly_labelled(0).labels >= 0)
     x, test = (
-        split.images().reshape(len(split), -1) / np.float32(255) for split in (whole, splits.test)
+        split.inputs()["image"].reshape(len(split), -1) / np.float32(255)
+        for split in (whole, splits.test)
     )
     regression = linear_model.LogisticRegression(C=1 / (0.01 * len(shown)), max_iter=1000)
     mean, std = x[shown].mean(0), x[shown].std(0)
     std[std == 0] = 1
     fitted = regression.fit((x[shown] - mean) / std, whole.labels[shown])
     expected = fitted.score((test - mean) / std, splits.test.labels)
-    assert rows["pixels/linear"]["accuracy"] == pytest.approx(expected, abs=1.5 / len(test))
+    assert rows["pixels/linear"]["scores"]["accuracy"]["value"] == pytest.approx(
+        expected, abs=1.5 / len(test)
+    )
     lengths = np.linalg.norm(test, axis=1)[:, None] * np.linalg.norm(x[shown], axis=1)[None]
     nearest = (test @ x[shown].T / lengths).argmax(1)
     right = (whole.labels[shown][nearest] == splits.test.labels).mean()
-    assert rows["pixels/knn"]["accuracy"] == pytest.approx(right, abs=1.5 / len(test))
+    assert rows["pixels/knn"]["scores"]["accuracy"]["value"] == pytest.approx(
+        right, abs=1.5 / len(test)
+    )
     assert (rows["pixels/knn"]["model"], rows["pixels/knn"]["params"]) == ("pixels", 0)
 
 

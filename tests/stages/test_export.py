@@ -38,8 +38,10 @@ def test_a_litert_file_is_held_against_its_model_and_timed(line):
 
     _, _, splits = line.plan()
     run = load_litert(file, threads=1)
-    logits = evaluate.logits_over(run, splits.test_images, batch=50)
-    assert row["accuracy"] == pytest.approx((logits.argmax(-1) == splits.test.labels).mean())
+    logits = evaluate.logits_over(run, splits.test_inputs["image"], batch=50)
+    assert row["scores"]["accuracy"]["value"] == pytest.approx(
+        (logits.argmax(-1) == splits.test.labels).mean()
+    )
 
 
 @pytest.mark.parametrize(

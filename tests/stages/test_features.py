@@ -82,7 +82,7 @@ def first(line, tmp, **changes) -> First:
     c = run.stages["student"]
     assert isinstance(c, config.Distill)
     taught = lesson(context, c)
-    start = begin(context, start_from=None, encoder=c.encoder, size=taught.size, path="here")
+    start = begin(context, start_from=None, encoder=c.encoder, inputs=taught.inputs, path="here")
     terms = features.of_stage(context, c, spec=start.spec, source=taught.source)
     dataset = splits.partly_labelled(0)
     if terms:
@@ -107,10 +107,10 @@ def first(line, tmp, **changes) -> First:
     paths = [*BLOCKS, "encoder", "encoder/block0/conv", "encoder/block1/conv"]
     own = train.of_model(start.variables)
     seen = models.capture(
-        start.spec.module(), own, batch["image"], paths=paths, mutable=["batch_stats"], train=True
+        start.spec.module(), own, batch["inputs"], paths=paths, mutable=["batch_stats"], train=True
     )
     spec, variables = load(inputs["teacher"], field="here")
-    asked = models.capture(spec.module(), variables, batch["image"], paths=paths, train=False)
+    asked = models.capture(spec.module(), variables, batch["inputs"], paths=paths, train=False)
     return First(
         batch,
         {**seen.features, "logits": seen.outputs["logits"]},

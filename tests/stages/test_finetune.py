@@ -20,7 +20,7 @@ def test_a_virtual_teacher_beside_the_labels():
     state = train.TrainState.start(variables, optax.sgd(0.1))
     free = config.TeacherFree(weight=0.3, ce_weight=0.6)
     objective = finetune.objective(model, teacher_free=free)
-    loss, (_, metrics) = objective(state.params, state, {"image": images, "label": label}, key)
+    loss, (_, metrics) = objective(state.params, state, {"inputs": images, "label": label}, key)
     outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
     ce = losses.cross_entropy(outputs["logits"], label).mean()
     virtual = losses.tf_kd(outputs["logits"], label, correct_probability=0.99, temperature=20.0)
@@ -73,7 +73,10 @@ def test_an_average_is_worth_what_it_averages(tmp_path):
     tasks = pipeline.plan(run, epath.Path(tmp_path), splits)
     pipeline.execute(run, tasks, splits)
     manifests = pipeline.finished(run, epath.Path(tmp_path), splits).manifests
-    found = {task.name: manifest["rows"][0]["accuracy"] for task, manifest in manifests}
+    found = {
+        task.name: manifest["rows"][0]["scores"]["accuracy"]["value"]
+        for task, manifest in manifests
+    }
     assert found["plain"] > 0.85
     for name in stages:
         assert found[name] > found["plain"] - 0.03, found

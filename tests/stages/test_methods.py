@@ -11,9 +11,11 @@ import optax
 import pytest
 
 from kdjax import config, losses, models, parse, train
+from kdjax.inputs import Inputs
 from kdjax.stages import methods
 from kdjax.stages.methods.method import spread
 from kdjax.stages.model import EncoderSpec
+from kdjax.types import Field
 
 BATCH, STEPS, SIZE = 16, 3, 6
 CNN = {"name": "cnn", "widths": [4, 6]}
@@ -52,7 +54,9 @@ def made(name: str, axis_name: str | None = None) -> tuple[methods.Method, Encod
         },
     )
     spec = EncoderSpec(
-        encoder=c.encoder, projector=c.projector, image_shape=(SIZE, SIZE, 1), size=SIZE
+        encoder=c.encoder,
+        projector=c.projector,
+        inputs=Inputs.of({"image": Field((SIZE, SIZE, 1), "uint8")}),
     )
     return methods.chosen(c, spec, axis_name=axis_name), spec
 

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from kdjax import config
+from kdjax.inputs import Inputs
 from kdjax.stages.model import Spec
+from kdjax.tasks import Classification
+from kdjax.types import Field
 
+FIELDS = {"image": Field((8, 8, 1), "uint8")}
 SPEC = Spec(
     encoder=config.CNN(name="cnn", widths=(4,)),
-    image_shape=(8, 8, 1),
-    size=8,
-    classes=3,
-    mean=(0.3,),
-    std=(0.4,),
+    inputs=Inputs.of(FIELDS, mean=(0.3,), std=(0.4,)),
+    task=Classification(classes=3),
 )
 pytestmark = pytest.mark.optimized
 _VIT = config.ViT(name="vit", width=8, depth=1, heads=2, patch=4)
@@ -40,13 +41,13 @@ def test_one_description_has_one_program():
     again = Spec(**{field.name: getattr(SPEC, field.name) for field in dataclasses.fields(Spec)})
     assert again.compiled is SPEC.compiled
     others = (
-        {"classes": 4},
-        {"mean": (0.2,)},
+        {"task": Classification(classes=4)},
+        {"inputs": Inputs.of(FIELDS, mean=(0.2,), std=(0.4,))},
         {"widths": {"encoder/block0/conv": {"features": 3}}},
     )
     for other in others:
         assert dataclasses.replace(SPEC, **other).compiled is not SPEC.compiled
     variables = SPEC.init(jax.random.key(0))
-    images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 1), dtype=np.uint8)
-    found = SPEC.compiled(variables, images)
-    np.testing.assert_array_equal(found, jax.jit(SPEC.predict)(variables, images))
+    batch = {"image": FIELDS["image"].made_up(2)}
+    found = SPEC.compiled(variables, batch)
+    np.testing.assert_array_equal(found, jax.jit(SPEC.predict)(variables, batch))

@@ -100,7 +100,7 @@ def test_the_probe_learns_and_the_encoder_does_not_know(line):
 def test_what_is_left_is_finetuned(line):
     tasks = line.run(only=["teacher"], **SMALL, stages__teacher__steps=2)
     manifest = Artifact.open(tasks["teacher"].folder, tasks["teacher"].stage).manifest
-    assert manifest["rows"][0]["accuracy"] is not None
+    assert manifest["rows"][0]["primary"] == "accuracy"
 
 
 VIT = {"name": "vit", "width": 8, "depth": 1, "heads": 2, "mlp": 8, "patch": 2}
@@ -140,7 +140,7 @@ RAMP = {"begin": 0.9, "end": 1.0, "begin_step": 6}
                 },
                 "encoder": VIT,
             },
-            "method.local_views.size: 6, but the positions of a ViT are those of 8 pixels",
+            "method.local_views.size: 6, but the positions of a ViT are those of image of 8 x 8 pixels",
         ),
     ],
 )

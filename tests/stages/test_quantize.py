@@ -87,9 +87,9 @@ def test_the_file_has_the_integers_of_the_live_model(quantized, model, line):
         (found,) = (v for n, v in stored.items() if n.endswith(f"{name}.integers"))
         assert found.dtype == np.int8
         np.testing.assert_array_equal(found, np.transpose(expected, (3, 2, 0, 1)))
-    images = line.plan()[2].test_images
-    live = np.asarray(jax.jit(spec.predict)(variables, images))
-    logits = load_onnx(path, threads=1)(images)
+    inputs = line.plan()[2].test_inputs
+    live = np.asarray(jax.jit(spec.predict)(variables, inputs))
+    logits = load_onnx(path, threads=1)(inputs["image"])
     assert np.abs(logits - live).mean() < 0.02 * np.abs(live).max()
     written = Artifact.open(folder, quantized[f"{model}_file"].stage).manifest
     rows = {row["runtime"]: row for row in written["rows"]}
@@ -108,9 +108,9 @@ def test_the_litert_file_has_integers_too(quantized, model, line):
     ratio = rows["litert:cpu"]["bytes_on_disk"] / rows["onnxruntime:cpu"]["bytes_on_disk"]
     assert 0.8 < ratio < 1.25
     _, spec, variables = _opened(quantized[model])
-    images = line.plan()[2].test_images
-    live = np.asarray(jax.jit(spec.predict)(variables, images))
-    found = load_litert(task.folder / f"{model}.tflite", threads=1)(images)
+    inputs = line.plan()[2].test_inputs
+    live = np.asarray(jax.jit(spec.predict)(variables, inputs))
+    found = load_litert(task.folder / f"{model}.tflite", threads=1)(inputs["image"])
     assert np.abs(found - live).mean() < 0.02 * np.abs(live).max()
 
 
@@ -180,7 +180,7 @@ def test_fewer_bits_make_a_smaller_file(line, weights):
         ({"rules": [{"pattern": "("}]}, r"int8.rules\[0\].pattern: '\(' is no regular expression"),
         ({"rules": [{"weights": None}]}, "int8.rules: nothing is left to quantize"),
         ({"rules": [{"weights": "int9"}]}, "weights: 'int9' is not one of int8, int4"),
-        ({"model": "pretrain"}, "int8.model: pretrain is not a classifier"),
+        ({"model": "pretrain"}, "int8.model: pretrain has no head"),
         ({"calibration": "percentile", "percentile": 40.0}, "percentile: 40.0 is not in"),
     ],
 )

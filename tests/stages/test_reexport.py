@@ -67,7 +67,7 @@ def test_the_files_are_written_again_and_say_until_when(exported, capsys):
         assert entries["student.stablehlo"]["promised_until"] in until
         assert jax.__version__ in entries["student.stablehlo"]["reads"]
         assert entries["student.onnx"]["format"] == "ONNX opset 21, IR version 10"
-        assert entries["student.onnx"]["accepts"] == "uint8 images, any of 1 or more"
+        assert entries["student.onnx"]["accepts"] == "image: uint8 [8, 8, 1]; any of 1 or more"
     assert entries["student.stablehlo"]["promised_until"] in (workdir / "report.html").read_text()
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         manifest["files"] | {"manifest.json": 0}

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import config, evaluate, losses, models, parse, train
+from kdjax import config, evaluate, losses, models, parse, tasks, train
 from kdjax.data import Partners
 from kdjax.stages import Artifact, finetune, self_training
 from kdjax.stages.begin import Begin
@@ -24,13 +24,13 @@ def test_a_step_by_hand():
     model = models.Classifier(models.CNN([4]), 3)
     draw = iter(jax.random.split(jax.random.key(0), 8))
     batch = {
-        "image": jax.random.normal(next(draw), (2, 6, 6, 1)),
+        "inputs": jax.random.normal(next(draw), (2, 6, 6, 1)),
         "label": jnp.asarray([2, 0]),
         "weak": jax.random.normal(next(draw), (4, 6, 6, 1)),
         "strong": jax.random.normal(next(draw), (4, 6, 6, 1)),
     }
-    variables = model.init(next(draw), batch["image"], train=True)
-    target = model.init(next(draw), batch["image"], train=True)["params"]
+    variables = model.init(next(draw), batch["inputs"], train=True)
+    target = model.init(next(draw), batch["inputs"], train=True)["params"]
     known = self_training.remembering(variables, 3)
     state = train.TrainState.start(known, optax.sgd(0.1), ema=True).replace(ema_params=target)
     c = parse.parse(config.SelfTraining, {**OWN, "weight": 0.5, "memory": 0.0}, "self_training")
@@ -42,7 +42,7 @@ def test_a_step_by_hand():
         own = {**variables, "params": params}
         return model.apply(own, images, train=True, mutable=["batch_stats"])
 
-    both, moved = said(variables["params"], jnp.concatenate([batch["image"], batch["strong"]]))
+    both, moved = said(variables["params"], jnp.concatenate([batch["inputs"], batch["strong"]]))
     ce = losses.cross_entropy(both["logits"][:2], batch["label"]).mean()
     p = np.asarray(jax.nn.softmax(said(target, batch["weak"])[0]["logits"]), np.float64)
     q = p * prior / p.mean(0)
@@ -95,7 +95,7 @@ def test_a_head_that_is_a_probe(line):
     artifact = Artifact.open(done.folder, done.stage)
     encoder, read = encoder_of(artifact, field="here")
     dataset = splits.labelled(0)
-    spec = Spec.new(encoder.encoder, splits.train, run.data, size=splits.size)
+    spec = Spec(encoder=encoder.encoder, inputs=splits.inputs, task=tasks.of(splits.train))
     variables = with_encoder(spec.init(jax.random.key(0)), read())
     context = Context(
         run=run,
@@ -107,10 +107,10 @@ def test_a_head_that_is_a_probe(line):
         parallel=train.choose("single"),
     )
     found = finetune.probed(context, Begin(spec, variables, artifact), dataset)
-    images = jnp.asarray(dataset.images())
-    features = spec.module().apply(variables, spec.preprocess(images), train=False)
+    batch = dataset.inputs()
+    features = spec.module().apply(variables, spec.inputs.see_all(batch), train=False)
     probe = evaluate.linear_probe(features["features"], dataset.labels, classes=10, seed=0)
-    logits = spec.predict(found, images)
+    logits = spec.predict(found, batch)
     np.testing.assert_allclose(logits, probe.logits(features["features"]), rtol=1e-3, atol=1e-3)
     line.run(only=["teacher"], stages__teacher__head="probe")
 

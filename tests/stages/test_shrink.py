@@ -82,7 +82,7 @@ def test_what_masks_have_emptied_is_taken_away(line):
     )
     shrunk, _, variables = _opened(tasks["shrunk"])
     assert tree.size(variables["params"]) == tree.nonzero(masked["params"])
-    assert shrunk.manifest["rows"][0]["accuracy"] == artifact.manifest["rows"][0]["accuracy"]
+    assert shrunk.manifest["rows"][0]["scores"] == artifact.manifest["rows"][0]["scores"]
 
 
 def test_sensitivity_decides_who_loses_what(line):
@@ -113,7 +113,7 @@ def test_a_budget_is_met(line, budget, measured):
     ("changes", "message"),
     [
         ({"sparsity": 1.0}, r"config.stages.shrunk.sparsity: 1.0 is not in \[0, 1\)"),
-        ({"model": "pretrain"}, "config.stages.shrunk.model: pretrain is not a classifier"),
+        ({"model": "pretrain"}, "config.stages.shrunk.model: pretrain has no head"),
         (
             {"frozen": "stem"},
             "shrunk.frozen: 'stem' matches no group; the first is 'encoder/block0",

@@ -33,7 +33,7 @@ def _state():
 def _read(step, batches, student=None):
     step = jax.jit(step)
     return [
-        (len(batch["image"]), readings_of(jax.device_get(step(_state(), batch, KEY)[1]), student))
+        (len(batch["inputs"]), readings_of(jax.device_get(step(_state(), batch, KEY)[1]), student))
         for batch in batches
     ]
 
@@ -58,7 +58,7 @@ def test_nothing_is_trained():
 
 
 def test_of_an_accumulated_batch_one_part_is_read():
-    parts = [{"image": batch["image"][::2]} for batch in BATCHES]
+    parts = [{"inputs": batch["inputs"][::2]} for batch in BATCHES]
     found = _read(make_reading_step(_objective(), accumulate=2), BATCHES)
     averaged = {**VARIABLES, "params": _state().ema_params}
     stats = with_statistics(_state().model_state, [(4, reading) for _, reading in found])
@@ -74,7 +74,7 @@ def test_each_student_of_a_sweep_has_its_own(unroll):
     step = jax.jit(train.make_sweep_step(sweep, make_reading_step))
     _, metrics = step(dataclasses.replace(many, ema_params=scaled), BATCHES[0], KEY)
     for i in range(2):
-        readings = [(len(BATCHES[0]["image"]), readings_of(jax.device_get(metrics), i))]
+        readings = [(len(BATCHES[0]["inputs"]), readings_of(jax.device_get(metrics), i))]
         found = with_statistics(train.student(many, i).model_state, readings)
         averaged = {**VARIABLES, "params": jax.tree.map(lambda p, i=i: p[i], scaled)}
         _close(found["batch_stats"], _by_hand(averaged, BATCHES[:1]), rtol=1e-4)

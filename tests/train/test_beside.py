@@ -41,7 +41,7 @@ def objective(axis_name=None):
     def forward(params, state, batch, key):
         outputs, changed = model.apply(
             {"params": params, **state.model_state},
-            batch["image"],
+            batch["inputs"],
             train=True,
             mutable=["batch_stats"],
         )
@@ -71,7 +71,7 @@ def objective(axis_name=None):
 
 def batch(step):
     image, other = jax.random.normal(jax.random.key(10 + step), (2, 8, 6, 6, 1))
-    return {"image": image, "other": other}
+    return {"inputs": image, "other": other}
 
 
 def run(parallel, *, steps=3, accumulate=1):

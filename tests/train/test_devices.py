@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("on_devices.py")
 @pytest.mark.parametrize("method", runs.METHODS)
 def test_eight_devices_see_what_one_sees(method, way):
     found = runs.seen(method, way, start=0, stop=4)
-    views = {"simclr": {"view_a", "view_b"}, "distillation": {"image"}}
+    views = {"simclr": {"view_a", "view_b"}, "distillation": {"inputs"}}
     assert found.keys() == {"ids", *views[method]}
     wanted = runs.seen(method, "single", start=0, stop=4)
     for name, values in found.items():

@@ -31,14 +31,14 @@ class Net(nn.Module):
 
 def _forward(model):
     return lambda variables, batch: model.apply(
-        variables, batch["image"], train=True, mutable=["batch_stats"]
+        variables, batch["inputs"], train=True, mutable=["batch_stats"]
     )[1]
 
 
 def _images(*rows):
     # Off centre and of another scale each, so that their means differ.
     return [
-        {"image": jnp.asarray(RNG.normal(i - 1, 1 + i, (n, 4, 4, 2)), jnp.float32)}
+        {"inputs": jnp.asarray(RNG.normal(i - 1, 1 + i, (n, 4, 4, 2)), jnp.float32)}
         for i, n in enumerate(rows)
     ]
 
@@ -56,9 +56,9 @@ VARIABLES, BATCHES = _variables(Net()), _images(ROWS, ROWS, ROWS)
 def _by_hand(variables, batches):
     """Statistics of both layers in float64, each batch normalised by itself on the way."""
     params = jax.tree.map(lambda p: np.asarray(p, np.float64), variables["params"])
-    kept, sizes = {"norm1": [], "norm2": []}, [len(batch["image"]) for batch in batches]
+    kept, sizes = {"norm1": [], "norm2": []}, [len(batch["inputs"]) for batch in batches]
     for batch in batches:
-        x = np.asarray(batch["image"], np.float64) @ params["conv"]["kernel"][0, 0]
+        x = np.asarray(batch["inputs"], np.float64) @ params["conv"]["kernel"][0, 0]
         mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
         kept["norm1"].append((mean, var))
         x = (x - mean) / np.sqrt(var + EPSILON)
@@ -92,7 +92,7 @@ def test_golden_whatever_the_momentum(momenta, rows):
 
 def test_the_first_layer_has_the_statistics_of_all_rows_at_once():
     batches = _images(ROWS, 3, 5)
-    whole = {"image": jnp.concatenate([batch["image"] for batch in batches])}
+    whole = {"inputs": jnp.concatenate([batch["inputs"] for batch in batches])}
     apart, once = (
         recalibrate(_forward(Net()), VARIABLES, given)["batch_stats"]
         for given in (batches, [whole])
@@ -129,7 +129,7 @@ def test_a_layer_before_a_frozen_one_is_normalised_by_its_own_batch():
     variables = Frozen().init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)), train=True)
     stats = {**variables["batch_stats"], "frozen": {"mean": jnp.ones(2), "var": 4 * jnp.ones(2)}}
     found = recalibrate(_forward(Frozen()), {**variables, "batch_stats": stats}, BATCHES[:1])
-    x = np.asarray(BATCHES[0]["image"], np.float64).mean((1, 2))
+    x = np.asarray(BATCHES[0]["inputs"], np.float64).mean((1, 2))
     x = (x - 1) / np.sqrt(4 + EPSILON)
     _close(found["batch_stats"]["norm"], {"mean": x.mean(0), "var": x.var(0)})
     assert (found["batch_stats"]["frozen"]["var"] == 4).all()
@@ -152,7 +152,7 @@ def test_gradients_of_its_own_are_no_obstacle():
 
     variables = Rounded().init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)), train=True)
     found = recalibrate(_forward(Rounded()), variables, BATCHES[:1])["batch_stats"]
-    x = np.asarray(BATCHES[0]["image"], np.float64)
+    x = np.asarray(BATCHES[0]["inputs"], np.float64)
     x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + EPSILON)
     x = np.round(2 * x).mean((1, 2))
     _close(found["norm2"], {"mean": x.mean(0), "var": x.var(0)}, rtol=1e-4)
@@ -166,10 +166,10 @@ def test_a_model_of_ours_after_pruning():
     masks = prune.random_masks(jax.random.key(1), weights, {"block0/conv/kernel": 0.5})
     variables = {**variables, "params": tree.apply_masks(masks, weights)}
     found = recalibrate(_forward(model), variables, BATCHES[:1])
-    live, _ = model.apply(found, BATCHES[0]["image"], train=True, mutable=["batch_stats"])
-    still = model.apply(found, BATCHES[0]["image"], train=False)
+    live, _ = model.apply(found, BATCHES[0]["inputs"], train=True, mutable=["batch_stats"])
+    still = model.apply(found, BATCHES[0]["inputs"], train=False)
     np.testing.assert_allclose(still, live, rtol=1e-4, atol=1e-5)
-    old = model.apply(variables, BATCHES[0]["image"], train=False)
+    old = model.apply(variables, BATCHES[0]["inputs"], train=False)
     assert not np.allclose(old, live, atol=0.1)
 
 
