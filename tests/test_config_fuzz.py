@@ -223,7 +223,7 @@ class Fuzz:
         if isinstance(stage, config.Training):
             build.optimizer(stage)
         if getattr(stage, "encoder", None) is not None:
-            build.encoder(stage.encoder, Compute())
+            stage.encoder.module(Compute())
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:
             if isinstance(views, config.Views):
                 build.recipe(views, run.data, size=8)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax import config, keys, teacher, train
-from kdjax.config import PLAIN_KD
+from kdjax.config.logit_losses.plain import PLAIN_KD
+from kdjax.distill import Scalar, ce_term, kd_term
 from kdjax.stages import build, expected, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
@@ -17,7 +18,6 @@ from kdjax.stages.finetune import leave, leave_sweep, ready
 from kdjax.stages.fit import Setup, fit, rehearse
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import Spec
-from kdjax.stages.terms import Scalar, ce_term, kd_term
 
 
 def objective(

@@ -14,6 +14,7 @@ from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
 from kdjax import config, data, evaluate, files, keys, report, tree, views
+from kdjax.config.views.plain import EvalViews
 from kdjax.report.headline import PIXELS
 from kdjax.stages import build, measure
 from kdjax.stages.context import Context
@@ -62,7 +63,7 @@ def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], A
             {"params": {}},
         )
     spec, read = encoder_of(context.inputs[c.model], field=field)
-    name = build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else "")
+    name = spec.encoder.title + (" shrunk" if spec.widths else "")
     return lambda: Asked(name, spec.size, spec.features, spec.embed, read())
 
 
@@ -107,7 +108,7 @@ def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     if c.model is not None:
         own = encoder_of(context.inputs[c.model], field=f"{path}.model")[0].size
     if c.pairs is not None:
-        size = build.side(c.pairs.views, own)
+        size = c.pairs.views.side(own)
         check_views(c.pairs.views, context, size=size, path=f"{path}.pairs.views")
     return {}
 
@@ -157,7 +158,7 @@ def _with_labels(
 
 def _seen(context: Context, of: Asked):
     """`(variables, raw images) -> features` of their `eval` views."""
-    plain = build.recipe(config.EvalViews(recipe="eval"), context.run.data, size=of.size)
+    plain = build.recipe(EvalViews(recipe="eval"), context.run.data, size=of.size)
 
     def features(
         variables: Variables, images: UInt8[Array, "batch height width channel"]
@@ -332,7 +333,7 @@ def _pairs(
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
     drawn = np.argsort(random, kind="stable")[: pairs.examples]
-    size = build.side(pairs.views, of.size)
+    size = pairs.views.side(of.size)
     recipe = build.recipe(pairs.views, context.run.data, size=size)
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):

@@ -30,20 +30,12 @@ def check_views(c: config.Views, context: Context, *, size: int, path: str) -> N
     Raises:
       BadInput: it cannot be drawn, or shows nothing.
     """
-    if isinstance(c, config.SimCLRViews):
-        _check_blur(c, size=size, path=path)
+    for field, fault in c.misfits(size=size):
+        raise BadInput(f"{path}.{field}: {fault}")
     with under(path):
         recipe = build.recipe(c, context.run.data, size=size)
         image = jax.ShapeDtypeStruct(context.splits.train.image_shape, jnp.uint8)
         jax.eval_shape(recipe, jax.random.key(0), image)
-
-
-def _check_blur(c: config.SimCLRViews, *, size: int, path: str) -> None:
-    if c.blur_kernel is not None and not (c.blur_kernel % 2 and 1 <= c.blur_kernel <= 2 * size - 1):
-        raise BadInput(
-            f"{path}.blur_kernel: {c.blur_kernel} is not an odd number of pixels from 1 to "
-            f"{2 * size - 1}, which reach from one side of a view of {size} to the other"
-        )
 
 
 def check_data(splits: Splits) -> None:

@@ -12,7 +12,7 @@ import optax
 
 from kdjax import config, data, evaluate, fingerprint, train
 from kdjax.losses import cross_entropy, tf_kd
-from kdjax.stages import build, draws, expected, measure, pruning, self_training
+from kdjax.stages import build, expected, measure, pruning, self_training
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
@@ -20,6 +20,7 @@ from kdjax.stages.evaluate import over
 from kdjax.stages.fit import Setup, Views, fit, model_key, rehearse
 from kdjax.stages.model import Spec
 from kdjax.types import Variables
+from kdjax.views import draws
 
 _PROBE_BATCH = 256
 """Labelled examples in one pass of the encoder; changes no feature."""
@@ -62,7 +63,7 @@ def supervised(
     return {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
 
 
-def fresh_view(recipe: build.Recipe, stream: str) -> Views:
+def fresh_view(recipe: draws.Recipe, stream: str) -> Views:
     """View `epoch` of each example, another one each time, with its label."""
     return draws.together(draws.one_view(recipe, stream, name="image"), draws.label)
 
@@ -78,7 +79,7 @@ def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
 
 def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the model."""
-    path, size = context.path, build.side(c.views, context.splits.size)
+    path, size = context.path, c.views.side(context.splits.size)
     expected.check_views(c.views, context, size=size, path=f"{path}.views")
     if c.self_training is not None:
         for name in ("weak", "strong"):
@@ -97,7 +98,7 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
 def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     path = context.path
     dataset = context.splits.labelled(context.seed, c, path=path)
-    size = build.side(c.views, context.splits.size)
+    size = c.views.side(context.splits.size)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, size=size, path=path)
     if c.head == "probe" and not context.ahead:
         start = start._replace(variables=probed(context, start, dataset))

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, UInt8
 from kdjax import config, evaluate, models, parse, quant, shrink, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
-from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.types import BadInput, PyTree, Variables
 
@@ -141,7 +140,7 @@ class Spec(_OnEncoder):
     def name(self) -> str:
         """What the report calls it."""
         kinds = dict.fromkeys(rule.weights for rule in self.rules.values())
-        said = [build.encoder_name(self.encoder), "shrunk" if self.widths else "", "/".join(kinds)]
+        said = [self.encoder.title, "shrunk" if self.widths else "", "/".join(kinds)]
         return " ".join(filter(None, said))
 
     def module(self, compute: Compute = Compute()) -> nn.Module:
@@ -176,7 +175,7 @@ class Spec(_OnEncoder):
 
     def written(self, compute: Compute = Compute()) -> models.Classifier:
         """The linen module at the widths of its architecture."""
-        return models.Classifier(build.encoder(self.encoder, compute), self.classes)
+        return models.Classifier(self.encoder.module(compute), self.classes)
 
     def output(self) -> str:
         """The logits."""
@@ -274,7 +273,7 @@ class EncoderSpec(_OnEncoder):
     def written(self, compute: Compute = Compute()) -> models.Contrastive:
         """The linen module at the widths of its architecture."""
         projector = models.Projector(self.projector, compute=compute)
-        return models.Contrastive(build.encoder(self.encoder, compute), projector)
+        return models.Contrastive(self.encoder.module(compute), projector)
 
     def output(self) -> str:
         """The projections, which are the features where there is no projector."""

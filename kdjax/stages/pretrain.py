@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kdjax import config
-from kdjax.stages import build, expected, methods
+from kdjax import config, ssl
+from kdjax.stages import build, expected
 from kdjax.stages.begin import leave_encoder, ready_encoder
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
 from kdjax.stages.fit import Setup, fit, model_key, rehearse
 from kdjax.stages.model import EncoderSpec
+from kdjax.views import draws
 
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
@@ -20,7 +21,7 @@ def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
 
 def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Refuses what cannot be trained; gives what the manifest will say of the encoder."""
-    size = build.side(c.views, context.splits.size)
+    size = c.views.side(context.splits.size)
     expected.check_views(c.views, context, size=size, path=f"{context.path}.views")
     (spec, _), pruned = rehearse(
         context, c, lambda context: _prepare(context, c), views_path=f"{context.path}.views"
@@ -28,31 +29,71 @@ def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     return {"encoder_model": spec.plain(), **pruned}
 
 
-def _prepare(
-    context: Context, c: config.Pretrain
-) -> tuple[tuple[EncoderSpec, methods.Method], Setup]:
+def _prepare(context: Context, c: config.Pretrain) -> tuple[tuple[EncoderSpec, ssl.Method], Setup]:
     axis_name = context.parallel.axis_name
     dataset = context.splits.partly_labelled(context.seed) if c.probe else context.splits.train
-    size = build.side(c.views, context.splits.size)
+    size = c.views.side(context.splits.size)
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
     )
-    views = methods.seen(context, c, size=size)
-    method = methods.chosen(c, spec, axis_name=axis_name)
+    method = chosen(c, spec, axis_name=axis_name)
     if c.probe:
-        method = methods.with_probe(method, features=spec.features, classes=dataset.classes)
+        method = ssl.with_probe(method, features=spec.features, classes=dataset.classes)
     variables, tx = ready_encoder(
         context,
         c,
         spec,
         start=lambda variables: method.start(variables, model_key(context)),
-        apart=methods.APART if c.probe else None,
+        apart=ssl.APART if c.probe else None,
     )
     return (spec, method), Setup(
         variables=variables,
         objective=method.objective(axis_name),
         tx=tx,
         dataset=dataset,
-        views=views,
+        views=seen(context, c, size=size),
         ema=method.momentum,
     )
+
+
+def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None = None) -> ssl.Method:
+    """The method of a stage.
+
+    Args:
+      c: its config.
+      spec: the model.
+      axis_name: mapped axis of the batch.
+    """
+    compute = build.compute(c, axis_name)
+    model = spec.written(compute)
+    return c.method.method(
+        ssl.Trained(
+            model=model,
+            encoder=model.encoder,
+            width=spec.projections,
+            view_shape=spec.blank().shape[1:],
+            compute=compute,
+            steps=c.steps,
+        )
+    )
+
+
+def seen(context: Context, c: config.Pretrain, *, size: int) -> draws.Draw:
+    """What the method of a stage sees of each example, with the label where there is a probe.
+
+    Args:
+      context: of the stage.
+      c: its config.
+      size: side of a view.
+
+    Raises:
+      BadInput: the method's own views do not fit.
+    """
+
+    def transform(views: config.Views, size: int):
+        return build.recipe(views, context.run.data, size=size)
+
+    recipe = transform(c.views, size)
+    with under(context.path):
+        drawn = c.method.draw(recipe, c, stream=context.name, size=size, transform=transform)
+    return draws.together(drawn, draws.label) if c.probe else drawn

@@ -8,10 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from kdjax import config, keys, losses, train
 from kdjax.data import Partners
-from kdjax.stages import build, draws
+from kdjax.stages import build
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
 from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.views import draws
 
 _TRUST = "trust"
 
@@ -51,7 +52,10 @@ def objective(
 
     terms = {
         **supervised,
-        "pseudo": (build.number(c.weight, steps=steps), lambda outputs, batch: outputs["pseudo"]),
+        "pseudo": (
+            config.over_steps(c.weight, steps=steps),
+            lambda outputs, batch: outputs["pseudo"],
+        ),
     }
     watched: dict[str, train.Term] = {_TRUST: lambda outputs, batch: outputs[_TRUST]}
     return train.weigh(forward, terms, watched=watched, axis_name=axis_name)
@@ -88,7 +92,7 @@ def partners(context: Context, shown: Int[np.ndarray, " m"]) -> Partners:
     )
 
 
-def seen(context: Context, c: config.SelfTraining, labelled: build.Recipe, *, size: int) -> Views:
+def seen(context: Context, c: config.SelfTraining, labelled: draws.Recipe, *, size: int) -> Views:
     """`image` and `label` of labelled examples, `weak` and `strong` of the batch's own.
 
     All are drawn by the id of the example of the batch and its epoch, so that a labelled example that

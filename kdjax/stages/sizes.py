@@ -1,7 +1,6 @@
 """What a stage asks of the data by its sizes, held against them before anything is trained."""
 
 from kdjax import config
-from kdjax.stages import build
 from kdjax.stages.context import Splits
 from kdjax.types import BadInput
 
@@ -44,17 +43,15 @@ def check(run: config.Run, name: str, splits: Splits) -> None:
             f"step; give {n} at most"
         )
     match c:
-        case config.Pretrain(
-            method=config.SwAV(local_views=local) | config.DINO(local_views=local)
-        ):
+        case config.Pretrain():
             side = _check_views(c.views, splits.size, f"{path}.views")
-            if local is not None:
-                _check_views(local, side, f"{path}.method.local_views")
+            if (smaller := c.method.smaller_views) is not None:
+                _check_views(smaller, side, f"{path}.method.local_views")
         case config.Finetune(self_training=config.SelfTraining() as own):
             _check_views(c.views, splits.size, f"{path}.views")
             _check_views(own.weak, splits.size, f"{path}.self_training.weak")
             _check_views(own.strong, splits.size, f"{path}.self_training.strong")
-        case config.Pretrain() | config.Finetune():
+        case config.Finetune():
             _check_views(c.views, splits.size, f"{path}.views")
         case config.Cache():
             _check_views(c.recipe, side_of(run, c.teachers[0], splits), f"{path}.recipe")
@@ -67,9 +64,9 @@ def side_of(run: config.Run, name: str, splits: Splits) -> int:
     """Side in pixels of the views that the model of a stage sees; of a cache, that its teachers see."""
     match run.stages[name]:
         case config.Pretrain(views=views) | config.Finetune(views=views):
-            return build.side(views, splits.size)
+            return views.side(splits.size)
         case config.Cache() as c:
-            return build.side(c.recipe, side_of(run, c.teachers[0], splits))
+            return c.recipe.side(side_of(run, c.teachers[0], splits))
         case config.FromCache() as c:
             return side_of(run, c.cache, splits) if c.size is None else c.size
         case config.Shrink(model=model) | config.Quantize(model=model) | config.Export(model=model):
@@ -79,15 +76,8 @@ def side_of(run: config.Run, name: str, splits: Splits) -> int:
 
 def _check_views(c: config.Views, own: int, path: str) -> int:
     """The side of these views, out of which no more is cut than there is."""
-    side = build.side(c, own)
-    match c:
-        case config.SimCLRViews():
-            pixels = {"cutout": c.cutout, "shift": c.shift + 1}
-        case config.CropFlipViews():
-            pixels = {"cutout": c.cutout, "shift": c.shifted + 1}
-        case config.EvalViews():
-            pixels = {}
-    for name, most in pixels.items():
+    side = c.side(own)
+    for name, most in c.pixels().items():
         if most > side:
             raise BadInput(
                 f"{path}.{name}: {getattr(c, name)} pixels leave nothing of a view of {side} x {side}; "

@@ -27,7 +27,7 @@ See = Callable[[Batch, Key[Array, ""]], tuple[Array, Array | None]]
 `id` and `view`, and with mixing `partner_image` and `partner_id`."""
 
 
-def see(recipe: build.Recipe, stream: str, *, mix: build.Mix | None = None) -> See:
+def see(recipe: views.Recipe, stream: str, *, mix: views.Mix | None = None) -> See:
     """Draws view `batch["view"]` of each example, mixed with that of its partner if asked to.
 
     Args:
@@ -170,7 +170,7 @@ class Source:
         return see(
             build.recipe(self.c.recipe, self.data, size=size, pixels_at=self.size),
             self.name,
-            mix=build.mix(self.c.mix),
+            mix=None if self.c.mix is None else self.c.mix.mixed(),
         )
 
     def say(
@@ -269,9 +269,9 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
         "stage": artifact.manifest["stage"],
         "variables": artifact.manifest.get("variables"),
     }
-    if isinstance(c.signal, config.Embedding):
+    if c.signal.of_features:
         spec, read = encoder_of(artifact, field=field)
-        size = build.side(c.recipe, spec.size)
+        size = c.recipe.side(spec.size)
         said = {
             **described,
             "encoder": parse.plain(spec.encoder),
@@ -292,7 +292,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, field: str) -> Teacher:
     module = spec.module()
     return Teacher(
         {**described, "model": spec.plain()},
-        build.side(c.recipe, spec.size),
+        c.recipe.side(spec.size),
         spec.classes,
         functools.partial(logits, module),
         lambda: artifact.variables(spec.abstract()),

@@ -23,6 +23,9 @@ RECIPES_VERSION = 1
 # Far from the numbers of the other parts, which `split` counts.
 _WARP = 1 << 20
 
+Recipe: TypeAlias = Callable[[Key[Array, ""], Array], Float[Array, "height width channel"]]
+"""`(key, raw image) -> view`, hyper-parameters bound."""
+
 RawImage: TypeAlias = UInt8[Array, "height width channel"] | Float[Array, "height width channel"]
 
 

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import config
+from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.vit import ViT
 from kdjax.stages.model import Spec
 
 SPEC = Spec(
-    encoder=config.CNN(name="cnn", widths=(4,)),
+    encoder=CNN(name="cnn", widths=(4,)),
     image_shape=(8, 8, 1),
     size=8,
     classes=3,
@@ -18,7 +19,7 @@ SPEC = Spec(
     std=(0.4,),
 )
 pytestmark = pytest.mark.optimized
-_VIT = config.ViT(name="vit", width=8, depth=1, heads=2, patch=4)
+_VIT = ViT(name="vit", width=8, depth=1, heads=2, patch=4)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from kdjax import losses, train
 from kdjax.models import Prototypes
-from kdjax.stages.methods.method import Decay, Method, blank, watch_spread
+from kdjax.ssl.method import Decay, Method, blank, watch_spread
 from kdjax.types import Batch, PyTree
 
 _NAME = "prototypes"

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,6 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from kdjax import keys, train
 from kdjax.losses.rows import centred, row_mean, unit
+from kdjax.models import Compute, Projector
 from kdjax.types import PyTree, Variables
 
 Decay = float | optax.Schedule
@@ -17,6 +20,30 @@ Decay = float | optax.Schedule
 
 Made = Callable[[Key[Array, ""]], Variables]
 """Fresh variables of a module, from a key."""
+
+
+class Trained(NamedTuple):
+    """The model that a method trains, and how.
+
+    Attributes:
+      model: gives `features` and `projections`, [batch, dim] each.
+      encoder: its part below the projector.
+      width: of the projections.
+      view_shape: (height, width, channels) of a view.
+      compute: how it is run; its `axis_name` is the mapped axis of the batch.
+      steps: of the stage.
+    """
+
+    model: nn.Module
+    encoder: nn.Module
+    width: int
+    view_shape: tuple[int, ...]
+    compute: Compute
+    steps: int
+
+    def predictor(self, *hidden: int) -> Projector:
+        """An MLP with these hidden widths from projections to projections."""
+        return Projector((*hidden, self.width), compute=self.compute)
 
 
 def _live_or_average(state: train.TrainState) -> Variables:

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array
 
-from kdjax import config, losses, models
+from kdjax import losses, models
 from kdjax.losses.pooling import to_smaller
 from kdjax.models import Compute
 from kdjax.types import BadInput, PyTree
@@ -66,59 +66,12 @@ class Comparison(NamedTuple):
     ready: Callable[[Features, Features], Both] = _as_they_are
 
 
-def comparison(
-    c: config.FeatureTerm,
-    student: Shapes,
-    teacher: Shapes,
-    *,
-    margins: Sequence[Array] = (),
-    compute: Compute,
-) -> Comparison:
-    """How a term compares features of these shapes.
-
-    Args:
-      c: its config.
-      student: of the student's features, as many as the teacher's.
-      teacher: of the teacher's.
-      margins: of `ofd`, [channel] for each tap.
-      compute: of the connectors; its `axis_name` is the mapped axis of the batch.
-
-    Raises:
-      BadInput: it cannot compare such features, or its numbers cannot be.
-    """
-    axis_name = compute.axis_name
-    pairs = list(zip(student, teacher, strict=True))
-    match c:
-        case config.Hint():
-            found = _hint(c, pairs, compute)
-        case config.VID():
-            found = _vid(c, pairs, compute)
-        case config.OFD():
-            found = _ofd(c, pairs, margins, compute)
-        case config.FSP():
-            found = _fsp(c, pairs)
-        case config.Attention():
-            found = _of_maps(c, pairs, losses.attention_transfer)
-        case config.NST():
-            found = _of_maps(c, pairs, losses.nst)
-        case config.Review():
-            found = _review(pairs, compute)
-        case config.CRD():
-            found = _crd(c, pairs, compute)
-        case config.RKD():
-            found = _of_pairs(_rkd, distance=c.distance, angle=c.angle, axis_name=axis_name)
-        case config.Similarity():
-            found = _of_pairs(losses.similarity_preserving, axis_name=axis_name)
-        case config.PKT():
-            found = _of_pairs(losses.pkt, axis_name=axis_name)
-        case config.Correlation(gamma=gamma, order=order):
-            found = _of_pairs(
-                losses.correlation_congruence, gamma=gamma, order=order, axis_name=axis_name
-            )
-    if isinstance(c, config.Maps) and c.relu:
-        relu = _each(nn.relu)
-        return found._replace(ready=lambda *sides: found.ready(*relu(*sides)))
-    return found
+def behind_relu(comparison: Comparison, relu: bool) -> Comparison:
+    """With a ReLU on the features of both sides first, if asked to."""
+    if not relu:
+        return comparison
+    both = _each(nn.relu)
+    return comparison._replace(ready=lambda *sides: comparison.ready(*both(*sides)))
 
 
 def _of_pairs(loss: Callable[..., Array], **numbers: Any) -> Comparison:
@@ -130,21 +83,47 @@ def _of_pairs(loss: Callable[..., Array], **numbers: Any) -> Comparison:
     return Comparison(of_each)
 
 
-def _of_maps(
-    c: config.Attention | config.NST, pairs: Pairs, loss: Callable[..., Array]
-) -> Comparison:
-    _check_maps(c, pairs)
-    return _of_pairs(loss)
+def rkd(*, distance: float, angle: float, axis_name: str | None) -> Comparison:
+    """Distances and angles between the rows, weighted: see `kdjax.losses.rkd_distance`."""
+
+    def both(x, y):
+        distances = losses.rkd_distance(x, y, axis_name=axis_name)
+        return distance * distances + angle * losses.rkd_angle(x, y, axis_name=axis_name)
+
+    return _of_pairs(both)
 
 
-def _rkd(x: Array, y: Array, *, distance: float, angle: float, axis_name: str | None) -> Array:
-    return distance * losses.rkd_distance(x, y, axis_name=axis_name) + angle * losses.rkd_angle(
-        x, y, axis_name=axis_name
-    )
+def similarity(*, axis_name: str | None) -> Comparison:
+    """See `kdjax.losses.similarity_preserving`."""
+    return _of_pairs(losses.similarity_preserving, axis_name=axis_name)
 
 
-def _hint(c: config.Hint, pairs: Pairs, compute: Compute) -> Comparison:
-    _check_one_kind(c, pairs)
+def pkt(*, axis_name: str | None) -> Comparison:
+    """See `kdjax.losses.pkt`."""
+    return _of_pairs(losses.pkt, axis_name=axis_name)
+
+
+def correlation(*, gamma: float, order: int, axis_name: str | None) -> Comparison:
+    """See `kdjax.losses.correlation_congruence`."""
+    return _of_pairs(losses.correlation_congruence, gamma=gamma, order=order, axis_name=axis_name)
+
+
+def attention(student: Shapes, teacher: Shapes) -> Comparison:
+    """See `kdjax.losses.attention_transfer`."""
+    _check_maps("attention", student, teacher)
+    return _of_pairs(losses.attention_transfer)
+
+
+def nst(student: Shapes, teacher: Shapes) -> Comparison:
+    """See `kdjax.losses.nst`."""
+    _check_maps("nst", student, teacher)
+    return _of_pairs(losses.nst)
+
+
+def hint(student: Shapes, teacher: Shapes, *, compute: Compute) -> Comparison:
+    """See `kdjax.losses.hint_mse`, behind a learned `kdjax.models.regressor`."""
+    pairs = _pairs(student, teacher)
+    _check_one_kind("hint", pairs)
     return Comparison(
         lambda connected, student, teacher: map(losses.hint_mse, connected, teacher),
         connectors=[
@@ -157,8 +136,10 @@ def _hint(c: config.Hint, pairs: Pairs, compute: Compute) -> Comparison:
     )
 
 
-def _vid(c: config.VID, pairs: Pairs, compute: Compute) -> Comparison:
-    _check_one_kind(c, pairs)
+def vid(student: Shapes, teacher: Shapes, *, compute: Compute) -> Comparison:
+    """See `kdjax.losses.vid`, behind a learned `kdjax.models.VariationalRegressor`."""
+    pairs = _pairs(student, teacher)
+    _check_one_kind("vid", pairs)
 
     def of_one_size(student, teacher):
         sized = [
@@ -184,9 +165,12 @@ def _vid(c: config.VID, pairs: Pairs, compute: Compute) -> Comparison:
     )
 
 
-def _ofd(c: config.OFD, pairs: Pairs, margins: Sequence[Array], compute: Compute) -> Comparison:
-    """Each pair weighs twice the one before it."""
-    _check_maps(c, pairs)
+def ofd(
+    student: Shapes, teacher: Shapes, *, margins: Sequence[Array], compute: Compute
+) -> Comparison:
+    """See `kdjax.losses.ofd`, behind a learned connector; each pair weighs twice the one before it."""
+    _check_maps("ofd", student, teacher)
+    pairs = _pairs(student, teacher)
     for mine, theirs in pairs:
         if mine[1:3] != theirs[1:3]:
             raise BadInput(
@@ -205,10 +189,10 @@ def _ofd(c: config.OFD, pairs: Pairs, margins: Sequence[Array], compute: Compute
     return Comparison(of_each, connectors=connectors, given=_the_students)
 
 
-def _fsp(c: config.FSP, pairs: Pairs) -> Comparison:
-    """Of each tap and the one after it."""
-    _check_maps(c, pairs)
-    for mine, theirs in pairs:
+def fsp(student: Shapes, teacher: Shapes) -> Comparison:
+    """See `kdjax.losses.fsp`, of each pair and the one after it."""
+    _check_maps("fsp", student, teacher)
+    for mine, theirs in _pairs(student, teacher):
         if mine[-1] != theirs[-1]:
             raise BadInput(
                 f"student: fsp compares maps of as many channels, and these have {mine[-1]} and "
@@ -222,8 +206,9 @@ def _fsp(c: config.FSP, pairs: Pairs) -> Comparison:
     return Comparison(of_each)
 
 
-def _review(pairs: Pairs, compute: Compute) -> Comparison:
-    """All levels at once; a vector is a map of one pixel."""
+def review(student: Shapes, teacher: Shapes, *, compute: Compute) -> Comparison:
+    """See `kdjax.losses.review_hcl`: all levels at once; a vector is a map of one pixel."""
+    pairs = _pairs(student, teacher)
     if any(len(shape) not in (2, 4) for shape in itertools.chain(*pairs)):
         raise BadInput("student: review fuses maps and vectors; tap modules that give them")
 
@@ -239,29 +224,34 @@ def _review(pairs: Pairs, compute: Compute) -> Comparison:
     )
 
 
-def _crd(c: config.CRD, pairs: Pairs, compute: Compute) -> Comparison:
+def crd(*, dim: int, temperature: float, momentum: float, compute: Compute) -> Comparison:
+    """See `kdjax.losses.crd`, of two learned linear embeddings."""
     return Comparison(
         remembering=functools.partial(
             losses.crd,
-            temperature=c.temperature,
-            momentum=c.momentum,
+            temperature=temperature,
+            momentum=momentum,
             axis_name=compute.axis_name,
         ),
-        connectors=[models.Pointwise((c.dim,), compute=compute) for _ in range(2)],
+        connectors=[models.Pointwise((dim,), compute=compute) for _ in range(2)],
         given=lambda student, teacher: [*student, *map(jax.lax.stop_gradient, teacher)],
         ready=_each(lambda x: x.reshape(len(x), -1)),
     )
 
 
-def _check_maps(c: config.Attention | config.NST | config.FSP | config.OFD, pairs: Pairs) -> None:
-    if any(len(shape) != 4 for shape in itertools.chain(*pairs)):
-        raise BadInput(f"student: {c.name} compares maps; tap modules that give maps")
+def _pairs(student: Shapes, teacher: Shapes) -> Pairs:
+    return list(zip(student, teacher, strict=True))
 
 
-def _check_one_kind(c: config.Hint | config.VID, pairs: Pairs) -> None:
+def _check_maps(name: str, student: Shapes, teacher: Shapes) -> None:
+    if any(len(shape) != 4 for shape in [*student, *teacher]):
+        raise BadInput(f"student: {name} compares maps; tap modules that give maps")
+
+
+def _check_one_kind(name: str, pairs: Pairs) -> None:
     """Maps go with maps, vectors with vectors, and sequences with sequences of their length."""
     for mine, theirs in pairs:
         if len(mine) != len(theirs) or (len(mine) == 3 and mine[1] != theirs[1]):
             raise BadInput(
-                f"student: {c.name} cannot bring {mine[1:]} to {theirs[1:]}; tap features of one kind"
+                f"student: {name} cannot bring {mine[1:]} to {theirs[1:]}; tap features of one kind"
             )

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from kdjax import losses, train
 from kdjax.models import Projector
-from kdjax.stages.methods.method import Decay, Method, blank, live
-from kdjax.stages.methods.predict import predictions
+from kdjax.ssl.method import Decay, Method, blank, live
+from kdjax.ssl.predict import predictions
 
 
 def both_views(model: nn.Module) -> train.Forward:

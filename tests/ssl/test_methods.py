@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import config, losses, models, parse, train
-from kdjax.stages import methods
-from kdjax.stages.methods.method import spread
+from kdjax import config, losses, models, parse, ssl, train
+from kdjax.ssl.method import spread
 from kdjax.stages.model import EncoderSpec
+from kdjax.stages.pretrain import chosen
 
 BATCH, STEPS, SIZE = 16, 3, 6
 CNN = {"name": "cnn", "widths": [4, 6]}
@@ -36,7 +36,7 @@ METHODS = {
 
 
 @functools.cache
-def made(name: str, axis_name: str | None = None) -> tuple[methods.Method, EncoderSpec]:
+def made(name: str, axis_name: str | None = None) -> tuple[ssl.Method, EncoderSpec]:
     vit = name == "mae"
     c = parse.parse(
         config.Pretrain,
@@ -54,7 +54,7 @@ def made(name: str, axis_name: str | None = None) -> tuple[methods.Method, Encod
     spec = EncoderSpec(
         encoder=c.encoder, projector=c.projector, image_shape=(SIZE, SIZE, 1), size=SIZE
     )
-    return methods.chosen(c, spec, axis_name=axis_name), spec
+    return chosen(c, spec, axis_name=axis_name), spec
 
 
 @functools.cache
@@ -90,7 +90,7 @@ def batch(step: int) -> dict[str, np.ndarray]:
 
 class Program(NamedTuple):
     parallel: train.Parallel
-    method: methods.Method
+    method: ssl.Method
     tx: optax.GradientTransformation
     run_steps: Callable
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 
 from kdjax import losses, train
 from kdjax.models import Projector
-from kdjax.stages.methods.method import Decay, Method, blank, live, watch_spread
+from kdjax.ssl.method import Decay, Method, blank, live, watch_spread
 
 
 def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> train.Forward:

@@ -1,27 +1,48 @@
 """The terms of a student's loss that its teacher's and its own logits give."""
 
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from kdjax import config, losses, teacher, train
-from kdjax.config import PLAIN_KD
+from kdjax import losses, teacher, train
 from kdjax.types import BadInput, Batch
 
 Scalar = float | Float[Array, ""]
-Compare = Callable[[Array, Mapping[str, Array], Batch], Array]
+Compare = Callable[[Array, Array, Batch], Array]
+"""`(student logits, teacher logits, batch) -> losses` [batch], or a scalar."""
+
+_OfParts = Callable[[Array, Mapping[str, Array], Batch], Array]
 """`(student logits, parts of the signal of one teacher, batch) -> losses` [batch], or a scalar."""
+
+
+@runtime_checkable
+class LogitLoss(Protocol):
+    """How logits are compared; `kdjax.config.LogitLoss` is one."""
+
+    takes_top_k: ClassVar[bool]
+
+    @property
+    def name(self) -> Any:
+        """As messages have it."""
+        ...
+
+    def between(self, temperature: Scalar, axis_name: str | None) -> Compare:
+        """See `kdjax.config.LogitLoss`."""
+        ...
+
+    def rows(self, batch: Batch) -> Bool[Array, " batch"] | None:
+        """Which rows it concerns, None for all."""
+        ...
 
 
 def kd_term(
     signal: teacher.Signal,
     *,
     temperature: Scalar,
-    loss: config.LogitLoss = PLAIN_KD,
+    loss: LogitLoss,
     standardize: bool = False,
     teacher_weights: Float[Array, " teachers"] | None = None,
     axis_name: str | None = None,
@@ -52,25 +73,24 @@ def kd_term(
             # Of each teacher [batch], or a scalar.
             weights = teacher_weights.reshape(-1, *(1,) * (each.ndim - 1))
             found = (weights * each).sum(0)
-        if isinstance(loss, config.DKD) and loss.target == "label":
-            return found, batch["label"] >= 0
-        return found
+        rows = loss.rows(batch)
+        return found if rows is None else (found, rows)
 
     return term
 
 
 def _compare(
     signal: teacher.Signal,
-    loss: config.LogitLoss,
+    loss: LogitLoss,
     temperature: Scalar,
     standardize: bool,
     axis_name: str | None,
-) -> Compare:
+) -> _OfParts:
     match signal:
         case teacher.Apart(of=of):
             return _compare(of, loss, temperature, standardize, axis_name)
         case teacher.TopK(temperatures=temperatures):
-            if standardize or not isinstance(loss, config.KL):
+            if standardize or not loss.takes_top_k:
                 raise BadInput(f"logits: {loss.name} needs all logits, and a top k is kept")
 
             def of_top_k(logits, parts, batch):
@@ -85,7 +105,7 @@ def _compare(
 
             return of_top_k
         case teacher.Logits():
-            between = _between(loss, temperature, axis_name)
+            between = loss.between(temperature, axis_name)
 
             def of_logits(logits, parts, batch):
                 wanted = parts["teacher_logits"]
@@ -95,41 +115,6 @@ def _compare(
 
             return of_logits
     raise BadInput("an embedding says nothing of classes; a stage distill_encoder learns it")
-
-
-def _between(
-    loss: config.LogitLoss, temperature: Scalar, axis_name: str | None
-) -> Callable[[Array, Array, Batch], Array]:
-    """`(student logits, teacher logits, batch) -> losses` of a loss that sees all logits."""
-    match loss:
-        case config.KL():
-            of_two = functools.partial(losses.kd_kl, temperature=temperature)
-        case config.SoftCE():
-            of_two = functools.partial(losses.kd_ce, temperature=temperature)
-        case config.LogitMSE():
-            of_two = losses.kd_mse
-        case config.DIST(beta=beta, gamma=gamma):
-            of_two = functools.partial(
-                losses.dist, beta=beta, gamma=gamma, temperature=temperature, axis_name=axis_name
-            )
-        case config.MultiLevel(temperatures=temperatures):
-            of_two = functools.partial(
-                losses.multi_level_kd, temperatures=temperatures, axis_name=axis_name
-            )
-        case config.DKD(alpha=alpha, beta=beta, target=target):
-
-            def decoupled(student, wanted, batch):
-                label = batch["label"]
-                if target == "teacher":
-                    # A mixed view has two labels: there the teacher's class is that of every row.
-                    known = jnp.zeros_like(label, bool) if "weight" in batch else label >= 0
-                    label = jnp.where(known, label, wanted.argmax(-1).astype(label.dtype))
-                return losses.dkd(
-                    student, wanted, label, alpha=alpha, beta=beta, temperature=temperature
-                )
-
-            return decoupled
-    return lambda student, wanted, batch: of_two(student, wanted)
 
 
 def ce_term(outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:

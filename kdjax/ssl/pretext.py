@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from kdjax import losses, train
 from kdjax.models import PatchDecoder, ViT, capture, patches_of
-from kdjax.stages.methods.method import Method, blank
+from kdjax.ssl.method import Method, blank
 from kdjax.views import quarter_turns
 
 

@@ -1,13 +1,18 @@
 """What a stage sees of each example, drawn on the device."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from kdjax import keys, views
-from kdjax.stages.build import Recipe
-from kdjax.stages.fit import Views
-from kdjax.types import Batch
+from kdjax import keys
+from kdjax.types import Batch, PyTree
+from kdjax.views.masking import random_patch_mask
+from kdjax.views.recipes import Recipe, batch_views
+
+Draw = Callable[[Batch, PyTree, Key[Array, ""]], Batch]
+"""`(batch with raw images, resident, key of the run) -> what the objective sees`."""
 
 
 def _view(
@@ -15,10 +20,10 @@ def _view(
 ) -> Array:
     """View `of * epoch + i` of each example: none comes twice, where `of` are drawn an epoch."""
     number = of * batch["epoch"] + jnp.uint32(i)
-    return views.batch_views(recipe, stream_key, number, batch["id"], batch["image"])
+    return batch_views(recipe, stream_key, number, batch["id"], batch["image"])
 
 
-def one_view(recipe: Recipe, stream: str, *, name: str) -> Views:
+def one_view(recipe: Recipe, stream: str, *, name: str) -> Draw:
     """View `epoch` of each example."""
 
     def draw(batch, resident, key):
@@ -27,7 +32,7 @@ def one_view(recipe: Recipe, stream: str, *, name: str) -> Views:
     return draw
 
 
-def two_views(recipe: Recipe, stream: str) -> Views:
+def two_views(recipe: Recipe, stream: str) -> Draw:
     """`view_a` and `view_b`: views `2 * epoch` and `2 * epoch + 1` of each example."""
 
     def draw(batch, resident, key):
@@ -38,7 +43,7 @@ def two_views(recipe: Recipe, stream: str) -> Views:
     return draw
 
 
-def local_views(recipe: Recipe, stream: str, *, crops: int) -> Views:
+def local_views(recipe: Recipe, stream: str, *, crops: int) -> Draw:
     """`local` [batch, crops, ...]: views `crops * epoch` and on, of a stream of their own."""
 
     def draw(batch, resident, key):
@@ -49,7 +54,7 @@ def local_views(recipe: Recipe, stream: str, *, crops: int) -> Views:
     return draw
 
 
-def patch_masks(stream: str, *, patches: int, share: float) -> Views:
+def patch_masks(stream: str, *, patches: int, share: float) -> Draw:
     """`kept` [batch, shown] and `hidden` [batch, patches]: those of view `epoch`, drawn apart.
 
     Raises:
@@ -61,7 +66,7 @@ def patch_masks(stream: str, *, patches: int, share: float) -> Views:
 
         def one(view, id):
             key = keys.example(stream_key, view, id)
-            return views.random_patch_mask(key, patches=patches, share=share)
+            return random_patch_mask(key, patches=patches, share=share)
 
         kept, hidden = jax.vmap(one)(batch["epoch"], batch["id"])
         return {"kept": kept, "hidden": hidden}
@@ -74,7 +79,7 @@ def label(batch, resident, key):
     return {"label": batch["label"]}
 
 
-def together(*draws: Views) -> Views:
+def together(*draws: Draw) -> Draw:
     """What each of them draws."""
 
     def draw(batch, resident, key):

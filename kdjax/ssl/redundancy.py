@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from kdjax import losses, train
-from kdjax.stages.methods.method import Method, watch_spread
+from kdjax.ssl.method import Method, watch_spread
 
 
 def one_by_one(model: nn.Module) -> train.Forward:

@@ -8,7 +8,7 @@ from jax import lax
 
 from kdjax import train
 from kdjax.losses import cross_entropy
-from kdjax.stages.methods.method import Method, blank
+from kdjax.ssl.method import Method, blank
 
 _NAME = "probe"
 

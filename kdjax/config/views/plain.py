@@ -1,0 +1,25 @@
+"""No augmentation."""
+
+import dataclasses
+from typing import Literal
+
+from kdjax import views
+from kdjax.config.views import Views
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalViews(Views):
+    """No augmentation: see `kdjax.views.eval_view`."""
+
+    recipe: Literal["eval"]
+
+    def transform(
+        self,
+        *,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        pixels_at: int | None = None,
+    ) -> views.Recipe:
+        """See `kdjax.views.eval_view`; it has nothing in pixels."""
+        return lambda key, image: views.eval_view(image, size=size, mean=mean, std=std)
