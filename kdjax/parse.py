@@ -189,6 +189,8 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
       BadInput: a field is unknown, missing, ill-typed or out of its range, or does not go with another;
         the line has its path, and the nearest known name.
     """
+    if kind is Any:
+        return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         found = parse(args[0], value, path)

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import optax
+from jaxtyping import Array
 
+from kdjax import train
 from kdjax.choice import Choice
 from kdjax.config.fields import (
     KERNELS,
@@ -18,9 +20,11 @@ from kdjax.config.fields import (
     Seeded,
     aside,
 )
+from kdjax.config.own import Own, shown
 from kdjax.config.pruning import Gradual, Prune, SparseTraining
 from kdjax.ranges import Ascending, In
 from kdjax.train import optimizers
+from kdjax.types import BadInput
 
 
 class Schedule(Choice):
@@ -128,6 +132,48 @@ def over_steps(number: Number, *, steps: int) -> float | optax.Schedule:
 
 Weight = Annotated[Number, In("[0, inf)")]
 """Of a term of a loss; zero switches it off."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnTerm(Own):
+    """A term of a loss: `(outputs, batch, *, ...) -> losses` [batch], or `(losses, rows)`, or a scalar.
+
+    `outputs` are those of the stage's forward pass, such as `logits` and `features`, and `batch` has what
+    the stage sees: `image`, `label` (negative where it may not be used), `teacher_logits`. It may take
+    `axis_name`, the mapped axis of the batch. See `kdjax.train.weigh`.
+
+    Attributes:
+      weight: in the loss.
+    """
+
+    called_with: ClassVar[tuple[str, ...]] = ("outputs", "batch")
+    offered: ClassVar[tuple[str, ...]] = ("axis_name",)
+
+    weight: Weight = 1.0
+
+    def term(self, *, axis_name: str | None = None, path: str = "terms") -> train.Term:
+        """For `kdjax.train.weigh`.
+
+        Args:
+          axis_name: mapped axis of the batch.
+          path: of this, for messages.
+        """
+        function = self.made(axis_name=axis_name)
+
+        def term(outputs: train.Outputs, batch: Mapping[str, Array]) -> Any:
+            found = function(outputs, batch)
+            both = found if isinstance(found, tuple) else (found,)
+            ranks = {len(getattr(x, "shape", (0, 0))) for x in both}
+            lengths = {getattr(x, "shape", None) for x in both}
+            right = {1} if len(both) == 2 else {0, 1}
+            if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
+                raise BadInput(
+                    f"{path}.function: {self.function} gave {shown(found)}; a term gives losses "
+                    "[batch], or (losses, rows), or a scalar"
+                )
+            return found
+
+        return term
 
 
 class Optimizer(Choice):
@@ -254,6 +300,7 @@ class Training(Seeded):
       prune: prune while training. A stage that begins from a pruned model keeps its zeros without.
       scale_l1: weight of the absolute scales of all norms in the loss: network slimming.
       rewind_step: keep the parameters of this step for a lottery ticket.
+      terms: more terms of the loss, functions of yours by name.
       dtype: of the activations.
       checkpoint_every_steps: distance between checkpoints.
       log_every_steps: distance between lines of metrics.jsonl, each a mean over the steps between.
@@ -269,6 +316,7 @@ class Training(Seeded):
     prune: Prune | None = None
     scale_l1: NonNegative = 0.0
     rewind_step: Natural | None = None
+    terms: Mapping[str, OwnTerm] = dataclasses.field(default_factory=dict)
     dtype: Literal["float32", "bfloat16"] = "float32"
     checkpoint_every_steps: Count = aside(1000)
     log_every_steps: Count = aside(50)

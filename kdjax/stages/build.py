@@ -1,17 +1,17 @@
 """From what several parts of a config say together to the things themselves."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax import config, data, teacher, tree, views
+from kdjax import config, data, teacher, train, tree, views
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers
-from kdjax.types import PyTree
+from kdjax.types import BadInput, PyTree
 
 
 def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dataset:
@@ -49,6 +49,34 @@ def signal(c: config.Cache, *, outputs: int) -> teacher.Vector | teacher.Apart:
 def compute(c: config.Training, axis_name: str | None) -> Compute:
     """How a model is run while it is trained."""
     return Compute(dtype=jnp.dtype(c.dtype), axis_name=axis_name)
+
+
+def terms(
+    c: config.Training,
+    known: Mapping[str, tuple[train.Number, train.Term]],
+    *,
+    path: str,
+    axis_name: str | None = None,
+) -> dict[str, tuple[train.Number, train.Term]]:
+    """All terms of a stage: those that it has, and the user's.
+
+    Args:
+      c: its config.
+      known: that it has.
+      path: of its config, for messages.
+      axis_name: mapped axis of the batch.
+
+    Raises:
+      BadInput: two have one name.
+    """
+    found = dict(known)
+    for name, own in c.terms.items():
+        field = f"{path}.terms.{name}"
+        if name in known:
+            raise BadInput(f"{field}: the stage has a term of this name; give it another")
+        weight = config.over_steps(own.weight, steps=c.steps)
+        found[name] = (weight, own.term(axis_name=axis_name, path=field))
+    return found
 
 
 def optimizer(c: config.Training, *, apart: str | None = None) -> optax.GradientTransformation:

@@ -24,13 +24,13 @@ POINTER = "pointer"
 def objective(
     model: nn.Module,
     *,
-    method: config.EmbeddingMethod,
+    terms: Mapping[str, tuple[train.Number, train.Term]],
     axis_name: str | None = None,
 ) -> train.Objective:
-    """How `method` holds the projections against `teacher_embedding`.
+    """How the terms of a method hold the projections against `teacher_embedding`.
 
-    What it remembers of earlier batches is in the state, see `memory`: the terms read it as it was
-    before this batch, which goes in afterwards.
+    What the method remembers of earlier batches is in the state, see `memory`: the terms read it as it
+    was before this batch, which goes in afterwards.
     """
     forward = train.forward_of(model)
 
@@ -48,7 +48,7 @@ def objective(
         outputs = {**outputs, **{f"{side}_queue": known[side] for side in known.keys() - {POINTER}}}
         return outputs, {**model_state, train.MEMORY: moved}
 
-    return train.weigh(remembering, method.terms(axis_name=axis_name), axis_name=axis_name)
+    return train.weigh(remembering, terms, axis_name=axis_name)
 
 
 def memory(
@@ -101,10 +101,11 @@ def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, S
         student=spec.projector[-1] if spec.projector else spec.features,
         teacher=width,
     )
+    terms = build.terms(c, c.method.terms(axis_name=axis_name), path=path, axis_name=axis_name)
     return spec, Setup(
         variables={**variables, train.MEMORY: remembered} if remembered else variables,
         objective=objective(
-            spec.module(build.compute(c, axis_name)), method=c.method, axis_name=axis_name
+            spec.module(build.compute(c, axis_name)), terms=terms, axis_name=axis_name
         ),
         tx=tx,
         dataset=dataset,

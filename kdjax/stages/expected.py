@@ -1,12 +1,16 @@
 """What a stage will leave, and whether data and views fit it: said before anything runs."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from kdjax import config
-from kdjax.stages import build
+from kdjax.config.encoders import own
+from kdjax.config.own import shown
+from kdjax.models import Compute
+from kdjax.stages import build, sizes
 from kdjax.stages.context import Context, Splits, under
 from kdjax.stages.model import Spec
 from kdjax.types import BadInput
@@ -36,6 +40,29 @@ def check_views(c: config.Views, context: Context, *, size: int, path: str) -> N
         recipe = build.recipe(c, context.run.data, size=size)
         image = jax.ShapeDtypeStruct(context.splits.train.image_shape, jnp.uint8)
         jax.eval_shape(recipe, jax.random.key(0), image)
+
+
+def check_encoder(context: Context, stage: config.Stage) -> None:
+    """Applies an encoder of the user's in shapes alone.
+
+    Raises:
+      BadInput: it gives no features [batch, dim]; the line has its path.
+    """
+    encoder = getattr(stage, "encoder", None)
+    if not isinstance(encoder, own.OwnEncoder):
+        return
+    size = sizes.side_of(context.run, context.name, context.splits)
+    images = jnp.zeros((2, size, size, context.splits.train.image_shape[-1]))
+    with under(context.path):
+        for train in (True, False):
+            init = functools.partial(encoder.module(Compute()).init_with_output, train=train)
+            features, _ = jax.eval_shape(init, jax.random.key(0), images)
+            shape = getattr(features, "shape", ())
+            if len(shape) != 2 or shape[0] != 2:
+                raise BadInput(
+                    f"encoder.function: {encoder.function} gave {shown(features)} of two images; "
+                    "features are [batch, dim]"
+                )
 
 
 def check_data(splits: Splits) -> None:

@@ -1,7 +1,8 @@
 """A classifier from labels: on top of a pretrained encoder, or from scratch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -29,16 +30,20 @@ _ONLY_STRENGTH = (0.1,)
 """Of the probe, where one example of a class leaves none to choose a strength by."""
 
 
+Terms = Mapping[str, tuple[train.Number, train.Term]]
+
+
 def objective(
     model: nn.Module,
     *,
     label_smoothing: float = 0.0,
     teacher_free: config.TeacherFree | None = None,
+    own: Callable[[Terms], Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
-    """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
+    """Cross-entropy with the label, the KL to a virtual teacher where there is one, and `own` terms."""
     terms = supervised(label_smoothing=label_smoothing, teacher_free=teacher_free)
-    return train.weigh(train.forward_of(model), terms, axis_name=axis_name)
+    return train.weigh(train.forward_of(model), own(terms), axis_name=axis_name)
 
 
 def supervised(
@@ -110,11 +115,12 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
     recipe = build.recipe(c.views, context.run.data, size=size)
+    terms = functools.partial(build.terms, c, path=path, axis_name=axis_name)
     targets = {"label_smoothing": c.label_smoothing, "teacher_free": c.teacher_free}
     if own is None:
         return spec, Setup(
             variables=variables,
-            objective=objective(model, **targets, axis_name=axis_name),
+            objective=objective(model, **targets, own=terms, axis_name=axis_name),
             tx=tx,
             dataset=dataset,
             views=fresh_view(recipe, context.name),
@@ -125,7 +131,12 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     return spec, Setup(
         variables=variables,
         objective=self_training.objective(
-            model, own, supervised(**targets), prior=shares, steps=c.steps, axis_name=axis_name
+            model,
+            own,
+            terms(supervised(**targets)),
+            prior=shares,
+            steps=c.steps,
+            axis_name=axis_name,
         ),
         tx=tx,
         dataset=context.splits.partly_labelled(context.seed, c, path=path),

@@ -1,5 +1,6 @@
 """Self-supervised pretraining: an encoder from images alone."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ def _prepare(context: Context, c: config.Pretrain) -> tuple[tuple[EncoderSpec, s
         encoder=c.encoder, projector=c.projector, image_shape=dataset.image_shape, size=size
     )
     method = chosen(c, spec, axis_name=axis_name)
+    terms = build.terms(c, method.terms, path=context.path, axis_name=axis_name)
+    method = dataclasses.replace(method, terms=terms)
     if c.probe:
         method = ssl.with_probe(method, features=spec.features, classes=dataset.classes)
     variables, tx = ready_encoder(

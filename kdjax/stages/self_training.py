@@ -1,5 +1,7 @@
 """Self-training: a classifier learns its own predictions of images whose labels may not be used."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ _TRUST = "trust"
 def objective(
     model: nn.Module,
     c: config.SelfTraining,
-    supervised: dict[str, tuple[train.Number, train.Term]],
+    supervised: Mapping[str, tuple[train.Number, train.Term]],
     *,
     prior: Float[np.ndarray, " classes"],
     steps: int,

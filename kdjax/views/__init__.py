@@ -13,6 +13,7 @@ from kdjax.views.recipes import (
     eval_view,
     normalize,
     simclr,
+    to_float,
 )
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "resize",
     "shift",
     "simclr",
+    "to_float",
     "warp",
 ]
