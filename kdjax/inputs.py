@@ -127,6 +127,16 @@ class Inputs:
         """The parts that are images."""
         return tuple(part for part in self.parts if isinstance(part, Image))
 
+    def only_image(self, what: str) -> Image:
+        """The image, where an example is nothing else.
+
+        Raises:
+          BadInput: it is another thing; the line begins with `what`, which asks for an image.
+        """
+        if len(self.parts) != 1 or not self.images:
+            raise BadInput(f"{what} is one of images, and an example is {self}; take another")
+        return self.images[0]
+
     @property
     def fields(self) -> dict[str, Field]:
         """What a dataset has, and a file takes, of one example."""
@@ -148,10 +158,10 @@ class Inputs:
         )
         return Inputs(tuple(parts))
 
-    def blank(self) -> dict[str, Array]:
-        """A batch of one example as the model is given it, all zeros."""
+    def blank(self, rows: int = 1) -> dict[str, Array]:
+        """A batch of so many examples as the model is given it, all zeros."""
         return {
-            part.field: jnp.zeros((1, *part.seen.shape), part.seen.dtype) for part in self.parts
+            part.field: jnp.zeros((rows, *part.seen.shape), part.seen.dtype) for part in self.parts
         }
 
     def see(self, example: Mapping[str, Any]) -> dict[str, Array]:

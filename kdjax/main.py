@@ -59,6 +59,7 @@ from kdjax import (
     report,
     stages,
     train,
+    user_code,
     verify,
 )
 from kdjax.stages import Splits, proof
@@ -153,13 +154,21 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
     for item in overrides:
         name, _, value = item.partition("=")
         parse.override(values, name, value, config.Run)
-    return parse.parse(config.Run, values)
+    return parse.parse(
+        config.Run, user_code.resolved(values, folder=_file_of(text).absolute().parent)
+    )
+
+
+def _file_of(text: str) -> epath.Path:
+    """The config file, of `FILE.py:arg`."""
+    file, _, _ = text.partition(".py:")
+    return paths.parse(file if file.endswith(".py") else f"{file}.py", field="--config")
 
 
 def values_of(text: str) -> dict[str, Any]:
     """What `get_config` of a file gives, as plain values of which no two share anything."""
-    file, _, arg = text.partition(".py:")
-    path = paths.parse(file if file.endswith(".py") else f"{file}.py", field="--config")
+    _, _, arg = text.partition(".py:")
+    path = _file_of(text)
     if not path.is_file():
         raise BadInput(f"--config: {path} is not a file")
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
+from kdjax.choice import Choice, choices
 from kdjax.ranges import in_float32
 from kdjax.types import BadInput
 
@@ -125,18 +126,37 @@ def _inner(kind: Any, inside: Any, name: str) -> tuple[Any, Any]:
 def _chosen(kind: Any, value: Any) -> Any:
     """The one type that a value is meant to be of, out of a union of several; None if none is."""
     kind = _bare(kind)
-    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+    members = alternatives(kind)
+    if not members:
         return kind
-    members = [_bare(member) for member in typing.get_args(kind)]
+    members = [_bare(member) for member in members]
     if isinstance(value, list | tuple):
         members = [member for member in members if typing.get_origin(member) is tuple]
         return members[0] if members else None
-    members = [member for member in members if _is(member)]
+    members = [one for member in members for one in choices(member) or (member,) if _is(one)]
     if len(members) < 2:
         return members[0] if members else None
+    if (marked := _marked(members, value)) is not None:
+        return marked
     tag, by_tag = _tags(tuple(members))
     said = value.get(tag) if isinstance(value, Mapping) else None
     return by_tag.get(said) if isinstance(said, str) else None
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or those of which a field takes any one (`Choice`); empty for others."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return typing.get_args(kind)
+    return choices(kind)
+
+
+def _marked(members: Iterable[Any], value: Any) -> Any:
+    """The one that a value is meant to be of by a field that it has, see `Choice`; None if none is."""
+    for member in members:
+        mark = getattr(member, "marked_by", None)
+        if mark is not None and isinstance(value, Mapping) and mark in value:
+            return member
+    return None
 
 
 def _is(value: Any) -> bool:
@@ -162,20 +182,23 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
 
     A type may be `Annotated` with constraints of `kdjax.ranges`; of a dataclass with `bounded`, such as
     a schedule, they are meant of the fields that it names. A dataclass may have a method `faults`, which
-    gives fields that do not go together, see there.
+    gives fields that do not go together, see there. The base of a `Choice` stands for each of its
+    subclasses.
 
     Raises:
       BadInput: a field is unknown, missing, ill-typed or out of its range, or does not go with another;
         the line has its path, and the nearest known name.
     """
+    if kind is Any:
+        return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         found = parse(args[0], value, path)
         for constraint in args[1:]:
             _hold(constraint, found, path)
         return found
-    if origin in (typing.Union, types.UnionType):
-        return _parse_union(args, value, path)
+    if members := alternatives(kind):
+        return _parse_union(members, value, path)
     if origin is Literal:
         if not any(type(value) is type(arg) and value == arg for arg in args):
             known = ", ".join(map(str, args))
@@ -222,6 +245,8 @@ def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected the fields of {_title(kind)}, found {_shown(value)}")
     known = {field.name: field for field in dataclasses.fields(kind)}
+    if issubclass(kind, Choice) and kind.rest is not None:
+        value = _gathered(kind.read(value, path), known, kind.rest)
     for name in value:
         if name not in known:
             raise BadInput(f"{path}.{name}: unknown field{nearest(name, known)}")
@@ -238,6 +263,13 @@ def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     return made
 
 
+def _gathered(value: Mapping[str, Any], known: Mapping[str, Any], rest: str) -> dict[str, Any]:
+    """With what is no field of the dataclass in its field `rest`."""
+    more = {name: item for name, item in value.items() if name not in known or name == rest}
+    own = {name: item for name, item in value.items() if name in known and name != rest}
+    return {**own, rest: more}
+
+
 def faults(made: Any) -> Iterator[tuple[str, str]]:
     """`("field, other field", fault)` of fields that do not go together, by all classes of a dataclass.
 
@@ -252,8 +284,11 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     if value is None and types.NoneType in members:
         return None
     members = [member for member in members if member is not types.NoneType]
+    members = [one for member in members for one in choices(member) or (member,)]
     if len(members) == 1:
         return parse(members[0], value, path)
+    if (marked := _marked(members, value)) is not None:
+        return parse(marked, value, path)
     fields = [member for member in members if dataclasses.is_dataclass(member)]
     if len(fields) < len(members) and not (fields and isinstance(value, Mapping)):
         for member in members:
@@ -308,8 +343,8 @@ def _close(name: object, known: Iterable[object]) -> str:
 def _title(kind: Any) -> str:
     kind = _bare(kind)
     args = [a for a in typing.get_args(kind) if a is not types.NoneType]
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(_title(arg) for arg in args)
+    if members := [a for a in alternatives(kind) if a is not types.NoneType]:
+        return " or ".join(_title(member) for member in members)
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(str, args))
     if typing.get_origin(kind) is tuple:
@@ -339,11 +374,11 @@ def _cut(value: Any) -> str:
 def described(kind: Any) -> str:
     """What a type takes, in words, with its ranges: `"a number in [0, 1), or None"`."""
     args = typing.get_args(kind)
+    if members := alternatives(kind):
+        return ", or ".join("None" if a is types.NoneType else described(a) for a in members)
     match typing.get_origin(kind):
         case origin if origin is Annotated:
             return " ".join([described(args[0]), ", ".join(map(str, args[1:]))])
-        case typing.Union | types.UnionType:
-            return ", or ".join("None" if a is types.NoneType else described(a) for a in args)
         case origin if origin is tuple:
             items = args[:1] if args[-1] is Ellipsis or len(set(args)) == 1 else args
             many = "" if args[-1] is Ellipsis else f"{len(args)} "
@@ -359,7 +394,10 @@ def dataclasses_in(kind: Any) -> list[type]:
     found: dict[type, None] = {}
 
     def visit(kind: Any) -> None:
-        if isinstance(kind, type) and _is(kind):
+        if members := choices(kind):
+            for member in members:
+                visit(member)
+        elif isinstance(kind, type) and _is(kind):
             if kind not in found:
                 found[kind] = None
                 for field in dataclasses.fields(kind):
@@ -395,11 +433,14 @@ def _default(value: Any) -> str:
 def plain(value: Any, *, fingerprint: bool = False) -> Any:
     """A parsed config as plain data; without the fields that say only where and how."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
+        found = {
             field.name: plain(getattr(value, field.name), fingerprint=fingerprint)
             for field in dataclasses.fields(value)
             if not fingerprint or field.metadata.get("fingerprint", True)
         }
+        if isinstance(value, Choice) and value.rest is not None:
+            found |= found.pop(value.rest)
+        return found
     if isinstance(value, Mapping):
         return {name: plain(v, fingerprint=fingerprint) for name, v in value.items()}
     if isinstance(value, tuple | list):

@@ -12,13 +12,14 @@ import optax
 from etils import epath
 from jax import lax, monitoring
 
-from kdjax import data, models, teacher, train, views
+from kdjax import data, models, ssl, teacher, train, views
 from kdjax.models import Compute
-from kdjax.stages import distill, draws, methods
+from kdjax.stages import distill
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.source import see
 from kdjax.train import Parallel, TrainState, optimizers
 from kdjax.types import PyTree, Variables
+from kdjax.views import draws
 
 BATCH, WIDTHS, VIEWS = 64, (4, 8), 2
 
@@ -66,7 +67,7 @@ def simclr() -> Method:
     return Method(
         variables=_init(model(None), seed=1),
         resident=data.resident_arrays(data.digits("train")),
-        objective=lambda axis_name: methods.simclr(
+        objective=lambda axis_name: ssl.simclr(
             model(axis_name), temperature=0.5, axis_name=axis_name
         ).objective(axis_name),
         views=draws.two_views(recipe, "pretrain"),

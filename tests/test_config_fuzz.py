@@ -45,8 +45,8 @@ def mutations(value) -> Iterator[tuple[str, object]]:
 def fields(kind, value, path: str) -> Iterator[tuple[str, str, object, object]]:
     """`(path, name, type, value)` of every field in a plain value of a type, and of items of lists."""
     kind = bare(kind)
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        for member in typing.get_args(kind):
+    if members := parse.alternatives(kind):
+        for member in members:
             yield from fields(member, value, path)
     elif dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         hints = parse.hints(kind)
@@ -79,8 +79,8 @@ def bare(kind):
 def members(kind) -> list:
     """The types that a field takes, without their ranges."""
     kind = bare(kind)
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return [m for arg in typing.get_args(kind) for m in members(arg)]
+    if parse.alternatives(kind):
+        return [m for arg in parse.alternatives(kind) for m in members(arg)]
     return [kind]
 
 
@@ -223,7 +223,7 @@ class Fuzz:
         if isinstance(stage, config.Training):
             build.optimizer(stage)
         if getattr(stage, "encoder", None) is not None:
-            build.encoder(stage.encoder, Compute())
+            stage.encoder.module(Compute())
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:
             if isinstance(views, config.Views):
                 build.recipe(views, run.data, size=8)

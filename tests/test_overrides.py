@@ -7,6 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from kdjax import config, main, parse
+from kdjax.config.methods.contrast import SimCLR
+from kdjax.config.training import Cosine
 from kdjax.types import BadInput
 from tests import config_lines
 
@@ -125,8 +127,8 @@ def test_what_is_left_at_a_default_with_fields_begins_as_that_default():
     parse.override(values, "stages.a.optimizer.schedule.warmup_steps", "3", config.Run)
     parse.override(values, "data.mean.0", "0.5", config.Run)
     run = parse.parse(config.Run, values)
-    assert run.stages["a"].method == config.SimCLR(name="simclr", temperature=0.25)
-    assert run.stages["a"].optimizer.schedule == config.Cosine(name="cosine", warmup_steps=3)
+    assert run.stages["a"].method == SimCLR(name="simclr", temperature=0.25)
+    assert run.stages["a"].optimizer.schedule == Cosine(name="cosine", warmup_steps=3)
     assert run.data.mean == (0.5,)
     # Nothing stands there to begin from: what is asked for is named.
     parse.override(values, "stages.a.prune.sparsity", "0.5", config.Run)

@@ -10,6 +10,10 @@ from typing import Literal
 import pytest
 
 from kdjax import config
+from kdjax.config import training
+from kdjax.config.encoders import cnn
+from kdjax.config.views.crop_flip import CropFlipViews
+from kdjax.config.views.simclr import SimCLRViews
 from kdjax.parse import nearest, override, parse, parse_arg, plain
 from kdjax.types import BadInput
 
@@ -49,11 +53,11 @@ def test_a_run_is_built_and_its_defaults_are_those_of_the_fields():
     assert list(run.stages) == ["first", "files"]
     assert run.stages["first"] == config.Pretrain(
         kind="pretrain",
-        encoder=config.CNN(name="cnn", widths=(4, 8)),
-        views=config.SimCLRViews(recipe="simclr"),
+        encoder=cnn.CNN(name="cnn", widths=(4, 8)),
+        views=SimCLRViews(recipe="simclr"),
         steps=10,
         batch=4,
-        optimizer=config.SGD(name="sgd", learning_rate=0.1),
+        optimizer=training.SGD(name="sgd", learning_rate=0.1),
     )
     assert run.seeds == (0,)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -97,7 +101,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.encoder",
             ...,
-            f"{STAGE}.encoder: missing; it takes CNN or CifarResNet or R",
+            f"{STAGE}.encoder: missing; it takes CNN or MobileNetV2 or M",
         ),
         (
             "stages.first.optimizer.learning_rate",
@@ -124,12 +128,12 @@ STAGE = "config.stages.first"
         (
             "stages.first.encoder.name",
             ...,
-            f"{STAGE}.encoder.name: missing; it is one of cnn, cifar",
+            f"{STAGE}.encoder.name: missing; it is one of cnn, mobilenet",
         ),
         (
             "stages.first.views.recipe",
             3,
-            f"{STAGE}.views.recipe: 3 is not one of simclr, crop_flip",
+            f"{STAGE}.views.recipe: 3 is not one of crop_flip, eval, simclr",
         ),
         (
             "stages.first.views",
@@ -244,12 +248,12 @@ def test_none_is_a_value_where_the_field_says_so():
     assert run.stages["first"].ema is None
     crop = {"recipe": "crop_flip", "crop_scale": None}
     run = parse(config.Run, _with("stages.first.views", crop))
-    assert run.stages["first"].views == config.CropFlipViews(recipe="crop_flip")
+    assert run.stages["first"].views == CropFlipViews(recipe="crop_flip")
 
 
 def test_another_root_is_named_in_the_path():
     with pytest.raises(BadInput, match=r"^row\.widths: missing"):
-        parse(config.CNN, {"name": "cnn"}, "row")
+        parse(cnn.CNN, {"name": "cnn"}, "row")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +361,7 @@ def test_override_makes_the_fields_that_the_file_leaves_at_their_defaults():
     override(values, "stages.first.steps", "500")
     override(values, "seeds", "[1, 2]")
     run = parse(config.Run, values)
-    assert run.stages["first"].optimizer.schedule == config.Constant(name="constant")
+    assert run.stages["first"].optimizer.schedule == training.Constant(name="constant")
     assert (run.stages["first"].steps, run.seeds) == (500, (1, 2))
 
 

@@ -9,6 +9,8 @@ import typing
 import pytest
 
 from kdjax import config, parse, ranges
+from kdjax.config.methods.predict import BYOL
+from kdjax.config.training import SGD
 from kdjax.types import BadInput
 
 CASES = [
@@ -83,11 +85,11 @@ def test_no_range_is_written_by_hand(kind):
 def test_numbers_as_a_device_has_them(value, said):
     values = {"name": "sgd", "learning_rate": 0.1, "momentum": value}
     with pytest.raises(BadInput) as error:
-        parse.parse(config.SGD, values, "config.o")
+        parse.parse(SGD, values, "config.o")
     assert str(error.value) == f"config.o.momentum: {said}"
 
 
 def test_a_ramp_is_bounded_where_it_begins_and_ends():
     method = {"name": "byol", "momentum": {"begin": 0.9, "end": 1.5}}
     with pytest.raises(BadInput, match=r"^m\.momentum\.end: 1\.5 is not in \[0, 1\]"):
-        parse.parse(config.BYOL, method, "m")
+        parse.parse(BYOL, method, "m")

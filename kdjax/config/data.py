@@ -1,24 +1,11 @@
-"""What is learned from, and how it is looked at."""
+"""What is learned from."""
 
 import dataclasses
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from kdjax.config.fields import Count, NonNegative, Positive, Share, Text, aside
-from kdjax.ranges import Ascending, AtLeast, In, Multiple
-
-Size = Annotated[int, In("[1, 2^14]")]
-"""Side of a view, in pixels."""
-
-Pixels = Annotated[int, In("[0, 2^14]")]
-
-Area = Annotated[float, In("(0, 1]")]
-
-Scale = Annotated[tuple[Area, Area], Ascending(equal=True)]
-"""Smallest and largest area of a crop, as parts of the image's."""
-
-Ratio = Annotated[tuple[Positive, Positive], Ascending(equal=True)]
-"""Smallest and largest width of a crop, as parts of its height."""
+from kdjax.config.fields import Count, Positive, Text, aside
+from kdjax.ranges import AtLeast, In
 
 Channels = Annotated[tuple[float, ...], AtLeast(1)]
 """A number for each channel, or one for all."""
@@ -76,78 +63,3 @@ class Data(Labels):
     id_key: Text = "id"
     mode: Literal["auto", "resident", "stream"] = aside("auto")
     resident_bytes: Annotated[int, In("[0, 2^60]")] = aside(2 * 2**30)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SimCLRViews:
-    """See `kdjax.views.simclr`; `size` is the side of a view, the image's own by default."""
-
-    recipe: Literal["simclr"]
-    size: Size | None = None
-    crop_scale: Scale = (0.08, 1.0)
-    crop_ratio: Ratio = (3 / 4, 4 / 3)
-    flip: Share = 0.5
-    shift: Pixels = 0
-    brightness: NonNegative = 0.8
-    contrast: NonNegative = 0.8
-    saturation: NonNegative = 0.8
-    hue: Annotated[float, In("[0, 0.5]")] = 0.2
-    jitter: Share = 0.8
-    grayscale: Share = 0.2
-    blur: Share = 0.5
-    blur_kernel: Annotated[int, In("[1, 223]"), Multiple(2, plus=1)] | None = None
-    cutout: Pixels = 0
-    turn: Annotated[float, In("[0, 180]")] = 0.0
-    shear: Share = 0.0
-    stretch: Annotated[float, In("[1, 4]")] = 1.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CropFlipViews:
-    """See `kdjax.views.crop_flip`; `size` is the side of a view, the image's own by default."""
-
-    recipe: Literal["crop_flip"]
-    size: Size | None = None
-    crop_scale: Scale | None = None
-    crop_ratio: Ratio = (3 / 4, 4 / 3)
-    shift: Pixels | None = None
-    flip: Share = 0.5
-    cutout: Pixels = 0
-    turn: Annotated[float, In("[0, 180]")] = 0.0
-    shear: Share = 0.0
-    stretch: Annotated[float, In("[1, 4]")] = 1.0
-
-    @property
-    def shifted(self) -> int:
-        """Largest shift in pixels: none where there is a `crop_scale`, and by default else 4."""
-        return (0 if self.crop_scale else 4) if self.shift is None else self.shift
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalViews:
-    """No augmentation: see `kdjax.views.eval_view`."""
-
-    recipe: Literal["eval"]
-    size: Size | None = None
-
-
-Views = SimCLRViews | CropFlipViews | EvalViews
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixup:
-    """See `kdjax.views.mixup`."""
-
-    name: Literal["mixup"]
-    alpha: Positive = 0.2
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CutMix:
-    """See `kdjax.views.cutmix`."""
-
-    name: Literal["cutmix"]
-    alpha: Positive = 1.0
-
-
-Mix = Mixup | CutMix

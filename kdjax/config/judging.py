@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Annotated
 
-from kdjax.config.data import Views
 from kdjax.config.fields import Count, Positive
+from kdjax.config.views import Views
 from kdjax.ranges import AtLeast, Distinct, In
 
 _STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -6,14 +6,11 @@ from typing import Annotated, Literal
 
 from kdjax import quant
 from kdjax.config.compressing import Budget, Layers
-from kdjax.config.data import Labels, Mix, Size, Views
-from kdjax.config.distilling import PLAIN_KD, FeatureTerm, LogitLoss, TeacherFree
-from kdjax.config.embedding import (
-    EmbeddingCompRess,
-    EmbeddingCosine,
-    EmbeddingMethod,
-    EmbeddingSEED,
-)
+from kdjax.config.data import Labels
+from kdjax.config.embeddings import EmbeddingMethod
+from kdjax.config.embeddings.rows import EmbeddingCosine
+from kdjax.config.encoders import Encoder
+from kdjax.config.feature_terms import FeatureTerm
 from kdjax.config.fields import (
     Count,
     Decay,
@@ -29,9 +26,15 @@ from kdjax.config.fields import (
     aside,
 )
 from kdjax.config.judging import KNN, Linear, Pairs
-from kdjax.config.methods import BYOL, DINO, MAE, Method, MoCoV2, MoCoV3, SimCLR, SwAV
-from kdjax.config.models import Encoder, ViT
+from kdjax.config.logit_losses import LogitLoss
+from kdjax.config.logit_losses.plain import PLAIN_KD
+from kdjax.config.methods import Method
+from kdjax.config.methods.contrast import SimCLR
+from kdjax.config.mixes import Mix
+from kdjax.config.signals import FullLogits, Signal
+from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, Weight
+from kdjax.config.views import Size, Views
 from kdjax.ranges import AtLeast, Distinct, In
 
 Temperature = Annotated[Number, In("(0, inf)")]
@@ -59,22 +62,8 @@ class Pretrain(Training):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
-        match self.method:
-            case MoCoV2(queue=queue) if queue % self.batch:
-                yield "method.queue, batch", f"{queue} is no multiple of the batch, {self.batch}"
-            case MAE() if not isinstance(self.encoder, ViT):
-                yield (
-                    "encoder.name, method.name",
-                    f"{self.encoder.name} has no patches to hide; take vit",
-                )
-            case MAE() if self.projector:
-                yield "projector, method.name", "mae has a decoder in its place; give none: ()"
-            case SwAV(freeze_steps=frozen) | DINO(freeze_steps=frozen) if frozen >= self.steps:
-                yield (
-                    "method.freeze_steps, steps",
-                    f"{frozen} is not in [0, steps), and steps is {self.steps}",
-                )
-        if self.ema is not None and isinstance(self.method, MoCoV2 | MoCoV3 | BYOL | DINO):
+        yield from self.method.misfits(self)
+        if self.ema is not None and self.method.has_target:
             yield (
                 "ema, method.name",
                 f"{self.method.name} has a target network, which is the average; leave it out, and "
@@ -175,37 +164,6 @@ class Finetune(Training, Labels):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FullLogits:
-    """All logits: any temperature, `classes` numbers a view."""
-
-    name: Literal["logits"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TopK:
-    """The `k` largest log-probabilities and the exact mass of all others: see `kdjax.teacher.TopK`.
-
-    Attributes:
-      k: how many classes are kept by name.
-      temperatures: at which students may learn.
-    """
-
-    name: Literal["top_k"]
-    k: Count
-    temperatures: Annotated[tuple[Positive, ...], AtLeast(1), Distinct()]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Embedding:
-    """The features of the teacher's encoder: no labels, no classes, for `distill_encoder`."""
-
-    name: Literal["embedding"]
-
-
-Signal = FullLogits | TopK | Embedding
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Cache(Seeded):
     """What a teacher says of `views` views of every training example, on disk.
 
@@ -241,7 +199,7 @@ class Cache(Seeded):
             yield "weights, together", "they are of a mean; give a student teacher_weights"
         elif self.weights is not None and len(self.weights) != n:
             yield "weights, teacher", f"{len(self.weights)} for {n} teachers; give one for each"
-        if isinstance(self.signal, Embedding) and n > 1 and self.together == "mean":
+        if self.signal.of_features and n > 1 and self.together == "mean":
             yield "together, signal.name, teacher", "embeddings have no mean; keep them apart"
 
     @property
@@ -396,13 +354,12 @@ class DistillEncoder(FromCache):
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
         together = max(self.batch // self.accumulate, 1)
-        match self.method:
-            case EmbeddingSEED(queue=queue) | EmbeddingCompRess(queue=queue) if queue % together:
-                yield (
-                    "method.queue, batch, accumulate",
-                    f"{queue} rows; give a multiple of the {together} examples that go through the "
-                    "model at once (batch / accumulate)",
-                )
+        if (rows := self.method.remembered) % together:
+            yield (
+                "method.queue, batch, accumulate",
+                f"{rows} rows; give a multiple of the {together} examples that go through the model at "
+                "once (batch / accumulate)",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import optax
+from jaxtyping import Array
+
+from kdjax import train
+from kdjax.choice import Choice
 from kdjax.config.fields import (
     KERNELS,
     Count,
@@ -15,35 +20,68 @@ from kdjax.config.fields import (
     Seeded,
     aside,
 )
+from kdjax.config.own import Own, shown
 from kdjax.config.pruning import Gradual, Prune, SparseTraining
 from kdjax.ranges import Ascending, In
+from kdjax.train import optimizers
+from kdjax.types import BadInput
+
+
+class Schedule(Choice):
+    """How the learning rate changes over the steps."""
+
+    def over(self, steps: int, *, peak: float) -> optax.Schedule:
+        """`step -> learning rate`.
+
+        Args:
+          steps: of the stage.
+          peak: the largest rate.
+        """
+        raise NotImplementedError
+
+    def before_the_end(self) -> dict[str, int]:
+        """Steps that must be before the stage's last, by field."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cosine:
+class Cosine(Schedule):
     """Linear warm-up, then a half cosine to zero at the stage's last step."""
 
     name: Literal["cosine"]
     warmup_steps: Natural = 0
 
+    def over(self, steps: int, *, peak: float) -> optax.Schedule:
+        """See `kdjax.train.optimizers.warmup_cosine`."""
+        return optimizers.warmup_cosine(peak, steps=steps, warmup_steps=self.warmup_steps)
+
+    def before_the_end(self) -> dict[str, int]:
+        """The steps of the warm-up."""
+        return {"warmup_steps": self.warmup_steps}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stairs:
+class Stairs(Schedule):
     """Constant, multiplied by `factor` at each of `at_steps`."""
 
     name: Literal["stairs"]
     at_steps: Annotated[tuple[Natural, ...], Ascending()]
     factor: Positive = 0.1
 
+    def over(self, steps: int, *, peak: float) -> optax.Schedule:
+        """See `kdjax.train.optimizers.stairs`."""
+        return optimizers.stairs(peak, at_steps=self.at_steps, factor=self.factor)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Constant:
+class Constant(Schedule):
     """The peak, always."""
 
     name: Literal["constant"]
 
-
-Schedule = Cosine | Stairs | Constant
+    def over(self, steps: int, *, peak: float) -> optax.Schedule:
+        """The peak."""
+        return optax.constant_schedule(peak)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,60 +116,174 @@ class Ramp:
 Number = float | Ramp
 """A number of a method, or how it changes over the steps."""
 
+
+def over_steps(number: Number, *, steps: int) -> float | optax.Schedule:
+    """A number, or its schedule over the steps of a stage."""
+    if not isinstance(number, Ramp):
+        return number
+    return optimizers.ramp(
+        number.begin,
+        number.end,
+        begin_step=number.begin_step,
+        end_step=steps if number.end_step is None else number.end_step,
+        cosine=number.shape == "cosine",
+    )
+
+
 Weight = Annotated[Number, In("[0, inf)")]
 """Of a term of a loss; zero switches it off."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SGD:
+class OwnTerm(Own):
+    """A term of a loss: `(outputs, batch, *, ...) -> losses` [batch], or `(losses, rows)`, or a scalar.
+
+    `outputs` are those of the stage's forward pass, such as `logits` and `features`, and `batch` has what
+    the stage sees: `image`, `label` (negative where it may not be used), `teacher_logits`. It may take
+    `axis_name`, the mapped axis of the batch. See `kdjax.train.weigh`.
+
+    Attributes:
+      weight: in the loss.
+    """
+
+    called_with: ClassVar[tuple[str, ...]] = ("outputs", "batch")
+    offered: ClassVar[tuple[str, ...]] = ("axis_name",)
+
+    weight: Weight = 1.0
+
+    def term(self, *, axis_name: str | None = None, path: str = "terms") -> train.Term:
+        """For `kdjax.train.weigh`.
+
+        Args:
+          axis_name: mapped axis of the batch.
+          path: of this, for messages.
+        """
+        function = self.made(axis_name=axis_name)
+
+        def term(outputs: train.Outputs, batch: Mapping[str, Array]) -> Any:
+            found = function(outputs, batch)
+            both = found if isinstance(found, tuple) else (found,)
+            ranks = {len(getattr(x, "shape", (0, 0))) for x in both}
+            lengths = {getattr(x, "shape", None) for x in both}
+            right = {1} if len(both) == 2 else {0, 1}
+            if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
+                raise BadInput(
+                    f"{path}.function: {self.function} gave {shown(found)}; a term gives losses "
+                    "[batch], or (losses, rows), or a scalar"
+                )
+            return found
+
+        return term
+
+
+class Optimizer(Choice):
+    """What changes the parameters."""
+
+    if TYPE_CHECKING:
+        clip_norm: Any
+        """Of one that has updates."""
+
+    def updates(self, steps: int) -> optax.GradientTransformation | None:
+        """Gradients to updates, over so many steps; None where no parameter changes."""
+        raise NotImplementedError
+
+    def before_the_end(self) -> dict[str, int]:
+        """Steps that must be before the stage's last, by field."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scheduled(Optimizer):
+    """What every optimizer has that changes parameters.
+
+    Attributes:
+      learning_rate: the largest.
+      schedule: of the learning rate.
+      weight_decay: of the parameters that decay.
+      decayed: pattern of their names.
+      clip_norm: largest norm of all gradients together, None for any.
+    """
+
+    learning_rate: Positive
+    schedule: Schedule = Cosine(name="cosine")
+    weight_decay: NonNegative = 0.0
+    decayed: Regex = KERNELS
+    clip_norm: Positive | None = None
+
+    def before_the_end(self) -> dict[str, int]:
+        """Those of the schedule."""
+        return {f"schedule.{n}": step for n, step in self.schedule.before_the_end().items()}
+
+    def _rate(self, steps: int) -> optax.Schedule:
+        return self.schedule.over(steps, peak=self.learning_rate)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(Scheduled):
     """See `kdjax.train.optimizers.sgd`. All parameters decay by default, as in PyTorch."""
 
     name: Literal["sgd"]
-    learning_rate: Positive
-    schedule: Schedule = Cosine(name="cosine")
     momentum: Decay = 0.9
     nesterov: bool = False
-    weight_decay: NonNegative = 0.0
     decayed: Regex = ".*"
-    clip_norm: Positive | None = None
+
+    def updates(self, steps: int) -> optax.GradientTransformation:
+        """See `kdjax.train.optimizers.sgd`."""
+        return optimizers.sgd(
+            self._rate(steps),
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            decayed=self.decayed,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamW:
+class AdamW(Scheduled):
     """See `kdjax.train.optimizers.adamw`. Kernels alone decay by default."""
 
     name: Literal["adamw"]
-    learning_rate: Positive
-    schedule: Schedule = Cosine(name="cosine")
     b1: Decay = 0.9
     b2: Decay = 0.999
-    weight_decay: NonNegative = 0.0
-    decayed: Regex = KERNELS
-    clip_norm: Positive | None = None
+
+    def updates(self, steps: int) -> optax.GradientTransformation:
+        """See `kdjax.train.optimizers.adamw`."""
+        return optimizers.adamw(
+            self._rate(steps),
+            b1=self.b1,
+            b2=self.b2,
+            weight_decay=self.weight_decay,
+            decayed=self.decayed,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LARS:
+class LARS(Scheduled):
     """See `kdjax.train.optimizers.lars`. Kernels alone decay and are scaled by default."""
 
     name: Literal["lars"]
-    learning_rate: Positive
-    schedule: Schedule = Cosine(name="cosine")
     momentum: Decay = 0.9
     trust: Positive = 0.001
-    weight_decay: NonNegative = 0.0
-    decayed: Regex = KERNELS
-    clip_norm: Positive | None = None
+
+    def updates(self, steps: int) -> optax.GradientTransformation:
+        """See `kdjax.train.optimizers.lars`."""
+        return optimizers.lars(
+            self._rate(steps),
+            momentum=self.momentum,
+            trust=self.trust,
+            weight_decay=self.weight_decay,
+            decayed=self.decayed,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Frozen:
+class Frozen(Optimizer):
     """No parameter changes: what an encoder is worth as it begins, but for BatchNorm's statistics."""
 
     name: Literal["frozen"]
 
-
-Optimizer = SGD | AdamW | LARS | Frozen
+    def updates(self, steps: int) -> None:
+        """None."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,6 +300,7 @@ class Training(Seeded):
       prune: prune while training. A stage that begins from a pruned model keeps its zeros without.
       scale_l1: weight of the absolute scales of all norms in the loss: network slimming.
       rewind_step: keep the parameters of this step for a lottery ticket.
+      terms: more terms of the loss, functions of yours by name.
       dtype: of the activations.
       checkpoint_every_steps: distance between checkpoints.
       log_every_steps: distance between lines of metrics.jsonl, each a mean over the steps between.
@@ -163,6 +316,7 @@ class Training(Seeded):
     prune: Prune | None = None
     scale_l1: NonNegative = 0.0
     rewind_step: Natural | None = None
+    terms: Mapping[str, OwnTerm] = dataclasses.field(default_factory=dict)
     dtype: Literal["float32", "bfloat16"] = "float32"
     checkpoint_every_steps: Count = aside(1000)
     log_every_steps: Count = aside(50)
@@ -176,10 +330,8 @@ class Training(Seeded):
                 f"{self.accumulate} parts do not share a batch of {self.batch} evenly; take a divisor",
             )
         before_the_end = {"rewind_step": self.rewind_step}
-        if not isinstance(self.optimizer, Frozen):
-            match self.optimizer.schedule:
-                case Cosine(warmup_steps=warmup):
-                    before_the_end["optimizer.schedule.warmup_steps"] = warmup
+        for field, step in self.optimizer.before_the_end().items():
+            before_the_end[f"optimizer.{field}"] = step
         match self.prune:
             case Gradual(end_step=end) | SparseTraining(end_step=end):
                 before_the_end["prune.end_step"] = end

@@ -26,6 +26,7 @@ from kdjax.models.mobilenet import (
     mobilenet_v3_small,
 )
 from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
+from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg
 from kdjax.models.vit import ViT, vit
 
@@ -48,6 +49,7 @@ __all__ = [
     "Regressor",
     "ResNet",
     "Review",
+    "Synced",
     "VariationalRegressor",
     "ViT",
     "called",

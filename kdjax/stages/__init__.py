@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
+from kdjax.config import own
 from kdjax.stages import (
     cache,
     distill,
@@ -19,7 +20,8 @@ from kdjax.stages import (
 )
 from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace, versions
 from kdjax.stages.context import Context, Splits
-from kdjax.stages.expected import check_data, check_labels
+from kdjax.stages.expected import check_data, check_encoder, check_labels
+from kdjax.types import BadInput
 
 __all__ = [
     "MANIFEST",
@@ -48,29 +50,42 @@ def check(context: Context, stage: config.Stage) -> Expected:
       BadInput: the config cannot be carried out, or a package that it needs is not installed.
     """
     check_labels(context, stage)
-    match stage:
-        case config.Pretrain():
-            said = pretrain.check(context, stage)
-        case config.Finetune():
-            said = finetune.check(context, stage)
-        case config.Cache():
-            said = cache.check(context, stage)
-        case config.Distill():
-            said = distill.check(context, stage)
-        case config.DistillEncoder():
-            said = distill_encoder.check(context, stage)
-        case config.Evaluate():
-            said = evaluate.check(context, stage)
-        case config.Sensitivity():
-            said = sensitivity.check(context, stage)
-        case config.Shrink():
-            said = shrink.check(context, stage)
-        case config.Quantize():
-            said = quantize.check(context, stage)
-        case config.Export():
-            said = export.check(context, stage)
+    try:
+        check_encoder(context, stage)
+        said = _checked(context, stage)
+    except BadInput:
+        raise
+    except Exception as error:
+        line = own.explained(error, context.run.stages, "config.stages")
+        if line is None:
+            raise
+        raise line from None
     exact = context.exact and not isinstance(stage, config.Shrink)
     return Expected(context.folder, {"stage": context.name, **said}, stage, exact=exact)
+
+
+def _checked(context: Context, stage: config.Stage) -> Mapping[str, Any]:
+    match stage:
+        case config.Pretrain():
+            return pretrain.check(context, stage)
+        case config.Finetune():
+            return finetune.check(context, stage)
+        case config.Cache():
+            return cache.check(context, stage)
+        case config.Distill():
+            return distill.check(context, stage)
+        case config.DistillEncoder():
+            return distill_encoder.check(context, stage)
+        case config.Evaluate():
+            return evaluate.check(context, stage)
+        case config.Sensitivity():
+            return sensitivity.check(context, stage)
+        case config.Shrink():
+            return shrink.check(context, stage)
+        case config.Quantize():
+            return quantize.check(context, stage)
+        case config.Export():
+            return export.check(context, stage)
 
 
 def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:

@@ -1,10 +1,14 @@
 """How many rows must meet in a step: a loss that compares examples has nothing to say of one.
 
+With fewer than its `least_rows` a loss that relates the examples of a batch is constant, or a part of it
+is: two examples have one distance, which is its own mean, and an angle of none; what shares prototypes
+out among one example gives it all alike.
+
 Nor has a BatchNorm: of a single value, one example on a map of 1x1, it makes zero, and sends no gradient.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -12,27 +16,6 @@ from jax import lax
 
 from kdjax import config, train
 from kdjax.types import BadInput
-
-LEAST_ROWS: Mapping[type, int] = {
-    config.SimCLR: 2,
-    config.DCL: 2,
-    config.MoCoV3: 2,
-    config.BarlowTwins: 2,
-    config.VICReg: 2,
-    config.SwAV: 2,
-    config.DIST: 2,
-    config.RKD: 3,
-    config.Similarity: 2,
-    config.Correlation: 2,
-    config.PKT: 2,
-    config.EmbeddingRKD: 3,
-    config.EmbeddingSimilarity: 2,
-}
-"""Of losses that relate the examples of a batch: with fewer, they are constant, or a part of them is.
-
-Two examples have one distance, which is its own mean, and an angle of none; what shares prototypes out
-among one example gives it all alike.
-"""
 
 
 def check_rows(run: config.Run) -> None:
@@ -117,7 +100,7 @@ def _needs(stage: config.Training) -> Iterator[tuple[str, int]]:
             yield _needed("method", method)
             if len(stage.projector) > 1:
                 yield "the BatchNorm of its projector", 2
-            if isinstance(method, config.BYOL | config.SimSiam):
+            if method.has_predictor:
                 yield "the BatchNorm of its predictor", 2
         case config.Distill(logits=logits, features=features):
             yield _needed("logits", logits)
@@ -129,5 +112,8 @@ def _needs(stage: config.Training) -> Iterator[tuple[str, int]]:
                 yield "the BatchNorm of its projector", 2
 
 
-def _needed(field: str, of: Any) -> tuple[str, int]:
-    return f"{field} {of.name}", LEAST_ROWS.get(type(of), 1)
+def _needed(
+    field: str,
+    of: config.Method | config.LogitLoss | config.FeatureTerm | config.EmbeddingMethod,
+) -> tuple[str, int]:
+    return f"{field} {of.name}", of.least_rows

@@ -1,6 +1,7 @@
 """A student that learns from the teacher on exactly the views that the teacher saw."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax import config, keys, teacher, train
-from kdjax.config import PLAIN_KD
+from kdjax.config.logit_losses.plain import PLAIN_KD
+from kdjax.distill import Scalar, ce_term, kd_term
 from kdjax.stages import build, expected, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
@@ -17,7 +19,8 @@ from kdjax.stages.finetune import leave, leave_sweep, ready
 from kdjax.stages.fit import Setup, fit, rehearse
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import Spec
-from kdjax.stages.terms import Scalar, ce_term, kd_term
+
+Terms = Mapping[str, tuple[train.Number, train.Term]]
 
 
 def objective(
@@ -31,9 +34,13 @@ def objective(
     standardize: bool = False,
     teacher_weights: Float[Array, " teachers"] | None = None,
     of_features: Sequence[features.Term] = (),
+    own: Callable[[Terms], Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
-    """The terms of the logits, of the labelled rows and of the features; see `config.Distill`."""
+    """The terms of the logits, of the labelled rows and of the features; see `config.Distill`.
+
+    `own` adds terms to these.
+    """
     kd = kd_term(
         signal,
         temperature=temperature,
@@ -46,7 +53,7 @@ def objective(
     forward = (
         features.forward(model, of_features, axis_name) if of_features else train.forward_of(model)
     )
-    return train.weigh(forward, terms, axis_name=axis_name)
+    return train.weigh(forward, own(terms), axis_name=axis_name)
 
 
 def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
@@ -99,6 +106,8 @@ def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[s
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
 
+    own = functools.partial(build.terms, c, path=path, axis_name=axis_name)
+
     def of_now(now: Mapping[str, Scalar]) -> train.Objective:
         of_teachers = [jnp.asarray(now[f"teacher {i}"], jnp.float32) for i in range(len(shares))]
         return objective(
@@ -111,6 +120,7 @@ def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[s
             standardize=c.standardize,
             teacher_weights=jnp.stack(of_teachers) if of_teachers else None,
             of_features=of_features,
+            own=own,
             axis_name=axis_name,
         )
 

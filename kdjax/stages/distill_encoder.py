@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, losses, teacher, train
+from kdjax.config.embeddings import STUDENT, TEACHER
 from kdjax.stages import build
 from kdjax.stages.begin import leave_encoder, ready_encoder
 from kdjax.stages.context import Context
@@ -17,20 +18,19 @@ from kdjax.stages.model import EncoderSpec
 from kdjax.types import BadInput
 
 POINTER = "pointer"
-STUDENT, TEACHER = "student", "teacher"
-"""Of what a method remembers: whose rows, and the oldest of them."""
+"""The oldest row of what a method remembers."""
 
 
 def objective(
     model: nn.Module,
     *,
-    method: config.EmbeddingMethod,
+    terms: Mapping[str, tuple[train.Number, train.Term]],
     axis_name: str | None = None,
 ) -> train.Objective:
-    """How `method` holds the projections against `teacher_embedding`.
+    """How the terms of a method hold the projections against `teacher_embedding`.
 
-    What it remembers of earlier batches is in the state, see `memory`: the terms read it as it was
-    before this batch, which goes in afterwards.
+    What the method remembers of earlier batches is in the state, see `memory`: the terms read it as it
+    was before this batch, which goes in afterwards.
     """
     forward = train.forward_of(model)
 
@@ -48,79 +48,15 @@ def objective(
         outputs = {**outputs, **{f"{side}_queue": known[side] for side in known.keys() - {POINTER}}}
         return outputs, {**model_state, train.MEMORY: moved}
 
-    return train.weigh(remembering, terms(method, axis_name=axis_name), axis_name=axis_name)
-
-
-def terms(
-    c: config.EmbeddingMethod, *, axis_name: str | None = None
-) -> Mapping[str, tuple[float, train.Term]]:
-    """The weighted terms of a method, of `projections`, `teacher_embedding` and the queues."""
-
-    def of(loss, **numbers):
-        return lambda out, batch: loss(out["projections"], batch["teacher_embedding"], **numbers)
-
-    match c:
-        case config.EmbeddingCosine():
-            return {"cosine": (1.0, of(losses.embedding_cosine))}
-        case config.EmbeddingMSE():
-            return {"mse": (1.0, of(losses.embedding_mse))}
-        case config.EmbeddingSEED():
-
-            def seed(out, batch):
-                return losses.seed(
-                    out["projections"],
-                    batch["teacher_embedding"],
-                    out["teacher_queue"],
-                    student_temperature=c.student_temperature,
-                    teacher_temperature=c.teacher_temperature,
-                )
-
-            return {"seed": (1.0, seed)}
-        case config.EmbeddingCompRess():
-
-            def compress(out, batch):
-                return losses.compress(
-                    out["projections"],
-                    batch["teacher_embedding"],
-                    out["student_queue"],
-                    out["teacher_queue"],
-                    temperature=c.temperature,
-                )
-
-            return {"compress": (1.0, compress)}
-        case config.EmbeddingRKD():
-            found = {"distance": (c.distance_weight, of(losses.rkd_distance, axis_name=axis_name))}
-            if c.angle_weight:
-                found["angle"] = (c.angle_weight, of(losses.rkd_angle, axis_name=axis_name))
-            return found
-        case config.EmbeddingSimilarity():
-            similarity = of(losses.similarity_preserving, axis_name=axis_name)
-            return {"similarity": (c.weight, similarity)}
+    return train.weigh(remembering, terms, axis_name=axis_name)
 
 
 def memory(
     c: config.EmbeddingMethod, key: Key[Array, ""], *, student: int, teacher: int
 ) -> dict[str, Array]:
-    """What a method remembers before its first step: random unit rows; empty where it has no queue.
-
-    Args:
-      c: the method.
-      key: of the stream that the rows are drawn from.
-      student: width of the projections.
-      teacher: width of the teacher's embedding.
-    """
-    match c:
-        case config.EmbeddingSEED():
-            sides = {TEACHER: teacher}
-        case config.EmbeddingCompRess():
-            sides = {STUDENT: student, TEACHER: teacher}
-        case _:
-            return {}
-    rows = {
-        side: losses.random_queue(keys.stream(key, side), size=c.queue, dim=width)
-        for side, width in sides.items()
-    }
-    return {**rows, POINTER: jnp.int32(0)}
+    """What a method remembers before its first step, and the place of its oldest row; maybe nothing."""
+    rows = c.memory(key, student=student, teacher=teacher)
+    return {**rows, POINTER: jnp.int32(0)} if rows else {}
 
 
 def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
@@ -151,10 +87,9 @@ def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, S
         )
     dataset = context.splits.train
     width = taught.source.signal.dim
-    row_by_row = config.EmbeddingCosine | config.EmbeddingMSE | config.EmbeddingSEED
     spec = EncoderSpec(
         encoder=c.encoder,
-        projector=(*c.projector, width) if isinstance(c.method, row_by_row) else c.projector,
+        projector=(*c.projector, width) if c.method.row_by_row else c.projector,
         inputs=taught.inputs,
     )
     axis_name = context.parallel.axis_name
@@ -165,10 +100,11 @@ def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, S
         student=spec.projector[-1] if spec.projector else spec.features,
         teacher=width,
     )
+    terms = build.terms(c, c.method.terms(axis_name=axis_name), path=path, axis_name=axis_name)
     return spec, Setup(
         variables={**variables, train.MEMORY: remembered} if remembered else variables,
         objective=objective(
-            spec.module(build.compute(c, axis_name)), method=c.method, axis_name=axis_name
+            spec.module(build.compute(c, axis_name)), terms=terms, axis_name=axis_name
         ),
         tx=tx,
         dataset=dataset,

@@ -46,16 +46,14 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _unread(node: Any) -> Iterator[tuple[str, str]]:
     """Names of the fields that nothing reads beside the others, and why."""
     match node:
-        case config.CropFlipViews(crop_scale=None):
-            yield "crop_ratio", "as there is no crop_scale"
-        case config.CropFlipViews(shift=shift) if shift:
-            yield "shift", "as crop_scale stands in for it"
+        case config.Views():
+            yield from node.unread()
         case config.Data(name="digits"):
             for name in ("image_key", "label_key", "id_key"):
                 yield name, "as digits is embedded and no prepared dataset"
         case config.Gradual():
             yield from _unread_of_pruning(node)
-        case config.Distill(logits=config.LogitMSE() | config.MultiLevel() as logits):
+        case config.Distill(logits=logits) if not logits.reads_temperature:
             yield "temperature", f"as logits={logits.name} does not look at it"
         case config.Quantize() if node.calibration != "percentile":
             yield "percentile", f"as calibration is {node.calibration}"

@@ -65,7 +65,7 @@ def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], A
             {"params": {}},
         )
     spec, read = encoder_of(context.inputs[c.model], field=field)
-    name = build.encoder_name(spec.encoder) + (" shrunk" if spec.widths else "")
+    name = spec.encoder.title + (" shrunk" if spec.widths else "")
     return lambda: Asked(name, spec.inputs, spec.features, spec.embed, read())
 
 

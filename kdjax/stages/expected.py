@@ -1,12 +1,17 @@
 """What a stage will leave, and whether data and views fit it: said before anything runs."""
 
+import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from kdjax import config
+from kdjax.config.encoders import own
+from kdjax.config.own import shown
 from kdjax.inputs import Inputs
-from kdjax.stages import build
+from kdjax.models import Compute, called
+from kdjax.stages import build, sizes
 from kdjax.stages.context import Context, Splits, under
 from kdjax.stages.model import Spec
 from kdjax.types import BadInput
@@ -30,9 +35,9 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
     Raises:
       BadInput: it cannot be drawn, or shows nothing.
     """
-    if isinstance(c, config.SimCLRViews):
-        for image in inputs.images:
-            _check_blur(c, size=image.size, path=path)
+    for image in inputs.images:
+        for field, fault in c.misfits(size=image.size):
+            raise BadInput(f"{path}.{field}: {fault}")
     with under(path):
         recipe = build.recipe(c, inputs)
         example = {
@@ -42,12 +47,27 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
         jax.eval_shape(recipe, jax.random.key(0), example)
 
 
-def _check_blur(c: config.SimCLRViews, *, size: int, path: str) -> None:
-    if c.blur_kernel is not None and not (c.blur_kernel % 2 and 1 <= c.blur_kernel <= 2 * size - 1):
-        raise BadInput(
-            f"{path}.blur_kernel: {c.blur_kernel} is not an odd number of pixels from 1 to "
-            f"{2 * size - 1}, which reach from one side of a view of {size} to the other"
-        )
+def check_encoder(context: Context, stage: config.Stage) -> None:
+    """Applies an encoder of the user's in shapes alone.
+
+    Raises:
+      BadInput: it gives no features [batch, dim]; the line has its path.
+    """
+    encoder = getattr(stage, "encoder", None)
+    if not isinstance(encoder, own.OwnEncoder):
+        return
+    inputs = sizes.inputs_of(context.run, context.name, context.splits).blank(2)
+    with under(context.path):
+        module = encoder.module(Compute())
+        for train in (True, False):
+            init = nn.init_with_output(functools.partial(called, train=train), module)
+            features, _ = jax.eval_shape(init, jax.random.key(0), inputs)
+            shape = getattr(features, "shape", ())
+            if len(shape) != 2 or shape[0] != 2:
+                raise BadInput(
+                    f"encoder.function: {encoder.function} gave {shown(features)} of two examples; "
+                    "features are [batch, dim]"
+                )
 
 
 def check_data(splits: Splits) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, keys, losses, models, train, tree
+from kdjax.distill import Comparison
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
-from kdjax.stages import build
-from kdjax.stages.comparing import Comparison, comparison
 from kdjax.stages.context import Context
 from kdjax.stages.lesson import Lesson, taught_views
 from kdjax.stages.model import Spec
@@ -47,7 +46,7 @@ class Term(NamedTuple):
 
     def comparison(self, compute: Compute) -> Comparison:
         """How it compares them; its connectors compute as `compute` says."""
-        return comparison(self.c, *self.shapes, margins=self.margins, compute=compute)
+        return self.c.comparison(*self.shapes, margins=self.margins, compute=compute)
 
     def named(self, connectors: Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
         """Its connectors, with the names that they have beside the student."""
@@ -94,16 +93,18 @@ def _term(
     asked = source.teachers[0]
     student = _shapes(spec.module(), spec.abstract(), c.student, spec.inputs, "student")
     teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.inputs, "teacher")
-    if isinstance(c, config.CRD):
+    if c.drawn:
         if source.c.mix is not None:
-            raise BadInput(f"name: crd has a memory of each example, and {stage.cache} mixes two")
+            raise BadInput(
+                f"name: {c.name} has a memory of each example, and {stage.cache} mixes two"
+            )
         if len(source.dataset) < 2:
             raise BadInput("negatives: there is no other example")
     margins = ()
-    if isinstance(c, config.OFD):
+    if c.reads_norms:
         params = tree.named_leaves(source.variables[0]["params"])
         margins = tuple(_margin(params, path) for path in c.teacher)
-    weight = build.number(c.weight, steps=stage.steps)
+    weight = config.over_steps(c.weight, steps=stage.steps)
     found = Term(name, c, weight, (student, teacher), margins)
     if not context.exact:
         return found
@@ -161,9 +162,9 @@ def beside(
         for i, (name, module) in enumerate(term.named(how.connectors)):
             init = jax.jit(functools.partial(module.init, train=True))
             modules[name] = init(jax.random.fold_in(term_key, i), given[i])
-        if isinstance(term.c, config.CRD):
-            memory_key = jax.random.fold_in(term_key, len(how.connectors))
-            memory[term.name] = losses.crd_state(memory_key, examples=examples, dim=term.c.dim)
+        memory_key = jax.random.fold_in(term_key, len(how.connectors))
+        if (remembered := term.c.memory(memory_key, examples=examples)) is not None:
+            memory[term.name] = remembered
     found = train.with_beside(variables, modules)
     return {**found, train.MEMORY: memory} if memory else found
 
@@ -233,7 +234,7 @@ def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
     """
     source = taught.source
     paths = tuple(dict.fromkeys(path for term in terms for path in term.c.teacher))
-    contrastive = [(term.name, term.c) for term in terms if isinstance(term.c, config.CRD)]
+    contrastive = [(term.name, term.c.drawn) for term in terms if term.c.drawn]
 
     def ask(variables, batch, key) -> dict[str, Array]:
         said, features = source.ask_within(variables, batch, key, paths=paths)
@@ -251,10 +252,10 @@ def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
 
     def draw(batch: Batch, resident: PyTree, key: Key[Array, ""]) -> Batch:
         found = {**views(batch, resident, key), _INDEX: batch[_INDEX]}
-        for name, c in contrastive:
+        for name, count in contrastive:
             stream_key = keys.stream(key, f"{stage}/{name}/negatives")
             others = functools.partial(
-                negatives, stream_key, count=c.negatives, examples=len(source.dataset)
+                negatives, stream_key, count=count, examples=len(source.dataset)
             )
             found[_NEGATIVES + name] = jax.vmap(others)(batch["epoch"], batch["id"], batch[_INDEX])
         return found

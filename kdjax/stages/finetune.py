@@ -1,7 +1,8 @@
 """A model from labels: on top of a pretrained encoder, or from scratch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import optax
 
 from kdjax import config, data, evaluate, fingerprint, train
 from kdjax.losses import cross_entropy, tf_kd
-from kdjax.stages import build, draws, expected, measure, pruning, self_training
+from kdjax.stages import build, expected, measure, pruning, self_training
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
 from kdjax.stages.context import Context
@@ -20,6 +21,7 @@ from kdjax.stages.evaluate import over
 from kdjax.stages.fit import Setup, Views, fit, model_key, rehearse
 from kdjax.stages.model import Spec
 from kdjax.types import Variables
+from kdjax.views import draws
 
 _PROBE_BATCH = 256
 """Labelled examples in one pass of the encoder; changes no feature."""
@@ -28,16 +30,20 @@ _ONLY_STRENGTH = (0.1,)
 """Of the probe, where one example of a class leaves none to choose a strength by."""
 
 
+Terms = Mapping[str, tuple[train.Number, train.Term]]
+
+
 def objective(
     model: nn.Module,
     *,
     label_smoothing: float = 0.0,
     teacher_free: config.TeacherFree | None = None,
+    own: Callable[[Terms], Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
-    """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
+    """Cross-entropy with the label, the KL to a virtual teacher where there is one, and `own` terms."""
     terms = supervised(label_smoothing=label_smoothing, teacher_free=teacher_free)
-    return train.weigh(train.forward_of(model), terms, axis_name=axis_name)
+    return train.weigh(train.forward_of(model), own(terms), axis_name=axis_name)
 
 
 def supervised(
@@ -62,7 +68,7 @@ def supervised(
     return {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
 
 
-def fresh_view(recipe: build.Recipe, stream: str) -> Views:
+def fresh_view(recipe: draws.Recipe, stream: str) -> Views:
     """View `epoch` of each example, another one each time, with its label."""
     return draws.together(draws.one_view(recipe, stream, name="inputs"), draws.label)
 
@@ -109,11 +115,12 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
     recipe = build.recipe(c.views, inputs)
+    terms = functools.partial(build.terms, c, path=path, axis_name=axis_name)
     targets = {"label_smoothing": c.label_smoothing, "teacher_free": c.teacher_free}
     if own is None:
         return spec, Setup(
             variables=variables,
-            objective=objective(model, **targets, axis_name=axis_name),
+            objective=objective(model, **targets, own=terms, axis_name=axis_name),
             tx=tx,
             dataset=dataset,
             views=fresh_view(recipe, context.name),
@@ -124,7 +131,12 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     return spec, Setup(
         variables=variables,
         objective=self_training.objective(
-            model, own, supervised(**targets), prior=shares, steps=c.steps, axis_name=axis_name
+            model,
+            own,
+            terms(supervised(**targets)),
+            prior=shares,
+            steps=c.steps,
+            axis_name=axis_name,
         ),
         tx=tx,
         dataset=context.splits.partly_labelled(context.seed, c, path=path),

@@ -7,7 +7,6 @@ import optax
 from jaxtyping import Array, Float
 
 from kdjax import config, teacher, train
-from kdjax.stages import build
 from kdjax.stages.model import Spec
 from kdjax.stages.source import weights_of
 from kdjax.types import BadInput
@@ -30,7 +29,7 @@ def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: st
         )
     if isinstance(of, teacher.TopK):
         mend = f"set config.stages.{c.cache}.signal.name=logits"
-        if not isinstance(c.logits, config.KL):
+        if not c.logits.takes_top_k:
             raise BadInput(
                 f"{path}.logits: {c.logits.name} needs all logits, and {c.cache} keeps a top k; {mend}"
             )
@@ -49,7 +48,7 @@ def numbers(c: config.Distill) -> dict[str, train.Number]:
     """Temperature and weights of a student, of which some may change over the steps."""
     found: dict[str, train.Number] = {}
     for name in _KNOBS:
-        number = build.number(getattr(c, name), steps=c.steps)
+        number = config.over_steps(getattr(c, name), steps=c.steps)
         # In float32, as those of a sweep are.
         found[name] = number if callable(number) else float(np.float32(number))
     return found
@@ -94,7 +93,7 @@ def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[t
     fixed = [weight for weight in given or () if not isinstance(weight, config.Ramp)]
     if given is None or len(fixed) == len(given):
         return list(weights_of(cached, None if given is None else tuple(fixed), field))
-    each = [build.number(weight, steps=c.steps) for weight in given]
+    each = [config.over_steps(weight, steps=c.steps) for weight in given]
 
     def all_at(step) -> Float[Array, " teachers"]:
         return jnp.stack([jnp.asarray(train.at(number, step), jnp.float32) for number in each])

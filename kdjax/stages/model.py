@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from kdjax import config, evaluate, models, parse, quant, shrink, tasks
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
-from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
 from kdjax.types import BadInput, PyTree, Variables
 
@@ -116,7 +115,7 @@ class Spec(_OnEncoder):
     def name(self) -> str:
         """What the report calls it."""
         kinds = dict.fromkeys(rule.weights for rule in self.rules.values())
-        said = [build.encoder_name(self.encoder), "shrunk" if self.widths else "", "/".join(kinds)]
+        said = [self.encoder.title, "shrunk" if self.widths else "", "/".join(kinds)]
         return " ".join(filter(None, said))
 
     def module(self, compute: Compute = Compute()) -> nn.Module:
@@ -151,7 +150,7 @@ class Spec(_OnEncoder):
 
     def written(self, compute: Compute = Compute()) -> nn.Module:
         """The linen module at the widths of its architecture."""
-        return self.task.head(build.encoder(self.encoder, compute))
+        return self.task.head(self.encoder.module(compute))
 
     def output(self) -> str:
         """The answer to its task."""
@@ -252,7 +251,7 @@ class EncoderSpec(_OnEncoder):
     def written(self, compute: Compute = Compute()) -> models.Contrastive:
         """The linen module at the widths of its architecture."""
         projector = models.Projector(self.projector, compute=compute)
-        return models.Contrastive(build.encoder(self.encoder, compute), projector)
+        return models.Contrastive(self.encoder.module(compute), projector)
 
     def output(self) -> str:
         """The projections, which are the features where there is no projector."""

@@ -1,14 +1,17 @@
 """Self-supervised pretraining: an encoder from examples without their labels."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from kdjax import config
-from kdjax.stages import expected, methods
+from kdjax import config, ssl
+from kdjax.inputs import Inputs
+from kdjax.stages import build, expected
 from kdjax.stages.begin import leave_encoder, ready_encoder
-from kdjax.stages.context import Context
+from kdjax.stages.context import Context, under
 from kdjax.stages.fit import Setup, fit, model_key, rehearse
 from kdjax.stages.model import EncoderSpec
+from kdjax.views import draws
 
 
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
@@ -28,29 +31,67 @@ def check(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     return {"encoder_model": spec.plain(), **pruned}
 
 
-def _prepare(
-    context: Context, c: config.Pretrain
-) -> tuple[tuple[EncoderSpec, methods.Method], Setup]:
+def _prepare(context: Context, c: config.Pretrain) -> tuple[tuple[EncoderSpec, ssl.Method], Setup]:
     axis_name = context.parallel.axis_name
     dataset = context.splits.partly_labelled(context.seed) if c.probe else context.splits.train
     inputs = context.splits.inputs.sized(c.views.size)
     spec = EncoderSpec(encoder=c.encoder, projector=c.projector, inputs=inputs)
-    views = methods.seen(context, c, inputs)
-    method = methods.chosen(c, spec, axis_name=axis_name)
+    method = chosen(c, spec, axis_name=axis_name)
+    terms = build.terms(c, method.terms, path=context.path, axis_name=axis_name)
+    method = dataclasses.replace(method, terms=terms)
     if c.probe:
-        method = methods.with_probe(method, features=spec.features, classes=dataset.classes)
+        method = ssl.with_probe(method, features=spec.features, classes=dataset.classes)
     variables, tx = ready_encoder(
         context,
         c,
         spec,
         start=lambda variables: method.start(variables, model_key(context)),
-        apart=methods.APART if c.probe else None,
+        apart=ssl.APART if c.probe else None,
     )
     return (spec, method), Setup(
         variables=variables,
         objective=method.objective(axis_name),
         tx=tx,
         dataset=dataset,
-        views=views,
+        views=seen(context, c, inputs),
         ema=method.momentum,
     )
+
+
+def chosen(c: config.Pretrain, spec: EncoderSpec, *, axis_name: str | None = None) -> ssl.Method:
+    """The method of a stage.
+
+    Args:
+      c: its config.
+      spec: the model.
+      axis_name: mapped axis of the batch.
+    """
+    compute = build.compute(c, axis_name)
+    model = spec.written(compute)
+    return c.method.method(
+        ssl.Trained(
+            model=model,
+            encoder=model.encoder,
+            width=spec.projections,
+            inputs=spec.inputs,
+            compute=compute,
+            steps=c.steps,
+        )
+    )
+
+
+def seen(context: Context, c: config.Pretrain, inputs: Inputs) -> draws.Draw:
+    """What the method of a stage sees of each example, with the label where there is a probe.
+
+    Args:
+      context: of the stage.
+      c: its config.
+      inputs: that the encoder is given.
+
+    Raises:
+      BadInput: the method's own views do not fit.
+    """
+    recipe = build.recipe(c.views, inputs)
+    with under(context.path):
+        drawn = c.method.draw(recipe, c, stream=context.name, inputs=inputs, transform=build.recipe)
+    return draws.together(drawn, draws.label) if c.probe else drawn

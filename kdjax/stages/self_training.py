@@ -1,5 +1,7 @@
 """Self-training: a classifier learns its own predictions of examples whose labels may not be used."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,11 @@ from jaxtyping import Array, Float, Int
 from kdjax import config, keys, losses, train, tree
 from kdjax.data import Partners
 from kdjax.inputs import Inputs
-from kdjax.stages import build, draws
+from kdjax.stages import build
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
 from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.views import draws
 
 _TRUST = "trust"
 
@@ -21,7 +24,7 @@ _TRUST = "trust"
 def objective(
     model: nn.Module,
     c: config.SelfTraining,
-    supervised: dict[str, tuple[train.Number, train.Term]],
+    supervised: Mapping[str, tuple[train.Number, train.Term]],
     *,
     prior: Float[np.ndarray, " classes"],
     steps: int,
@@ -59,7 +62,10 @@ def objective(
 
     terms = {
         **supervised,
-        "pseudo": (build.number(c.weight, steps=steps), lambda outputs, batch: outputs["pseudo"]),
+        "pseudo": (
+            config.over_steps(c.weight, steps=steps),
+            lambda outputs, batch: outputs["pseudo"],
+        ),
     }
     watched: dict[str, train.Term] = {_TRUST: lambda outputs, batch: outputs[_TRUST]}
     return train.weigh(forward, terms, watched=watched, axis_name=axis_name)
@@ -96,7 +102,7 @@ def partners(context: Context, shown: Int[np.ndarray, " m"]) -> Partners:
     )
 
 
-def seen(context: Context, c: config.SelfTraining, labelled: build.Recipe, inputs: Inputs) -> Views:
+def seen(context: Context, c: config.SelfTraining, labelled: draws.Recipe, inputs: Inputs) -> Views:
     """`inputs` and `label` of labelled examples, `weak` and `strong` of the batch's own.
 
     All are drawn by the id of the example of the batch and its epoch, so that a labelled example that

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax import config, parse, quant, shrink, teacher, tree
+from kdjax.config.logit_losses.plain import PLAIN_KD
+from kdjax.distill import kd_term
 from kdjax.increases import increases
 from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
@@ -17,7 +19,6 @@ from kdjax.stages.context import Context, under
 from kdjax.stages.model import Spec, load
 from kdjax.stages.pruning import UNIT_SCORES, unit_scores
 from kdjax.stages.source import Source, weights_of
-from kdjax.stages.terms import kd_term
 from kdjax.types import BadInput, Batch, Variables
 
 _BATCH = 128
@@ -205,6 +206,7 @@ def _taught(
     of = signal.of if apart else signal
     kd = kd_term(
         signal,
+        loss=PLAIN_KD,
         temperature=of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0,
         teacher_weights=weights_of(cached, None, f"{path}.cache") if apart else None,
     )

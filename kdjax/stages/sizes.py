@@ -45,17 +45,15 @@ def check(run: config.Run, name: str, splits: Splits) -> None:
             f"step; give {n} at most"
         )
     match c:
-        case config.Pretrain(
-            method=config.SwAV(local_views=local) | config.DINO(local_views=local)
-        ):
+        case config.Pretrain():
             seen = _check_views(c.views, splits.inputs, f"{path}.views")
-            if local is not None:
-                _check_views(local, seen, f"{path}.method.local_views")
+            if (smaller := c.method.smaller_views) is not None:
+                _check_views(smaller, seen, f"{path}.method.local_views")
         case config.Finetune(self_training=config.SelfTraining() as own):
             _check_views(c.views, splits.inputs, f"{path}.views")
             _check_views(own.weak, splits.inputs, f"{path}.self_training.weak")
             _check_views(own.strong, splits.inputs, f"{path}.self_training.strong")
-        case config.Pretrain() | config.Finetune():
+        case config.Finetune():
             _check_views(c.views, splits.inputs, f"{path}.views")
         case config.Cache():
             _check_views(c.recipe, inputs_of(run, c.teachers[0], splits), f"{path}.recipe")
@@ -87,15 +85,8 @@ def _check_views(c: config.Views, own: Inputs, path: str) -> Inputs:
     """What these views are, out of which no more is cut than there is."""
     with under(path):
         seen = own.sized(c.size)
-    match c:
-        case config.SimCLRViews():
-            pixels = {"cutout": c.cutout, "shift": c.shift + 1}
-        case config.CropFlipViews():
-            pixels = {"cutout": c.cutout, "shift": c.shifted + 1}
-        case config.EvalViews():
-            pixels = {}
     side = min((image.size for image in seen.images), default=0)
-    for name, most in pixels.items():
+    for name, most in c.pixels().items():
         if seen.images and most > side:
             raise BadInput(
                 f"{path}.{name}: {getattr(c, name)} pixels leave nothing of a view of {side} x {side}; "

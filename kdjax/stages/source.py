@@ -19,6 +19,7 @@ from kdjax.stages.artifact import Artifact
 from kdjax.stages.context import under
 from kdjax.stages.model import Spec, encoder_of
 from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.views import draws
 
 _SAMPLES = 32
 """Examples whose inputs and whose views are part of what a cache is bound to."""
@@ -29,7 +30,7 @@ See = Callable[[Batch, Key[Array, ""]], tuple[dict[str, Array], Array | None]]
 `id` and `view`, and with mixing `partner_inputs` and `partner_id`."""
 
 
-def see(recipe: build.Recipe, stream: str, *, mix: build.Mix | None = None) -> See:
+def see(recipe: draws.Recipe, stream: str, *, mix: build.Mix | None = None) -> See:
     """Draws view `batch["view"]` of each example, mixed with that of its partner if asked to.
 
     Args:
@@ -267,7 +268,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
         "stage": artifact.manifest["stage"],
         "variables": artifact.manifest.get("variables"),
     }
-    if isinstance(c.signal, config.Embedding):
+    if c.signal.of_features:
         spec, read = encoder_of(artifact, field=field)
         with under(path):
             inputs = spec.inputs.sized(c.recipe.size)

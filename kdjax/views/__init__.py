@@ -1,20 +1,25 @@
 """Views: pure augmentations of one image, recipes of them, and mixtures of two."""
 
+from kdjax.views import draws
 from kdjax.views.color import blur, grayscale, jitter
 from kdjax.views.geometry import crop_resize, cutout, flip, quarter_turns, resize, shift, warp
 from kdjax.views.masking import random_patch_mask
-from kdjax.views.mixing import batch_mixed, cutmix, mixup
+from kdjax.views.mixing import Mix, batch_mixed, cutmix, mixup
 from kdjax.views.recipes import (
     RECIPES_VERSION,
+    Recipe,
     batch_views,
     crop_flip,
     eval_view,
     normalize,
     simclr,
+    to_float,
 )
 
 __all__ = [
     "RECIPES_VERSION",
+    "Mix",
+    "Recipe",
     "batch_mixed",
     "batch_views",
     "blur",
@@ -22,6 +27,7 @@ __all__ = [
     "crop_resize",
     "cutmix",
     "cutout",
+    "draws",
     "eval_view",
     "flip",
     "grayscale",
@@ -33,5 +39,6 @@ __all__ = [
     "resize",
     "shift",
     "simclr",
+    "to_float",
     "warp",
 ]

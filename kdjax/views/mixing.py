@@ -10,6 +10,7 @@ weights come from a table of quantiles, by random bits.
 import functools
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from kdjax import keys
 from kdjax.types import BadInput, PyTree
 from kdjax.views import fixed
 from kdjax.views.geometry import Image
+
+Mix: TypeAlias = Callable[..., tuple[Array, Array]]
+"""`(key, view, view of the partner) -> (mixed, weight)`, hyper-parameters bound."""
 
 # Folded into an example's key for what mixing draws. Recipes split that key, which is folding in
 # 0, 1, 2, ...: a number far from those keeps mixing from drawing what a recipe has drawn.

@@ -23,10 +23,13 @@ RECIPES_VERSION = 1
 # Far from the numbers of the other parts, which `split` counts.
 _WARP = 1 << 20
 
+Recipe: TypeAlias = Callable[[Key[Array, ""], Array], Float[Array, "height width channel"]]
+"""`(key, raw image) -> view`, hyper-parameters bound."""
+
 RawImage: TypeAlias = UInt8[Array, "height width channel"] | Float[Array, "height width channel"]
 
 
-def _unit(image: RawImage) -> geometry.Image:
+def to_float(image: RawImage) -> geometry.Image:
     """Float32 in [0, 1]: uint8 is divided by 255, floats are taken to be there already."""
     if image.dtype == jnp.uint8:
         return image.astype(jnp.float32) / 255.0
@@ -35,7 +38,7 @@ def _unit(image: RawImage) -> geometry.Image:
 
 def _warped(key: Key[Array, ""], image: RawImage, **amounts: float) -> geometry.Image:
     """See `geometry.warp`, by a key that no other part of a recipe draws from."""
-    return geometry.warp(jax.random.fold_in(key, _WARP), _unit(image), **amounts)
+    return geometry.warp(jax.random.fold_in(key, _WARP), to_float(image), **amounts)
 
 
 def normalize(
@@ -227,7 +230,7 @@ def eval_view(
     Raises:
       BadInput: a hyper-parameter is out of its range.
     """
-    return normalize(geometry.resize(_unit(image), size=size), mean=mean, std=std)
+    return normalize(geometry.resize(to_float(image), size=size), mean=mean, std=std)
 
 
 def batch_views(

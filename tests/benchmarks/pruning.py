@@ -20,14 +20,16 @@ import numpy as np
 import step_time
 from result import ratios, show
 
-from kdjax import config, data, evaluate, prune, shrink, train, tree
+from kdjax import data, evaluate, prune, shrink, train, tree
+from kdjax.config.encoders.resnet import ResNet18
 from kdjax.config.fields import KERNELS
+from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.data import Dataset
 from kdjax.export import load_onnx, write_onnx
 from kdjax.stages import build, finetune
 
 _STEPS = 100
-_VIEWS = config.CropFlipViews(recipe="crop_flip")
+_VIEWS = CropFlipViews(recipe="crop_flip")
 
 
 def _dataset(batch: int, side: int, channels: int, classes: int) -> Dataset:
@@ -79,7 +81,7 @@ def masks(batch: int):
 def shrunk(width: int, threads: int):
     """One image through each file, and what the models cost on paper."""
     dataset = _dataset(1, 32, 3, 10)
-    encoder = config.ResNet18(name="resnet18", width=width)
+    encoder = ResNet18(name="resnet18", width=width)
     spec = step_time.spec_of(encoder, dataset)
     variables = spec.init(jax.random.key(0))
     model, blank = spec.analysed(), spec.blank()

@@ -31,6 +31,9 @@ import numpy as np
 from result import ratios, show
 
 from kdjax import config, evaluate, shrink, tree
+from kdjax.config.encoders.mobilenet import MobileNetV3
+from kdjax.config.encoders.resnet import ResNet18, ResNet50
+from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
 from kdjax.stages import quantize
 from kdjax.stages.export import write_onnx_model
@@ -75,8 +78,8 @@ def _models(networks: str, multiple: int):
 
     match networks:
         case "mobilenet":
-            whole = fresh(config.MobileNetV3(name="mobilenet_v3", size="small"))
-            relu = fresh(config.MobileNetV3(name="mobilenet_v3", size="small", activation="relu"))
+            whole = fresh(MobileNetV3(name="mobilenet_v3", size="small"))
+            relu = fresh(MobileNetV3(name="mobilenet_v3", size="small", activation="relu"))
             return {
                 "float": whole,
                 "int8": _quantized(*whole),
@@ -84,7 +87,7 @@ def _models(networks: str, multiple: int):
                 "relu_int8": _quantized(*relu),
             }
         case "vit":
-            whole = fresh(config.ViT(name="vit", width=384, depth=6, heads=6, mlp=1536, patch=4))
+            whole = fresh(ViT(name="vit", width=384, depth=6, heads=6, mlp=1536, patch=4))
             return {
                 "float": whole,
                 "dynamic_int8": _quantized(*whole, activations="dynamic"),
@@ -92,10 +95,10 @@ def _models(networks: str, multiple: int):
                 "int8_weights": _quantized(*whole, activations=None),
                 "int4_weights": _quantized(*whole, weights="int4", activations=None),
             }
-    student = fresh(config.ResNet18(name="resnet18"))
+    student = fresh(ResNet18(name="resnet18"))
     half = _halved(*student, multiple)
     return {
-        "resnet50_float": fresh(config.ResNet50(name="resnet50")),
+        "resnet50_float": fresh(ResNet50(name="resnet50")),
         "float": student,
         "int8": _quantized(*student),
         "dynamic_int8": _quantized(*student, activations="dynamic"),

@@ -18,26 +18,31 @@ import jax.numpy as jnp
 import numpy as np
 from result import ratios, show
 
-from kdjax import config, data, evaluate, models, tasks, teacher, train
+from kdjax import config, data, evaluate, models, ssl, tasks, teacher, train
+from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.resnet import CifarResNet
+from kdjax.config.views.crop_flip import CropFlipViews
+from kdjax.config.views.simclr import SimCLRViews
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
-from kdjax.stages import build, distill, draws, finetune, methods
+from kdjax.stages import build, distill, finetune
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.model import Spec
 from kdjax.stages.source import see
+from kdjax.views import draws
 
 PAIRS = {
     "digits": (
-        config.CNN(name="cnn", widths=(32, 64, 128, 256)),
-        config.CNN(name="cnn", widths=(16, 32, 64, 64)),
+        CNN(name="cnn", widths=(32, 64, 128, 256)),
+        CNN(name="cnn", widths=(16, 32, 64, 64)),
         8,
         1,
         10,
         256,
     ),
     "cifar": (
-        config.CifarResNet(name="cifar_resnet", depth=32, multiplier=4),
-        config.CifarResNet(name="cifar_resnet", depth=8, multiplier=4),
+        CifarResNet(name="cifar_resnet", depth=32, multiplier=4),
+        CifarResNet(name="cifar_resnet", depth=8, multiplier=4),
         32,
         3,
         100,
@@ -46,9 +51,9 @@ PAIRS = {
 }
 """Teacher, student, side, channels, classes, batch."""
 
-_VIEWS = config.CropFlipViews(recipe="crop_flip")
+_VIEWS = CropFlipViews(recipe="crop_flip")
 _LOOP_STEPS = 10
-_CONTRAST = config.SimCLRViews(recipe="simclr")
+_CONTRAST = SimCLRViews(recipe="simclr")
 
 
 def spec_of(encoder: config.Encoder, dataset: Dataset) -> Spec:
@@ -262,11 +267,11 @@ def sweep(student: Spec, dataset: Dataset, batch: int):
 def simclr(encoder: Spec, dataset: Dataset, batch: int):
     """The step with its views on the device, against views made outside of it."""
     model = models.Contrastive(
-        build.encoder(encoder.encoder, models.Compute()), models.Projector((128, 64))
+        encoder.encoder.module(models.Compute()), models.Projector((128, 64))
     )
     recipe = build.recipe(_CONTRAST, encoder.inputs)
     draw = draws.two_views(recipe, "pretrain")
-    objective = methods.simclr(model, temperature=0.5).objective()
+    objective = ssl.simclr(model, temperature=0.5).objective()
     variables = model.init(jax.random.key(0), encoder.blank(), train=True)
     resident = data.resident_arrays(dataset)
     feed = {

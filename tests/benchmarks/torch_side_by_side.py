@@ -45,10 +45,15 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from kdjax import config, data, models, tasks, teacher, train
+    from kdjax import config, data, models, ssl, tasks, teacher, train
+    from kdjax.config.encoders.mobilenet import MobileNetV3
+    from kdjax.config.encoders.resnet import CifarResNet, ResNet18
+    from kdjax.config.encoders.vit import ViT
+    from kdjax.config.views.simclr import SimCLRViews
     from kdjax.inputs import Inputs
-    from kdjax.stages import build, distill, draws, finetune, methods
+    from kdjax.stages import build, distill, finetune
     from kdjax.stages.model import Spec
+    from kdjax.views import draws
 
     random = np.random.default_rng(0)
     batch = {"simclr_16": 128, "vit": 128, "accumulated": 256}.get(row, 64)
@@ -62,7 +67,7 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     def spec(encoder: config.Encoder) -> Spec:
         return Spec(encoder=encoder, inputs=Inputs.of(dataset.fields), task=tasks.of(dataset))
 
-    student = spec(config.CifarResNet(name="cifar_resnet", depth=8, multiplier=4))
+    student = spec(CifarResNet(name="cifar_resnet", depth=8, multiplier=4))
     given = jnp.asarray(random.normal(size=(batch, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(np.arange(batch) % 100, jnp.int32)
     fixed = {"inputs": given, "label": labels}
@@ -74,11 +79,11 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     variables = student.init(jax.random.key(0))
     if row.startswith("simclr"):
         width = int(row.removeprefix("simclr_"))
-        encoder = build.encoder(config.ResNet18(name="resnet18", width=width), models.Compute())
+        encoder = ResNet18(name="resnet18", width=width).module(models.Compute())
         model = models.Contrastive(encoder, models.Projector((128, 64)))
         variables = model.init(jax.random.key(0), given[:1], train=True)
-        objective = methods.simclr(model, temperature=0.5).objective()
-        recipe = build.recipe(config.SimCLRViews(recipe="simclr"), student.inputs)
+        objective = ssl.simclr(model, temperature=0.5).objective()
+        recipe = build.recipe(SimCLRViews(recipe="simclr"), student.inputs)
         views = draws.two_views(recipe, "pretrain")
         resident = data.resident_arrays(dataset)
 
@@ -87,8 +92,8 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
 
     elif row in ("mobilenet_v3", "vit"):
         encoder = {
-            "mobilenet_v3": config.MobileNetV3(name="mobilenet_v3", size="small"),
-            "vit": config.ViT(name="vit", width=192, depth=6, heads=3, mlp=768, patch=4),
+            "mobilenet_v3": MobileNetV3(name="mobilenet_v3", size="small"),
+            "vit": ViT(name="vit", width=192, depth=6, heads=3, mlp=768, patch=4),
         }[row]
         chosen = spec(encoder)
         variables = chosen.init(jax.random.key(0))
@@ -103,7 +108,7 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
         said = signal.encode(jnp.asarray(random.normal(size=(batch, 100)), jnp.float32))
         resident = {"fixed": {**fixed, **said}}
         if row == "kd_live":
-            large = spec(config.CifarResNet(name="cifar_resnet", depth=32, multiplier=4))
+            large = spec(CifarResNet(name="cifar_resnet", depth=32, multiplier=4))
             resident = {"fixed": fixed, "teacher": large.init(jax.random.key(1))}
 
             def draw(resident, row, key):

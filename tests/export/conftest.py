@@ -5,22 +5,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import config
+from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.mobilenet import EfficientNetB0, MobileNetV2, MobileNetV3
+from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
+from kdjax.config.encoders.vgg import VGG
+from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
 from kdjax.stages.model import Spec
 from kdjax.tasks import Classification
 from kdjax.types import Field
 
 ENCODERS = {
-    "cnn": config.CNN(name="cnn", widths=(8, 16)),
-    "resnet8": config.CifarResNet(name="cifar_resnet", depth=8),
-    "resnet18": config.ResNet18(name="resnet18", width=8),
-    "vit": config.ViT(name="vit", width=16, depth=2, heads=2, mlp=32, patch=4),
-    "resnet50": config.ResNet50(name="resnet50", width=8),
-    "vgg8": config.VGG(name="vgg", depth=8, width=8),
-    "mobilenet_v2": config.MobileNetV2(name="mobilenet_v2", multiplier=0.25),
-    "mobilenet_v3": config.MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.25),
-    "efficientnet_b0": config.EfficientNetB0(name="efficientnet_b0", multiplier=0.25),
+    "cnn": CNN(name="cnn", widths=(8, 16)),
+    "resnet8": CifarResNet(name="cifar_resnet", depth=8),
+    "resnet18": ResNet18(name="resnet18", width=8),
+    "vit": ViT(name="vit", width=16, depth=2, heads=2, mlp=32, patch=4),
+    "resnet50": ResNet50(name="resnet50", width=8),
+    "vgg8": VGG(name="vgg", depth=8, width=8),
+    "mobilenet_v2": MobileNetV2(name="mobilenet_v2", multiplier=0.25),
+    "mobilenet_v3": MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.25),
+    "efficientnet_b0": EfficientNetB0(name="efficientnet_b0", multiplier=0.25),
 }
 
 

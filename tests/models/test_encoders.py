@@ -17,7 +17,6 @@ from kdjax.models import (
     vit,
 )
 from kdjax.models.mobilenet import Row, Squeeze
-from kdjax.stages import build
 from kdjax.types import BadInput
 
 KEY = jax.random.key(0)
@@ -62,8 +61,8 @@ def _config(fields):
 )
 def test_a_config_is_built_and_named(fields, name, dim):
     found = _config(fields)
-    assert build.encoder_name(found) == name
-    encoder = build.encoder(found, Compute())
+    assert found.title == name
+    encoder = found.module(Compute())
     image = jnp.zeros((2, 32, 32, 3))
     features, _ = jax.eval_shape(lambda: encoder.init_with_output(KEY, image, train=True))
     assert (features.shape, features.dtype) == ((2, dim), jnp.float32)
@@ -111,7 +110,7 @@ def test_a_config_is_built_and_named(fields, name, dim):
 )
 def test_what_cannot_be_is_refused_in_one_line(fields, line):
     with pytest.raises(BadInput) as caught:
-        build.encoder(_config(fields), Compute())
+        _config(fields).module(Compute())
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from jax import lax
 
-from kdjax import config, tree
+from kdjax import tree
+from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.mobilenet import EfficientNetB0, MobileNetV2, MobileNetV3
+from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
+from kdjax.config.encoders.vgg import VGG
+from kdjax.config.encoders.vit import ViT
 from kdjax.models import Classifier, Compute
 from kdjax.quant import graph_of
-from kdjax.stages import build
 from tests.shrink import nets
 
 IMAGES, TOKENS, VECTORS = (2, 6, 6, 3), (2, 4, 5), (2, 5)
@@ -387,21 +391,21 @@ def test_a_product_of_parameters_or_of_activations_is_none():
 X4 = jnp.eye(4)
 
 FAMILIES = {
-    "cnn": config.CNN(name="cnn", widths=(4, 6)),
-    "cifar_resnet": config.CifarResNet(name="cifar_resnet", depth=8),
-    "resnet18": config.ResNet18(name="resnet18", width=4),
-    "resnet50": config.ResNet50(name="resnet50", width=4),
-    "vgg": config.VGG(name="vgg", depth=8, width=4),
-    "mobilenet_v2": config.MobileNetV2(name="mobilenet_v2", multiplier=0.1),
-    "mobilenet_v3": config.MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.1),
-    "efficientnet_b0": config.EfficientNetB0(name="efficientnet_b0", multiplier=0.1),
-    "vit": config.ViT(name="vit", width=8, depth=1, heads=2, mlp=6, patch=8),
+    "cnn": CNN(name="cnn", widths=(4, 6)),
+    "cifar_resnet": CifarResNet(name="cifar_resnet", depth=8),
+    "resnet18": ResNet18(name="resnet18", width=4),
+    "resnet50": ResNet50(name="resnet50", width=4),
+    "vgg": VGG(name="vgg", depth=8, width=4),
+    "mobilenet_v2": MobileNetV2(name="mobilenet_v2", multiplier=0.1),
+    "mobilenet_v3": MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.1),
+    "efficientnet_b0": EfficientNetB0(name="efficientnet_b0", multiplier=0.1),
+    "vit": ViT(name="vit", width=8, depth=1, heads=2, mlp=6, patch=8),
 }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_kernel_of_every_family_is_a_layer(name):
-    module = Classifier(build.encoder(FAMILIES[name], Compute(folded=True)), 3)
+    module = Classifier(FAMILIES[name].module(Compute(folded=True)), 3)
     x = jnp.zeros((1, 32, 32, 3))
     shapes = jax.eval_shape(lambda: module.init(KEY, x, train=False))
     graph = graph_of(lambda v, x: module.apply(v, x, train=False)["logits"], shapes, x)

@@ -10,28 +10,31 @@ import onnx
 import onnxruntime
 import pytest
 
-from kdjax import config
+from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.mobilenet import MobileNetV2
+from kdjax.config.encoders.resnet import CifarResNet
+from kdjax.config.encoders.vgg import VGG
+from kdjax.config.encoders.vit import ViT
 from kdjax.export.simplified import simplify
 from kdjax.models import Classifier, Compute
 from kdjax.quant import Rule, fake_weights, quantize_weights, write_quantized
-from kdjax.stages import build
 from kdjax.types import BadInput
 from tests.quant.quantized import File, Quantized, lively, normal, session
 from tests.shrink import nets
 
 IMAGES, VECTORS = (4, 6, 6, 3), (4, 5)
 FAMILIES = {
-    "cnn": config.CNN(name="cnn", widths=(8, 8)),
-    "cifar_resnet": config.CifarResNet(name="cifar_resnet", depth=8),
-    "vgg": config.VGG(name="vgg", depth=8, width=8),
-    "mobilenet_v2": config.MobileNetV2(name="mobilenet_v2", multiplier=0.2),
-    "vit": config.ViT(name="vit", width=8, depth=1, heads=2, mlp=6, patch=8),
+    "cnn": CNN(name="cnn", widths=(8, 8)),
+    "cifar_resnet": CifarResNet(name="cifar_resnet", depth=8),
+    "vgg": VGG(name="vgg", depth=8, width=8),
+    "mobilenet_v2": MobileNetV2(name="mobilenet_v2", multiplier=0.2),
+    "vit": ViT(name="vit", width=8, depth=1, heads=2, mlp=6, patch=8),
 }
 
 
 @functools.cache
 def _family(name):
-    module = Classifier(build.encoder(FAMILIES[name], Compute(folded=True)), 10)
+    module = Classifier(FAMILIES[name].module(Compute(folded=True)), 10)
     x = normal(1, 4, 16, 16, 3)
     variables = lively(module, x, train=False)
     patterns = {".*/(stem|patches|conv0).*": None, ".*": Rule()}

@@ -11,6 +11,7 @@ import pytest
 from etils import epath
 
 from kdjax import config, data, models, parse, pipeline, train
+from kdjax.config.views.plain import EvalViews
 from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
 
@@ -639,7 +640,7 @@ def test_what_float16_cannot_hold_is_one_line_with_its_mend(tmp_path, splits, sa
         )
 
     dataset = dataclasses.replace(splits.train, read=read, ids=np.arange(100, dtype=np.uint32))
-    c = dataclasses.replace(c, recipe=config.EvalViews(recipe="eval"), batch=100)
+    c = dataclasses.replace(c, recipe=EvalViews(recipe="eval"), batch=100)
     made = source.Source(c=c, name="cache", seed=0, data=d, dataset=dataset, teachers=(teacher,))
     run = parse.parse(config.Run, {**RUN, "stages": STAGES})
     folder = epath.Path(tmp_path)

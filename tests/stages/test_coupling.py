@@ -7,50 +7,61 @@ import numpy as np
 import pytest
 
 from kdjax import config, losses, models, parse, train
+from kdjax.choice import choices
+from kdjax.config.embeddings.relations import EmbeddingRKD, EmbeddingSimilarity
+from kdjax.config.embeddings.rows import EmbeddingCosine
+from kdjax.config.feature_terms.maps import NST, Attention, Hint
+from kdjax.config.feature_terms.relations import PKT, RKD, Correlation, Similarity
+from kdjax.config.logit_losses.plain import KL, LogitMSE
+from kdjax.config.logit_losses.relations import DIST, MultiLevel
+from kdjax.config.methods.clusters import SwAV
+from kdjax.config.methods.contrast import DCL, MoCoV3, SimCLR
+from kdjax.config.methods.predict import BYOL
+from kdjax.config.methods.redundancy import BarlowTwins, VICReg
 from kdjax.models import Compute, connectors
 from kdjax.models.blocks import ConvNorm
-from kdjax.stages.coupling import LEAST_ROWS, check_rows, watched
+from kdjax.stages.coupling import check_rows, watched
 from kdjax.types import BadInput
 
 T = {"temperature": 0.5}
 # Of each that relates the examples of a batch: the parts of its loss, each of which must say something.
 PARTS = {
-    config.SimCLR: [lambda a, b: losses.nt_xent(a, b, **T)],
-    config.DCL: [lambda a, b: losses.dcl(a, b, **T)],
-    config.MoCoV3: [lambda a, b: losses.moco_v3(a, b, **T)],
-    config.BarlowTwins: [lambda a, b: losses.barlow_twins(a, b, off_diagonal_weight=0.1)],
-    config.VICReg: [
+    SimCLR: [lambda a, b: losses.nt_xent(a, b, **T)],
+    DCL: [lambda a, b: losses.dcl(a, b, **T)],
+    MoCoV3: [lambda a, b: losses.moco_v3(a, b, **T)],
+    BarlowTwins: [lambda a, b: losses.barlow_twins(a, b, off_diagonal_weight=0.1)],
+    VICReg: [
         # Its invariance is of one example; the other two are of the batch.
         lambda a, b: losses.vicreg(a, b, invariance=0.0, variance=1.0, covariance=0.0),
         lambda a, b: losses.vicreg(a, b, invariance=0.0, variance=0.0, covariance=1.0),
     ],
     # What is learned from is the codes, which must be another's than of nothing.
-    config.SwAV: [
+    SwAV: [
         lambda a, b: losses.swav(jnp.stack([a, b])) - losses.swav(jnp.stack([a, b]), epsilon=1e6),
     ],
-    config.DIST: [
+    DIST: [
         lambda a, b: losses.dist(a, b, beta=1.0, gamma=0.0, temperature=1.0),
         lambda a, b: losses.dist(a, b, beta=0.0, gamma=1.0, temperature=1.0),
     ],
-    config.RKD: [losses.rkd_distance, losses.rkd_angle],
-    config.EmbeddingRKD: [losses.rkd_distance, losses.rkd_angle],
-    config.Similarity: [losses.similarity_preserving],
-    config.EmbeddingSimilarity: [losses.similarity_preserving],
-    config.Correlation: [losses.correlation_congruence],
-    config.PKT: [losses.pkt],
+    RKD: [losses.rkd_distance, losses.rkd_angle],
+    EmbeddingRKD: [losses.rkd_distance, losses.rkd_angle],
+    Similarity: [losses.similarity_preserving],
+    EmbeddingSimilarity: [losses.similarity_preserving],
+    Correlation: [losses.correlation_congruence],
+    PKT: [losses.pkt],
     # Those that relate no examples say something of one.
-    config.KL: [losses.kd_kl],
-    config.LogitMSE: [losses.kd_mse],
-    config.MultiLevel: [
+    KL: [losses.kd_kl],
+    LogitMSE: [losses.kd_mse],
+    MultiLevel: [
         losses.kd_kl,
         lambda a, b: losses.batch_level_kd(a, b, **T),
         lambda a, b: losses.class_level_kd(a, b, **T),
     ],
-    config.BYOL: [losses.byol],
-    config.Hint: [losses.hint_mse],
-    config.Attention: [lambda a, b: losses.attention_transfer(*(_maps(x) for x in (a, b)))],
-    config.NST: [lambda a, b: losses.nst(*(_maps(x) for x in (a, b)))],
-    config.EmbeddingCosine: [losses.embedding_cosine],
+    BYOL: [losses.byol],
+    Hint: [losses.hint_mse],
+    Attention: [lambda a, b: losses.attention_transfer(*(_maps(x) for x in (a, b)))],
+    NST: [lambda a, b: losses.nst(*(_maps(x) for x in (a, b)))],
+    EmbeddingCosine: [losses.embedding_cosine],
 }
 
 
@@ -70,14 +81,20 @@ def _says(part, rows: int) -> bool:
 
 @pytest.mark.parametrize("kind", PARTS, ids=lambda kind: kind.__name__)
 def test_the_least_number_of_rows_is_that_from_which_on_all_of_a_loss_says_something(kind):
-    least = LEAST_ROWS.get(kind, 1)
+    least = kind.least_rows
     assert all(_says(part, least) for part in PARTS[kind])
     if least > 1:
         assert not all(_says(part, least - 1) for part in PARTS[kind])
 
 
 def test_all_that_are_declared_are_tried():
-    assert LEAST_ROWS.keys() <= PARTS.keys()
+    declared = {
+        kind
+        for base in (config.Method, config.LogitLoss, config.FeatureTerm, config.EmbeddingMethod)
+        for kind in choices(base)
+        if kind.least_rows > 1
+    }
+    assert declared <= PARTS.keys()
 
 
 SGD = {"name": "sgd", "learning_rate": 0.1}

@@ -6,7 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import config, data, keys, losses, models, parse, train
+from kdjax import data, keys, losses, models, parse, train
+from kdjax.config.embeddings.queues import EmbeddingCompRess
+from kdjax.config.embeddings.relations import EmbeddingRKD, EmbeddingSimilarity
+from kdjax.config.embeddings.rows import EmbeddingCosine, EmbeddingMSE
 from kdjax.stages import Artifact, Context, distill_encoder
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import encoder_of
@@ -123,7 +126,7 @@ def test_what_is_remembered():
     key = jax.random.key(5)
     model = models.Contrastive(models.CNN([4]), models.Projector([3]))
     images = jax.random.normal(key, (8, 8, 8, 1))
-    method = config.EmbeddingCompRess(name="compress", queue=16)
+    method = EmbeddingCompRess(name="compress", queue=16)
     memory = distill_encoder.memory(method, key, student=3, teacher=5)
     variables = {**model.init(key, images, train=True), train.MEMORY: memory}
     state = train.TrainState.start(variables, optax.sgd(0.1))
@@ -144,25 +147,25 @@ def test_what_is_remembered():
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        (config.EmbeddingCosine(name="cosine"), {"cosine": (1.0, losses.embedding_cosine)}),
-        (config.EmbeddingMSE(name="mse"), {"mse": (1.0, losses.embedding_mse)}),
+        (EmbeddingCosine(name="cosine"), {"cosine": (1.0, losses.embedding_cosine)}),
+        (EmbeddingMSE(name="mse"), {"mse": (1.0, losses.embedding_mse)}),
         (
-            config.EmbeddingRKD(name="rkd", angle_weight=3.0),
+            EmbeddingRKD(name="rkd", angle_weight=3.0),
             {"distance": (25.0, losses.rkd_distance), "angle": (3.0, losses.rkd_angle)},
         ),
         (
-            config.EmbeddingRKD(name="rkd", angle_weight=0.0),
+            EmbeddingRKD(name="rkd", angle_weight=0.0),
             {"distance": (25.0, losses.rkd_distance)},
         ),
         (
-            config.EmbeddingSimilarity(name="similarity", weight=2.0),
+            EmbeddingSimilarity(name="similarity", weight=2.0),
             {"similarity": (2.0, losses.similarity_preserving)},
         ),
     ],
 )
 def test_the_terms_of_a_method(method, expected):
     rows = jax.random.normal(jax.random.key(0), (2, 6, 5))
-    found = distill_encoder.terms(method)
+    found = method.terms()
     assert found.keys() == expected.keys()
     for name, (weight, loss) in expected.items():
         assert found[name][0] == weight

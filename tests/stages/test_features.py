@@ -12,11 +12,11 @@ import pytest
 from etils import epath
 
 from kdjax import config, data, keys, losses, main, models, parse, pipeline, teacher, train
+from kdjax.distill import kd_term
 from kdjax.stages import Artifact, Context, Splits, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import load
-from kdjax.stages.terms import kd_term
 from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed

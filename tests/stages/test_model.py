@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import config
+from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
 from kdjax.stages.model import Spec
 from kdjax.tasks import Classification
@@ -14,12 +15,12 @@ from kdjax.types import Field
 
 FIELDS = {"image": Field((8, 8, 1), "uint8")}
 SPEC = Spec(
-    encoder=config.CNN(name="cnn", widths=(4,)),
+    encoder=CNN(name="cnn", widths=(4,)),
     inputs=Inputs.of(FIELDS, mean=(0.3,), std=(0.4,)),
     task=Classification(classes=3),
 )
 pytestmark = pytest.mark.optimized
-_VIT = config.ViT(name="vit", width=8, depth=1, heads=2, patch=4)
+_VIT = ViT(name="vit", width=8, depth=1, heads=2, patch=4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""Which features of a student are compared with its teacher's, and how: a file a family.
+
+Each class has the fields of a config and makes the comparison of them, see `kdjax.distill`. The weights
+are by default those of mdistiller (https://github.com/megvii-research/mdistiller), where the
+cross-entropy has a weight of one and there is no term of the logits; those of `correlation` and `fsp`
+are RepDistiller's and one. They are for CIFAR-100: a term's size depends on the network.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar
+
+from jaxtyping import Array, Key
+
+from kdjax.choice import Choice, import_all
+from kdjax.config.fields import Text
+from kdjax.config.training import Weight
+from kdjax.distill import Comparison, Shapes
+from kdjax.models import Compute
+from kdjax.ranges import AtLeast
+from kdjax.types import PyTree
+
+Paths = Annotated[tuple[Text, ...], AtLeast(1)]
+"""Of modules, by the names of their parameters."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureTerm(Choice):
+    """Which features of the student are compared with which of the teacher.
+
+    Attributes:
+      weight: in the loss.
+      student: paths of modules whose outputs are looked at, by the names of their parameters:
+        `encoder/stage1_block0`. An activation that comes after the module is not in its output.
+      teacher: as many of the teacher's.
+      least_rows: how many examples must meet in a step for it to say something.
+      least: how many paths it takes at least.
+      most: at most, 0 for any number.
+      reads_norms: it takes the margins of the teacher's BatchNorms.
+    """
+
+    least_rows: ClassVar[int] = 1
+    least: ClassVar[int] = 1
+    most: ClassVar[int] = 0
+    reads_norms: ClassVar[bool] = False
+
+    weight: Weight
+    student: Paths
+    teacher: Paths
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if len(self.student) != len(self.teacher):
+            yield (
+                "teacher, student",
+                f"{len(self.teacher)} paths for {len(self.student)} of the student; give one for each",
+            )
+        if len(self.student) < self.least:
+            yield "student", "it is of two maps; give two paths or more"
+        if self.most and len(self.student) > self.most:
+            yield "student", "it has one memory; give one path"
+
+    def comparison(
+        self,
+        student: Shapes,
+        teacher: Shapes,
+        *,
+        margins: Sequence[Array] = (),
+        compute: Compute,
+    ) -> Comparison:
+        """How it compares features of these shapes.
+
+        Args:
+          student: of the student's features, as many as the teacher's.
+          teacher: of the teacher's.
+          margins: of a term that reads norms, [channel] for each path.
+          compute: of the connectors; its `axis_name` is the mapped axis of the batch.
+
+        Raises:
+          BadInput: it cannot compare such features, or its numbers cannot be.
+        """
+        raise NotImplementedError
+
+    @property
+    def drawn(self) -> int:
+        """How many other examples are drawn for each one; none without a memory."""
+        return 0
+
+    def memory(self, key: Key[Array, ""], *, examples: int) -> PyTree | None:
+        """What it remembers of each of so many examples at first, None where it has no memory."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Maps(FeatureTerm):
+    """Feature maps, paired in order; a loss of several pairs is their sum.
+
+    Attributes:
+      relu: put a ReLU behind each path: where one is a convolution with its norm alone, as the blocks
+        of the CNN are, the model's own ReLU comes after it.
+    """
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vectors(FeatureTerm):
+    """Features of a batch, a row for each example; by default those that the classifier sees."""
+
+    student: Paths = ("encoder",)
+    teacher: Paths = ("encoder",)
+
+
+import_all(__name__, __path__)

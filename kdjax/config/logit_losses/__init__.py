@@ -1,0 +1,42 @@
+"""How the logits of a student are compared with its teacher's: a file each, or a family.
+
+Each class has the fields of a config and makes the comparison of them.
+"""
+
+from typing import ClassVar
+
+from jaxtyping import Array, Bool, Float
+
+from kdjax.choice import Choice, import_all
+from kdjax.distill import Compare
+from kdjax.types import Batch
+
+
+class LogitLoss(Choice):
+    """How logits are compared.
+
+    Attributes:
+      least_rows: how many examples must meet in a step for it to say something.
+      takes_top_k: it needs no more than the largest logits and the mass of the others.
+      reads_temperature: the stage's temperature is that of its softmaxes.
+    """
+
+    least_rows: ClassVar[int] = 1
+    takes_top_k: ClassVar[bool] = False
+    reads_temperature: ClassVar[bool] = True
+
+    def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
+        """`(student logits, teacher logits, batch) -> losses`, of a loss that sees all logits.
+
+        Args:
+          temperature: of both softmaxes.
+          axis_name: mapped axis of the batch.
+        """
+        raise NotImplementedError
+
+    def rows(self, batch: Batch) -> Bool[Array, " batch"] | None:
+        """Which rows it concerns, None for all."""
+        return None
+
+
+import_all(__name__, __path__)

@@ -1,0 +1,195 @@
+"""Methods that agree on prototypes, with crops of several sizes."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Annotated, ClassVar, Literal
+
+from kdjax import ssl
+from kdjax.config.encoders.vit import ViT
+from kdjax.config.fields import Count, Decay, Natural, Positive
+from kdjax.config.methods import Method, Momentum, Stage
+from kdjax.config.training import Number, Ramp, over_steps
+from kdjax.config.views import Views
+from kdjax.inputs import Inputs
+from kdjax.models import Prototypes
+from kdjax.ranges import In
+from kdjax.types import BadInput
+from kdjax.views import draws
+
+Prototyped = Annotated[int, In("[2, 2^20]")]
+"""How many prototypes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SwAV(Method):
+    """Predicts the prototypes of another view; Caron et al. 2020, https://arxiv.org/abs/2006.09882.
+
+    Without the queue of earlier projections that its authors use with small batches.
+
+    Attributes:
+      prototypes: how many; 3,000 in the paper.
+      epsilon: of the assignment, see `kdjax.losses.sinkhorn`.
+      iterations: of the assignment.
+      temperature: of the prediction.
+      freeze_steps: for which the prototypes stay as they begin; 313 in the authors' code.
+      local_crops: more views of each example, which predict and are not predicted; 6 in the paper.
+      local_views: how they are drawn, None where there are none.
+    """
+
+    name: Literal["swav"]
+    prototypes: Prototyped = 256
+    epsilon: Positive = 0.05
+    iterations: Count = 3
+    temperature: Positive = 0.1
+    freeze_steps: Natural = 0
+    local_crops: Natural = 0
+    local_views: Views | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _without(self)
+
+    least_rows: ClassVar = 2
+
+    def method(self, trained: ssl.Trained) -> ssl.Method:
+        """See `kdjax.ssl.swav`."""
+        return ssl.swav(
+            trained.model,
+            Prototypes(self.prototypes),
+            width=trained.width,
+            epsilon=self.epsilon,
+            iterations=self.iterations,
+            temperature=self.temperature,
+            freeze_steps=self.freeze_steps,
+            axis_name=trained.compute.axis_name,
+        )
+
+    @property
+    def smaller_views(self) -> Views | None:
+        """Those of the local crops."""
+        return self.local_views
+
+    def draw(
+        self,
+        recipe: draws.Recipe,
+        stage: Stage,
+        *,
+        stream: str,
+        inputs: Inputs,
+        transform: Callable[[Views, Inputs], draws.Recipe],
+    ) -> draws.Draw:
+        """Two large views, and the local crops."""
+        large = draws.two_views(recipe, stream)
+        return draws.together(large, *_local(self, stage, stream, inputs, transform))
+
+    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+        """Fields of the stage, or of its method, that do not go together."""
+        yield from _thawed(self, stage)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DINO(Method):
+    """Self-distillation from a momentum teacher; Caron et al. 2021, https://arxiv.org/abs/2104.14294.
+
+    The teacher is what the stage leaves, with batch statistics of its own. The projector is as those of
+    the other methods are, with BatchNorm and ReLU, where the paper's has GELU alone.
+
+    Attributes:
+      prototypes: outputs of the last layer; 65,536 in the paper.
+      student_temperature: of the student's scores.
+      teacher_temperature: of the teacher's; its ramp takes 30 epochs in the paper.
+      momentum: of the teacher.
+      center_momentum: of the running mean of the teacher's scores; it moves with each part of a batch.
+      freeze_steps: for which the last layer stays as it begins; an epoch in the paper.
+      local_crops: more views of each example, which the student alone sees; 8 or 10 in the paper.
+      local_views: how they are drawn, None where there are none.
+    """
+
+    name: Literal["dino"]
+    prototypes: Prototyped = 1024
+    student_temperature: Positive = 0.1
+    teacher_temperature: Annotated[Number, In("(0, inf)")] = Ramp(begin=0.04, end=0.07)
+    momentum: Momentum = Ramp(begin=0.996, end=1.0, shape="cosine")
+    center_momentum: Decay = 0.9
+    freeze_steps: Natural = 0
+    local_crops: Natural = 0
+    local_views: Views | None = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from _without(self)
+
+    has_target: ClassVar = True
+
+    def method(self, trained: ssl.Trained) -> ssl.Method:
+        """See `kdjax.ssl.dino`."""
+        return ssl.dino(
+            trained.model,
+            Prototypes(self.prototypes),
+            width=trained.width,
+            student_temperature=self.student_temperature,
+            teacher_temperature=over_steps(self.teacher_temperature, steps=trained.steps),
+            momentum=over_steps(self.momentum, steps=trained.steps),
+            center_momentum=self.center_momentum,
+            freeze_steps=self.freeze_steps,
+            axis_name=trained.compute.axis_name,
+        )
+
+    @property
+    def smaller_views(self) -> Views | None:
+        """Those of the local crops."""
+        return self.local_views
+
+    def draw(
+        self,
+        recipe: draws.Recipe,
+        stage: Stage,
+        *,
+        stream: str,
+        inputs: Inputs,
+        transform: Callable[[Views, Inputs], draws.Recipe],
+    ) -> draws.Draw:
+        """Two large views, and the local crops."""
+        large = draws.two_views(recipe, stream)
+        return draws.together(large, *_local(self, stage, stream, inputs, transform))
+
+    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+        """Fields of the stage, or of its method, that do not go together."""
+        yield from _thawed(self, stage)
+
+
+def _without(c: SwAV | DINO) -> Iterator[tuple[str, str]]:
+    """Local crops without their views, or views of none."""
+    if (c.local_views is None) != (c.local_crops == 0):
+        yield (
+            "local_views, local_crops",
+            f"{c.local_crops} local crops; give both local_crops and local_views, or neither",
+        )
+
+
+def _thawed(c: SwAV | DINO, stage: Stage) -> Iterator[tuple[str, str]]:
+    """Prototypes that no step would train."""
+    if c.freeze_steps >= stage.steps:
+        yield (
+            "method.freeze_steps, steps",
+            f"{c.freeze_steps} is not in [0, steps), and steps is {stage.steps}",
+        )
+
+
+def _local(
+    c: SwAV | DINO,
+    stage: Stage,
+    stream: str,
+    inputs: Inputs,
+    transform: Callable[[Views, Inputs], draws.Recipe],
+) -> list[draws.Draw]:
+    """The local crops, none where there are none."""
+    if c.local_views is None:
+        return []
+    own = inputs.sized(c.local_views.size)
+    if own != inputs and isinstance(stage.encoder, ViT):
+        raise BadInput(
+            f"method.local_views.size: {c.local_views.size}, but the positions of a ViT are those of "
+            f"{inputs}; leave it out: smaller crops are then shown at that size"
+        )
+    return [draws.local_views(transform(c.local_views, own), stream, crops=c.local_crops)]

@@ -1,0 +1,119 @@
+"""Methods that solve a task made of the image itself."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+
+from kdjax import models, ssl
+from kdjax.config.encoders.vit import ViT
+from kdjax.config.fields import Depth, Width
+from kdjax.config.methods import Method, Stage
+from kdjax.config.views import Views
+from kdjax.inputs import Inputs
+from kdjax.ranges import In
+from kdjax.types import BadInput
+from kdjax.views import draws
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotation(Method):
+    """By how many quarters a view is turned; Gidaris et al. 2018, https://arxiv.org/abs/1803.07728.
+
+    All four turns of one view of each example; a linear layer on the projections tells them apart.
+    """
+
+    name: Literal["rotation"]
+
+    def method(self, trained: ssl.Trained) -> ssl.Method:
+        """See `kdjax.ssl.rotation`."""
+        return ssl.rotation(trained.model, width=trained.width)
+
+    def draw(
+        self,
+        recipe: draws.Recipe,
+        stage: Stage,
+        *,
+        stream: str,
+        inputs: Inputs,
+        transform: Callable[[Views, Inputs], draws.Recipe],
+    ) -> draws.Draw:
+        """One view, which it turns itself."""
+        inputs.only_image("method: rotation")
+        return draws.one_view(recipe, stream, name="view_a")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MAE(Method):
+    """Paints hidden patches from those shown; He et al. 2021, https://arxiv.org/abs/2111.06377.
+
+    For a `vit`, without a projector. Positions are learned, also the decoder's, where the paper's are
+    sines. The probe sees the features of the patches that are shown.
+
+    Attributes:
+      share: of the patches that are hidden.
+      decoder_width: of a token in the decoder; 512 in the paper, for a ViT of 1,024.
+      decoder_depth: its blocks; 8 in the paper.
+      decoder_heads: of each attention; 16 in the paper.
+      normalize: the target is each patch less its mean and over its standard deviation.
+    """
+
+    name: Literal["mae"]
+    share: Annotated[float, In("(0, 1)")] = 0.75
+    decoder_width: Width = 128
+    decoder_depth: Depth = 2
+    decoder_heads: Width = 4
+    normalize: bool = True
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if self.decoder_width % self.decoder_heads:
+            yield (
+                "decoder_heads, decoder_width",
+                f"{self.decoder_heads} do not divide the width of {self.decoder_width}; take a divisor",
+            )
+
+    def method(self, trained: ssl.Trained) -> ssl.Method:
+        """See `kdjax.ssl.mae`."""
+        encoder = trained.encoder
+        assert isinstance(encoder, models.ViT)  # see `misfits`
+        image = trained.inputs.only_image("method: mae")
+        side, channels = image.size, image.shape[-1]
+        decoder = models.PatchDecoder(
+            width=self.decoder_width,
+            depth=self.decoder_depth,
+            heads=self.decoder_heads,
+            patches=(side // encoder.patch) ** 2,
+            pixels=encoder.patch**2 * channels,
+            compute=trained.compute,
+        )
+        return ssl.mae(encoder, decoder, normalize=self.normalize)
+
+    def draw(
+        self,
+        recipe: draws.Recipe,
+        stage: Stage,
+        *,
+        stream: str,
+        inputs: Inputs,
+        transform: Callable[[Views, Inputs], draws.Recipe],
+    ) -> draws.Draw:
+        """One view, and which of its patches are hidden."""
+        assert isinstance(stage.encoder, ViT)  # see `misfits`
+        patches = (inputs.only_image("method: mae").size // stage.encoder.patch) ** 2
+        count = round(self.share * patches)
+        if not 0 < count < patches:
+            raise BadInput(
+                f"method.share: {self.share} hides {count} of {patches} patches; hide some and show some"
+            )
+        masks = draws.patch_masks(stream, patches=patches, share=self.share)
+        return draws.together(draws.one_view(recipe, stream, name="view_a"), masks)
+
+    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+        """Fields of the stage, or of its method, that do not go together."""
+        if not isinstance(stage.encoder, ViT):
+            yield (
+                "encoder.name, method.name",
+                f"{stage.encoder.name} has no patches to hide; take vit",
+            )
+        elif stage.projector:
+            yield "projector, method.name", "mae has a decoder in its place; give none: ()"

@@ -1,0 +1,216 @@
+"""The user's own functions and modules in a config, in the place of what kdjax has.
+
+Wherever a field takes a name of kdjax's (an encoder, the recipe of views, a self-supervised method),
+it takes `function` instead, with the arguments of the function as further fields; and every stage that
+trains takes `terms`, more losses by name:
+
+    encoder=dict(function="my_models:TinyNet", widths=[8, 16])
+    terms=dict(rank=dict(function=rank_hinge, weight=0.5, margin=0.1))
+
+`function` is the object, or `"module:name"` of a module beside the config file. `kdjax.user_code` says
+what of its source is part of a stage's fingerprint. The arguments are held against the signature: by
+name, and by type where one is annotated as int, float, bool, str, or a tuple or an option of them.
+
+Anything else that a config may name so is a subclass of `Own` and of the base of its kind, which calls
+what `made` gives: a data source, a score.
+"""
+
+import collections.abc
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import flax.linen as nn
+
+from kdjax import parse, user_code
+from kdjax.choice import Choice
+from kdjax.config.fields import Text
+from kdjax.types import BadInput
+
+_OF_LINEN = ("parent", "name")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Own(Choice):
+    """A function or a class of the user's, and its arguments; every other field is one of those.
+
+    Attributes:
+      function: it, or `"module:name"`.
+      source: of it, by module; found where it is not given.
+      arguments: by name.
+      called_with: what it is called with besides, in order.
+      offered: what it is given by name besides, where its signature has it.
+    """
+
+    marked_by: ClassVar[str | None] = user_code.FUNCTION
+    rest: ClassVar[str | None] = "arguments"
+    called_with: ClassVar[tuple[str, ...]] = ()
+    offered: ClassVar[tuple[str, ...]] = ()
+
+    function: Text
+    source: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, value: Any, path: str) -> Any:
+        """With the source of its function, where it has none yet."""
+        return user_code.resolved(value, folder=None, path=path)
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return self.function.partition(":")[2]
+
+    @property
+    def loaded(self) -> Any:
+        """The function, or the class.
+
+        Raises:
+          BadInput: it cannot be loaded.
+        """
+        return user_code.load(self.function, self.source)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """What of the arguments does not go with the signature."""
+        try:
+            function = self.loaded
+        except BadInput as error:
+            yield user_code.FUNCTION, str(error)
+            return
+        if not callable(function):
+            yield user_code.FUNCTION, f"{self.function} is no function"
+            return
+        parameters = _parameters(function)
+        given = [*parameters.values()][: len(self.called_with)]
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if len(given) < len(self.called_with) or any(p.kind not in positional for p in given):
+            yield (
+                user_code.FUNCTION,
+                f"{self.function} takes ({', '.join(parameters)}), and it is called with "
+                f"({', '.join(self.called_with)}) first",
+            )
+            return
+        fields = {field.name for field in dataclasses.fields(self)}
+        own = self._own(parameters)
+        for name in own:
+            if name in fields and name not in self.offered:
+                yield (
+                    user_code.FUNCTION,
+                    f"{self.function}: {name} is a field here; rename it there",
+                )
+        anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in self.arguments:
+            if name not in own and not anything:
+                yield name, f"unknown field{parse.nearest(name, own) if own else '; it takes none'}"
+        for name, parameter in own.items():
+            kind = _plain_type(parameter.annotation)
+            if name not in self.arguments:
+                if parameter.default is parameter.empty:
+                    takes = "a value" if kind is None else parse.described(kind)
+                    yield name, f"missing; it takes {takes}"
+            elif kind is not None:
+                try:
+                    parse.parse(kind, self.arguments[name], name)
+                except BadInput as error:
+                    yield name, str(error).partition(": ")[2]
+
+    def _own(self, parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
+        """Those that a config gives."""
+        named = [*parameters.values()][len(self.called_with) :]
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {p.name: p for p in named if p.kind in kinds and p.name not in self.offered}
+
+    def made(self, **offered: Any) -> Callable[..., Any]:
+        """The function with its arguments, and with what of `offered` its signature has."""
+        function = self.loaded
+        parameters = _parameters(function)
+        values = {}
+        for name, value in self.arguments.items():
+            parameter = parameters.get(name)
+            kind = None if parameter is None else _plain_type(parameter.annotation)
+            values[name] = _frozen(value) if kind is None else parse.parse(kind, value, name)
+        more = {name: value for name, value in offered.items() if name in parameters}
+        return functools.partial(function, **values, **more)
+
+    def takes(self, name: str) -> bool:
+        """Whether its signature has this parameter."""
+        return name in _parameters(self.loaded)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """By name; of a linen module its own attributes alone."""
+    try:
+        found = inspect.signature(function, eval_str=True).parameters
+    except (NameError, SyntaxError, TypeError):  # an annotation that is a text, such as a shape
+        found = inspect.signature(function).parameters
+    linen = isinstance(function, type) and issubclass(function, nn.Module)
+    return {n: p for n, p in found.items() if not (linen and n in _OF_LINEN)}
+
+
+def _plain_type(annotation: Any) -> Any:
+    """An annotation as `kdjax.parse` takes it, None where values are not held against it."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in (int, float, bool, str, types.NoneType) or origin is Literal:
+        return annotation
+    if origin in (list, collections.abc.Sequence) and len(args) == 1:
+        inner = _plain_type(args[0])
+        return None if inner is None else tuple[inner, ...]
+    if origin is tuple and args:
+        inner = [a if a is Ellipsis else _plain_type(a) for a in args]
+        return None if None in inner else tuple[tuple(inner)]
+    if origin in (typing.Union, types.UnionType):
+        inner = [_plain_type(a) for a in args]
+        return None if None in inner else typing.Union[tuple(inner)]  # noqa: UP007
+    return None
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, which a linen module may have as attributes."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return value
+
+
+def shown(value: Any) -> str:
+    """What a function gave, in a few words."""
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(shown, value))})"
+    if hasattr(value, "shape"):
+        return f"{value.dtype} {value.shape}"
+    return "nothing" if value is None else type(value).__name__
+
+
+def in_config(value: Any, path: str) -> Iterator[tuple[str, Own]]:
+    """The user's functions in a config, each with its path."""
+    if isinstance(value, Own):
+        yield path, value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from in_config(getattr(value, field.name), f"{path}.{field.name}")
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from in_config(one, f"{path}.{name}")
+    elif isinstance(value, tuple):
+        for i, one in enumerate(value):
+            yield from in_config(one, f"{path}[{i}]")
+
+
+def explained(error: Exception, value: Any, path: str) -> BadInput | None:
+    """The one line of an error that a function of the user's raised, None where it was no such error.
+
+    Args:
+      error: that was raised.
+      value: the config that has the function.
+      path: of it.
+    """
+    where = user_code.place(error)
+    if where is None:
+        return None
+    name = user_code.entered(error)
+    paths = [at for at, own in in_config(value, path) if own.name == name]
+    field = f"{paths[0]}.{user_code.FUNCTION}" if paths else path
+    return BadInput(f"{field}: {where}{user_code.described(error)}")

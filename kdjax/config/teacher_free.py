@@ -1,0 +1,31 @@
+"""A virtual teacher."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated
+
+from kdjax.config.fields import NonNegative, Positive
+from kdjax.ranges import In
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherFree:
+    """A virtual teacher made of the label alone: see `kdjax.losses.tf_kd`.
+
+    Attributes:
+      correct_probability: that it gives the label.
+      temperature: of both softmaxes.
+      weight: of the KL to it, with the factor of a squared temperature that every KL here has. The
+        paper's equation has none: its `alpha` is this times `temperature^2`.
+      ce_weight: of the cross-entropy with the label.
+    """
+
+    correct_probability: Annotated[float, In("(0, 1)")] = 0.99
+    temperature: Positive = 20.0
+    weight: NonNegative = 0.1
+    ce_weight: NonNegative = 0.9
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        if not self.weight + self.ce_weight:
+            yield "weight, ce_weight", "it is zero, and ce_weight, too; give one of them a weight"

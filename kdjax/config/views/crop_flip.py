@@ -1,0 +1,54 @@
+"""The usual views of supervised training."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from kdjax import views
+from kdjax.config.fields import Share
+from kdjax.config.views import Pixels, Ratio, Scale, Views
+from kdjax.ranges import In
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CropFlipViews(Views):
+    """See `kdjax.views.crop_flip`."""
+
+    recipe: Literal["crop_flip"]
+    crop_scale: Scale | None = None
+    crop_ratio: Ratio = (3 / 4, 4 / 3)
+    shift: Pixels | None = None
+    flip: Share = 0.5
+    cutout: Pixels = 0
+    turn: Annotated[float, In("[0, 180]")] = 0.0
+    shear: Share = 0.0
+    stretch: Annotated[float, In("[1, 4]")] = 1.0
+
+    @property
+    def shifted(self) -> int:
+        """Largest shift in pixels: none where there is a `crop_scale`, and by default else 4."""
+        return (0 if self.crop_scale else 4) if self.shift is None else self.shift
+
+    def transform(
+        self,
+        *,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        pixels_at: int | None = None,
+    ) -> views.Recipe:
+        """See `kdjax.views.crop_flip`."""
+        common = {"size": size, "mean": mean, "std": std, "pixels_at": pixels_at}
+        return functools.partial(views.crop_flip, **self.numbers(), **common)
+
+    def pixels(self) -> Mapping[str, int]:
+        """The side that a view must have at least, by the field that asks for it."""
+        return {"cutout": self.cutout, "shift": self.shifted + 1}
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """`(field, why)` of fields that nothing reads beside the others."""
+        if self.crop_scale is None:
+            yield "crop_ratio", "as there is no crop_scale"
+        elif self.shift:
+            yield "shift", "as crop_scale stands in for it"

@@ -1,0 +1,47 @@
+"""A recipe of views of the user's."""
+
+import dataclasses
+from typing import ClassVar
+
+from kdjax import views
+from kdjax.config import own
+from kdjax.config.views import Views
+from kdjax.types import BadInput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnViews(own.Own, Views):
+    """A recipe of views: `(key, image, *, size, ...) -> view`, pure, of one image.
+
+    Both are float32 from 0 to 1; the view is [size, size, channel], and is normalised as the data say.
+    It may take `pixels_at`, the size that what is in pixels is given for, where that is another one.
+    """
+
+    called_with: ClassVar[tuple[str, ...]] = ("key", "image")
+    offered: ClassVar[tuple[str, ...]] = ("size", "pixels_at")
+
+    def transform(
+        self,
+        *,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        pixels_at: int | None = None,
+    ) -> views.Recipe:
+        """The function, then normalisation.
+
+        Raises:
+          BadInput: as it is traced, where it gives no such view.
+        """
+        function = self.made(size=size, pixels_at=pixels_at)
+
+        def draw(key, image):
+            found = function(key, views.to_float(image))
+            wanted = (size, size, image.shape[-1])
+            if getattr(found, "shape", None) != wanted or found.dtype != "float32":
+                raise BadInput(
+                    f"function: {self.function} gave {own.shown(found)}; a view is float32 {wanted}"
+                )
+            return views.normalize(found, mean=mean, std=std)
+
+        return draw

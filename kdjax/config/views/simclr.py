@@ -1,0 +1,60 @@
+"""The views of SimCLR."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from kdjax import views
+from kdjax.config.fields import NonNegative, Share
+from kdjax.config.views import Pixels, Ratio, Scale, Views
+from kdjax.ranges import In, Multiple
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimCLRViews(Views):
+    """See `kdjax.views.simclr`."""
+
+    recipe: Literal["simclr"]
+    crop_scale: Scale = (0.08, 1.0)
+    crop_ratio: Ratio = (3 / 4, 4 / 3)
+    flip: Share = 0.5
+    shift: Pixels = 0
+    brightness: NonNegative = 0.8
+    contrast: NonNegative = 0.8
+    saturation: NonNegative = 0.8
+    hue: Annotated[float, In("[0, 0.5]")] = 0.2
+    jitter: Share = 0.8
+    grayscale: Share = 0.2
+    blur: Share = 0.5
+    blur_kernel: Annotated[int, In("[1, 223]"), Multiple(2, plus=1)] | None = None
+    cutout: Pixels = 0
+    turn: Annotated[float, In("[0, 180]")] = 0.0
+    shear: Share = 0.0
+    stretch: Annotated[float, In("[1, 4]")] = 1.0
+
+    def transform(
+        self,
+        *,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        pixels_at: int | None = None,
+    ) -> views.Recipe:
+        """See `kdjax.views.simclr`."""
+        common = {"size": size, "mean": mean, "std": std, "pixels_at": pixels_at}
+        return functools.partial(views.simclr, **self.numbers(), **common)
+
+    def pixels(self) -> Mapping[str, int]:
+        """The side that a view must have at least, by the field that asks for it."""
+        return {"cutout": self.cutout, "shift": self.shift + 1}
+
+    def misfits(self, *, size: int) -> Iterator[tuple[str, str]]:
+        """`(field, fault)` of fields that no view of this size can have."""
+        kernel = self.blur_kernel
+        if kernel is not None and not (kernel % 2 and 1 <= kernel <= 2 * size - 1):
+            yield (
+                "blur_kernel",
+                f"{kernel} is not an odd number of pixels from 1 to {2 * size - 1}, which reach from "
+                f"one side of a view of {size} to the other",
+            )

@@ -1,0 +1,127 @@
+"""The terms of a student's loss that its teacher's and its own logits give."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from kdjax import losses, teacher, train
+from kdjax.types import BadInput, Batch
+
+Scalar = float | Float[Array, ""]
+Compare = Callable[[Array, Array, Batch], Array]
+"""`(student logits, teacher logits, batch) -> losses` [batch], or a scalar."""
+
+_OfParts = Callable[[Array, Mapping[str, Array], Batch], Array]
+"""`(student logits, parts of the signal of one teacher, batch) -> losses` [batch], or a scalar."""
+
+
+@runtime_checkable
+class LogitLoss(Protocol):
+    """How logits are compared; `kdjax.config.LogitLoss` is one."""
+
+    takes_top_k: ClassVar[bool]
+
+    @property
+    def name(self) -> Any:
+        """As messages have it."""
+        ...
+
+    def between(self, temperature: Scalar, axis_name: str | None) -> Compare:
+        """See `kdjax.config.LogitLoss`."""
+        ...
+
+    def rows(self, batch: Batch) -> Bool[Array, " batch"] | None:
+        """Which rows it concerns, None for all."""
+        ...
+
+
+def kd_term(
+    signal: teacher.Signal,
+    *,
+    temperature: Scalar,
+    loss: LogitLoss,
+    standardize: bool = False,
+    teacher_weights: Float[Array, " teachers"] | None = None,
+    axis_name: str | None = None,
+) -> Callable[[train.Outputs, Batch], Any]:
+    """The term of a signal, see `train.Term`: the distance to what the teacher says.
+
+    Args:
+      signal: that a batch has the parts of.
+      temperature: of both softmaxes. One of its own, if the signal is a top k.
+      loss: how the logits are compared.
+      standardize: both of them before that.
+      teacher_weights: of teachers that are kept apart: the weighted sum of their losses.
+      axis_name: mapped axis of the batch.
+
+    Raises:
+      BadInput: the signal has no classes, or not all logits where the loss needs them.
+    """
+    assert isinstance(signal, teacher.Apart) == (teacher_weights is not None)
+    compare = _compare(signal, loss, temperature, standardize, axis_name)
+
+    def term(outputs, batch):
+        parts = {name: batch[name] for name in signal.parts()}
+        logits = outputs["logits"]
+        if teacher_weights is None:
+            found = compare(logits, parts, batch)
+        else:
+            each = jax.vmap(lambda mine: compare(logits, mine, batch), in_axes=1)(parts)
+            # Of each teacher [batch], or a scalar.
+            weights = teacher_weights.reshape(-1, *(1,) * (each.ndim - 1))
+            found = (weights * each).sum(0)
+        rows = loss.rows(batch)
+        return found if rows is None else (found, rows)
+
+    return term
+
+
+def _compare(
+    signal: teacher.Signal,
+    loss: LogitLoss,
+    temperature: Scalar,
+    standardize: bool,
+    axis_name: str | None,
+) -> _OfParts:
+    match signal:
+        case teacher.Apart(of=of):
+            return _compare(of, loss, temperature, standardize, axis_name)
+        case teacher.TopK(temperatures=temperatures):
+            if standardize or not loss.takes_top_k:
+                raise BadInput(f"logits: {loss.name} needs all logits, and a top k is kept")
+
+            def of_top_k(logits, parts, batch):
+                which = jnp.argmin(jnp.abs(jnp.asarray(temperatures) - temperature))
+                return losses.kd_kl_top_k(
+                    logits,
+                    parts["teacher_indices"],
+                    parts["teacher_log_probs"],
+                    parts["teacher_log_tail"][..., which],
+                    temperature=temperature,
+                )
+
+            return of_top_k
+        case teacher.Logits():
+            between = loss.between(temperature, axis_name)
+
+            def of_logits(logits, parts, batch):
+                wanted = parts["teacher_logits"]
+                if standardize:
+                    logits, wanted = losses.standardize(logits), losses.standardize(wanted)
+                return between(logits, wanted, batch)
+
+            return of_logits
+    raise BadInput("an embedding says nothing of classes; a stage distill_encoder learns it")
+
+
+def ce_term(outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:
+    """Cross-entropy of the labelled rows; of mixed ones with both labels, in their shares."""
+    ce, shown = losses.cross_entropy(outputs["logits"], batch["label"]), batch["label"] >= 0
+    if "weight" not in batch:
+        return ce, shown
+    weight, other = batch["weight"], batch["partner_label"]
+    ce = jnp.concatenate([ce, losses.cross_entropy(outputs["logits"], other)])
+    return ce, jnp.concatenate([weight * shown, (1.0 - weight) * (other >= 0)])

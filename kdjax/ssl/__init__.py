@@ -1,0 +1,33 @@
+"""Self-supervised methods: each a forward pass, its terms, and what it keeps between steps."""
+
+from kdjax.ssl.clusters import dino, swav
+from kdjax.ssl.contrast import both_views, dcl, moco_v2, moco_v3, simclr
+from kdjax.ssl.method import Method, Trained, live, watch_spread
+from kdjax.ssl.predict import byol, predictions, simsiam
+from kdjax.ssl.pretext import mae, rotation
+from kdjax.ssl.probe import APART, with_probe
+from kdjax.ssl.redundancy import barlow_twins, one_by_one, vicreg
+
+__all__ = [
+    "APART",
+    "Method",
+    "Trained",
+    "barlow_twins",
+    "both_views",
+    "byol",
+    "dcl",
+    "dino",
+    "live",
+    "mae",
+    "moco_v2",
+    "moco_v3",
+    "one_by_one",
+    "predictions",
+    "rotation",
+    "simclr",
+    "simsiam",
+    "swav",
+    "vicreg",
+    "watch_spread",
+    "with_probe",
+]

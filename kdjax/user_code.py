@@ -1,0 +1,464 @@
+"""A function or a class of the user's, by its name, with the source that it needs.
+
+What a config file names as `function`, an object or the text `"my_losses:rank_hinge"`, becomes a
+reference and the source of what is referred to: the statements of its file that define it, and those
+that define what they use, in that file and in other files of the user's. The source is data. It is part
+of a stage's fingerprint, goes into its manifest, and is what runs: in the process that read it, and in
+another one that has the manifest alone, wherever the file is by then, and whatever it has become.
+
+The source is the parsed code without comments, formatting and docstrings: a comment changes nothing, a
+changed helper or constant does.
+
+Not seen are installed packages and the standard library, which are imported where they are used: the
+versions of some are in a manifest, none is in a fingerprint. Nor is what is reached by a name that is
+only known when it runs (`getattr(module, name)`, `importlib`, a file that is read), and what a statement
+at the top of a file does to something else: apart from definitions and imports, those alone are kept
+that assign to, or call a method of, a name that is used. The `__init__` of a package of the user's is
+run only where a name of its own is imported.
+"""
+
+import __future__
+
+import ast
+import builtins
+import dis
+import functools
+import importlib
+import importlib.util
+import json
+import linecache
+import os
+import sys
+import sysconfig
+import traceback
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdjax import fingerprint
+from kdjax.parse import nearest
+from kdjax.types import BadInput
+
+FUNCTION, SOURCE = "function", "source"
+"""The fields of a plain config that name a function, and have its source."""
+
+_MARK = "__kdjax_user_code__"
+_PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
+_INSTALLED = tuple(os.path.realpath(path) + os.sep for path in map(sysconfig.get_path, _PLACES))
+
+
+def resolved(values: Any, *, folder: os.PathLike[str] | None, path: str = "config") -> Any:
+    """Plain values in which every `function` is a reference, with its source beside it.
+
+    Args:
+      values: dicts, lists and what is in them.
+      folder: of the config file: modules are found there, in the folder above, and on `sys.path`.
+      path: of the values, for messages.
+
+    Raises:
+      BadInput: a function cannot be found, or has no name to find it by; the line has its path.
+    """
+    if isinstance(values, Mapping):
+        found = {
+            name: resolved(v, folder=folder, path=f"{path}.{name}") for name, v in values.items()
+        }
+        if FUNCTION in found and SOURCE not in found:
+            try:
+                reference, source = read(found[FUNCTION], folder=folder)
+            except BadInput as error:
+                raise BadInput(f"{path}.{FUNCTION}: {error}") from None
+            found = {**found, FUNCTION: reference, SOURCE: source}
+        return found
+    if isinstance(values, list | tuple):
+        return [resolved(v, folder=folder, path=f"{path}[{i}]") for i, v in enumerate(values)]
+    return values
+
+
+def read(function: Any, *, folder: os.PathLike[str] | None = None) -> tuple[str, dict[str, str]]:
+    """`("module:name", source by module)` of a function or a class; no source of an installed one.
+
+    Args:
+      function: it, or the reference.
+      folder: of the config file.
+
+    Raises:
+      BadInput: it is not there, or has no name to find it by.
+    """
+    reference = function if isinstance(function, str) else _named(function)
+    module, _, name = reference.partition(":")
+    if not module or not name.isidentifier():
+        raise BadInput(
+            f"{reference!r} names no function; write 'module:name', with the module beside the config"
+        )
+    importlib.invalidate_caches()
+    search = [os.fspath(f) for f in ((folder, Path(folder).parent) if folder else ())] + sys.path
+    closure = _Closure(search)
+    if closure.file(module) is None:
+        if not _is_installed(module):
+            where = f"beside {folder}" if folder else "on sys.path"
+            raise BadInput(f"there is no module {module!r} {where}; name a file there, without .py")
+        return reference, {}
+    closure.need(module, name)
+    return reference, closure.texts()
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _named(function: Any) -> str:
+    """The reference of an object."""
+    if not callable(function):
+        raise BadInput(f"{function!r} is no function; give one, or 'module:name'")
+    name, module = getattr(function, "__qualname__", None), getattr(function, "__module__", None)
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise BadInput(
+            f"{type(function).__name__} has no name by which another process could find it; write a "
+            "function at the top of a file, and give its numbers as fields here"
+        )
+    if not name.isidentifier():
+        what = "a lambda" if "<lambda>" in name else f"{name}, which is defined inside another"
+        raise BadInput(
+            f"{what} has no name by which another process could find it; define it at the top of a file"
+        )
+    return f"{module}:{name}"
+
+
+class _Statement(NamedTuple):
+    """A statement at the top of a file.
+
+    Attributes:
+      node: it.
+      defines: names.
+      uses: names that are looked up in the file.
+      changes: names of what it changes without defining them.
+    """
+
+    node: ast.stmt
+    defines: frozenset[str]
+    uses: frozenset[str]
+    changes: frozenset[str]
+
+
+class _File:
+    """A file of the user's, in statements."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.is_package = path.name == "__init__.py"
+        try:
+            tree = ast.parse(path.read_bytes(), os.fspath(path))
+        except SyntaxError as error:
+            raise BadInput(f"{path}:{error.lineno}: SyntaxError: {error.msg}") from None
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{path} cannot be read: {error}") from None
+        body = [part for node in tree.body for part in _parts(node)]
+        self.flags = (
+            __future__.annotations.compiler_flag
+            if any(
+                isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in body
+            )
+            else 0
+        )
+        self.statements = [_statement(node, self.flags) for node in body]
+
+    def defining(self, name: str) -> list[int]:
+        """Indices of the statements that define a name."""
+        return [i for i, one in enumerate(self.statements) if name in one.defines]
+
+
+def _parts(node: ast.stmt) -> Iterator[ast.stmt]:
+    """An import of several names as several imports; everything else as it is."""
+    if isinstance(node, ast.Import | ast.ImportFrom) and len(node.names) > 1:
+        for alias in node.names:
+            part = (
+                ast.Import([alias])
+                if isinstance(node, ast.Import)
+                else ast.ImportFrom(node.module, [alias], node.level)
+            )
+            yield ast.copy_location(part, node)
+    else:
+        yield node
+
+
+def _statement(node: ast.stmt, flags: int) -> _Statement:
+    code = compile(ast.Module([node], []), "<user code>", "exec", flags, dont_inherit=True)
+    defines = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
+    uses = {name for one in _codes(code) for name in _looked_up(one)}
+    if flags:  # annotations are texts
+        for inner in ast.walk(node):
+            for annotation in (getattr(inner, "annotation", None), getattr(inner, "returns", None)):
+                if isinstance(annotation, ast.expr):
+                    uses |= {n.id for n in ast.walk(annotation) if isinstance(n, ast.Name)}
+    match node:
+        case ast.Assign(targets=targets):
+            roots = map(_root, targets)
+        case ast.AugAssign(target=target):
+            roots = [_root(target)]
+        case ast.Expr(value=ast.Call(func=ast.Attribute() as called)):
+            roots = [_root(called)]
+        case _:
+            roots = []
+    return _Statement(
+        node, frozenset(defines), frozenset(uses), frozenset(filter(None, roots)) - defines
+    )
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _looked_up(code: types.CodeType) -> set[str]:
+    """Names that are not local to a piece of code."""
+    return {
+        i.argval
+        for i in dis.get_instructions(code)
+        if i.opname.startswith("LOAD_") and ("GLOBAL" in i.opname or "NAME" in i.opname)
+    }
+
+
+def _root(node: ast.expr) -> str | None:
+    """The name that `name.a[0].b` begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+class _Closure:
+    """What something uses of the user's files, as far as it has been asked for."""
+
+    def __init__(self, search: Sequence[str]):
+        self._search = search
+        self._files: dict[str, _File] = {}
+        self._kept: dict[str, set[int]] = {}
+
+    def file(self, module: str) -> Path | None:
+        """The file of a module of the user's; None of one that is installed, or not there."""
+        if module.partition(".")[0] == __name__.partition(".")[0]:
+            return None
+        where: Sequence[str] | None = self._search
+        parts, origin = module.split("."), None
+        for i in range(len(parts)):
+            try:
+                spec = PathFinder.find_spec(".".join(parts[: i + 1]), where)
+            except (ImportError, ValueError):
+                return None
+            if spec is None:
+                return None
+            where, origin = spec.submodule_search_locations, spec.origin
+        if origin is None or not origin.endswith(".py"):
+            return None
+        real = os.path.realpath(origin)
+        if real.startswith(_INSTALLED) or {"site-packages", "dist-packages"} & set(
+            Path(real).parts
+        ):
+            return None
+        return Path(origin)
+
+    def need(self, module: str, name: str | None) -> None:
+        """Takes what defines a name, and what that uses; all of the file for no name."""
+        file = self._opened(module)
+        wanted = range(len(file.statements)) if name is None else file.defining(name)
+        if name is not None and not wanted:
+            known = [n for one in file.statements for n in one.defines]
+            raise BadInput(f"{file.path} defines no {name!r}{nearest(name, known)}")
+        for i in wanted:
+            self._take(module, i)
+
+    def _opened(self, module: str) -> _File:
+        if module not in self._files:
+            path = self.file(module)
+            assert path is not None
+            file = self._files[module] = _File(path)
+            self._kept[module] = set()
+            for i, one in enumerate(file.statements):
+                node = one.node
+                future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+                star = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+                if future or star:
+                    self._take(module, i)
+        return self._files[module]
+
+    def _take(self, module: str, i: int) -> None:
+        file, kept = self._files[module], self._kept[module]
+        if i in kept:
+            return
+        kept.add(i)
+        node, defines, uses, _ = file.statements[i]
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Import | ast.ImportFrom):
+                self._follow(module, inner)
+        for name in uses | defines:
+            for other, one in enumerate(file.statements):
+                if name in one.defines or name in one.changes:
+                    self._take(module, other)
+
+    def _follow(self, module: str, node: ast.Import | ast.ImportFrom) -> None:
+        """Takes what an import brings from another file of the user's."""
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if self.file(alias.name) is None:
+                    continue
+                if "." in alias.name:
+                    raise BadInput(
+                        f"{self._files[module].path}:{node.lineno}: import {alias.name}: write "
+                        f"from {alias.name.rpartition('.')[0]} import {alias.name.rpartition('.')[2]}"
+                    )
+                self.need(alias.name, None)
+            return
+        source = _absolute(node, module, is_package=self._files[module].is_package)
+        for alias in node.names:
+            inner = f"{source}.{alias.name}"
+            if alias.name != "*" and self.file(inner) is not None:
+                self.need(inner, None)
+            elif source != "__future__" and self.file(source) is not None:
+                self.need(source, None if alias.name == "*" else alias.name)
+
+    def texts(self) -> dict[str, str]:
+        """The source of each module, in the order of its file; remembers where it stands."""
+        found = {}
+        for module, kept in self._kept.items():
+            if not kept:
+                continue
+            file = self._files[module]
+            nodes = [file.statements[i].node for i in sorted(kept)]
+            found[module] = "\n".join(ast.unparse(_bare(node)) for node in nodes)
+            _STANDS[module, found[module]] = (file.path, nodes)
+        return found
+
+
+def _absolute(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:
+    """The module that is imported from."""
+    if not node.level:
+        return node.module or ""
+    package = module if is_package else module.rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
+    except ImportError:
+        raise BadInput(f"{module}: a relative import, and it is in no package") from None
+
+
+def _bare(node: ast.stmt) -> ast.stmt:
+    """A copy without docstrings."""
+
+    class Without(ast.NodeTransformer):
+        def generic_visit(self, node: ast.AST) -> ast.AST:
+            node = super().generic_visit(node)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                match node.body:
+                    case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+                        node.body = rest or [ast.Pass()]
+            return node
+
+    return Without().visit(ast.parse(ast.unparse(node)).body[0])
+
+
+_STANDS: dict[tuple[str, str], tuple[Path, list[ast.stmt]]] = {}
+"""Where a source was read in this process, and as what: for the lines of messages."""
+
+
+def load(reference: str, source: Mapping[str, str]) -> Any:
+    """The function or the class; one and the same for equal sources.
+
+    Args:
+      reference: `"module:name"`.
+      source: by module, as `read` gives it; empty of something installed.
+
+    Raises:
+      BadInput: its source cannot be run, or has no such name.
+    """
+    return _loaded(reference, json.dumps(source, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=256)
+def _loaded(reference: str, text: str) -> Any:
+    module, _, name = reference.partition(":")
+    source = json.loads(text)
+    try:
+        space = _space(text)(module) if module in source else importlib.import_module(module)
+        return getattr(space, name)
+    except Exception as error:  # whatever the user's code, or a package of theirs, raises
+        raise BadInput(f"{reference}: {place(error) or ''}{described(error)}") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _space(text: str) -> Callable[[str], types.ModuleType]:
+    """Gives the modules of a source, each run when it is first asked for."""
+    source: dict[str, str] = json.loads(text)
+    mark = fingerprint.of_json(source)
+    made: dict[str, types.ModuleType] = {}
+
+    def module(name: str) -> types.ModuleType:
+        if name in made:
+            return made[name]
+        path, nodes = _STANDS.get((name, source[name]), (None, None))
+        filename = f"<{name} of a manifest, {mark}>" if path is None else os.fspath(path)
+        if nodes is None:
+            nodes = ast.parse(source[name]).body
+            lines = source[name].splitlines(keepends=True)
+            linecache.cache[filename] = (len(source[name]), None, lines, filename)
+        own = types.ModuleType(f"{name}@{mark}")
+        own.__dict__.update(
+            {_MARK: True, "__builtins__": {**vars(builtins), "__import__": importing(name)}}
+        )
+        # By its name there: dataclasses and linen look a class's module up.
+        sys.modules[own.__name__] = made[name] = own
+        exec(compile(ast.Module(nodes, []), filename, "exec", dont_inherit=True), own.__dict__)
+        return own
+
+    def importing(importer: str) -> Callable[..., Any]:
+        def find(name, globals=None, locals=None, fromlist=(), level=0):
+            if level:
+                package = importer.rpartition(".")[0] or importer
+                name = importlib.util.resolve_name("." * level + name, package)
+            inner = {item: f"{name}.{item}" for item in fromlist or ()}
+            if name not in source and not source.keys() & set(inner.values()):
+                return builtins.__import__(name, globals, locals, fromlist, 0)
+            found = module(name) if name in source else types.ModuleType(name)
+            for item, full in inner.items():
+                if full in source:
+                    setattr(found, item, module(full))
+            return found
+
+        return find
+
+    return module
+
+
+def place(error: BaseException) -> str | None:
+    """`"my_losses.py:12: "`, the innermost line of the user's that an error comes from, or None."""
+    frames = [*_frames(error)]
+    return f"{frames[-1].f_code.co_filename}:{_line(error, frames[-1])}: " if frames else None
+
+
+def entered(error: BaseException) -> str | None:
+    """The name at the top of a file of the user's in which an error came about, or None."""
+    for frame in _frames(error):
+        name = frame.f_code.co_qualname.partition(".")[0]
+        if name != "<module>":
+            return name
+    return None
+
+
+def described(error: BaseException) -> str:
+    """The kind of an error, and its first line."""
+    said = (str(error).strip().splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _frames(error: BaseException) -> Iterator[types.FrameType]:
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if _MARK in frame.f_globals:
+            yield frame
+
+
+def _line(error: BaseException, wanted: types.FrameType) -> int:
+    return [n for frame, n in traceback.walk_tb(error.__traceback__) if frame is wanted][-1]

@@ -1,0 +1,91 @@
+"""What a stage sees of each example, drawn on the device."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from kdjax import keys
+from kdjax.types import Batch, PyTree
+from kdjax.views.masking import random_patch_mask
+from kdjax.views.recipes import batch_views
+
+Draw = Callable[[Batch, PyTree, Key[Array, ""]], Batch]
+"""`(batch with raw inputs, resident, key of the run) -> what the objective sees`."""
+
+Recipe = Callable[[Key[Array, ""], PyTree], PyTree]
+"""`(key, raw example) -> what a model is given of it`."""
+
+
+def _view(
+    recipe: Recipe, stream_key: Key[Array, ""], batch: Batch, i: int = 0, *, of: int = 1
+) -> dict[str, Array]:
+    """View `of * epoch + i` of each example: none comes twice, where `of` are drawn an epoch."""
+    number = of * batch["epoch"] + jnp.uint32(i)
+    return batch_views(recipe, stream_key, number, batch["id"], batch["inputs"])
+
+
+def one_view(recipe: Recipe, stream: str, *, name: str) -> Draw:
+    """View `epoch` of each example."""
+
+    def draw(batch, resident, key):
+        return {name: _view(recipe, keys.stream(key, stream), batch)}
+
+    return draw
+
+
+def two_views(recipe: Recipe, stream: str) -> Draw:
+    """`view_a` and `view_b`: views `2 * epoch` and `2 * epoch + 1` of each example."""
+
+    def draw(batch, resident, key):
+        stream_key = keys.stream(key, stream)
+        view_a, view_b = (_view(recipe, stream_key, batch, i, of=2) for i in range(2))
+        return {"view_a": view_a, "view_b": view_b}
+
+    return draw
+
+
+def local_views(recipe: Recipe, stream: str, *, crops: int) -> Draw:
+    """`local` [batch, crops, ...]: views `crops * epoch` and on, of a stream of their own."""
+
+    def draw(batch, resident, key):
+        stream_key = keys.stream(key, f"{stream}/local")
+        every = [_view(recipe, stream_key, batch, i, of=crops) for i in range(crops)]
+        return {"local": jax.tree.map(lambda *crops: jnp.stack(crops, axis=1), *every)}
+
+    return draw
+
+
+def patch_masks(stream: str, *, patches: int, share: float) -> Draw:
+    """`kept` [batch, shown] and `hidden` [batch, patches]: those of view `epoch`, drawn apart.
+
+    Raises:
+      BadInput: see `kdjax.views.random_patch_mask`.
+    """
+
+    def draw(batch, resident, key):
+        stream_key = keys.stream(key, f"{stream}/patches")
+
+        def one(view, id):
+            key = keys.example(stream_key, view, id)
+            return random_patch_mask(key, patches=patches, share=share)
+
+        kept, hidden = jax.vmap(one)(batch["epoch"], batch["id"])
+        return {"kept": kept, "hidden": hidden}
+
+    return draw
+
+
+def label(batch, resident, key):
+    """The label, negative where it may not be used."""
+    return {"label": batch["label"]}
+
+
+def together(*draws: Draw) -> Draw:
+    """What each of them draws."""
+
+    def draw(batch, resident, key):
+        return {name: x for own in draws for name, x in own(batch, resident, key).items()}
+
+    return draw
