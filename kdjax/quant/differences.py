@@ -130,9 +130,7 @@ def _in_onnx_file(path: str | os.PathLike[str], inputs: Sequence[np.ndarray]) ->
     return [np.asarray(value) for value in session.run(names, feeds)]
 
 
-def _in_litert_file(
-    path: str | os.PathLike[str], arrays: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def _in_litert_file(path: str | os.PathLike[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What goes into each product with a constant; the file is of one example."""
     runtime: Any = importlib.import_module("ai_edge_litert.interpreter")
     interpreter = runtime.Interpreter(

@@ -89,7 +89,7 @@ def test_pixels_that_do_not_fit_are_named_when_they_are_read(tiny, picture, mess
     folder = tiny(picture)
     dataset = _read(folder)
     np.testing.assert_array_equal(dataset.read(np.arange(6))["image"], IMAGES[:6])
-    for read in (dataset.images, lambda: list(_streamed(dataset))):
+    for read in (dataset.inputs, lambda: list(_streamed(dataset))):
         with pytest.raises(BadInput, match=message) as caught:
             read()
         said = str(caught.value)

@@ -188,7 +188,8 @@ def test_held_reads_once():
 
     def read(rows):
         calls.append(len(rows))
-        return np.zeros((len(rows), 2, 2, 1), np.uint8) + rows[:, None, None, None].astype(np.uint8)
+        values = rows[:, None, None, None].astype(np.uint8)
+        return {"image": np.zeros((len(rows), 2, 2, 1), np.uint8) + values}
 
     dataset = dataclasses.replace(
         from_arrays(np.zeros((5, 2, 2, 1), np.uint8), np.zeros(5, int), classes=1), read=read

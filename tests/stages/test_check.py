@@ -170,7 +170,7 @@ FAULTS = [
         9,
         r"pretrain.views.cutout: 9 pixels leave nothing of a view of 8",
     ),
-    ("pretrain", "pretrain.views.shift", 8, r"pretrain.views.shift: 8 pixels of a view of 8"),
+    ("pretrain", "pretrain.views.shift", 8, r"pretrain.views.shift: 8 pixels leave nothing"),
     ("pretrain", "pretrain.views.blur_kernel", 17, r"pretrain.views.blur_kernel: 17 is not an odd"),
     ("pretrain", "pretrain.views.blur_kernel", 4, r"pretrain.views.blur_kernel: 4 is not 2n"),
     (
@@ -628,20 +628,20 @@ def test_what_float16_cannot_hold_is_one_line_with_its_mend(tmp_path, splits, sa
     """A real cache is begun, of a teacher whose logits are as large as that for one example."""
     c = parse.parse(config.Cache, STAGES["cache"])
 
-    def say(variables, images):
-        return jnp.where(images.mean((1, 2, 3))[:, None] > 0.99, said, 1.0) * jnp.ones((1, 10))
+    def say(variables, inputs):
+        white = inputs["image"].mean((1, 2, 3))[:, None] > 0.99
+        return jnp.where(white, said, 1.0) * jnp.ones((1, 10))
 
-    teacher = source.Teacher({}, 8, 10, say, dict, models.CNN((4,)), dict, quantized=False)
-    d = parse.parse(config.Data, RUN["data"])
+    inputs = splits.inputs
+    teacher = source.Teacher({}, inputs, 10, say, dict, models.CNN((4,)), dict, quantized=False)
 
     def read(rows):  # the third one is white, all the others are black
-        return np.where(rows == 3, 255, 0).astype(np.uint8)[:, None, None, None] * np.ones(
-            (1, 8, 8, 1), np.uint8
-        )
+        white = np.where(rows == 3, 255, 0).astype(np.uint8)[:, None, None, None]
+        return {"image": white * np.ones((1, 8, 8, 1), np.uint8)}
 
     dataset = dataclasses.replace(splits.train, read=read, ids=np.arange(100, dtype=np.uint32))
     c = dataclasses.replace(c, recipe=EvalViews(recipe="eval"), batch=100)
-    made = source.Source(c=c, name="cache", seed=0, data=d, dataset=dataset, teachers=(teacher,))
+    made = source.Source(c=c, name="cache", seed=0, dataset=dataset, teachers=(teacher,))
     run = parse.parse(config.Run, {**RUN, "stages": STAGES})
     folder = epath.Path(tmp_path)
     context = Context(run, "cache", 0, folder, {}, splits, train.choose("single"))
