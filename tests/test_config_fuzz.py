@@ -55,7 +55,7 @@ def fields(kind, value, path: str) -> Iterator[tuple[str, str, object, object]]:
             for n in ("kind", "name", "recipe")
             if typing.get_origin(hints.get(n)) is typing.Literal
         ]
-        if set(value) == set(hints) and all(
+        if set(value) == {field.name for field in dataclasses.fields(kind)} and all(
             value[tag] in typing.get_args(hints[tag]) for tag in tags
         ):
             for name, inner in value.items():

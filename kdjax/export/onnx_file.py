@@ -159,12 +159,13 @@ def accepts(inputs: Fields) -> dict[str, str]:
 
 
 def _written() -> dict[type, Any]:
-    """The `__call__` of each of linen's layers as linen has it."""
-    return {
-        layer: vars(layer)["__call__"]
-        for layer in vars(nn).values()
-        if isinstance(layer, type) and issubclass(layer, nn.Module) and "__call__" in vars(layer)
-    }
+    """The `__call__` of each of linen's layers as linen has it, maybe in a base of the layer."""
+    layers = [x for x in vars(nn).values() if isinstance(x, type) and issubclass(x, nn.Module)]
+    return {layer: call for layer in layers if (call := _call_of(layer)) is not None}
+
+
+def _call_of(layer: type) -> Any:
+    return next((vars(c)["__call__"] for c in layer.__mro__ if "__call__" in vars(c)), None)
 
 
 @contextmanager
@@ -185,7 +186,7 @@ def _called_as_linen(written: Mapping[type, Any]) -> Iterator[None]:
 
     try:
         for layer, own in written.items():
-            if (replaced := vars(layer)["__call__"]) is not own:
+            if (replaced := _call_of(layer)) is not own:
                 put(layer, "__call__", _intercepted(replaced))
         for name, (own, outside) in _POOLS.items():
             for module in (nn, pooling):

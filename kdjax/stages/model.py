@@ -222,7 +222,13 @@ def _compiled(text: str) -> Callable[..., Array]:
 @functools.lru_cache(maxsize=256)
 def _abstract(kind: type[_OnEncoder], text: str) -> PyTree:
     spec = _described(kind, text)
-    return jax.eval_shape(lambda: spec.module().init(jax.random.key(0), spec.blank(), train=True))
+    found = jax.eval_shape(lambda: spec.module().init(jax.random.key(0), spec.blank(), train=True))
+    if not isinstance(spec, Spec) or not spec.rules:
+        return found
+    if not isinstance(spec.encoder.module(Compute(folded=True)), models.Folded):
+        return found
+    # Its layers have no biases until their norms are folded into them.
+    return {**found, **jax.eval_shape(spec.in_float.folded, spec.in_float.abstract())}
 
 
 @functools.lru_cache(maxsize=256)
