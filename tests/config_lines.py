@@ -115,14 +115,17 @@ def _stages() -> Iterator[tuple[str, dict]]:
         yield f"by_{how['name']}", {"kind": "pretrain", **_TRAINING, **own}
     mae = {"encoder": _VIT, "projector": [], "views": {"recipe": "eval", "size": 8}}
     yield "by_mae", {"kind": "pretrain", **_TRAINING, **mae, "method": {"name": "mae"}}
-    yield "by_own", {
-        "kind": "pretrain",
-        **_TRAINING,
-        "encoder": {"function": "tests.own_pieces:TinyNet", "widths": [4]},
-        "views": {"function": "tests.own_pieces:speckled", "amount": 0.2},
-        "method": {"function": "tests.own_pieces:aligned"},
-        "projector": [8],
-    }
+    yield (
+        "by_own",
+        {
+            "kind": "pretrain",
+            **_TRAINING,
+            "encoder": {"function": "tests.own_pieces:TinyNet", "widths": [4]},
+            "views": {"function": "tests.own_pieces:speckled", "amount": 0.2},
+            "method": {"function": "tests.own_pieces:aligned"},
+            "projector": [8],
+        },
+    )
     yield "net", {"kind": "finetune", "start_from": "by_simclr", "views": _CROPS, **_TRAINING}
     for optimizer, encoder in zip(_OPTIMIZERS, turn, strict=False):
         own = {"encoder": encoder, "optimizer": optimizer, "teacher_free": {}}
@@ -148,13 +151,16 @@ def _stages() -> Iterator[tuple[str, dict]]:
             "sweep": [{"temperature": 2.0, "kd_weight": 1.0}],
         }
         yield f"by_{logits['name']}", {**_STUDENT, **own}
-    yield "seen", {
-        **_STUDENT,
-        "live": True,
-        "features": _TERMS,
-        "teacher_weights": [1.0],
-        "terms": {"rank": {"function": "tests.own_pieces:rank_hinge", "margin": 0.2}},
-    }
+    yield (
+        "seen",
+        {
+            **_STUDENT,
+            "live": True,
+            "features": _TERMS,
+            "teacher_weights": [1.0],
+            "terms": {"rank": {"function": "tests.own_pieces:rank_hinge", "margin": 0.2}},
+        },
+    )
     for how in _EMBEDDINGS:
         own = {"cache": "said", "encoder": _CNN, "projector": [8], "method": how}
         yield f"like_{how['name']}", {"kind": "distill_encoder", **_TRAINING, **own}
