@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import optax
-from jaxtyping import Array
 
 from kdjax import train
 from kdjax.choice import Choice
@@ -160,7 +159,7 @@ class OwnTerm(Own):
         """
         function = self.made(axis_name=axis_name)
 
-        def term(outputs: train.Outputs, batch: Mapping[str, Array]) -> Any:
+        def term(outputs, batch):
             found = function(outputs, batch)
             both = found if isinstance(found, tuple) else (found,)
             ranks = {len(getattr(x, "shape", (0, 0))) for x in both}

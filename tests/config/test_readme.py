@@ -1,0 +1,77 @@
+"""What the page shows as code runs as it stands there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from kdjax import main, pipeline
+from kdjax.config.encoders.own import OwnEncoder
+from kdjax.stages import Splits
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "kdjax" / "config" / "README.md").read_text()
+FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
+
+
+def test_each_of_the_users_pieces_is_gone_through(tmp_path):
+    """Every function is traced as the stages call it; one loss is computed besides."""
+    assert FILES.keys() == {
+        "my_losses.py",
+        "my_models.py",
+        "my_views.py",
+        "my_methods.py",
+        "line.py",
+        "kdjax/config/logit_losses/huber.py",
+    }
+    for name, text in FILES.items():
+        if "/" not in name:
+            (tmp_path / name).write_text(text)
+    run = main.load_config(str(tmp_path / "line.py"), ["stages.student.terms.rank.margin=0.2"])
+    splits = Splits(run.data)
+    tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
+    assert [task.name for task in pipeline.check(run, tasks, splits)] == [*run.stages]
+    student = run.stages["student"]
+    assert isinstance(student.encoder, OwnEncoder)
+    outputs = {"logits": np.float32([[1.0, 0.9, 0.0]])}
+    batch = {"teacher_logits": np.float32([[0.0, 2.0, 3.0]])}
+    found = student.terms["rank"].term()(outputs, batch)
+    np.testing.assert_allclose(found, [0.2 + 0.9], rtol=1e-6)
+
+
+def test_one_file_is_a_new_loss_of_kdjax(tmp_path):
+    shutil.copytree(
+        ROOT / "kdjax", tmp_path / "kdjax", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    name = "kdjax/config/logit_losses/huber.py"
+    (tmp_path / name).write_text(FILES[name])
+    program = """
+import numpy as np
+from kdjax import config, parse
+from kdjax.config.logit_losses.huber import Huber
+made = parse.parse(config.LogitLoss, {"name": "huber", "delta": 0.5})
+one, other = np.zeros((2, 4), np.float32), np.float32([[0.25, 0, 0, 0], [2, 0, 0, 0]])
+print(made.between(4.0, None)(one, other, {}).tolist())
+assert "delta: a number in (0, inf)" in Huber.__doc__
+try:
+    parse.parse(config.LogitLoss, {"name": "hubr"}, "logits")
+except ValueError as error:
+    print(error)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    values, line = found.stdout.splitlines()
+    assert values == str([0.25**2 / 2 / 4, 0.5 * (2.0 - 0.25) / 4])
+    assert "did you mean huber?" in line
