@@ -1,8 +1,6 @@
 """Tables in pages, written from results that are kept as JSON: nothing in them is typed by hand.
 
-python -m kdjax.report.tables keep WORKDIR results/NAME.json    what a finished run found
-python -m kdjax.report.tables write PAGE.md ...                 the tables of pages anew
-python -m kdjax.report.tables check PAGE.md ...                 says what would be written otherwise
+`kdjax tables` keeps the results of runs and writes the pages.
 
 A page has what is to be written in a comment, and below it what was written:
 
@@ -28,23 +26,20 @@ Files are named relative to the page. In braces stand the name of a file and one
 * `A.B.C` or `A.B.C:FORMAT`: whatever is there in the JSON, such as `hours:.1f` or `seeds`.
 """
 
-import argparse
 import dataclasses
-import difflib
 import json
 import math
 import re
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epy
 
-from kdjax import files, parse
+from kdjax import parse
 from kdjax.report.rows import Row, gain, labels, paired
-from kdjax.types import BadInput, StorageFailed
+from kdjax.types import BadInput
 
 with epy.lazy_imports():
     from scipy import special
@@ -206,7 +201,7 @@ def written(page: Path) -> str:
     Raises:
       BadInput: a file is missing or has not what is asked for; the line names page and block.
     """
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
 
     def block(match: re.Match[str]) -> str:
         line = text.count("\n", 0, match.start()) + 1
@@ -216,7 +211,7 @@ def written(page: Path) -> str:
                 name, equals, path = given.partition("=")
                 if not equals:
                     raise BadInput(f"{given}: write NAME=FILE")
-                sources[name] = _read(page.parent / path)
+                sources[name] = read(page.parent / path)
             return f"{match['head']}{rendered(match['text'], sources)}\n{match['end']}"
         except BadInput as error:
             raise BadInput(f"{page}:{line}: {error}") from None
@@ -224,51 +219,26 @@ def written(page: Path) -> str:
     return _BLOCK.sub(block, text)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def text_of(path: Path) -> str:
+    """A page, or another file of text.
+
+    Raises:
+      BadInput: it cannot be read; the line names it.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: {error}") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; see above. 1 where a page is not as it would be written, 2 for bad input."""
-    parser = parse.Arguments(prog="python -m kdjax.report.tables", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    keep = commands.add_parser("keep", help="what a finished run found, as JSON")
-    keep.add_argument("workdir", type=Path)
-    keep.add_argument("out", type=Path)
-    for name, told in (("write", "write tables anew"), ("check", "say which are not as written")):
-        one = commands.add_parser(name, help=told)
-        one.add_argument("pages", type=Path, nargs="+")
+def read(path: Path) -> Mapping[str, Any]:
+    """A JSON file.
+
+    Raises:
+      BadInput: it cannot be read; the line names it.
+    """
+    text = text_of(path)
     try:
-        return _do(parser.parse_args(arguments))
-    except (BadInput, StorageFailed) as error:
-        print(f"kdjax: {error}", file=sys.stderr)
-        return 2
-
-
-def _do(args: argparse.Namespace) -> int:
-    if args.command == "keep":
-        found = kept(_read(args.workdir / "report.json"))
-        text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-        files.write(args.out, f"{text}\n".encode())
-        return 0
-    stale = 0
-    for page in args.pages:
-        old, new = page.read_text(encoding="utf-8"), written(page)
-        if old == new:
-            continue
-        if args.command == "write":
-            files.write(page, new.encode())
-            continue
-        stale = 1
-        lines = difflib.unified_diff(
-            old.splitlines(), new.splitlines(), str(page), "as written", n=0
-        )
-        print("\n".join(lines))
-    return stale
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None

@@ -1,16 +1,21 @@
-"""`kdjax verify WORKDIR`: reads all that finished stages have left; is it what was written?
+"""`kdjax verify WORKDIR`: is everything that finished stages left still as it was written?
 
-Every file by its SHA-256, models by the fingerprint of their arrays, caches by their own checksums as
-well. No config is needed: the manifests say it all. One line for each folder, nothing is changed:
+kdjax verify runs/digits
+kdjax verify runs/digits/stages/cache-seed0-1a2b3c4d --teachers --samples=1000
 
-    whole         all of it is as it was written
-    damaged       the file, what was found, what was expected, and what to do
-    not finished  a stage under way, or one that was stopped: it goes on when its run is started again
-    not ours      nothing that kdjax has made; in a folder that is whole, files that its manifest does
-                  not know
+Reads every file (SHA-256), the arrays of every model and the checksums of every teacher cache. No config
+is needed, and nothing is changed. Prints one line for each stage:
 
-Exit status 0 where nothing is damaged, 1 where something is, 2 where there is no work directory. That a
-cache says what its teachers say is asked by `python -m kdjax.teacher.verify`.
+    whole         everything is as it was written
+    damaged       which file, what was found, what was expected, and what to do
+    not finished  under way, or stopped: it continues when its run is started again
+    not ours      not made by kdjax; in a folder that is whole, files that its manifest does not list
+
+With --teachers, the teachers of every finished cache are asked again for random examples and views, and
+the largest difference from what is stored is printed.
+
+Exit status 0 if nothing is damaged and no difference is larger than rounding explains, 1 otherwise, 2
+for bad input, such as a cache of other teachers, views or data.
 """
 
 import argparse
@@ -24,6 +29,7 @@ from kdjax import files, fingerprint, lock, teacher, train
 from kdjax.parse import Arguments
 from kdjax.stages import proof
 from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
+from kdjax.stages.audit import audit
 from kdjax.teacher import layout
 from kdjax.types import BadInput, StorageFailed
 
@@ -43,10 +49,13 @@ class Verdict(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status.
+    """Verifies a work directory, or one stage of it.
+
+    Returns:
+      The exit status.
 
     Raises:
-      BadInput: there is no work directory.
+      BadInput: there is no such work directory or stage, or a cache is refused.
     """
     parser = Arguments(
         prog="kdjax verify",
@@ -54,22 +63,60 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("workdir", help="of a run")
-    workdir = epath.Path(parser.parse_args(arguments).workdir)
+    parser.add_argument("path", help="a work directory, or the folder of one stage in it")
+    parser.add_argument("--teachers", action="store_true", help="ask the teachers of caches again")
+    asked = parser.add_argument_group("with --teachers")
+    asked.add_argument("--samples", type=int, help="pairs of example and view (default: 256)")
+    asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
+    asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
+    asked.add_argument("--data_dir", help="where TFDS data sets are; KDJAX_DATA_DIR by default")
+    args = parser.parse_args(arguments)
+    given = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not args.teachers:
+        raise BadInput(f"--{next(iter(given))} goes with --teachers")
+    path = epath.Path(args.path)
+    alone = proof.folder_name(path.name) is not None and path.parent.name == "stages"
+    workdir, only = (path.parent.parent, path.name) if alone else (path, None)
     counts: Counter[str] = Counter()
-    for verdict in verify(workdir):
+    caches = []
+    for verdict in verify(workdir, only=only):
         counts[verdict.state] += 1
         print(f"{verdict.state:<12}  {verdict.name}: {verdict.said}", flush=True)
+        if verdict.state == "whole" and (workdir / "stages" / verdict.name / CACHE).is_dir():
+            caches.append(workdir / "stages" / verdict.name)
     states = ("whole", "damaged", "not finished", "not ours")
     print(", ".join(f"{counts[state]} {state}" for state in states))
-    return 1 if counts["damaged"] else 0
+    if not args.teachers:
+        return 1 if counts["damaged"] else 0
+    if not caches and not counts["damaged"]:
+        raise BadInput(f"--teachers: {path} has no finished teacher cache")
+    within = [_asked_again(cache, **{"samples": 256, "seed": 0, **given}) for cache in caches]
+    return 0 if all(within) and not counts["damaged"] else 1
 
 
-def verify(workdir: epath.Path) -> Iterator[Verdict]:
-    """A verdict about each stage of a work directory, and about what else lies among them.
+def _asked_again(cache: epath.Path, **how: Any) -> bool:
+    """Prints how far a cache is from its teachers; whether that is within the tolerance."""
+    found = audit(cache, **how)
+    within = found.difference <= found.tolerance
+    print(
+        f"{cache.name}: {found.samples} samples: largest difference {found.difference:.3g} (id "
+        f"{found.id}, view {found.view}), {'within' if within else 'beyond'} {found.tolerance:.3g}; "
+        f"the largest value is {found.largest:.3g}",
+        flush=True,
+    )
+    return within
+
+
+def verify(workdir: epath.Path, *, only: str | None = None) -> Iterator[Verdict]:
+    """Yields a verdict about each stage of a work directory, and about what else lies among them.
+
+    Args:
+      workdir: of a run.
+      only: the folder of the one stage to read; None for all.
 
     Raises:
-      BadInput: there is no work directory.
+      BadInput: there is no work directory, or no such stage.
     """
     folder = workdir / "stages"
     try:
@@ -79,6 +126,10 @@ def verify(workdir: epath.Path) -> Iterator[Verdict]:
         raise BadInput(
             f"{workdir}: not a work directory of kdjax: {folder}: {fault}; name the --workdir of a run"
         ) from None
+    if only is not None:
+        inside = [path for path in inside if path.name == only]
+        if not inside:
+            raise BadInput(f"{folder / only}: no such stage; name one, or the --workdir of a run")
     for path in inside:
         if path.name.startswith(".") and path.name.endswith(".lock"):
             continue  # said with its folder

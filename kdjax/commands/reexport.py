@@ -1,8 +1,16 @@
-"""Every exported file of a run written again from the kept variables: files outlive the jax of their day.
+"""`kdjax reexport WORKDIR`: writes every exported file again, with the installed jax.
 
-kdjax reexport WORKDIR
+kdjax reexport runs/digits
+
+Exported files can outlive the version of jax that they were written for. No config is needed: the models
+are as their manifests describe them. Each new file is compared with the live model, and with the old
+file if that can still be read; it replaces the old one only if they agree. The report is brought up to
+date.
+
+Exit status 0 if all files were written, 1 if one was not and is as it was, 2 if there is none to write.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -39,8 +47,13 @@ Run = Callable[[np.ndarray], Any]
 
 def main(arguments: Sequence[str]) -> int:
     """The exit status; see `reexport`."""
-    parser = Arguments(prog="kdjax reexport", description=__doc__, allow_abbrev=False)
-    parser.add_argument("workdir", help="of a run that has exported files")
+    parser = Arguments(
+        prog="kdjax reexport",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", help="work directory of a run that has exported files")
     return reexport(parser.parse_args(arguments).workdir)
 
 
