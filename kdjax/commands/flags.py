@@ -81,7 +81,7 @@ _GROUPS = {
         *("join_timeout_seconds", "peer_timeout_seconds"),
     ),
 }
-_WIDTH, _INDENT = 100, 28
+_WIDTH, _INDENT = 100, 32
 
 
 def overview(words: Mapping[str, str]) -> str:

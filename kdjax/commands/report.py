@@ -5,7 +5,7 @@ kdjax report runs/digits
 The report is of everything that is finished in it: use it after an array job, where each job ran one
 seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config is taken from
 the last report.json, and so are the command, the device and the versions of the run; the data must be
-where it was (or name the place of TFDS data sets with --data_dir).
+where it was (or name the place of TFDS datasets with --data_dir).
 
 Exit status 0 if the report was written, 2 if there is none to write.
 """
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("workdir", help="work directory of a run")
-    parser.add_argument("--data_dir", help="where TFDS data sets are; KDJAX_DATA_DIR by default")
+    parser.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
     args = parser.parse_args(arguments)
     workdir = epath.Path(args.workdir)
     path = workdir / "report.json"

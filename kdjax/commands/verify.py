@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     asked.add_argument("--samples", type=int, help="pairs of example and view (default: 256)")
     asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
     asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
-    asked.add_argument("--data_dir", help="where TFDS data sets are; KDJAX_DATA_DIR by default")
+    asked.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
     args = parser.parse_args(arguments)
     given = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
     given = {name: value for name, value in given.items() if value is not None}

@@ -192,7 +192,7 @@ def test_verify(line, capsys):
         ([*asked, "--samples=0"], "--samples: 0 is not positive"),
         ([*asked, "--sample=2"], "unrecognized arguments: --sample=2; see --help"),
         ([str(task.folder), "--samples=2"], "--samples goes with --teachers"),
-        ([f"{task.folder}0", "--teachers"], "no such stage"),
+        ([str(task.folder.with_name("cache-seed0-00000000")), "--teachers"], "no such stage"),
         ([str(task.needs[0].folder), "--teachers"], "has no finished teacher cache"),
     ]:
         with pytest.raises(BadInput, match=said):
