@@ -617,7 +617,7 @@ def test_a_word_has_help_and_refuses_what_it_does_not_know(word, monkeypatch, ca
         assert (status, out) == (2, [])
         (line,) = err
         assert line.startswith("kdjax: ")
-        assert line.endswith("; see --help")
+        assert line.endswith(f"; see kdjax {word} --help")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ file, also after gzip, and the peak memory of a process that loads and runs it. 
 Exit status 0, or 2 if the file cannot be timed.
 """
 
-import argparse
 import dataclasses
 import gzip
 import importlib.metadata
@@ -17,11 +16,11 @@ import json
 from collections.abc import Sequence
 
 from kdjax import evaluate
-from kdjax.parse import Arguments
+from kdjax.commands import arguments
 from kdjax.types import BadInput
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """Prints the latency of one file.
 
     The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
@@ -34,12 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
       BadInput: the file cannot be timed.
     """
-    parser = Arguments(
-        prog="kdjax latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.parser("latency", __doc__)
     parser.add_argument(
         "model", metavar="MODEL", help="MODEL.tflite for LiteRT, anything else is ONNX"
     )
@@ -56,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         default=30.0,
         help="stop after so long all the same (default: 30)",
     )
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(given)
     if args.repeats < 1 or not args.max_seconds >= 0:
         raise BadInput("--repeats must be at least 1 and --max_seconds at least 0")
     litert = args.model.endswith(".tflite")

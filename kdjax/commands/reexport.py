@@ -10,7 +10,6 @@ date.
 Exit status 0 if all files were written, 1 if one was not and is as it was, 2 if there is none to write.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, evaluate, files, lock, parse, report, stages
+from kdjax.commands import arguments
 from kdjax.export import (
     facts,
     load_litert,
@@ -31,7 +31,6 @@ from kdjax.export import (
     require_onnx,
     write_stablehlo,
 )
-from kdjax.parse import Arguments
 from kdjax.stages import MANIFEST, Artifact, proof
 from kdjax.stages.export import write_litert_model, write_onnx_model
 from kdjax.stages.model import Spec, load
@@ -45,16 +44,11 @@ _BESIDE = f".reexport{files.PART}"
 Run = Callable[[np.ndarray], Any]
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """The exit status; see `reexport`."""
-    parser = Arguments(
-        prog="kdjax reexport",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.parser("reexport", __doc__)
     parser.add_argument("workdir", help="work directory of a run that has exported files")
-    return reexport(parser.parse_args(arguments).workdir)
+    return reexport(parser.parse_args(given).workdir)
 
 
 def reexport(workdir: epath.PathLike) -> int:

@@ -10,7 +10,6 @@ where it was (or name the place of TFDS datasets with --data_dir).
 Exit status 0 if the report was written, 2 if there is none to write.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -27,12 +26,13 @@ import jax
 from etils import epath
 
 from kdjax import config, data, files, lock, parse, pipeline, report, stages
+from kdjax.commands import arguments
 from kdjax.stages import Splits, proof
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """Writes the report again.
 
     Returns:
@@ -41,15 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
       BadInput: there is no report, or nothing of its config is finished.
     """
-    parser = parse.Arguments(
-        prog="kdjax report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.parser("report", __doc__)
     parser.add_argument("workdir", help="work directory of a run")
     parser.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(given)
     workdir = epath.Path(args.workdir)
     path = workdir / "report.json"
     ran = _ran(path)

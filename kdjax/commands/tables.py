@@ -9,17 +9,17 @@ A page asks for its tables in comments; `kdjax.report.tables` has the format.
 Exit status 0, 1 if a page differs from what would be written (check), 2 for bad input.
 """
 
-import argparse
 import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdjax import files, parse
+from kdjax import files
+from kdjax.commands import arguments
 from kdjax.report import tables
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """Keeps, writes or checks.
 
     Returns:
@@ -29,12 +29,7 @@ def main(arguments: Sequence[str]) -> int:
       BadInput: a run is not done, or a file is missing or has not what a page asks for.
       StorageFailed: a page or a file cannot be written.
     """
-    parser = parse.Arguments(
-        prog="kdjax tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.parser("tables", __doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="keep|write|check")
     keep = commands.add_parser("keep", help="keep what a finished run found, as JSON")
     keep.add_argument("workdir", type=Path, help="work directory of the run")
@@ -42,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, told in (("write", "write the tables again"), ("check", "show what would differ")):
         one = commands.add_parser(name, help=told)
         one.add_argument("pages", type=Path, nargs="+", help="Markdown files")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(given)
     if args.command == "keep":
         found = tables.kept(tables.read(args.workdir / "report.json"))
         text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)

@@ -18,7 +18,6 @@ Exit status 0 if nothing is damaged and no difference is larger than rounding ex
 for bad input, such as a cache of other teachers, views or data.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from kdjax import files, fingerprint, lock, teacher, train
-from kdjax.parse import Arguments
+from kdjax.commands import arguments
 from kdjax.stages import proof
 from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
 from kdjax.stages.audit import audit
@@ -48,7 +47,7 @@ class Verdict(NamedTuple):
     said: str
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """Verifies a work directory, or one stage of it.
 
     Returns:
@@ -57,12 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
       BadInput: there is no such work directory or stage, or a cache is refused.
     """
-    parser = Arguments(
-        prog="kdjax verify",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = arguments.parser("verify", __doc__)
     parser.add_argument("path", help="a work directory, or the folder of one stage in it")
     parser.add_argument("--teachers", action="store_true", help="ask the teachers of caches again")
     asked = parser.add_argument_group("with --teachers")
@@ -70,11 +64,11 @@ def main(arguments: Sequence[str]) -> int:
     asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
     asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
     asked.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
-    args = parser.parse_args(arguments)
-    given = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and not args.teachers:
-        raise BadInput(f"--{next(iter(given))} goes with --teachers")
+    args = parser.parse_args(given)
+    how = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
+    how = {name: value for name, value in how.items() if value is not None}
+    if how and not args.teachers:
+        raise BadInput(f"--{next(iter(how))} goes with --teachers")
     path = epath.Path(args.path)
     alone = proof.folder_name(path.name) is not None and path.parent.name == "stages"
     workdir, only = (path.parent.parent, path.name) if alone else (path, None)
@@ -91,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1 if counts["damaged"] else 0
     if not caches and not counts["damaged"]:
         raise BadInput(f"--teachers: {path} has no finished teacher cache")
-    within = [_asked_again(cache, **{"samples": 256, "seed": 0, **given}) for cache in caches]
+    within = [_asked_again(cache, **{"samples": 256, "seed": 0, **how}) for cache in caches]
     return 0 if all(within) and not counts["damaged"] else 1
 
 

@@ -37,7 +37,7 @@ from typing import Any
 
 from etils import epy
 
-from kdjax import parse
+from kdjax import files, parse
 from kdjax.report.rows import Row, gain, labels, paired
 from kdjax.types import BadInput
 
@@ -227,7 +227,10 @@ def text_of(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fault, _ = files.meaning(error) or (str(error), "")
+        raise BadInput(f"{path}: {fault}") from None
+    except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
 
 

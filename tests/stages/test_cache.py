@@ -190,7 +190,7 @@ def test_verify(line, capsys):
     assert "574 samples" in capsys.readouterr().out  # all there are
     for arguments, said in [
         ([*asked, "--samples=0"], "--samples: 0 is not positive"),
-        ([*asked, "--sample=2"], "unrecognized arguments: --sample=2; see --help"),
+        ([*asked, "--sample=2"], "unrecognized arguments: --sample=2; see kdjax verify"),
         ([str(task.folder), "--samples=2"], "--samples goes with --teachers"),
         ([str(task.folder.with_name("cache-seed0-00000000")), "--teachers"], "no such stage"),
         ([str(task.needs[0].folder), "--teachers"], "has no finished teacher cache"),
