@@ -19,7 +19,7 @@ from kdjax.types import BadInput
 
 
 class BadConfig(BadInput):
-    """A config file failed as it was run; its cause is what it raised."""
+    """A config file raised an exception, which is the cause of this one."""
 
 
 def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
@@ -42,7 +42,12 @@ def load_config(text: str, overrides: Sequence[str] = ()) -> config.Run:
 
 
 def values_of(text: str) -> dict[str, Any]:
-    """What `get_config` of a file gives, as plain values of which no two share anything."""
+    """Calls `get_config` of a file; returns plain values of which no two share anything.
+
+    Raises:
+      BadConfig: the file cannot be run.
+      BadInput: there is no such file, or it gives no config.
+    """
     file, _, arg = text.partition(".py:")
     path = paths.parse(file if file.endswith(".py") else f"{file}.py", field="--config")
     if not path.is_file():
@@ -65,7 +70,7 @@ def values_of(text: str) -> dict[str, Any]:
         except TypeError:
             raise BadInput(
                 f"{at}: get_config cannot be called with one argument; write "
-                "def get_config(arg=None), where arg is what stands behind FILE.py:"
+                "def get_config(arg=None), where arg is what follows FILE.py:"
             ) from None
         found = get_config(arg or None)
         if inspect.iscoroutine(found):
@@ -86,10 +91,9 @@ def values_of(text: str) -> dict[str, Any]:
 
 
 def plain(value: Any, path: str = "config") -> Any:
-    """What a config file made as dicts, lists and what is in them, each its own.
+    """Copies the value of a config file into dicts and lists that share nothing.
 
-    A ConfigDict keeps one dict wherever the file used one, where a change of one would be a change of
-    all.
+    In a ConfigDict, one dict may stand in several places, and a change in one would change them all.
 
     Raises:
       BadInput: something contains itself; the line names its path.
@@ -130,7 +134,7 @@ def _where(path: epath.Path, function: Any) -> str:
 
 
 def _failed(path: epath.Path, error: BaseException) -> str:
-    """The line of a config file in which it failed, and with what."""
+    """The message about a config file that failed: in which of its lines, and with what."""
     own = os.fspath(path.absolute())
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == own]
@@ -143,4 +147,4 @@ def _failed(path: epath.Path, error: BaseException) -> str:
     elif frames and os.path.abspath(frames[-1].filename) != own:
         said += f" ({frames[-1].filename}, line {frames[-1].lineno})"
     line = f":{lines[-1]}" if lines else ""
-    return f"--config: {path}{line}: {said}; --traceback shows the whole of it"
+    return f"--config: {path}{line}: {said}; --traceback shows all of it"

@@ -23,7 +23,7 @@ WORDS: Mapping[str, str] = {
     "latency": "time an ONNX or LiteRT file on this CPU",
     "tables": "write the tables of pages from kept results",
 }
-"""What a first word may be, and what it does; `kdjax.commands` has a module of each name."""
+"""The words that may come first and what they do; `kdjax.commands` has a module for each."""
 
 EIGEN = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 """XLA:CPU runs convolutions by Eigen, not by YNNPACK, which takes 1.3 to 1.6 times as long for them."""
@@ -47,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
     from kdjax.train import interruption
 
     if word not in WORDS:
+        if word.partition(":")[0].endswith(".py"):
+            raise types.BadInput(f"to run a config, write kdjax --config={word} --workdir=DIR")
         near = parse.nearest(word, WORDS)
         raise types.BadInput(f"there is no command {word!r}{near}; see kdjax --help")
     command = importlib.import_module(f"kdjax.commands.{word}")
@@ -65,12 +67,12 @@ def run() -> None:
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:
-    """Whether it is about the whole; a word has help of its own."""
+    """Whether help on the whole command is wanted; a word has help of its own."""
     return argv[1:2] != [] and argv[1].startswith("-") and bool({"--help", "-h"} & {*argv})
 
 
 def _prefer_eigen() -> None:
-    """Sets the flag of XLA where it was measured, and nobody has set flags; before jax starts."""
+    """Sets the flag of XLA before jax starts, where it was measured and nobody has set flags."""
     import jaxlib.version
 
     if jaxlib.version.__version__.startswith(_MEASURED_JAXLIB):

@@ -626,6 +626,7 @@ def test_a_word_has_help_and_refuses_what_it_does_not_know(word, monkeypatch, ca
         (["verfy", "runs"], "there is no command 'verfy'; did you mean verify?; see kdjax --help"),
         (["xyz"], f"there is no command 'xyz'; known: {', '.join(WORDS)}; see kdjax --help"),
         ([], "--config is missing; see kdjax --help"),
+        (["x.py:a=1"], "to run a config, write kdjax --config=x.py:a=1 --workdir=DIR"),
     ],
 )
 def test_a_word_that_is_none_is_one_line(argv, said, monkeypatch, capsys):
@@ -645,7 +646,9 @@ def test_only_the_module_of_the_word_is_imported():
         [sys.executable, "-c", program], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.split() == [f"kdjax.commands.{n}" for n in ("exits", "flags", "tables")]
+    assert ended.stdout.split() == [
+        f"kdjax.commands.{n}" for n in ("arguments", "exits", "flags", "tables")
+    ]
 
 
 def test_the_report_of_a_work_directory_is_written_again(tmp_path, capsys):

@@ -23,7 +23,7 @@ from kdjax.types import BadInput, StorageFailed
 
 @pod.ends_with_the_others
 def run(command: Callable[[], int]) -> None:
-    """Does what a command does, and raises `SystemExit` where its status is not 0."""
+    """Runs a command, and raises `SystemExit` where its status is not 0."""
     logging.set_verbosity(logging.FATAL)  # what a library logs as an error it also raises
     try:
         status = command()
@@ -35,7 +35,7 @@ def run(command: Callable[[], int]) -> None:
     except (train.Diverged, StageFailed, StorageFailed, lock.Busy) as error:
         print(f"kdjax: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:  # nobody nearer to it has said more
+    except OSError as error:  # which nothing closer to it has explained
         print(f"kdjax: {files.described(error, 'the storage')}", file=sys.stderr)
         sys.exit(1)
     if status:
@@ -43,9 +43,9 @@ def run(command: Callable[[], int]) -> None:
 
 
 def _of_a_thread(error: BaseException | None) -> bool:
-    """Whether a thread of a library ended of what has a line of its own elsewhere.
+    """Whether a thread of a library failed for a reason that is reported elsewhere.
 
-    That is a fault of the storage, or that nobody waits any more for what it was writing.
+    That is a failure of the storage, or that nobody waits any more for what the thread was writing.
     """
     if error is None:
         return False
@@ -53,7 +53,7 @@ def _of_a_thread(error: BaseException | None) -> bool:
 
 
 def quiet_threads() -> None:
-    """Threads of libraries do not print where the one line that is said is of the same fault."""
+    """Keeps threads of libraries from printing about a failure that already has its one line."""
 
     def of_python(said: threading.ExceptHookArgs) -> None:
         if not _of_a_thread(said.exc_value):

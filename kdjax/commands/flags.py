@@ -85,7 +85,7 @@ _WIDTH, _INDENT = 100, 32
 
 
 def overview(words: Mapping[str, str]) -> str:
-    """What `kdjax --help` prints: the words first, then a run and its flags.
+    """The text of `kdjax --help`: the words first, then a run and its flags.
 
     Args:
       words: `{word: what it does}`.

@@ -177,7 +177,7 @@ def _compare(
     said = ""
     try:
         others["the old file"] = np.asarray(_load(old)(images))
-    except Exception as error:  # whatever a runtime says of what it does not read any more
+    except Exception as error:  # whatever a runtime raises for a format that it no longer reads
         said = f"; the old file cannot be read here: {str(error).splitlines()[0]}"
     rounds = any(rule.activations for rule in spec.rules.values())
     parts = []
@@ -185,18 +185,18 @@ def _compare(
         found = evaluate.agreement(logits, other)
         apart = found.max_difference / max(float(np.abs(other).max()), 1e-30)
         parts.append(f"{apart:.1e} of the largest logit from {name}")
-        # With rounding, a sum in another order may fall the other way: labels are held then.
+        # With rounding, a sum in another order may round the other way: labels are compared then.
         if not (found.label_agreement >= c.agreement if rounds else apart <= c.tolerance):
             raise StageFailed(
-                f"{new.name}: the new file gives something else than {name}: a logit differs by "
+                f"{new.name}: the new file disagrees with {name}: a logit differs by "
                 f"{apart:.2g} of the largest one, {found.label_agreement:.1%} of the labels agree; "
-                "the old file is as it was"
+                "the old file stays"
             )
     return ", ".join(parts) + said
 
 
 def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
-    """The report with what is new of the files; all else in it is what it was."""
+    """Writes the report with the new facts about the files; everything else in it stays."""
     data = json.loads((root / "report.json").read_text())
     parity = [
         {**entry, **fresh.get((entry.get("seed", 0), entry["artifact"]), {})}
@@ -219,7 +219,7 @@ def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str
 def _curves(
     root: epath.Path, names: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, list[dict[str, int | float]]]:
-    """What the stages of the report logged: the folder that was finished last of each seed."""
+    """The logs of the stages in the report, for each seed from the folder that was finished last."""
     lines: dict[str, list[dict[str, int | float]]] = {}
     for name in names:
         for seed in seeds:

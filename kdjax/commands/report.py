@@ -63,7 +63,7 @@ def main(given: Sequence[str]) -> int:
 
 
 def _ran(path: epath.Path) -> Mapping[str, Any]:
-    """The facts of a run as its report has them."""
+    """The facts of a run, from its report."""
     again = "run the command of that run again: it skips what is finished and writes the report"
     try:
         ran = json.loads(path.read_text())["run"]
@@ -169,7 +169,7 @@ def _write_report(
 
 
 def _device() -> str:
-    """How many of what, and of a CPU what it is called and how many cores this process may use."""
+    """The devices; for a CPU also its name and how many cores this process may use."""
     found = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     if jax.default_backend() != "cpu":
         return found
@@ -186,7 +186,7 @@ def _device() -> str:
 def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
     try:
         return recorder.read(task.folder / "metrics.jsonl")
-    except BadInput as error:  # too large a file to be hashed each time
+    except BadInput as error:  # too large to be hashed each time
         raise proof.Damaged(task.folder, str(error).partition(";")[0]) from None
 
 

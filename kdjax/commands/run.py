@@ -36,7 +36,7 @@ from kdjax.train import interruption, pod
 from kdjax.types import BadInput
 
 _LEAST_SECONDS = 0.0
-"""A program that takes less to compile is not kept."""
+"""A program that compiles in less time is not kept."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -114,10 +114,10 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def _workdir(text: str) -> epath.Path:
-    """The work directory, which may be made yet.
+    """The work directory, which need not exist yet.
 
     Raises:
-      BadInput: it can be none.
+      BadInput: it is a file, or cannot be a directory.
     """
     workdir = epath.Path(text)
     try:
@@ -133,10 +133,10 @@ def _workdir(text: str) -> epath.Path:
 
 
 def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
-    """What is done and what there is to do.
+    """Prints what is done and what there is to do.
 
     Raises:
-      BadInput: something that is done is not whole; after the others have been printed.
+      BadInput: something that is done is damaged; raised after all have been printed.
     """
     wrong: BadInput | None = None
     for task in tasks:
@@ -150,10 +150,10 @@ def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """The seeds of the flag, held against what `config.seeds` takes.
+    """The seeds of the flag, checked as `config.seeds` is.
 
     Raises:
-      BadInput: they are no seeds.
+      BadInput: they are not seeds.
     """
     found = parse.literal(text)
     if type(found) is int:
@@ -162,7 +162,7 @@ def seeds(text: str) -> tuple[int, ...]:
 
 
 def fields(name: str) -> str:
-    """What the fields of a part of a config take, with their ranges and defaults; `all` for every part.
+    """Describes the fields of a part of a config with ranges and defaults; `all` for every part.
 
     Raises:
       BadInput: there is no such part.
@@ -175,10 +175,10 @@ def fields(name: str) -> str:
 
 
 def _keep_compiled(workdir: epath.Path) -> None:
-    """Programs are kept beside the run: a seed, or a run begun again, does not compile anew.
+    """Keeps compiled programs in the work directory, for other seeds and for a run that is restarted.
 
-    Small ones as well: there are hundreds. One that is not whole, since another process is writing it or
-    was killed as it did, is compiled, and nothing need be said.
+    Small ones as well: there are hundreds. One that is incomplete, because another process is writing it
+    or was killed while writing, is compiled again without a warning.
     """
     if "://" in str(workdir) or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return

@@ -137,7 +137,7 @@ def verify(workdir: epath.Path, *, only: str | None = None) -> Iterator[Verdict]
 def _verdict(folder: epath.Path) -> Verdict:
     parts = proof.folder_name(folder.name)
     if parts is None:
-        return Verdict("not ours", folder.name, "no stage has left it; it is never read")
+        return Verdict("not ours", folder.name, "no stage wrote it; it is never read")
     try:
         manifest = proof.prove(folder, full=True)
     except proof.Damaged as error:
@@ -153,7 +153,7 @@ def _verdict(folder: epath.Path) -> Verdict:
     others = [name for name in proof.foreign(folder, manifest) if not proof.is_leftover(name)]
     more = f"; not ours: {proof.in_words(others)}" if others else ""
     if proof.REPLACING in manifest:
-        more += "; kdjax reexport was ended while files gave way to new ones: run it again"
+        more += "; kdjax reexport was stopped while it replaced files: run it again"
     return Verdict("whole", folder.name, f"{len(listed)} files, {total:,} bytes{more}")
 
 
@@ -169,25 +169,25 @@ def _damaged(folder: epath.Path, fault: str) -> Verdict:
 
 def _unfinished(folder: epath.Path) -> Verdict:
     if not folder.is_dir():
-        said = f"a file is where the folder of a stage must be; delete {folder}"
+        said = f"a file is where the folder of a stage should be; delete {folder}"
         return Verdict("damaged", folder.name, said)
     holder = lock.holder(proof.lock_of(folder))
-    said = f"{holder} is at it" if holder else "it goes on when its run is started again"
+    said = f"{holder} is at it" if holder else "it continues when its run is started again"
     if (folder / proof.MANIFEST).exists():
         said = "only its manifest is left; it is run again when its run is started again"
     return Verdict("not finished", folder.name, said)
 
 
 def _misplaced(manifest: Mapping[str, Any], stage: str, seed: int, mark: str) -> Iterator[str]:
-    """What a folder's name says and its manifest does not."""
+    """Where the name of a folder and its manifest disagree."""
     said = (manifest.get("stage"), manifest.get("seed"), str(manifest.get("fingerprint"))[:8])
     if said != (stage, seed, mark):
         found = f"stage {said[0]}, seed {said[1]} and fingerprint {said[2]}"
-        yield f"{proof.MANIFEST} is of {found}, which is not what the folder is called"
+        yield f"{proof.MANIFEST} is of {found}, unlike the name of its folder"
 
 
 def _contents(folder: epath.Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the arrays and the cache, though every file may be what was written."""
+    """Faults of the arrays and the cache, although every file may be as it was written."""
     for name, wanted in _models(manifest):
         try:
             found = fingerprint.of_arrays(train.load_any(folder / name))
@@ -205,7 +205,7 @@ def _contents(folder: epath.Path, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _models(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """`(folder, fingerprint of its arrays)` of each model that a stage has left."""
+    """`(folder, fingerprint of its arrays)` of each model of a stage."""
     for name in (VARIABLES, EARLY):
         if name in manifest:
             yield name, manifest[name]

@@ -56,11 +56,11 @@ _SCALED = {
     "f1_macro": ("f1_macro", 100),
     "sparsity": ("sparsity", 100),
 }
-"""What a field is shown as: of which it is, and times what."""
+"""Names that a page may use: the field that each shows, and its factor."""
 
 
 def kept(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a `report.json`: what was found, and by what, where and when in words.
+    """The part of a `report.json` that is kept: the results, and how they were obtained.
 
     Raises:
       BadInput: the run is not done.
@@ -68,7 +68,7 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     run = report["run"]
     if run["not_done"]:
         missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
-        raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; end the run first")
+        raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; finish the run first")
     rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
     seconds = sum(run["wall_seconds"].values())
     return {
@@ -109,10 +109,10 @@ def least_seen(row: Row, base: Row) -> float | None:
 
 
 def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """A text with what its braces ask for.
+    """A text with its braces filled in.
 
     Raises:
-      BadInput: a file is not named, or has no such thing.
+      BadInput: a file is not named, or lacks what is asked for.
     """
 
     def one(match: re.Match[str]) -> str:
@@ -196,10 +196,10 @@ def _plain(value: Any) -> str:
 
 
 def written(page: Path) -> str:
-    """The text of a page with all that it has from files.
+    """The text of a page with its tables as the files have them.
 
     Raises:
-      BadInput: a file is missing or has not what is asked for; the line names page and block.
+      BadInput: a file is missing or lacks what is asked for; the message names page and line.
     """
     text = text_of(page)
 

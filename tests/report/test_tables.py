@@ -73,7 +73,7 @@ def test_a_run_that_is_not_done_is_not_kept(workdir):
     report["run"]["not_done"] = [{"stage": "dkd", "seed": 2, "why": "not done"}]
     (workdir / "report.json").write_text(json.dumps(report))
     with pytest.raises(
-        BadInput, match=r"^report.json: dkd \(seed 2\): not done; end the run first$"
+        BadInput, match=r"^report.json: dkd \(seed 2\): not done; finish the run first$"
     ):
         command.main(["keep", str(workdir), str(workdir / "kept.json")])
     assert not (workdir / "kept.json").exists()
