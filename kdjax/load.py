@@ -79,7 +79,7 @@ def values_of(text: str) -> dict[str, Any]:
     except (BadInput, interruption.Interrupted):
         raise
     except (Exception, SystemExit) as error:
-        raise BadConfig(_failed(path, error)) from error
+        raise BadConfig(_failure(path, error)) from error
     finally:
         sys.path[:] = before
     if not isinstance(values, dict):
@@ -109,13 +109,13 @@ def plain(value: Any, path: str = "config") -> Any:
         within = (*within, id(value))
         if isinstance(value, list | tuple):
             return [own(item, f"{path}[{i}]", within) for i, item in enumerate(value)]
-        given = [name for name in value if not _is_open(value, name)]
+        given = [name for name in value if not _is_unset(value, name)]
         return {name: own(value[name], f"{path}.{name}", within) for name in given}
 
     return own(value, path, ())
 
 
-def _is_open(value: Any, name: Any) -> bool:
+def _is_unset(value: Any, name: Any) -> bool:
     """Whether a field is a placeholder without a value: it is missing, unless an override gives it."""
     if not isinstance(value, ConfigDict | FrozenConfigDict):
         return False
@@ -133,7 +133,7 @@ def _where(path: epath.Path, function: Any) -> str:
     return f"--config: {path}{line}"
 
 
-def _failed(path: epath.Path, error: BaseException) -> str:
+def _failure(path: epath.Path, error: BaseException) -> str:
     """The message about a config file that failed: in which of its lines, and with what."""
     own = os.fspath(path.absolute())
     frames = traceback.extract_tb(error.__traceback__)
