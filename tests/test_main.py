@@ -502,24 +502,32 @@ TWO_SEEDS = (
 )
 
 
-def test_an_array_job_runs_a_seed_each_and_the_last_reports_all(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def array_job(tmp_path_factory):
+    """`(arguments without seeds, work directory, stages and report after one job, and after both)`."""
+    folder = tmp_path_factory.mktemp("array")
+    (folder / "mine.py").write_text(TWO_SEEDS)
+    workdir = folder / "w"
+    args = ["kdjax", f"--config={folder / 'mine.py'}", f"--workdir={workdir}"]
+    left = []
+    for seed in (1, 0):
+        command.main([*args, f"--seeds={seed}"])
+        stages = sorted(path.name.rpartition("-")[0] for path in (workdir / "stages").iterdir())
+        left.append((stages, json.loads((workdir / "report.json").read_text())))
+    return args, workdir, *left
+
+
+def test_an_array_job_runs_a_seed_each_and_the_last_reports_all(array_job, capsys):
     """Each in the one work directory; what is left for the run without the flag is the report."""
-    (tmp_path / "mine.py").write_text(TWO_SEEDS)
-    args = ["kdjax", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
-
-    def reported():
-        (row,) = json.loads((tmp_path / "w" / "report.json").read_text())["rows"]
-        return row["seeds"]
-
-    command.main([*args, "--seeds=1"])
-    folders = [path.name.rpartition("-")[0] for path in (tmp_path / "w" / "stages").iterdir()]
-    assert (folders, reported()) == (["only-seed1"], 1)
-    command.main([*args, "--seeds=0"])
-    assert reported() == 2  # of all that are done
+    args, workdir, (first, one), (_, both) = array_job
+    assert first == ["only-seed1"]
+    assert [row["seeds"] for row in one["rows"]] == [1]
+    assert [row["seeds"] for row in both["rows"]] == [2]  # of all that are done
     capsys.readouterr()
     command.main(args)
     assert capsys.readouterr().err.count("done before, skipped") == 2
-    assert reported() == 2
+    (row,) = json.loads((workdir / "report.json").read_text())["rows"]
+    assert row["seeds"] == 2
 
 
 def test_what_fields_take_is_printed(capsys):
@@ -651,15 +659,10 @@ def test_only_the_module_of_the_word_is_imported():
     ]
 
 
-def test_the_report_of_a_work_directory_is_written_again(tmp_path, capsys):
+def test_the_report_of_a_work_directory_is_written_again(array_job, tmp_path, capsys):
     """After an array job, without its config; what is not there to report is one line."""
-    (tmp_path / "mine.py").write_text(TWO_SEEDS)
-    workdir = tmp_path / "w"
-    args = ["kdjax", f"--config={tmp_path / 'mine.py'}", f"--workdir={workdir}"]
-    command.main([*args, "--seeds=0"])
-    first = json.loads((workdir / "report.json").read_text())
-    command.main([*args, "--seeds=1"])
-    both = json.loads((workdir / "report.json").read_text())
+    _, left, (_, first), (_, both) = array_job
+    workdir = shutil.copytree(left, tmp_path / "w")
     ran = {**first["run"], "device": "another machine"}
     (workdir / "report.json").write_text(json.dumps({**first, "run": ran}))
     (workdir / "report.html").unlink()
@@ -667,10 +670,8 @@ def test_the_report_of_a_work_directory_is_written_again(tmp_path, capsys):
     assert command.main(["kdjax", "report", str(workdir)]) == 0
     assert capsys.readouterr().out == f"{workdir / 'report.html'}\n"
     again = json.loads((workdir / "report.json").read_text())
-    assert again["run"].pop("device") == "another machine"
-    assert again["run"].pop("command") == first["run"]["command"]
-    del both["run"]["device"], both["run"]["command"]
-    assert again == both
+    of_the_run = {"device": "another machine", "command": first["run"]["command"]}
+    assert again == {**both, "run": {**both["run"], **of_the_run}}
     assert (workdir / "report.html").exists()
 
     before = (workdir / "report.json").read_bytes()
