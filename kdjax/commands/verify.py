@@ -69,6 +69,9 @@ def main(given: Sequence[str]) -> int:
     how = {name: value for name, value in how.items() if value is not None}
     if how and not args.teachers:
         raise BadInput(f"--{next(iter(how))} goes with --teachers")
+    for name, least in (("samples", 1), ("seed", 0), ("tolerance", 0)):
+        if name in how and not how[name] >= least:
+            raise BadInput(f"--{name}: {how[name]} is not at least {least}")
     path = epath.Path(args.path)
     alone = proof.folder_name(path.name) is not None and path.parent.name == "stages"
     workdir, only = (path.parent.parent, path.name) if alone else (path, None)

@@ -189,7 +189,9 @@ def test_verify(line, capsys):
     assert verify.main([*asked, "--samples=9999"]) == 0
     assert "574 samples" in capsys.readouterr().out  # all there are
     for arguments, said in [
-        ([*asked, "--samples=0"], "--samples: 0 is not positive"),
+        ([*asked, "--samples=0"], "--samples: 0 is not at least 1"),
+        ([*asked, "--seed=-1"], "--seed: -1 is not at least 0"),
+        ([*asked, "--tolerance=nan"], "--tolerance: nan is not at least 0"),
         ([*asked, "--sample=2"], "unrecognized arguments: --sample=2; see kdjax verify"),
         ([str(task.folder), "--samples=2"], "--samples goes with --teachers"),
         ([str(task.folder.with_name("cache-seed0-00000000")), "--teachers"], "no such stage"),
@@ -197,6 +199,8 @@ def test_verify(line, capsys):
     ]:
         with pytest.raises(BadInput, match=said):
             verify.main(arguments)
+    with pytest.raises(BadInput, match="--samples: 0 is not positive"):
+        audit(task.folder, samples=0, seed=0)
     with pytest.raises(BadInput, match="not a finished cache stage"):
         audit(task.folder / "elsewhere", samples=1, seed=0)
     assert audit(task.folder / "cache", samples=3, seed=0).samples == 3
