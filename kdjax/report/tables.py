@@ -63,8 +63,10 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a `report.json` that is kept: the results, and how they were obtained.
 
     Raises:
-      BadInput: the run is not done.
+      BadInput: the run is not done, or it is no report.
     """
+    if not isinstance(report, Mapping) or not {"run", "rows"} <= report.keys():
+        raise BadInput("report.json: not a report of kdjax; name the work directory of a run")
     run = report["run"]
     if run["not_done"]:
         missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])

@@ -77,6 +77,10 @@ def test_a_run_that_is_not_done_is_not_kept(workdir):
     ):
         command.main(["keep", str(workdir), str(workdir / "kept.json")])
     assert not (workdir / "kept.json").exists()
+    for other in ("{}", "[]"):
+        (workdir / "report.json").write_text(other)
+        with pytest.raises(BadInput, match="report.json: not a report of kdjax"):
+            command.main(["keep", str(workdir), str(workdir / "kept.json")])
 
 
 def _interval(ours, theirs):
