@@ -65,7 +65,7 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       BadInput: the run is not done, or it is no report.
     """
-    if not isinstance(report, Mapping) or not {"run", "rows"} <= report.keys():
+    if not {"run", "rows"} <= report.keys():
         raise BadInput("report.json: not a report of kdjax; name the work directory of a run")
     run = report["run"]
     if run["not_done"]:
@@ -237,13 +237,16 @@ def text_of(path: Path) -> str:
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """A JSON file.
+    """An object from a JSON file.
 
     Raises:
-      BadInput: it cannot be read; the line names it.
+      BadInput: it cannot be read, or is something else; the line names it.
     """
     text = text_of(path)
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: not an object of JSON; name a file that kdjax wrote")
+    return found

@@ -77,9 +77,9 @@ def test_a_run_that_is_not_done_is_not_kept(workdir):
     ):
         command.main(["keep", str(workdir), str(workdir / "kept.json")])
     assert not (workdir / "kept.json").exists()
-    for other in ("{}", "[]"):
+    for other, said in (("{}", "not a report of kdjax"), ("[]", "not an object of JSON")):
         (workdir / "report.json").write_text(other)
-        with pytest.raises(BadInput, match="report.json: not a report of kdjax"):
+        with pytest.raises(BadInput, match=f"report.json: {said}"):
             command.main(["keep", str(workdir), str(workdir / "kept.json")])
 
 
