@@ -1,6 +1,5 @@
 """Plain values into frozen dataclasses, and every fault named by the path of its field."""
 
-import argparse
 import ast
 import dataclasses
 import difflib
@@ -11,19 +10,11 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from kdjax.choice import Choice, choices
 from kdjax.ranges import in_float32
 from kdjax.types import BadInput
-
-
-class Arguments(argparse.ArgumentParser):
-    """Flags of a small command: bad ones end as other bad input does, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises `BadInput`."""
-        raise BadInput(f"{message}; see --help")
 
 
 def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str, Any]:

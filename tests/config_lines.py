@@ -4,7 +4,7 @@ import itertools
 import pathlib
 from collections.abc import Iterator
 
-from kdjax import main
+from kdjax import load
 from kdjax.types import BadInput
 
 FILES = sorted(
@@ -16,7 +16,7 @@ FILES = sorted(
 
 def loaded(path: pathlib.Path, arg: str = "") -> dict:
     """The plain values of a config file."""
-    return main.values_of(f"{path}:{arg}" if arg else str(path))
+    return load.values_of(f"{path}:{arg}" if arg else str(path))
 
 
 def args_of(path: pathlib.Path) -> Iterator[str]:
@@ -29,7 +29,7 @@ def args_of(path: pathlib.Path) -> Iterator[str]:
     for name in names:
         for text in (name, f"{name}=2", f"{name}=0.5", f"{name}=8", f"{name}=digits"):
             try:
-                main.load_config(f"{path}:{text}")
+                load.load_config(f"{path}:{text}")
             except BadInput:
                 continue
             yield text

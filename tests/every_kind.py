@@ -1,6 +1,6 @@
 """A line with a stage of every kind, and all that a stage keeps besides: tests run it to the end.
 
-python -m kdjax.main --config=tests/every_kind.py --workdir=DIR
+kdjax --config=tests/every_kind.py --workdir=DIR
 """
 
 from ml_collections import ConfigDict

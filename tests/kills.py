@@ -47,7 +47,8 @@ import tensorstore as ts
 from tensorboardX.proto import event_pb2
 
 import kdjax
-from kdjax import main as command
+from kdjax.commands import exits
+from kdjax.commands import run as command
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "tests" / "every_kind.py"
@@ -73,7 +74,8 @@ FILES = {
 """What a kill may wait for: what it is, and the name of a file or a folder."""
 
 MODULES = (
-    "main.py",
+    "commands/report.py",
+    "commands/run.py",
     "pipeline.py",
     "report/page.py",
     "stages/artifact.py",
@@ -337,7 +339,7 @@ def _be(arguments: Sequence[str], workdir: Path, lines: int | None) -> NoReturn:
     try:
         count = None if lines is None else _trace(lines)
         sys.argv = ["kdjax", *arguments, f"--workdir={workdir}"]
-        command.run()
+        exits.run(lambda: command.main(sys.argv))
         sys.settrace(None)
         if count is not None:
             Path(f"{workdir}.lines").write_text(str(count[0]))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import pytest
 
 from kdjax import main as command
 from kdjax import teacher
+from kdjax.commands import run
+from kdjax.commands.flags import FLAGS
+from kdjax.load import load_config
 from kdjax.report import Row
 from kdjax.types import BadInput
 from tests.compiled import HARDLY_OPTIMIZED
@@ -396,7 +400,7 @@ def test_a_config_may_import_one_beside_it(tmp_path):
     )
     (tmp_path / "config.py").write_text(beside)
     before = list(sys.path)
-    assert command.load_config(str(tmp_path / "config.py")).stages["only"].steps == 7
+    assert load_config(str(tmp_path / "config.py")).stages["only"].steps == 7
     assert sys.path == before
 
 
@@ -459,8 +463,8 @@ def test_a_placeholder_is_for_an_override(tmp_path):
     )
     (tmp_path / "open.py").write_text(text)
     with pytest.raises(BadInput, match=r"^config.name: missing"):
-        command.load_config(str(tmp_path / "open.py"))
-    assert command.load_config(str(tmp_path / "open.py"), ["name=mine"]).name == "mine"
+        load_config(str(tmp_path / "open.py"))
+    assert load_config(str(tmp_path / "open.py"), ["name=mine"]).name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -468,7 +472,7 @@ def test_a_placeholder_is_for_an_override(tmp_path):
     [("3", (3,)), ("0,1,2", (0, 1, 2)), ("[4, 2]", (4, 2)), ("4294967295", (2**32 - 1,))],
 )
 def test_seeds_of_the_command_line(text, seeds):
-    assert command.seeds(text) == seeds
+    assert run.seeds(text) == seeds
 
 
 @pytest.mark.parametrize(
@@ -486,34 +490,44 @@ def test_seeds_of_the_command_line(text, seeds):
 )
 def test_seeds_that_are_none(text, said):
     with pytest.raises(BadInput, match=f"^--seeds.*{said}"):
-        command.seeds(text)
+        run.seeds(text)
 
 
-def test_an_array_job_runs_a_seed_each_and_the_last_reports_all(tmp_path, capsys):
+TWO_SEEDS = (
+    "def get_config(arg=None):\n"
+    "    stage = dict(kind='finetune', encoder=dict(name='cnn', widths=[2]), steps=1, batch=8,\n"
+    "                 views=dict(recipe='eval'), optimizer=dict(name='sgd', learning_rate=0.1))\n"
+    "    data = dict(name='digits', train_split='train[:5%]', test_split='test[:5%]')\n"
+    "    return dict(name='x', data=data, stages=dict(only=stage), seeds=[0, 1])\n"
+)
+
+
+@pytest.fixture(scope="module")
+def array_job(tmp_path_factory):
+    """`(arguments without seeds, work directory, stages and report after one job, and after both)`."""
+    folder = tmp_path_factory.mktemp("array")
+    (folder / "mine.py").write_text(TWO_SEEDS)
+    workdir = folder / "w"
+    args = ["kdjax", f"--config={folder / 'mine.py'}", f"--workdir={workdir}"]
+    left = []
+    for seed in (1, 0):
+        command.main([*args, f"--seeds={seed}"])
+        stages = sorted(path.name.rpartition("-")[0] for path in (workdir / "stages").iterdir())
+        left.append((stages, json.loads((workdir / "report.json").read_text())))
+    return args, workdir, *left
+
+
+def test_an_array_job_runs_a_seed_each_and_the_last_reports_all(array_job, capsys):
     """Each in the one work directory; what is left for the run without the flag is the report."""
-    text = (
-        "def get_config(arg=None):\n"
-        "    stage = dict(kind='finetune', encoder=dict(name='cnn', widths=[2]), steps=1, batch=8,\n"
-        "                 views=dict(recipe='eval'), optimizer=dict(name='sgd', learning_rate=0.1))\n"
-        "    data = dict(name='digits', train_split='train[:5%]', test_split='test[:5%]')\n"
-        "    return dict(name='x', data=data, stages=dict(only=stage), seeds=[0, 1])\n"
-    )
-    (tmp_path / "mine.py").write_text(text)
-    args = ["kdjax", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"]
-
-    def reported():
-        (row,) = json.loads((tmp_path / "w" / "report.json").read_text())["rows"]
-        return row["seeds"]
-
-    command.main([*args, "--seeds=1"])
-    folders = [path.name.rpartition("-")[0] for path in (tmp_path / "w" / "stages").iterdir()]
-    assert (folders, reported()) == (["only-seed1"], 1)
-    command.main([*args, "--seeds=0"])
-    assert reported() == 2  # of all that are done
+    args, workdir, (first, one), (_, both) = array_job
+    assert first == ["only-seed1"]
+    assert [row["seeds"] for row in one["rows"]] == [1]
+    assert [row["seeds"] for row in both["rows"]] == [2]  # of all that are done
     capsys.readouterr()
     command.main(args)
     assert capsys.readouterr().err.count("done before, skipped") == 2
-    assert reported() == 2
+    (row,) = json.loads((workdir / "report.json").read_text())["rows"]
+    assert row["seeds"] == 2
 
 
 def test_what_fields_take_is_printed(capsys):
@@ -532,10 +546,11 @@ _COMPILES = """
 import os, pathlib, sys
 import jax, jax.numpy as jnp
 from etils import epath
-from kdjax import main
+from kdjax.commands import run
+from kdjax.commands.flags import FLAGS
 
 folder = pathlib.Path(sys.argv[1]) / "compiled"
-main._keep_compiled(epath.Path(sys.argv[1]))
+run._keep_compiled(epath.Path(sys.argv[1]))
 assert float(jax.jit(lambda x: 3 * x + 1)(jnp.float32(2))) == 7
 kept = sorted(path for path in folder.iterdir() if path.name.endswith("-cache"))
 print(len(kept))
@@ -559,3 +574,118 @@ def test_programs_are_kept_however_small_and_damaged_ones_are_compiled(tmp_path)
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert int(ended.stdout) >= 2
+
+
+WORDS = (*command.WORDS,)
+
+
+def test_help_lists_every_word_first_and_every_flag_without_jax():
+    """In a process of its own; nothing heavy is imported for it."""
+    names = ("jax", "flax", "numpy", "kdjax.types")
+    program = (
+        "import sys; from kdjax import main; sys.argv = ['kdjax', '--help']; main.program(); "
+        f"print(*(name for name in {names} if name in sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    *lines, imported = ended.stdout.splitlines()
+    assert imported == ""
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 106
+    words = [line.split()[1] for line in lines if line.startswith("  kdjax ")]
+    assert words[: len(WORDS)] == list(WORDS)
+    listed = {name for line in lines for name in re.findall(r"^  --(\w+)", line)}
+    assert listed == set(FLAGS)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_has_help_and_refuses_what_it_does_not_know(word, monkeypatch, capsys):
+    """One screen with an example; then one line and status 2."""
+
+    def ended(*args):
+        monkeypatch.setattr(sys, "argv", ["kdjax", word, *args])
+        with pytest.raises(SystemExit) as stop:
+            command.run()
+        said = capsys.readouterr()
+        return stop.value.code, said.out.splitlines(), said.err.splitlines()
+
+    status, out, err = ended("--help")
+    assert (status, err) == (0, [])
+    assert out[0].startswith(f"usage: kdjax {word} ")
+    assert any(line.startswith(f"kdjax {word} ") for line in out[1:])
+    assert len(out) <= 50
+    for args in (("--nothing_of_this_name",), ()):
+        status, out, err = ended(*args)
+        assert (status, out) == (2, [])
+        (line,) = err
+        assert line.startswith("kdjax: ")
+        assert line.endswith(f"; see kdjax {word} --help")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["verfy", "runs"], "there is no command 'verfy'; did you mean verify?; see kdjax --help"),
+        (["xyz"], f"there is no command 'xyz'; known: {', '.join(WORDS)}; see kdjax --help"),
+        ([], "--config is missing; see kdjax --help"),
+        (["x.py:a=1"], "to run a config, write kdjax --config=x.py:a=1 --workdir=DIR"),
+    ],
+)
+def test_a_word_that_is_none_is_one_line(argv, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kdjax", *argv])
+    with pytest.raises(SystemExit) as stop:
+        command.run()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"kdjax: {said}\n"
+
+
+def test_only_the_module_of_the_word_is_imported():
+    program = (
+        "import sys; from kdjax import main; sys.argv = ['kdjax', 'tables', 'check', 'README.md']; "
+        "main.run(); print(*sorted(name for name in sys.modules if 'kdjax.commands.' in name))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split() == [
+        f"kdjax.commands.{n}" for n in ("arguments", "exits", "flags", "tables")
+    ]
+
+
+def test_the_report_of_a_work_directory_is_written_again(array_job, tmp_path, capsys):
+    """After an array job, without its config; what is not there to report is one line."""
+    _, left, (_, first), (_, both) = array_job
+    workdir = shutil.copytree(left, tmp_path / "w")
+    ran = {**first["run"], "device": "another machine"}
+    (workdir / "report.json").write_text(json.dumps({**first, "run": ran}))
+    (workdir / "report.html").unlink()
+    capsys.readouterr()
+    assert command.main(["kdjax", "report", str(workdir)]) == 0
+    assert capsys.readouterr().out == f"{workdir / 'report.html'}\n"
+    again = json.loads((workdir / "report.json").read_text())
+    of_the_run = {"device": "another machine", "command": first["run"]["command"]}
+    assert again == {**both, "run": {**both["run"], **of_the_run}}
+    assert (workdir / "report.html").exists()
+
+    before = (workdir / "report.json").read_bytes()
+    shutil.move(workdir / "stages", tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="is finished there, or with another"):
+        command.main(["kdjax", "report", str(workdir)])
+    assert (workdir / "report.json").read_bytes() == before
+    for content, said in [
+        ("{}", "not a report of kdjax"),
+        ('{"run": {"config": {}}}', "run.command: missing"),
+        (None, "report.json: "),
+    ]:
+        (workdir / "report.json").unlink()
+        if content is not None:
+            (workdir / "report.json").write_text(content)
+        with pytest.raises(BadInput, match=f"{said}.*run the command of that run again"):
+            command.main(["kdjax", "report", str(workdir)])

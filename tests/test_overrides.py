@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from ml_collections import ConfigDict
 
-from kdjax import config, main, parse
+from kdjax import config, load, parse
 from kdjax.config.methods.contrast import SimCLR
 from kdjax.config.training import Cosine
 from kdjax.types import BadInput
@@ -98,7 +98,7 @@ def test_one_dict_in_two_places(kind):
     """The case that was found: a rate of the student was also the teacher's."""
     stages = {"first": dict(STAGE), "second": dict(STAGE)}
     made = kind({"name": "x", "data": {"name": "digits"}, "stages": stages})
-    values = main.plain(made)
+    values = load.plain(made)
     check(values)
     for item in ("first.optimizer.learning_rate=0.5", "second.optimizer.schedule.warmup_steps=3"):
         parse.override(values, *f"stages.{item}".split("="), config.Run)
@@ -142,4 +142,4 @@ def test_what_contains_itself_is_named():
     inner: dict = {}
     inner["again"] = [inner]
     with pytest.raises(BadInput, match=r"^config\.a\.again\[0\]: contains itself"):
-        main.plain({"a": inner})
+        load.plain({"a": inner})

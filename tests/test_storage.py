@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from kdjax import lock, verify
+from kdjax import lock
 from kdjax import main as command
+from kdjax.commands import verify
 from kdjax.stages import artifact, proof
 from tests.compiled import HARDLY_OPTIMIZED
 

@@ -14,7 +14,7 @@ its kind or beside the others, and no other edit.
 
 from kdjax import parse
 from kdjax.config.compressing import Budget, Layers
-from kdjax.config.data import Data, Labels
+from kdjax.config.data import Data, Labels, OwnSource
 from kdjax.config.embeddings import EmbeddingMethod
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
@@ -83,6 +83,7 @@ __all__ = [
     "Mix",
     "Number",
     "Optimizer",
+    "OwnSource",
     "Pairs",
     "Pattern",
     "Pretrain",

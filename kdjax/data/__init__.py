@@ -1,11 +1,13 @@
 """Datasets with random access and stable ids, and the one order in which training reads them."""
 
-from kdjax.data.dataset import Dataset, from_arrays
+from kdjax.data.arrays import from_arrays, from_fields
+from kdjax.data.dataset import Dataset
 from kdjax.data.embedded import digits
 from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stream_feeds, take
 from kdjax.data.labels import labelled_rows
 from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared, unique_ids
+from kdjax.data.random_access import from_source
 from kdjax.data.seen import Kept
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "Partners",
     "digits",
     "from_arrays",
+    "from_fields",
+    "from_source",
     "join_partners",
     "labelled_rows",
     "prepared",

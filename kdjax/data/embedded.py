@@ -6,7 +6,8 @@ import numpy as np
 from etils import epy
 from jaxtyping import Int64, UInt8
 
-from kdjax.data.dataset import Dataset, from_arrays
+from kdjax.data.arrays import from_arrays
+from kdjax.data.dataset import Dataset
 from kdjax.types import BadInput
 
 with epy.lazy_imports():  # slow to import, and other sets do without

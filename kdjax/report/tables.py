@@ -1,8 +1,6 @@
 """Tables in pages, written from results that are kept as JSON: nothing in them is typed by hand.
 
-python -m kdjax.report.tables keep WORKDIR results/NAME.json    what a finished run found
-python -m kdjax.report.tables write PAGE.md ...                 the tables of pages anew
-python -m kdjax.report.tables check PAGE.md ...                 says what would be written otherwise
+`kdjax tables` keeps the results of runs and writes the pages.
 
 A page has what is to be written in a comment, and below it what was written:
 
@@ -28,15 +26,12 @@ Files are named relative to the page. In braces stand the name of a file and one
 * `A.B.C` or `A.B.C:FORMAT`: whatever is there in the JSON, such as `hours:.1f` or `seeds`.
 """
 
-import argparse
 import dataclasses
-import difflib
 import json
 import math
 import re
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +40,7 @@ from etils import epy
 from kdjax import files, parse
 from kdjax.report.rows import Row, gain, labels, paired
 from kdjax.report.scores import Score
-from kdjax.types import BadInput, StorageFailed
+from kdjax.types import BadInput
 
 with epy.lazy_imports():
     from scipy import special
@@ -60,19 +55,21 @@ _SCALED = {
     "kB": ("bytes_on_disk", 1e-3),
     "sparsity": ("sparsity", 100),
 }
-"""What a field is shown as: of which it is, and times what."""
+"""Names that a page may use: the field that each shows, and its factor."""
 
 
 def kept(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a `report.json`: what was found, and by what, where and when in words.
+    """The part of a `report.json` that is kept: the results, and how they were obtained.
 
     Raises:
-      BadInput: the run is not done.
+      BadInput: the run is not done, or it is no report.
     """
+    if not {"run", "rows"} <= report.keys():
+        raise BadInput("report.json: not a report of kdjax; name the work directory of a run")
     run = report["run"]
     if run["not_done"]:
         missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
-        raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; end the run first")
+        raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; finish the run first")
     rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
     seconds = sum(run["wall_seconds"].values())
     return {
@@ -124,10 +121,10 @@ def least_seen(row: Row, base: Row) -> float | None:
 
 
 def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """A text with what its braces ask for.
+    """A text with its braces filled in.
 
     Raises:
-      BadInput: a file is not named, or has no such thing.
+      BadInput: a file is not named, or lacks what is asked for.
     """
 
     def one(match: re.Match[str]) -> str:
@@ -219,12 +216,12 @@ def _plain(value: Any) -> str:
 
 
 def written(page: Path) -> str:
-    """The text of a page with all that it has from files.
+    """The text of a page with its tables as the files have them.
 
     Raises:
-      BadInput: a file is missing or has not what is asked for; the line names page and block.
+      BadInput: a file is missing or lacks what is asked for; the message names page and line.
     """
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
 
     def block(match: re.Match[str]) -> str:
         line = text.count("\n", 0, match.start()) + 1
@@ -234,7 +231,7 @@ def written(page: Path) -> str:
                 name, equals, path = given.partition("=")
                 if not equals:
                     raise BadInput(f"{given}: write NAME=FILE")
-                sources[name] = _read(page.parent / path)
+                sources[name] = read(page.parent / path)
             return f"{match['head']}{rendered(match['text'], sources)}\n{match['end']}"
         except BadInput as error:
             raise BadInput(f"{page}:{line}: {error}") from None
@@ -242,51 +239,32 @@ def written(page: Path) -> str:
     return _BLOCK.sub(block, text)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def text_of(path: Path) -> str:
+    """A page, or another file of text.
+
+    Raises:
+      BadInput: it cannot be read; the line names it.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        fault, _ = files.meaning(error) or (str(error), "")
+        raise BadInput(f"{path}: {fault}") from None
+    except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; see above. 1 where a page is not as it would be written, 2 for bad input."""
-    parser = parse.Arguments(prog="python -m kdjax.report.tables", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    keep = commands.add_parser("keep", help="what a finished run found, as JSON")
-    keep.add_argument("workdir", type=Path)
-    keep.add_argument("out", type=Path)
-    for name, told in (("write", "write tables anew"), ("check", "say which are not as written")):
-        one = commands.add_parser(name, help=told)
-        one.add_argument("pages", type=Path, nargs="+")
+def read(path: Path) -> Mapping[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+      BadInput: it cannot be read, or is something else; the line names it.
+    """
+    text = text_of(path)
     try:
-        return _do(parser.parse_args(arguments))
-    except (BadInput, StorageFailed) as error:
-        print(f"kdjax: {error}", file=sys.stderr)
-        return 2
-
-
-def _do(args: argparse.Namespace) -> int:
-    if args.command == "keep":
-        found = kept(_read(args.workdir / "report.json"))
-        text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-        files.write(args.out, f"{text}\n".encode())
-        return 0
-    stale = 0
-    for page in args.pages:
-        old, new = page.read_text(encoding="utf-8"), written(page)
-        if old == new:
-            continue
-        if args.command == "write":
-            files.write(page, new.encode())
-            continue
-        stale = 1
-        lines = difflib.unified_diff(
-            old.splitlines(), new.splitlines(), str(page), "as written", n=0
-        )
-        print("\n".join(lines))
-    return stale
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: not an object of JSON; name a file that kdjax wrote")
+    return found

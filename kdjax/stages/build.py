@@ -24,19 +24,20 @@ Mix = Callable[..., tuple[dict[str, Array], Array]]
 
 def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dataset:
     """The examples of a split, all labels shown; see `kdjax.data.prepared` for `kept`."""
-    match c.name:
-        case "digits":
-            return data.digits(split)
-        case _:
-            return data.prepared(
-                c.name,
-                split,
-                data_dir=os.environ.get("KDJAX_DATA_DIR") if c.data_dir is None else c.data_dir,
-                image_key=c.image_key,
-                label_key=c.label_key,
-                id_key=c.id_key,
-                kept=kept,
-            )
+    data_dir = os.environ.get("KDJAX_DATA_DIR") if c.data_dir is None else c.data_dir
+    if c.source is not None:
+        return c.source.dataset(split, data_dir=data_dir)
+    if c.name == "digits":
+        return data.digits(split)
+    return data.prepared(
+        c.name,
+        split,
+        data_dir=data_dir,
+        image_key=c.image_key,
+        label_key=c.label_key,
+        id_key=c.id_key,
+        kept=kept,
+    )
 
 
 def recipe(c: config.Views, inputs: Inputs, *, meant_for: Inputs | None = None) -> Recipe:

@@ -14,8 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-GRACE_SECONDS = 120.0
-"""How long a stop may take at most, by default: it then ends without the checkpoint."""
+from kdjax.deadlines import GRACE_SECONDS
 
 _UNWIND_SECONDS = 5
 """How long the main thread may take to end where nothing is waited for."""

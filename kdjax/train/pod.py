@@ -23,15 +23,10 @@ from typing import NoReturn, ParamSpec
 
 import jax
 
+from kdjax.deadlines import JOIN_SECONDS, LOST, PEER_SECONDS
 from kdjax.types import BadInput
 
 P = ParamSpec("P")
-
-LOST = 75
-"""Exit status where another process is lost or never came: EX_TEMPFAIL of sysexits.h, try again."""
-
-JOIN_SECONDS, PEER_SECONDS = 300, 60
-"""How long all may take to come; after how long without a sign of life one of them is lost."""
 
 _LEAVE_SECONDS = 10
 """How long a process that has failed waits for the others to fail with it."""

@@ -17,7 +17,7 @@ from etils import epath
 from result import ratios, show
 
 from kdjax import config, evaluate, pipeline, stages, train
-from kdjax.main import load_config
+from kdjax.load import load_config
 from kdjax.stages import Artifact, Context, Splits
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import config, main, models, parse, views
+from kdjax import config, load, models, parse, views
 from kdjax.config.encoders.own import OwnEncoder
 from kdjax.config.own import Own
 from kdjax.config.training import OwnTerm
@@ -186,11 +186,11 @@ def test_an_override_of_an_argument(tmp_path):
         "               views=dict(recipe='eval'), optimizer=dict(name='frozen'))\n"
         "    return dict(name='one', data=dict(name='digits'), stages=dict(one=one))\n"
     )
-    run = main.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.width=8"])
+    run = load.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.width=8"])
     assert run.stages["one"].encoder.arguments == {"width": 8}
     with pytest.raises(BadInput, match=r"^config.stages.one.encoder.width: expected an integer"):
-        main.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.width=wide"])
+        load.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.width=wide"])
     with pytest.raises(BadInput, match=r"^config.stages.one.encoder.widht: unknown field; did you"):
-        main.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.widht=8"])
+        load.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.widht=8"])
     with pytest.raises(BadInput, match=r"^config.stages.one.encoder.function: .*defines no 'nets'"):
-        main.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.function=mine:nets"])
+        load.load_config(str(tmp_path / "line.py"), ["stages.one.encoder.function=mine:nets"])

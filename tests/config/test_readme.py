@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
-from kdjax import main, pipeline
+from kdjax import load, pipeline
 from kdjax.config.encoders.own import OwnEncoder
 from kdjax.stages import Splits
 
@@ -32,7 +32,7 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
     for name, text in FILES.items():
         if "/" not in name:
             (tmp_path / name).write_text(text)
-    run = main.load_config(str(tmp_path / "line.py"), ["stages.student.terms.rank.margin=0.2"])
+    run = load.load_config(str(tmp_path / "line.py"), ["stages.student.terms.rank.margin=0.2"])
     splits = Splits(run.data)
     tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
     assert [task.name for task in pipeline.check(run, tasks, splits)] == [*run.stages]

@@ -225,7 +225,7 @@ def test_faults_are_named(data_dir, name, split, changes, message):
 def test_tensorflow_is_never_imported_and_what_is_slow_where_it_is_needed(data_dir):
     program = """
 import sys
-import kdjax.main
+import kdjax.commands.exits, kdjax.commands.run
 slow = ("sklearn", "matplotlib", "scipy.stats", "scipy.optimize", "tensorflow_datasets", "grain")
 loaded = [name for name in slow if name in sys.modules]
 assert not loaded, loaded

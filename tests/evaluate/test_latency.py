@@ -17,10 +17,20 @@ import pytest
 from onnx import TensorProto, helper
 
 import kdjax
+from kdjax.commands import exits
+from kdjax.commands import latency as command
 from kdjax.evaluate import Latency, interleaved, latency, litert_call, onnx_call, peak_memory
-from kdjax.evaluate.latency.__main__ import main
 from kdjax.export import write_litert
 from kdjax.types import BadInput, Field
+
+
+def main(arguments):
+    """The exit status of `kdjax latency`."""
+    try:
+        exits.run(lambda: command.main(arguments))
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 def test_latency_counts_each_call_once_and_no_warmup():
@@ -419,10 +429,10 @@ def test_peak_memory_grows_with_the_weights_and_with_the_batch(tmp_path):
     assert peak_memory(tmp_path / "none.onnx", threads=1, batch=1) is None
 
 
-def test_the_module_runs_without_a_warning(image_model):
+def test_the_command_runs_without_a_warning(image_model):
     root = Path(kdjax.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "kdjax.evaluate.latency", str(image_model), *QUICK],
+        [sys.executable, "-m", "kdjax.main", "latency", str(image_model), *QUICK],
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from kdjax import parse
+from kdjax.commands import tables as command
 from kdjax.report import Row, tables
 from kdjax.types import BadInput
 
@@ -62,7 +63,7 @@ def workdir(tmp_path):
 @pytest.fixture
 def result(workdir):
     out = workdir / "kept.json"
-    assert tables.main(["keep", str(workdir), str(out)]) == 0
+    assert command.main(["keep", str(workdir), str(out)]) == 0
     return json.loads(out.read_text())
 
 
@@ -73,15 +74,19 @@ def test_what_is_kept_has_no_directory_of_one_machine(result):
     assert result["rows"]["dkd"]["scores"]["accuracy"]["per_seed"] == list(DKD)
 
 
-def test_a_run_that_is_not_done_is_not_kept(workdir, capsys):
+def test_a_run_that_is_not_done_is_not_kept(workdir):
     report = json.loads((workdir / "report.json").read_text())
     report["run"]["not_done"] = [{"stage": "dkd", "seed": 2, "why": "not done"}]
     (workdir / "report.json").write_text(json.dumps(report))
-    assert tables.main(["keep", str(workdir), str(workdir / "kept.json")]) == 2
-    assert capsys.readouterr().err == (
-        "kdjax: report.json: dkd (seed 2): not done; end the run first\n"
-    )
+    with pytest.raises(
+        BadInput, match=r"^report.json: dkd \(seed 2\): not done; finish the run first$"
+    ):
+        command.main(["keep", str(workdir), str(workdir / "kept.json")])
     assert not (workdir / "kept.json").exists()
+    for other, said in (("{}", "not a report of kdjax"), ("[]", "not an object of JSON")):
+        (workdir / "report.json").write_text(other)
+        with pytest.raises(BadInput, match=f"report.json: {said}"):
+            command.main(["keep", str(workdir), str(workdir / "kept.json")])
 
 
 def _interval(ours, theirs):
@@ -155,18 +160,18 @@ PAGE = """# Page
 def test_pages_are_written_checked_and_written_once(workdir, result, capsys):
     page = workdir / "README.md"
     page.write_text(PAGE)
-    assert tables.main(["check", str(page)]) == 1
+    assert command.main(["check", str(page)]) == 1
     assert "+| KD | 71.0 ± 1.0 |" in capsys.readouterr().out
     assert page.read_text() == PAGE
-    assert tables.main(["write", str(page)]) == 0
+    assert command.main(["write", str(page)]) == 0
     once = page.read_text()
     table = "| | top-1 |\n|---|---|\n| KD | 71.0 ± 1.0 |\n"
     assert once == PAGE.replace("-->\n<!-- end -->", f"-->\n{table}<!-- end -->")
-    assert tables.main(["write", str(page)]) == 0
+    assert command.main(["write", str(page)]) == 0
     assert page.read_text() == once
-    assert tables.main(["check", str(page)]) == 0
+    assert command.main(["check", str(page)]) == 0
     page.write_text(once.replace("71.0", "72.0"))
-    assert tables.main(["check", str(page)]) == 1
+    assert command.main(["check", str(page)]) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kdjax import teacher
+from kdjax.commands import verify
 from kdjax.stages import Artifact, finish
 from kdjax.stages.audit import audit
 from kdjax.stages.source import Source
-from kdjax.teacher import verify
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
@@ -180,16 +180,40 @@ def test_eight_devices_ask_what_one_asks(line, parallel):
 
 def test_verify(line, capsys):
     task = line.run(only=["cache"])["cache"]
-    assert verify.main([str(task.folder), "--samples=64"]) == 0
-    assert "64 samples: largest difference" in capsys.readouterr().out
-    assert verify.main([str(task.folder / "cache"), "--samples=9999"]) == 0
+    asked = [str(task.folder), "--teachers"]
+    assert verify.main([*asked, "--samples=64"]) == 0
+    whole, total, found = capsys.readouterr().out.splitlines()
+    assert whole.startswith(f"whole         {task.folder.name}: ")
+    assert total.startswith("1 whole, 0 damaged")
+    assert found.startswith(f"{task.folder.name}: 64 samples: largest difference")
+    assert verify.main([*asked, "--samples=9999"]) == 0
     assert "574 samples" in capsys.readouterr().out  # all there are
-    assert verify.main([str(task.folder), "--samples=0"]) == 2
-    assert "--samples: 0 is not positive" in capsys.readouterr().err
-    assert verify.main([str(task.folder), "--sample=2"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert verify.main([str(task.folder / "elsewhere")]) == 2
-    assert "not a finished cache stage" in capsys.readouterr().err
+    for arguments, said in [
+        ([*asked, "--samples=0"], "--samples: 0 is not at least 1"),
+        ([*asked, "--seed=-1"], "--seed: -1 is not at least 0"),
+        ([*asked, "--tolerance=nan"], "--tolerance: nan is not at least 0"),
+        ([*asked, "--sample=2"], "unrecognized arguments: --sample=2; see kdjax verify"),
+        ([str(task.folder), "--samples=2"], "--samples goes with --teachers"),
+        ([str(task.folder.with_name("cache-seed0-00000000")), "--teachers"], "no such stage"),
+        ([str(task.needs[0].folder), "--teachers"], "has no finished teacher cache"),
+    ]:
+        with pytest.raises(BadInput, match=said):
+            verify.main(arguments)
+    with pytest.raises(BadInput, match="--samples: 0 is not positive"):
+        audit(task.folder, samples=0, seed=0)
+    with pytest.raises(BadInput, match="not a finished cache stage"):
+        audit(task.folder / "elsewhere", samples=1, seed=0)
+    assert audit(task.folder / "cache", samples=3, seed=0).samples == 3
+
+
+def test_verify_asks_the_teachers_of_every_cache(line, capsys):
+    fresh = line.copy("two_caches")
+    tasks = fresh.run(only=["cache"])
+    more = fresh.run(only=["cache"], stages__cache__views=1)
+    assert verify.main([str(fresh.workdir), "--teachers", "--samples=4"]) == 0
+    said = capsys.readouterr().out
+    for task in (tasks["cache"], more["cache"]):
+        assert f"{task.folder.name}: 4 samples: largest difference" in said
 
 
 def _spelt(manifest):
@@ -217,26 +241,33 @@ def test_verify_finds_what_no_checksum_does(line, capsys):
         logits[1, 100, 3] += 0.01
 
     _rewrite(files, "teacher_logits", nudge)
-    assert verify.main([str(task.folder), "--samples=9999"]) == 1
+    asked = [str(task.folder), "--teachers", "--samples=9999"]
+    assert verify.main(asked) == 1
+    assert "damaged" in capsys.readouterr().out  # of a cache that is not whole nothing is asked
+    finish(task.folder, Artifact.open(task.folder, task.stage).manifest)
+    assert verify.main(asked) == 1
     said = capsys.readouterr().out
     id = files.open("ids").read().result()[100]
     assert "largest difference 0.01" in said
     assert f"(id {id}, view 1), beyond" in said
-    assert verify.main([str(task.folder), "--samples=9999", "--tolerance=0.02"]) == 0
+    assert verify.main([*asked, "--tolerance=0.02"]) == 0
 
     def spoil(logits):
         logits[0, 5] = np.nan
 
     _rewrite(files, "teacher_logits", spoil)
-    assert verify.main([str(task.folder), "--samples=9999", "--tolerance=0.02"]) == 1
+    finish(task.folder, Artifact.open(task.folder, task.stage).manifest)
+    assert verify.main([*asked, "--tolerance=0.02"]) == 1
 
 
 def test_verify_is_a_command(line):
     task = line.run(only=["cache"])["cache"]
-    command = [sys.executable, "-m", "kdjax.teacher.verify", str(task.folder), "--samples=8"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "kdjax.main", "verify", str(task.folder)]
+    done = subprocess.run(
+        [*command, "--teachers", "--samples=8"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("8 samples: largest difference")
+    assert ": 8 samples: largest difference" in done.stdout
 
 
 @pytest.mark.parametrize(

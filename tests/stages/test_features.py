@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import config, data, keys, losses, main, models, parse, pipeline, teacher, train
+from kdjax import config, data, keys, losses, models, parse, pipeline, teacher, train
 from kdjax.distill import kd_term
+from kdjax.load import load_config
 from kdjax.stages import Artifact, Context, Splits, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.lesson import lesson
@@ -537,7 +538,7 @@ def workdir(tmp_path_factory):
 
 
 def runlocal(name):
-    run = main.load_config(f"{FOLDER / name}.py:runlocal", ["parallel=single"])
+    run = load_config(f"{FOLDER / name}.py:runlocal", ["parallel=single"])
     return run, Splits(run.data)
 
 
@@ -565,8 +566,8 @@ def test_configs_are_gone_through_ahead(tmp_path, name):
 
 
 def test_the_students_of_the_table_are_those_of_their_configs():
-    table = main.load_config(f"{FOLDER / 'table'}.py").stages
+    table = load_config(f"{FOLDER / 'table'}.py").stages
     own = {"kd": "kl"} | {name: name for name in ("dkd", "dist", "standardized", "fitnet")}
     own |= {name: name for name in ("rkd", "crd", "review")}
     for name, file in own.items():
-        assert main.load_config(f"{FOLDER / file}.py").stages["student"] == table[name]
+        assert load_config(f"{FOLDER / file}.py").stages["student"] == table[name]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import main, pipeline, tree
+from kdjax import pipeline, tree
+from kdjax.load import load_config
 from kdjax.stages import Artifact, Splits
 from kdjax.stages.model import load
 from kdjax.train import recorder
@@ -84,7 +85,7 @@ def written(folder: Path) -> Path:
 
 
 def planned(config, workdir, overrides=(), only=None):
-    run = main.load_config(str(config), overrides)
+    run = load_config(str(config), overrides)
     splits = Splits(run.data)
     return run, pipeline.plan(run, epath.Path(workdir), splits, only=only), splits
 

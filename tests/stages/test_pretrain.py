@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import config, main, pipeline, tree
+from kdjax import config, pipeline, tree
+from kdjax.load import load_config
 from kdjax.stages import Artifact, Splits
 from kdjax.stages.model import encoder_of
 from kdjax.train import recorder
@@ -46,7 +47,7 @@ def test_configs_run_and_leave_an_encoder(name, tmp_path):
         local = "{'recipe': 'crop_flip', 'size': 6}"
         changes.append(f"stages.{name}.method.local_views={local}")
         changes.append(f"stages.{name}.method.local_crops=2")
-    run = main.load_config(f"{CONFIGS / name}.py:runlocal", changes)
+    run = load_config(f"{CONFIGS / name}.py:runlocal", changes)
     splits = Splits(run.data)
     tasks = pipeline.plan(run, epath.Path(tmp_path), splits, only=[name])
     pipeline.execute(run, tasks, splits)
@@ -58,7 +59,7 @@ def test_configs_run_and_leave_an_encoder(name, tmp_path):
 
 
 def test_the_table_has_every_method_as_its_own_config_has_it():
-    table = main.load_config(f"{CONFIGS / 'table.py'}:seeds=2")
+    table = load_config(f"{CONFIGS / 'table.py'}:seeds=2")
     assert table.seeds == (0, 1)
     pretrained = {n: s for n, s in table.stages.items() if isinstance(s, config.Pretrain)}
     assert [name for name in pretrained if "untrained" not in name] == METHODS
@@ -66,7 +67,7 @@ def test_the_table_has_every_method_as_its_own_config_has_it():
     assert files == set(METHODS)
     for name in METHODS:
         stage = pretrained[name]
-        assert main.load_config(f"{CONFIGS / name}.py").stages[name] == stage
+        assert load_config(f"{CONFIGS / name}.py").stages[name] == stage
         assert stage.method.name == name
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import main, stages
+from kdjax import stages
+from kdjax.commands.reexport import reexport
+from kdjax.commands.report import write_report
 from kdjax.export import load_onnx, load_stablehlo
-from kdjax.reexport import reexport
 from kdjax.types import BadInput
 
 _ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def exported(line, tmp_path):
     """A work directory of its own with an export, its report, and the folder of the files."""
     run, tasks, splits = line.plan(stages__files=_FILES)
     line.run(stages__files=_FILES)
-    main.write_report(run, line.workdir, splits, command="kdjax")
+    write_report(run, line.workdir, splits, command="kdjax")
     workdir = epath.Path(tmp_path) / "a copy"
     shutil.copytree(line.workdir, workdir)
     folder = next(task.folder.name for task in tasks if task.name == "files")

@@ -1,4 +1,4 @@
-"""Wall-clock latency, and memory. `python -m kdjax.evaluate.latency MODEL` times a file."""
+"""Wall-clock latency and memory of a call; `kdjax latency MODEL` times a file."""
 
 from kdjax.evaluate.latency.litert_file import litert_call
 from kdjax.evaluate.latency.memory import peak_memory

@@ -1,6 +1,13 @@
-"""Every exported file of a run written again from the kept variables: files outlive the jax of their day.
+"""`kdjax reexport WORKDIR`: writes every exported file again, with the installed jax.
 
-kdjax reexport WORKDIR
+kdjax reexport runs/digits
+
+Exported files can outlive the version of jax that they were written for. No config is needed: the models
+are as their manifests describe them. Each new file is compared with the live model, and with the old
+file if that can still be read; it replaces the old one only if they agree. The report is brought up to
+date.
+
+Exit status 0 if all files were written, 1 if one was not and is as it was, 2 if there is none to write.
 """
 
 import json
@@ -14,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, evaluate, files, lock, parse, report, stages
+from kdjax.commands import arguments
 from kdjax.export import (
     facts,
     load_litert,
@@ -23,7 +31,6 @@ from kdjax.export import (
     require_onnx,
     write_stablehlo,
 )
-from kdjax.parse import Arguments
 from kdjax.stages import MANIFEST, Artifact, proof
 from kdjax.stages.export import by_name, write_litert_model, write_onnx_model
 from kdjax.stages.model import Spec, load
@@ -37,11 +44,11 @@ _BESIDE = f".reexport{files.PART}"
 Run = Callable[[Mapping[str, np.ndarray]], Any]
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """The exit status; see `reexport`."""
-    parser = Arguments(prog="kdjax reexport", description=__doc__, allow_abbrev=False)
-    parser.add_argument("workdir", help="of a run that has exported files")
-    return reexport(parser.parse_args(arguments).workdir)
+    parser = arguments.parser("reexport", __doc__)
+    parser.add_argument("workdir", help="work directory of a run that has exported files")
+    return reexport(parser.parse_args(given).workdir)
 
 
 def reexport(workdir: epath.PathLike) -> int:
@@ -168,7 +175,7 @@ def _compare(
     said = ""
     try:
         others["the old file"] = np.asarray(_load(old)(inputs))
-    except Exception as error:  # whatever a runtime says of what it does not read any more
+    except Exception as error:  # whatever a runtime raises for a format that it no longer reads
         said = f"; the old file cannot be read here: {str(error).splitlines()[0]}"
     rounds = any(rule.activations for rule in spec.rules.values())
     parts = []
@@ -176,18 +183,18 @@ def _compare(
         found = evaluate.agreement(logits, other)
         apart = found.max_difference / max(float(np.abs(other).max()), 1e-30)
         parts.append(f"{apart:.1e} of the largest logit from {name}")
-        # With rounding, a sum in another order may fall the other way: labels are held then.
+        # With rounding, a sum in another order may round the other way: labels are compared then.
         if not (found.label_agreement >= c.agreement if rounds else apart <= c.tolerance):
             raise StageFailed(
-                f"{new.name}: the new file gives something else than {name}: a logit differs by "
+                f"{new.name}: the new file disagrees with {name}: a logit differs by "
                 f"{apart:.2g} of the largest one, {found.label_agreement:.1%} of the labels agree; "
-                "the old file is as it was"
+                "the old file stays"
             )
     return ", ".join(parts) + said
 
 
 def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
-    """The report with what is new of the files; all else in it is what it was."""
+    """Writes the report with the new facts about the files; everything else in it stays."""
     data = json.loads((root / "report.json").read_text())
     parity = [
         {**entry, **fresh.get((entry.get("seed", 0), entry["artifact"]), {})}
@@ -210,7 +217,7 @@ def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str
 def _curves(
     root: epath.Path, names: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, list[dict[str, int | float]]]:
-    """What the stages of the report logged: the folder that was finished last of each seed."""
+    """The logs of the stages in the report, for each seed from the folder that was finished last."""
     lines: dict[str, list[dict[str, int | float]]] = {}
     for name in names:
         for seed in seeds:

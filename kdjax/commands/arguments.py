@@ -1,0 +1,24 @@
+"""The arguments of a word of the command line."""
+
+import argparse
+from typing import NoReturn
+
+from kdjax.types import BadInput
+
+
+class Arguments(argparse.ArgumentParser):
+    """Bad arguments end as other bad input does, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `BadInput`."""
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def parser(word: str, description: str | None) -> Arguments:
+    """The parser of a word; its description, the docstring of its module, is printed as it stands."""
+    return Arguments(
+        prog=f"kdjax {word}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

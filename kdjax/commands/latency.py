@@ -1,0 +1,83 @@
+"""`kdjax latency MODEL`: times an ONNX or LiteRT file in its runtime on this CPU.
+
+kdjax latency model.onnx --batch=64 --threads=1
+kdjax latency model.tflite
+
+Prints one line of JSON: the median and the 95th percentile of a call in milliseconds, the size of the
+file, also after gzip, and the peak memory of a process that loads and runs it. The inputs are random.
+
+Exit status 0, or 2 if the file cannot be timed.
+"""
+
+import dataclasses
+import gzip
+import importlib.metadata
+import json
+from collections.abc import Sequence
+
+from kdjax import evaluate
+from kdjax.commands import arguments
+from kdjax.types import BadInput
+
+
+def main(given: Sequence[str]) -> int:
+    """Prints the latency of one file.
+
+    The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
+    `batch`, `file_bytes` (of the file itself, not of weights it keeps in files beside it), `gzip_bytes`
+    and `peak_memory_bytes` (see `kdjax.evaluate.peak_memory`).
+
+    Returns:
+      The exit status.
+
+    Raises:
+      BadInput: the file cannot be timed.
+    """
+    parser = arguments.parser("latency", __doc__)
+    parser.add_argument(
+        "model", metavar="MODEL", help="MODEL.tflite for LiteRT, anything else is ONNX"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="examples in a call (default: 1)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of an operator (default: 1)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=100, help="least number of calls (default: 100)"
+    )
+    parser.add_argument(
+        "--max_seconds",
+        type=float,
+        default=30.0,
+        help="stop after so long all the same (default: 30)",
+    )
+    args = parser.parse_args(given)
+    if args.repeats < 1 or not args.max_seconds >= 0:
+        raise BadInput("--repeats must be at least 1 and --max_seconds at least 0")
+    litert = args.model.endswith(".tflite")
+    file_call = evaluate.litert_call if litert else evaluate.onnx_call
+    call = file_call(args.model, threads=args.threads, batch=args.batch)
+    taken = evaluate.latency(
+        call,
+        repeats=args.repeats,
+        min_seconds=min(0.5, args.max_seconds),
+        max_seconds=args.max_seconds,
+    )
+    runtime = "ai-edge-litert" if litert else "onnxruntime"
+    with open(args.model, "rb") as file:
+        content = file.read()
+    figures = dataclasses.asdict(taken)
+    line = {
+        "latency_ms_p50": figures.pop("ms_p50"),
+        "latency_ms_p95": figures.pop("ms_p95"),
+        **figures,
+        "runtime": f"{runtime} {importlib.metadata.version(runtime)}",
+        "threads": args.threads,
+        "batch": args.batch,
+        "file_bytes": len(content),
+        "gzip_bytes": len(gzip.compress(content, mtime=0)),
+        "peak_memory_bytes": evaluate.peak_memory(
+            args.model, threads=args.threads, batch=args.batch
+        ),
+    }
+    print(json.dumps(line))
+    return 0

@@ -1,0 +1,199 @@
+"""`kdjax report WORKDIR`: writes report.json and report.html of a work directory again.
+
+kdjax report runs/digits
+
+The report is of everything that is finished in it: use it after an array job, where each job ran one
+seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config is taken from
+the last report.json, and so are the command, the device and the versions of the run; the data must be
+where it was (or name the place of TFDS datasets with --data_dir).
+
+Exit status 0 if the report was written, 2 if there is none to write.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from kdjax import config, data, files, lock, parse, pipeline, report, stages
+from kdjax.commands import arguments
+from kdjax.stages import Splits, proof
+from kdjax.train import recorder
+from kdjax.types import BadInput
+
+
+def main(given: Sequence[str]) -> int:
+    """Writes the report again.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      BadInput: there is no report, or nothing of its config is finished.
+    """
+    parser = arguments.parser("report", __doc__)
+    parser.add_argument("workdir", help="work directory of a run")
+    parser.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
+    args = parser.parse_args(given)
+    workdir = epath.Path(args.workdir)
+    path = workdir / "report.json"
+    ran = _ran(path)
+    run = parse.parse(config.Run, ran["config"], f"{path}: run.config")
+    if args.data_dir is not None:
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, data_dir=args.data_dir))
+    write_report(
+        run,
+        workdir,
+        Splits(run.data, data.Kept(workdir / "records")),
+        command=ran["command"],
+        ran={"device": ran["device"], "versions": ran["versions"]},
+    )
+    print(workdir / "report.html")
+    return 0
+
+
+def _ran(path: epath.Path) -> Mapping[str, Any]:
+    """The facts of a run, from its report."""
+    again = "run the command of that run again: it skips what is finished and writes the report"
+    try:
+        ran = json.loads(path.read_text())["run"]
+    except OSError as error:
+        fault, _ = files.meaning(error) or (str(error), "")
+        raise BadInput(f"{path}: {fault}; {again}") from None
+    except (ValueError, LookupError, TypeError):
+        raise BadInput(f"{path}: not a report of kdjax; {again}") from None
+    missing = [name for name in ("config", "command", "device", "versions") if name not in ran]
+    if missing:
+        raise BadInput(f"{path}: run.{missing[0]}: missing; {again}")
+    return ran
+
+
+def write_report(
+    run: config.Run,
+    workdir: epath.Path,
+    splits: Splits,
+    *,
+    command: str,
+    ran: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the report of all that is done of a config, with one row for each model over all seeds.
+
+    Whatever runs have left in the work directory, in parts, by seeds or at the same time: who comes
+    last writes of all of it.
+
+    Args:
+      run: the config, with all the seeds that were asked for.
+      workdir: that the run is kept in.
+      splits: its data.
+      command: that started the run.
+      ran: the `device` and `versions` of the run; None where it was this process.
+
+    Raises:
+      BadInput: the report is to be written again (`ran` is given) and nothing of the config is done.
+      StorageFailed: a file cannot be written; the one before it stays.
+    """
+    with lock.held(workdir / ".report.lock", waiting=lambda other: None), files.storing(workdir):
+        found = pipeline.finished(run, workdir, splits)
+        if ran is not None and not found.manifests:
+            raise BadInput(
+                f"{workdir}: no stage of the config in report.json is finished there, or with another "
+                "version of kdjax or other data; the report stays as it is"
+            )
+        facts = {"device": _device(), "versions": stages.versions()} if ran is None else ran
+        _write_report(run, workdir, found, splits, {"command": command, **facts})
+
+
+def _write_report(
+    run: config.Run,
+    workdir: epath.Path,
+    found: pipeline.Finished,
+    splits: Splits,
+    facts: Mapping[str, Any],
+) -> None:
+    rows: dict[tuple[str, str], list[report.Row]] = defaultdict(list)
+    parity: list[dict[str, Any]] = []
+    curves: dict[str, list[dict[str, int | float]]] = defaultdict(list)
+    seconds: dict[str, float] = defaultdict(float)
+    features: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for task, manifest in found.manifests:
+        for row in manifest.get("rows", ()):
+            made = parse.parse(report.Row, row, str(task.folder))
+            rows[made.stage, made.model].append(made)
+        parity += [{"seed": task.seed, **entry} for entry in manifest.get("parity", ())]
+        curves[task.name] += _log(task)
+        seconds[task.name] += manifest["wall_seconds"]
+        if "pairs" in manifest:
+            features[task.name].append(manifest["pairs"])
+    for entry in found.missing:
+        if entry["why"] != "not done":
+            print(f"{entry['stage']} (seed {entry['seed']}): left out of the report, {entry['why']}",
+                  file=sys.stderr)  # fmt: skip
+    train_set, test_set = splits.train, splits.test
+    share = run.data.labels_share
+    labels = run.data.labels_per_class if share is None else f"{100 * share:g} %"
+    report.write(
+        workdir,
+        run={
+            "name": run.name,
+            "seeds": found.seeds,
+            "dataset": {
+                "name": run.data.name,
+                "train": len(train_set),
+                "test": len(test_set),
+                "classes": train_set.classes,
+                "labels per class": "all" if labels is None else labels,
+            },
+            **_mean_features(features),
+            **facts,
+            "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
+            "not_done": found.missing,
+            "config": parse.plain(run),
+        },
+        rows=[report.aggregate(seeds) for seeds in rows.values()],
+        curves={name: lines for name, lines in curves.items() if lines},
+        parity=parity,
+        shrunk=pipeline.first_said(found.manifests, "shrunk"),
+        sensitivity=pipeline.first_said(found.manifests, "sensitivity"),
+        twins=pipeline.twins(run),
+    )
+
+
+def _device() -> str:
+    """The devices; for a CPU also its name and how many cores this process may use."""
+    found = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    if jax.default_backend() != "cpu":
+        return found
+    try:
+        said = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        said = ""
+    model = re.search(r"^model name\s*: (.+)$", said, re.MULTILINE)
+    name = model[1] if model else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{found} ({name}, {cores} cores)"
+
+
+def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
+    try:
+        return recorder.read(task.folder / "metrics.jsonl")
+    except BadInput as error:  # too large to be hashed each time
+        raise proof.Damaged(task.folder, str(error).partition(";")[0]) from None
+
+
+def _mean_features(features: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+    """Alignment and uniformity of each encoder's features, the mean over its seeds."""
+    means = {
+        stage: {name: statistics.fmean(seed[name] for seed in seeds) for name in seeds[0]}
+        for stage, seeds in features.items()
+    }
+    return {"features": means} if means else {}

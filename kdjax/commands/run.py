@@ -1,0 +1,187 @@
+"""A run: one config to one report.
+
+kdjax --config=configs/digits.py --workdir=DIR
+kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
+kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
+kdjax --config=configs/digits.py --workdir=DIR --seeds=3
+kdjax --fields=SGD
+
+An array job runs one seed each in one work directory, `--seeds=$INDEX`; after them `kdjax report DIR`, or
+the same command without --seeds, writes the report of all of them. A stage with a `seed` of its own is
+run once for all of them; whoever comes to it second waits.
+
+Of several processes (--distributed) that train one model, each is given the same command. Where one of
+them is lost, every other ends with one line and exit status 75 (EX_TEMPFAIL: a scheduler may start them
+all again), at the latest after --peer_timeout_seconds and a few seconds more; where not all of them
+come, after --join_timeout_seconds. The same command then goes on from what is kept.
+"""
+
+import dataclasses
+import inspect
+import os
+import shlex
+import warnings
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+from etils import epath
+
+from kdjax import config, data, files, parse, paths, pipeline
+from kdjax.commands.flags import FLAGS
+from kdjax.commands.report import write_report
+from kdjax.load import load_config
+from kdjax.stages import Splits
+from kdjax.train import interruption, pod
+from kdjax.types import BadInput
+
+_LEAST_SECONDS = 0.0
+"""A program that compiles in less time is not kept."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a config; `argv[0]` is the program, the rest are flags.
+
+    Returns:
+      The exit status: 0, every failure is raised.
+
+    Raises:
+      BadInput: an argument or a field is wrong.
+    """
+    prefixes = ("--config.", "-config.")
+    overrides = [a.partition(".")[2] for a in argv if a.startswith(prefixes)]
+    for item in overrides:
+        if "=" not in item:
+            raise BadInput(f"--config.{item}: write --config.{item}=VALUE")
+    FLAGS.unparse_flags()
+    try:
+        rest = FLAGS([a for a in argv if not a.startswith(prefixes)])
+    except flags.Error as error:
+        raise BadInput(str(error).splitlines()[0]) from None
+    if len(rest) > 1:
+        raise BadInput(f"unexpected argument {rest[1]!r}; flags begin with --")
+    if FLAGS.fields is not None:
+        print(fields(FLAGS.fields))
+        return 0
+    for name in ("config", "workdir"):
+        if not FLAGS[name].value:
+            raise BadInput(f"--{name} is missing; see kdjax --help")
+    if FLAGS.distributed:
+        pod.join(
+            coordinator_address=FLAGS.coordinator_address,
+            num_processes=FLAGS.num_processes,
+            process_id=FLAGS.process_id,
+            join_seconds=FLAGS.join_timeout_seconds,
+            peer_seconds=FLAGS.peer_timeout_seconds,
+        )
+    elif FLAGS.coordinator_address or FLAGS.num_processes or FLAGS.process_id is not None:
+        raise BadInput(
+            "--coordinator_address, --num_processes and --process_id go with --distributed"
+        )
+
+    with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
+        _run_config(argv, overrides)
+    return 0
+
+
+def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
+    run = whole = load_config(FLAGS.config, overrides)
+    if FLAGS.seeds is not None:
+        run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
+        whole = dataclasses.replace(run, seeds=tuple(dict.fromkeys(whole.seeds + run.seeds)))
+    workdir = _workdir(FLAGS.workdir)
+    kept = data.Kept(workdir / "records")
+    splits = Splits(run.data, kept)
+    paths.check_directory(workdir / "stages", field="--workdir")
+    tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
+    if FLAGS.dry_run:
+        _print_plan(tasks)
+        pipeline.check(run, tasks, splits)
+        return
+    if FLAGS.replay_step is not None:
+        for line in pipeline.replay(run, tasks, splits, only=FLAGS.stages, step=FLAGS.replay_step):
+            print(line)
+        return
+    with files.storing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        kept.write()
+    _keep_compiled(workdir)
+    pipeline.execute(run, tasks, splits)
+    if jax.process_index() == 0:
+        write_report(whole, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
+        print(workdir / "report.html")
+
+
+def _workdir(text: str) -> epath.Path:
+    """The work directory, which need not exist yet.
+
+    Raises:
+      BadInput: it is a file, or cannot be a directory.
+    """
+    workdir = epath.Path(text)
+    try:
+        if workdir.is_dir():
+            return workdir
+        found = files.size(workdir)
+    except (OSError, ValueError) as error:
+        fault = files.meaning(error) or (str(error), "name another")
+        raise BadInput(f"--workdir: {text!r}: {'; '.join(fault)}") from None
+    if found is not None:
+        raise BadInput(f"--workdir: {workdir} is a file; name a directory")
+    return workdir
+
+
+def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
+    """Prints what is done and what there is to do.
+
+    Raises:
+      BadInput: something that is done is damaged; raised after all have been printed.
+    """
+    wrong: BadInput | None = None
+    for task in tasks:
+        try:
+            state = "done" if task.done else "to do"
+        except BadInput as error:
+            state, wrong = "damaged", wrong or error
+        print(f"{state:<7} {task.folder.name}")
+    if wrong is not None:
+        raise wrong
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """The seeds of the flag, checked as `config.seeds` is.
+
+    Raises:
+      BadInput: they are not seeds.
+    """
+    found = parse.literal(text)
+    if type(found) is int:
+        found = (found,)
+    return parse.parse(parse.hints(config.Run)["seeds"], found, "--seeds")
+
+
+def fields(name: str) -> str:
+    """Describes the fields of a part of a config with ranges and defaults; `all` for every part.
+
+    Raises:
+      BadInput: there is no such part.
+    """
+    known = {kind.__name__: kind for kind in parse.dataclasses_in(config.Run)}
+    if name != "all" and name not in known:
+        raise BadInput(f"--fields: there is no {name!r}{parse.nearest(name, [*known, 'all'])}")
+    chosen = known.values() if name == "all" else [known[name]]
+    return "\n\n".join(f"{kind.__name__}: {inspect.getdoc(kind)}" for kind in chosen)
+
+
+def _keep_compiled(workdir: epath.Path) -> None:
+    """Keeps compiled programs in the work directory, for other seeds and for a run that is restarted.
+
+    Small ones as well: there are hundreds. One that is incomplete, because another process is writing it
+    or was killed while writing, is compiled again without a warning.
+    """
+    if "://" in str(workdir) or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")

@@ -1,0 +1,216 @@
+"""`kdjax verify WORKDIR`: is everything that finished stages left still as it was written?
+
+kdjax verify runs/digits
+kdjax verify runs/digits/stages/cache-seed0-1a2b3c4d --teachers --samples=1000
+
+Reads every file (SHA-256), the arrays of every model and the checksums of every teacher cache. No config
+is needed, and nothing is changed. Prints one line for each stage:
+
+    whole         everything is as it was written
+    damaged       which file, what was found, what was expected, and what to do
+    not finished  under way, or stopped: it continues when its run is started again
+    not ours      not made by kdjax; in a folder that is whole, files that its manifest does not list
+
+With --teachers, the teachers of every finished cache are asked again for random examples and views, and
+the largest difference from what is stored is printed.
+
+Exit status 0 if nothing is damaged and no difference is larger than rounding explains, 1 otherwise, 2
+for bad input, such as a cache of other teachers, views or data.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from kdjax import files, fingerprint, lock, teacher, train
+from kdjax.commands import arguments
+from kdjax.stages import proof
+from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
+from kdjax.stages.audit import audit
+from kdjax.teacher import layout
+from kdjax.types import BadInput, StorageFailed
+
+
+class Verdict(NamedTuple):
+    """About one folder.
+
+    Attributes:
+      state: `whole`, `damaged`, `not finished` or `not ours`.
+      name: of the folder.
+      said: the rest of the line.
+    """
+
+    state: str
+    name: str
+    said: str
+
+
+def main(given: Sequence[str]) -> int:
+    """Verifies a work directory, or one stage of it.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      BadInput: there is no such work directory or stage, or a cache is refused.
+    """
+    parser = arguments.parser("verify", __doc__)
+    parser.add_argument("path", help="a work directory, or the folder of one stage in it")
+    parser.add_argument("--teachers", action="store_true", help="ask the teachers of caches again")
+    asked = parser.add_argument_group("with --teachers")
+    asked.add_argument("--samples", type=int, help="pairs of example and view (default: 256)")
+    asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
+    asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
+    asked.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
+    args = parser.parse_args(given)
+    how = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
+    how = {name: value for name, value in how.items() if value is not None}
+    if how and not args.teachers:
+        raise BadInput(f"--{next(iter(how))} goes with --teachers")
+    for name, least in (("samples", 1), ("seed", 0), ("tolerance", 0)):
+        if name in how and not how[name] >= least:
+            raise BadInput(f"--{name}: {how[name]} is not at least {least}")
+    path = epath.Path(args.path)
+    alone = proof.folder_name(path.name) is not None and path.parent.name == "stages"
+    workdir, only = (path.parent.parent, path.name) if alone else (path, None)
+    counts: Counter[str] = Counter()
+    caches = []
+    for verdict in verify(workdir, only=only):
+        counts[verdict.state] += 1
+        print(f"{verdict.state:<12}  {verdict.name}: {verdict.said}", flush=True)
+        if verdict.state == "whole" and (workdir / "stages" / verdict.name / CACHE).is_dir():
+            caches.append(workdir / "stages" / verdict.name)
+    states = ("whole", "damaged", "not finished", "not ours")
+    print(", ".join(f"{counts[state]} {state}" for state in states))
+    if not args.teachers:
+        return 1 if counts["damaged"] else 0
+    if not caches and not counts["damaged"]:
+        raise BadInput(f"--teachers: {path} has no finished teacher cache")
+    within = [_asked_again(cache, **{"samples": 256, "seed": 0, **how}) for cache in caches]
+    return 0 if all(within) and not counts["damaged"] else 1
+
+
+def _asked_again(cache: epath.Path, **how: Any) -> bool:
+    """Prints how far a cache is from its teachers; whether that is within the tolerance."""
+    found = audit(cache, **how)
+    within = found.difference <= found.tolerance
+    print(
+        f"{cache.name}: {found.samples} samples: largest difference {found.difference:.3g} (id "
+        f"{found.id}, view {found.view}), {'within' if within else 'beyond'} {found.tolerance:.3g}; "
+        f"the largest value is {found.largest:.3g}",
+        flush=True,
+    )
+    return within
+
+
+def verify(workdir: epath.Path, *, only: str | None = None) -> Iterator[Verdict]:
+    """Yields a verdict about each stage of a work directory, and about what else lies among them.
+
+    Args:
+      workdir: of a run.
+      only: the folder of the one stage to read; None for all.
+
+    Raises:
+      BadInput: there is no work directory, or no such stage.
+    """
+    folder = workdir / "stages"
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        fault, _ = files.meaning(error) or (str(error), "")
+        raise BadInput(
+            f"{workdir}: not a work directory of kdjax: {folder}: {fault}; name the --workdir of a run"
+        ) from None
+    if only is not None:
+        inside = [path for path in inside if path.name == only]
+        if not inside:
+            raise BadInput(f"{folder / only}: no such stage; name one, or the --workdir of a run")
+    for path in inside:
+        if path.name.startswith(".") and path.name.endswith(".lock"):
+            continue  # said with its folder
+        try:
+            yield _verdict(path)
+        except (OSError, StorageFailed) as error:
+            said = files.described(error, path) or str(error)
+            yield Verdict("damaged", path.name, said)
+
+
+def _verdict(folder: epath.Path) -> Verdict:
+    parts = proof.folder_name(folder.name)
+    if parts is None:
+        return Verdict("not ours", folder.name, "no stage wrote it; it is never read")
+    try:
+        manifest = proof.prove(folder, full=True)
+    except proof.Damaged as error:
+        return _damaged(folder, error.fault)
+    except BadInput as error:
+        return Verdict("damaged", folder.name, str(error))
+    if manifest is None:
+        return _unfinished(folder)
+    if wrong := [*_misplaced(manifest, *parts), *_contents(folder, manifest)]:
+        return _damaged(folder, proof.in_words(wrong))
+    listed: Mapping[str, Any] = manifest["files"]
+    total = sum(entry["bytes"] for entry in listed.values())
+    others = [name for name in proof.foreign(folder, manifest) if not proof.is_leftover(name)]
+    more = f"; not ours: {proof.in_words(others)}" if others else ""
+    if proof.REPLACING in manifest:
+        more += "; kdjax reexport was stopped while it replaced files: run it again"
+    return Verdict("whole", folder.name, f"{len(listed)} files, {total:,} bytes{more}")
+
+
+def _damaged(folder: epath.Path, fault: str) -> Verdict:
+    stage, seed, _ = proof.folder_name(folder.name) or ("", "", "")
+    return Verdict(
+        "damaged",
+        folder.name,
+        f"stage {stage} of seed {seed}: {fault}; put a copy of it back, or delete {folder} and run the "
+        "command that made it again",
+    )
+
+
+def _unfinished(folder: epath.Path) -> Verdict:
+    if not folder.is_dir():
+        said = f"a file is where the folder of a stage should be; delete {folder}"
+        return Verdict("damaged", folder.name, said)
+    holder = lock.holder(proof.lock_of(folder))
+    said = f"{holder} is at it" if holder else "it continues when its run is started again"
+    if (folder / proof.MANIFEST).exists():
+        said = "only its manifest is left; it is run again when its run is started again"
+    return Verdict("not finished", folder.name, said)
+
+
+def _misplaced(manifest: Mapping[str, Any], stage: str, seed: int, mark: str) -> Iterator[str]:
+    """Where the name of a folder and its manifest disagree."""
+    said = (manifest.get("stage"), manifest.get("seed"), str(manifest.get("fingerprint"))[:8])
+    if said != (stage, seed, mark):
+        found = f"stage {said[0]}, seed {said[1]} and fingerprint {said[2]}"
+        yield f"{proof.MANIFEST} is of {found}, unlike the name of its folder"
+
+
+def _contents(folder: epath.Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Faults of the arrays and the cache, although every file may be as it was written."""
+    for name, wanted in _models(manifest):
+        try:
+            found = fingerprint.of_arrays(train.load_any(folder / name))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield f"{name} cannot be read: {(str(error).strip() or repr(error)).splitlines()[0]}"
+            continue
+        if found != wanted:
+            yield f"{name} has the arrays of fingerprint {found}, expected {wanted}"
+    if (folder / CACHE).is_dir():
+        cache = teacher.Folder(folder / CACHE, owner=folder)
+        try:
+            layout.check_files(cache, layout.read_manifest(cache))
+        except BadInput as error:
+            yield str(error).removeprefix(f"teacher cache {cache}: ").partition(";")[0]
+
+
+def _models(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """`(folder, fingerprint of its arrays)` of each model of a stage."""
+    for name in (VARIABLES, EARLY):
+        if name in manifest:
+            yield name, manifest[name]
+    for i, student in enumerate(manifest.get("sweep", {}).get("students", ())):
+        yield f"student{i}/{VARIABLES}", student["variables"]

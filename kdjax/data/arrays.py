@@ -1,0 +1,287 @@
+"""Datasets of arrays in memory."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8, UInt32
+
+from kdjax import fingerprint
+from kdjax.data.dataset import UNLABELLED, Dataset, Read, whole_labels
+from kdjax.types import BadInput, Field, Fields
+
+
+def from_fields(
+    inputs: Mapping[str, Any],
+    labels: Any,
+    *,
+    classes: Any,
+    ids: Any = None,
+    below: Mapping[str, int] | None = None,
+    name: str = "arrays",
+) -> Dataset:
+    """A dataset of arrays in memory of any kind: images, tokens, measurements, several of them.
+
+    All are copied. Integers of 64 bits become int32, where they fit, and floats of 64 bits float32:
+    that is what runs on a device.
+
+    Args:
+      inputs: arrays [n, ...] by name, in the order in which a file of the model takes them. What is uint8
+        with height, width and channels is seen as an image, see `kdjax.inputs`.
+      labels: as of `from_arrays`, and so are `classes` and `ids`.
+      classes: see there.
+      ids: see there.
+      below: of integers, by name: how many values there may be, such as the size of a vocabulary; one
+        more than the largest by default.
+      name: for messages and the report.
+
+    Raises:
+      BadInput: there is no array, or they are not of one length, or not of numbers, or see `from_arrays`.
+    """
+    if not inputs:
+        raise BadInput(f"data: {name} has no inputs; give one array at least, by name")
+    arrays = {field: numbers(given, f"{field} of {name}") for field, given in inputs.items()}
+    lengths = {field: len(array) for field, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise BadInput(f"data: {name} has {lengths} examples; give one of each for every example")
+    fields = {}
+    for field, array in arrays.items():
+        limit = None
+        if array.dtype.kind in "iu" and not (array.dtype == np.uint8 and array.ndim == 4):
+            limit = _limit(array, (below or {}).get(field), f"{field} of {name}")
+        fields[field] = Field(array.shape[1:], array.dtype.name, limit)
+    return labelled(
+        fields,
+        lambda rows: {field: array[rows] for field, array in arrays.items()},
+        arrays,
+        labels,
+        n=next(iter(lengths.values())),
+        classes=classes,
+        ids=ids,
+        name=name,
+    )
+
+
+def numbers(given: Any, what: str) -> np.ndarray:
+    """A copy that nobody can write to, in a dtype of devices.
+
+    Raises:
+      BadInput: they are no numbers, not finite, or do not fit into 32 bits.
+    """
+    array = _array(given, what)
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        raise BadInput(f"data: {what} are {array.dtype}{list(array.shape)}; give numbers, [n, ...]")
+    if not len(array):
+        raise BadInput(f"data: {what}: there are no examples; name another split")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInput(f"data: {what} are not all finite; look at where they are from")
+    if array.dtype.itemsize == 8 or array.dtype == np.uint32:
+        narrow = np.float32 if array.dtype.kind == "f" else np.int32
+        if array.dtype.kind in "iu" and (array.min() < -(2**31) or array.max() >= 2**31):
+            raise BadInput(
+                f"data: {what} go from {array.min()} to {array.max()}; int32 is the most"
+            )
+        array = array.astype(narrow)
+    array = np.array(array, order="C", subok=False)
+    array.setflags(write=False)
+    return array
+
+
+def _limit(array: np.ndarray, below: int | None, what: str) -> int | None:
+    """How many values there may be of integers from 0; None where some are negative."""
+    if below is None:
+        return None if array.min() < 0 else int(array.max()) + 1
+    if array.min() < 0 or array.max() >= below:
+        raise BadInput(
+            f"data: {what} go from {array.min()} to {array.max()}, and are to be in [0, {below})"
+        )
+    return below
+
+
+def from_arrays(
+    images: Any,
+    labels: Any,
+    *,
+    classes: Any,
+    ids: Any = None,
+    name: str = "arrays",
+) -> Dataset:
+    """A dataset of arrays in memory; ids are the rows where none are given.
+
+    All are copied, so that a later change of the caller's does not reach the dataset behind its
+    fingerprint; images in a `np.memmap` that is opened for reading only are not, and stay on the disk.
+    Nothing is converted that could be meant in two ways: images of another dtype are refused with what
+    makes uint8 of them.
+
+    Args:
+      images: uint8, [n, height, width, channel]; whatever `np.asarray` takes.
+      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use.
+      classes: how many there are, an integer, also if some never occur.
+      ids: integers below 2**32, [n], each once; `kdjax.data.unique_ids` makes them of names.
+      name: for messages and the report.
+
+    Raises:
+      BadInput: no examples, images that are not uint8 or have no channels, labels or ids that are not
+        one each, labels out of range, or ids that are not unique.
+    """
+    own_images = _images(images, name)
+    return labelled(
+        {"image": Field(own_images.shape[1:], "uint8")},
+        lambda rows: {"image": own_images[rows]},
+        {"images": own_images},
+        labels,
+        n=len(own_images),
+        classes=classes,
+        ids=ids,
+        name=name,
+    )
+
+
+def labelled(
+    fields: Fields,
+    read: Read,
+    content: Mapping[str, np.ndarray],
+    labels: Any,
+    *,
+    n: int,
+    classes: Any,
+    ids: Any,
+    name: str,
+) -> Dataset:
+    """A dataset with these labels and ids, checked and copied.
+
+    Args:
+      fields: of an example.
+      read: see `Dataset`.
+      content: that the fingerprint is of.
+      labels: see `from_arrays`.
+      n: how many examples there are.
+      classes: see `from_arrays`.
+      ids: see `from_arrays`.
+      name: for messages.
+
+    Raises:
+      BadInput: see `from_arrays`.
+    """
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
+        raise BadInput(f"data: {name} needs the number of its classes; {classes!r} is none")
+    own_labels = _array(labels, f"labels of {name}")
+    _one_each(own_labels, n, name)
+    whole_labels(own_labels, classes=int(classes), name=name)
+    own_labels = own_labels.astype(np.int32)
+    own_ids = np.arange(n, dtype=np.uint32) if ids is None else _ids(ids, n, name)
+    for array in (own_labels, own_ids):
+        array.setflags(write=False)
+
+    def marked(labels: Int32[np.ndarray, " n"]) -> str:
+        return fingerprint.of_arrays({**content, "labels": labels, "ids": own_ids})
+
+    return Dataset(
+        name=name,
+        ids=own_ids,
+        labels=own_labels,
+        classes=int(classes),
+        fields=fields,
+        read=read,
+        marked=marked,
+    )
+
+
+def _array(given: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"data: {what} are no array: {reason}") from None
+
+
+def _images(given: Any, name: str) -> UInt8[np.ndarray, "n height width channel"]:
+    """A copy of the images, which nobody can write to."""
+    images = _array(given, f"images of {name}")
+    if images.dtype != np.uint8:
+        raise BadInput(
+            f"data: images of {name} are {images.dtype}, not uint8 from 0 to 255; "
+            f"{_as_uint8(images)}"
+        )
+    if images.ndim == 3:
+        raise BadInput(
+            f"data: images of {name} have shape {images.shape}, without channels; give "
+            "images[..., None]"
+        )
+    if images.ndim != 4:
+        raise BadInput(
+            f"data: images of {name} have shape {images.shape}, not (examples, height, width, channel)"
+        )
+    if not len(images):
+        raise BadInput(f"data: {name} has no examples; name another split")
+    if not images.size:
+        raise BadInput(f"data: images of {name} have shape {images.shape}: there is nothing to see")
+    if isinstance(images, np.memmap) and not images.flags.writeable:
+        return images
+    images = np.array(images, order="C", subok=False)
+    images.setflags(write=False)
+    return images
+
+
+def _as_uint8(images: np.ndarray) -> str:
+    """What makes uint8 images of those of another type, by the values that they have."""
+    kind = images.dtype.kind
+    if kind == "b":
+        return "give images.astype(np.uint8) * 255"
+    if kind not in "iuf":
+        return "give numbers"
+    if not images.size:
+        return "give images.astype(np.uint8)"
+    if kind == "f" and not np.isfinite(images).all():
+        return "some are not finite; look at where they are from"
+    low, high = images.min(), images.max()
+    if low < 0:
+        return f"they go from {low} to {high}; shift and scale them"
+    if kind == "f":
+        if high <= 1:
+            return "give (images * 255).round().astype(np.uint8)"
+        if high <= 255:
+            return "give images.round().astype(np.uint8)"
+        return f"they go from {low} to {high}; scale them"
+    if high <= 255:
+        return "give images.astype(np.uint8)"
+    if images.dtype == np.uint16:
+        return "give (images >> 8).astype(np.uint8), if all 16 bits are used"
+    return f"they go from {low} to {high}; scale them"
+
+
+def _one_each(labels: np.ndarray, n: int, name: str) -> None:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        raise BadInput(f"data: labels of {name} have shape {labels.shape}; give labels[:, 0]")
+    if labels.ndim == 2:
+        raise BadInput(
+            f"data: labels of {name} have shape {labels.shape}; if they are one-hot rows, give "
+            "labels.argmax(-1)"
+        )
+    if labels.ndim != 1:
+        raise BadInput(f"data: labels of {name} have shape {labels.shape}; give one an image")
+    if len(labels) != n:
+        raise BadInput(f"data: {name} has {len(labels)} labels for {n} images; give one each")
+    if labels.dtype.kind not in "iu":
+        raise BadInput(
+            f"data: labels of {name} are {labels.dtype}, not integers; give the number of the class, "
+            f"from 0, and {UNLABELLED} for none"
+        )
+
+
+def _ids(given: Any, n: int, name: str) -> UInt32[np.ndarray, " n"]:
+    ids = _array(given, f"ids of {name}")
+    if ids.shape != (n,):
+        raise BadInput(f"data: ids of {name} have shape {ids.shape} for {n} images; give one each")
+    if ids.dtype.kind not in "iu":
+        raise BadInput(
+            f"data: ids of {name} are {ids.dtype}, not integers; kdjax.data.unique_ids makes integers "
+            "of names"
+        )
+    if ids.min() < 0 or ids.max() >= 2**32:
+        wrong = ids.min() if ids.min() < 0 else ids.max()
+        raise BadInput(
+            f"data: id {wrong} of {name} is not in [0, 2**32); kdjax.data.unique_ids makes others of "
+            "such"
+        )
+    return ids.astype(np.uint32)

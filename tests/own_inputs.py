@@ -1,0 +1,81 @@
+"""What a user may bring whose examples are no images: a source of tokens, one of two inputs, encoders."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax import data
+
+LENGTH, WORDS, CLASSES = 12, 20, 3
+
+
+def _sentences(split: str, n: int):
+    """Tokens of different lengths, zeros behind; one of the first `CLASSES` says the class."""
+    random = np.random.default_rng(len(split))
+    labels = np.arange(n) % CLASSES
+    tokens = random.integers(CLASSES + 1, WORDS, size=(n, LENGTH))
+    lengths = random.integers(4, LENGTH + 1, size=n)
+    tokens[np.arange(n), random.integers(0, lengths)] = labels + 1
+    tokens[np.arange(LENGTH)[None, :] >= lengths[:, None]] = 0
+    return tokens, labels
+
+
+def sentences(split, *, n: int = 240):
+    """Which of three words is in it."""
+    tokens, labels = _sentences(split, n)
+    return data.from_fields(
+        {"tokens": tokens}, labels, classes=CLASSES, below={"tokens": WORDS}, name=f"words {split}"
+    )
+
+
+def captioned(split, *, n: int = 240):
+    """A picture and words, from a list of examples: the words say the class, but for their turn."""
+    tokens, labels = _sentences(split, n)
+    random = np.random.default_rng(n)
+    bright = random.integers(2, size=n)
+    pictures = random.integers(0, 100, (n, 6, 4, 1), np.uint8)
+    pictures += (100 * bright)[:, None, None, None].astype(np.uint8)
+    examples = [
+        {
+            "picture": pictures[i],
+            "tokens": tokens[i],
+            "label": (labels[i] + bright[i]) % CLASSES,
+            "id": f"{split}{i}",
+        }
+        for i in range(n)
+    ]
+    return data.from_source(
+        examples, inputs=["picture", "tokens"], classes=CLASSES, id="id", name=f"captioned {split}"
+    )
+
+
+class Reader(nn.Module):
+    """One block of attention over words, padding masked, with dropout."""
+
+    width: int
+    rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, tokens, *, train):
+        """Features [batch, width]."""
+        mask = tokens > 0
+        x = nn.Embed(WORDS, self.width)(tokens)
+        x = nn.Dropout(self.rate, deterministic=not train)(x)
+        attention = nn.MultiHeadDotProductAttention(num_heads=2, qkv_features=self.width)
+        x = x + attention(nn.LayerNorm()(x), mask=mask[:, None, None, :])
+        x = x + nn.Dense(self.width)(nn.relu(nn.Dense(2 * self.width)(nn.LayerNorm()(x))))
+        weight = mask[..., None].astype(x.dtype)
+        return (x * weight).sum(1) / weight.sum(1)
+
+
+class Both(nn.Module):
+    """A picture and words: its inputs by name."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, picture, tokens, *, train):
+        """Features [batch, width]."""
+        x = nn.relu(nn.Conv(self.width, (3, 3), strides=2)(picture)).mean((1, 2))
+        y = nn.Embed(WORDS, self.width)(tokens).sum(1)
+        return nn.relu(nn.Dense(self.width)(jnp.concatenate([x, y], -1)))

@@ -1,0 +1,171 @@
+"""Examples that are no images, and of several arrays, through the whole line."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from kdjax import config, parse, pipeline, train
+from kdjax.commands.report import write_report
+from kdjax.export import load_onnx, load_stablehlo
+from kdjax.stages import Artifact, Splits
+from kdjax.stages.model import load
+from kdjax.types import BadInput
+from tests import own_inputs
+
+_PLAIN = {"recipe": "eval"}
+_TRAINING = {
+    "steps": 60,
+    "batch": 48,
+    "log_every_steps": 20,
+    "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+}
+_FILE = {"kind": "export", "formats": ["stablehlo", "onnx"]}
+
+
+def _run(source, encoder, **stages):
+    line = {
+        "teacher": {"kind": "finetune", "encoder": encoder, "views": _PLAIN, **_TRAINING},
+        "cache": {
+            "kind": "cache",
+            "teacher": "teacher",
+            "recipe": _PLAIN,
+            "views": 1,
+            "dtype": "float32",
+        },
+        "student": {"kind": "distill", "cache": "cache", "encoder": encoder, **_TRAINING},
+        "small": {
+            "kind": "shrink",
+            "model": "student",
+            "sparsity": 0.5,
+            "tolerance": 1e-4,
+            "examples": 0,
+        },
+        "int8": {
+            "kind": "quantize",
+            "model": "small",
+            "float_edges": False,
+            "agreement": 0.9,
+            "calibration_examples": 64,
+        },
+        "file": {**_FILE, "model": "small"},
+        "int8_file": {**_FILE, "model": "int8", "agreement": 0.9},
+        "probe": {"kind": "evaluate", "model": "teacher", "knn": {"k": 3}},
+    }
+    for name, changes in stages.items():
+        line[name] = {**line[name], **changes}
+    return parse.parse(
+        config.Run,
+        {
+            "name": "own inputs",
+            "data": {"name": "own", "source": {"function": source}},
+            "parallel": "single",
+            "stages": line,
+        },
+    )
+
+
+def _done(run, folder):
+    splits, workdir = Splits(run.data), epath.Path(folder)
+    tasks = pipeline.plan(run, workdir, splits)
+    pipeline.execute(run, tasks, splits)
+    write_report(run, workdir, splits, command="kdjax")
+    artifacts = {task.name: Artifact.open(task.folder, task.stage) for task in tasks}
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    scores = {row["stage"]: row["scores"]["accuracy"]["value"] for row in rows}
+    return artifacts, scores, splits
+
+
+def _files_are_live(artifacts, splits):
+    """Each file on the test examples, its inputs in the order of the dataset."""
+    arrays = [*splits.test_inputs.values()]
+    for name, of in (("file", "small"), ("int8_file", "int8")):
+        spec, variables = load(artifacts[of], field="here")
+        live = np.asarray(jax.jit(spec.predict)(variables, splits.test_inputs))
+        onnx = load_onnx(artifacts[name].folder / f"{of}.onnx", threads=1)
+        stablehlo = load_stablehlo(artifacts[name].folder / f"{of}.stablehlo")
+        for batch in (1, 7):
+            some = [array[:batch] for array in arrays]
+            for run in (onnx, stablehlo):
+                apart = np.abs(np.asarray(run(*some)) - live[:batch]).max()
+                assert apart < (1e-4 if of == "small" else 0.2) * np.abs(live).max()
+
+
+def test_tokens_through_the_whole_line(tmp_path):
+    run = _run(
+        "tests.own_inputs:sentences",
+        {"function": "tests.own_inputs:Reader", "width": 16, "rate": 0.1},
+        student={
+            "prune": {
+                "name": "gradual",
+                "sparsity": 0.3,
+                "begin_step": 0,
+                "end_step": 40,
+                "every_steps": 10,
+                "pattern": {"name": "units"},
+            }
+        },
+    )
+    artifacts, scores, splits = _done(run, tmp_path)
+    for name in ("teacher", "student", "small", "small.onnx", "int8.onnx", "probe/knn"):
+        assert scores[name] > 0.8, (name, scores)
+    small, _ = load(artifacts["small"], field="here")
+    assert small.widths
+    _files_are_live(artifacts, splits)
+    onnx = load_onnx(artifacts["file"].folder / "small.onnx", threads=1)
+    # What is behind the last word makes no difference: the mask is in the file.
+    tokens = splits.test_inputs["tokens"][:1].copy()
+    (length,) = (tokens > 0).sum(1)
+    assert length < own_inputs.LENGTH
+    moved = np.roll(tokens, own_inputs.LENGTH - length, axis=1)
+    np.testing.assert_allclose(onnx(moved), onnx(tokens), atol=1e-4)
+
+
+def test_two_inputs_are_shrunk_quantized_and_exported(tmp_path):
+    run = _run("tests.own_inputs:captioned", {"function": "tests.own_inputs:Both", "width": 16})
+    artifacts, scores, splits = _done(run, tmp_path)
+    assert min(scores[name] for name in ("teacher", "student", "int8.onnx")) > 0.8
+    assert list(splits.test_inputs) == ["picture", "tokens"]
+    _files_are_live(artifacts, splits)
+    said = artifacts["file"].manifest["parity"]
+    taken = "picture: uint8 [6, 4, 1], tokens: int32 [12]; any of 1 or more"
+    assert {entry["accepts"] for entry in said} == {taken}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"views": {"recipe": "simclr"}}, "teacher.views.recipe: simclr is one of images, and an"),
+        ({"views": {**_PLAIN, "size": 8}}, "teacher.views.size: 8, and there is no image among"),
+    ],
+)
+def test_what_is_for_images_is_refused(tmp_path, changes, line):
+    encoder = {"function": "tests.own_inputs:Reader", "width": 8}
+    run = _run("tests.own_inputs:sentences", encoder, teacher=changes)
+    splits = Splits(run.data)
+
+    def checked():
+        pipeline.check(run, pipeline.plan(run, epath.Path(tmp_path), splits), splits)
+
+    with pytest.raises(BadInput) as caught:
+        checked()
+    assert str(caught.value).startswith(f"config.stages.{line}")
+    assert "\n" not in str(caught.value)
+
+
+def test_dropout_is_by_the_seed_and_the_step_and_never_in_evaluation():
+    module = own_inputs.Reader(16, rate=0.5)
+    tokens = own_inputs.sentences("train").inputs()["tokens"][:8]
+    variables = module.init(jax.random.key(0), tokens, train=False)
+
+    def run(key):
+        outputs, _ = train.apply_model(module, variables["params"], {}, tokens, key)
+        return np.asarray(outputs)
+
+    first, again, other = (run(jax.random.key(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+    plain = module.apply(variables, tokens, train=False)
+    assert np.abs(first - plain).max() > 1e-3
