@@ -122,6 +122,10 @@ class _Graph:
                     same[result] = x
                 case "Identity":
                     same[result] = node.input[0]
+                case "Transpose" if (array := self.arrays.get(node.input[0])) is not None:
+                    # Such as of a convolution's weights, which are looked for as the operator takes them.
+                    moved = np.ascontiguousarray(array.transpose(list(node.attribute[0].ints)))
+                    same[result] = self.keep(f"{result}.moved", moved)
                 case "Expand" if before is not None and before == self.shapes.get(result):
                     same[result] = node.input[0]
                 case "Reshape" if (axes := self.inserted(node)) is not None:

@@ -126,7 +126,8 @@ def test_tokens_through_the_whole_line(tmp_path):
 def test_two_inputs_are_shrunk_quantized_and_exported(tmp_path):
     run = _run("tests.own_inputs:captioned", {"function": "tests.own_inputs:Both", "width": 16})
     artifacts, scores, splits = _done(run, tmp_path)
-    assert min(scores[name] for name in ("teacher", "student", "int8.onnx")) > 0.8
+    assert min(scores[name] for name in ("teacher", "student")) > 0.8
+    assert scores["int8.onnx"] > scores["small"] - 0.1
     assert list(splits.test_inputs) == ["picture", "tokens"]
     _files_are_live(artifacts, splits)
     said = artifacts["file"].manifest["parity"]
