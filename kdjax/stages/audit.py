@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +38,55 @@ class Audit(NamedTuple):
     tolerance: float
 
 
+class Reopened(NamedTuple):
+    """A finished cache, with what it is made of.
+
+    Attributes:
+      splits: the data of its run.
+      source: see `Source`.
+      cache: what the teachers said.
+    """
+
+    splits: Splits
+    source: Source
+    cache: teacher.TeacherCache
+
+
+def reopened(
+    folder: epath.PathLike, *, data_dir: str | None = None, accept: Sequence[str] = ()
+) -> Reopened:
+    """A cache from its folder alone, opened as a student would.
+
+    Args:
+      folder: of the cache stage, or the cache in it.
+      data_dir: where TFDS datasets are prepared, if not where the run had them.
+      accept: see `TeacherCache.open`.
+
+    Raises:
+      BadInput: it is no cache of a work directory, or it is refused.
+    """
+    folder = paths.parse(os.fspath(folder), field="folder")
+    stage = folder.parent if folder.name == FOLDER else folder
+    try:
+        manifest = proof.read(stage) or {}
+        run = parse.parse(config.Run, manifest["run"], f"{stage / MANIFEST}: run")
+        name, seed, upstream = (manifest[field] for field in ("stage", "seed", "upstream"))
+    except proof.Damaged:
+        raise
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{folder}: not a finished cache stage of a work directory; name "
+            "WORKDIR/stages/NAME-seedN-FINGERPRINT"
+        ) from None
+    data = run.data if data_dir is None else dataclasses.replace(run.data, data_dir=data_dir)
+    splits, inputs = Splits(data), _inputs(stage, run, upstream)
+    source = Source.of(run, name, seed=seed, inputs=inputs, dataset=splits.train)
+    cache = teacher.TeacherCache.open(
+        stage / FOLDER, expected=source.binding(), accept=accept, owner=stage
+    )
+    return Reopened(splits, source, cache)
+
+
 def audit(
     folder: epath.PathLike,
     *,
@@ -58,28 +107,10 @@ def audit(
     Raises:
       BadInput: it is no cache of this work directory, or it is refused.
     """
-    folder = paths.parse(os.fspath(folder), field="folder")
     if samples < 1:
         raise BadInput(f"--samples: {samples} is not positive")
-    stage = folder.parent if folder.name == FOLDER else folder
-    try:
-        manifest = proof.read(stage) or {}
-        run = parse.parse(config.Run, manifest["run"], f"{stage / MANIFEST}: run")
-        name, run_seed, upstream = (manifest[field] for field in ("stage", "seed", "upstream"))
-    except proof.Damaged:
-        raise
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(
-            f"{folder}: not a finished cache stage of a work directory; name "
-            "WORKDIR/stages/NAME-seedN-FINGERPRINT"
-        ) from None
-    data = run.data if data_dir is None else dataclasses.replace(run.data, data_dir=data_dir)
-    dataset = Splits(data).train
-    inputs = _inputs(stage, run, upstream)
-    source = Source.of(run, name, seed=run_seed, inputs=inputs, dataset=dataset)
-    opened = teacher.TeacherCache.open(
-        stage / FOLDER, expected=source.binding(), accept=("backend", "jax"), owner=stage
-    )
+    splits, source, opened = reopened(folder, data_dir=data_dir, accept=("backend", "jax"))
+    dataset = splits.train
     total = len(dataset) * source.c.views
     chosen = np.random.default_rng(seed).choice(total, min(samples, total), replace=False)
     chosen.sort()  # view by view, as the cache is read
@@ -90,7 +121,7 @@ def audit(
         return source.signal.difference(stored, source.say(variables, batch, key))
 
     batch = min(source.c.batch, len(chosen))
-    key = jax.random.key(run_seed)
+    key = jax.random.key(source.seed)
     differences, largest = np.empty(len(chosen), np.float32), 0.0
     for first in range(0, len(chosen), batch):
         here = slice(first, first + batch)
