@@ -136,10 +136,6 @@ class Own(Choice):
         more = {name: value for name, value in offered.items() if name in parameters}
         return functools.partial(function, **values, **more)
 
-    def takes(self, name: str) -> bool:
-        """Whether its signature has this parameter."""
-        return name in _parameters(self.loaded)
-
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """By name; of a linen module its own attributes alone."""
@@ -199,18 +195,18 @@ def in_config(value: Any, path: str) -> Iterator[tuple[str, Own]]:
             yield from in_config(one, f"{path}[{i}]")
 
 
-def explained(error: Exception, value: Any, path: str) -> BadInput | None:
+def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     """The one line of an error that a function of the user's raised, None where it was no such error.
 
     Args:
       error: that was raised.
-      value: the config that has the function.
-      path: of it.
+      *configs: those that may have the function, each with its path; the first is named otherwise.
     """
     where = user_code.place(error)
     if where is None:
         return None
     name = user_code.entered(error)
-    paths = [at for at, own in in_config(value, path) if own.name == name]
-    field = f"{paths[0]}.{user_code.FUNCTION}" if paths else path
+    found = (at for config in configs for at, own in in_config(*config) if own.name == name)
+    at = next(found, None)
+    field = configs[0][1] if at is None else f"{at}.{user_code.FUNCTION}"
     return BadInput(f"{field}: {where}{user_code.described(error)}")

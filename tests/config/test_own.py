@@ -152,6 +152,10 @@ def test_an_encoder_is_titled_folded_and_synchronised():
     parts, states = jax.pmap(step(synced), axis_name="i")(x.reshape(8, 2, 8, 8, 1))
     np.testing.assert_allclose(parts.reshape(whole.shape), whole, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5), states, state)
+    whole = models.Classifier(synced, 10)
+    variables_of_all = whole.init(jax.random.key(0), x, train=False)
+    seen = models.capture(whole, variables_of_all, x, paths=["encoder/Conv_0"], train=False)
+    assert seen.features["encoder/Conv_0"].shape == (16, 4, 4, 4)
     folded = models.fold(made.module(Compute()), {**variables, **state}, x, train=False)
     np.testing.assert_allclose(
         made.module(Compute(folded=True)).apply(folded, x, train=False),
