@@ -74,6 +74,23 @@ def test_the_object_and_the_text_are_one():
     assert given.weight == 1.0
 
 
+def test_terms_may_be_the_whole_loss():
+    student = {
+        "kind": "distill",
+        "cache": "cache",
+        "encoder": NET,
+        "kd_weight": 0.0,
+        "ce_weight": 0.0,
+        "steps": 1,
+        "batch": 8,
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    }
+    with pytest.raises(BadInput, match=r"config.kd_weight: it is zero"):
+        parse.parse(config.Distill, student)
+    made = parse.parse(config.Distill, {**student, "terms": {"rank": RANK}})
+    assert made.terms["rank"].name == "rank_hinge"
+
+
 def test_a_term_is_the_function():
     logits = jax.random.normal(jax.random.key(0), (2, 4, 10))
     outputs, batch = {"logits": logits[0]}, {"teacher_logits": logits[1]}
