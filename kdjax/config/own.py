@@ -124,8 +124,16 @@ class Own(Choice):
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {p.name: p for p in named if p.kind in kinds and p.name not in self.offered}
 
-    def made(self, **offered: Any) -> Callable[..., Any]:
-        """The function with its arguments, and with what of `offered` its signature has."""
+    def made(self, field: str, **offered: Any) -> Callable[..., Any]:
+        """The function with its arguments, and with what of `offered` its signature has.
+
+        What one of the user's raises has a line of theirs, see `explained`; an error in one that is
+        installed is said here.
+
+        Args:
+          field: that has the function, for messages.
+          **offered: by name.
+        """
         function = self.loaded
         parameters = _parameters(function)
         values = {}
@@ -134,7 +142,20 @@ class Own(Choice):
             kind = None if parameter is None else _plain_type(parameter.annotation)
             values[name] = _frozen(value) if kind is None else parse.parse(kind, value, name)
         more = {name: value for name, value in offered.items() if name in parameters}
-        return functools.partial(function, **values, **more)
+        bound = functools.partial(function, **values, **more)
+        if self.source:
+            return bound
+
+        def installed(*args):
+            try:
+                return bound(*args)
+            except BadInput:
+                raise
+            except Exception as error:  # whatever it says of what it is called with
+                said = user_code.described(error)
+                raise BadInput(f"{field}: {self.function}: {said}") from None
+
+        return installed
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

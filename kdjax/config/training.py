@@ -157,7 +157,8 @@ class OwnTerm(Own):
           axis_name: mapped axis of the batch.
           path: of this, for messages.
         """
-        function = self.made(axis_name=axis_name)
+        field = f"{path}.function"
+        function = self.made(field, axis_name=axis_name)
 
         def term(outputs, batch):
             found = function(outputs, batch)
@@ -167,7 +168,7 @@ class OwnTerm(Own):
             right = {1} if len(both) == 2 else {0, 1}
             if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
                 raise BadInput(
-                    f"{path}.function: {self.function} gave {shown(found)}; a term gives losses "
+                    f"{field}: {self.function} gave {shown(found)}; a term gives losses "
                     "[batch], or (losses, rows), or a scalar"
                 )
             return found

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdjax import config
+from kdjax import config, user_code
 from kdjax.config.encoders import own
 from kdjax.config.own import shown
 from kdjax.models import Compute
@@ -56,7 +56,13 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
     with under(context.path):
         for train in (True, False):
             init = functools.partial(encoder.module(Compute()).init_with_output, train=train)
-            features, _ = jax.eval_shape(init, jax.random.key(0), images)
+            try:
+                features, _ = jax.eval_shape(init, jax.random.key(0), images)
+            except Exception as error:
+                if encoder.source:
+                    raise  # with a line of the user's, see `own.explained`
+                said = user_code.described(error)
+                raise BadInput(f"encoder.function: {encoder.function}: {said}") from None
             shape = getattr(features, "shape", ())
             if len(shape) != 2 or shape[0] != 2:
                 raise BadInput(

@@ -130,10 +130,10 @@ def test_arguments_are_held_against_the_signature(name, arguments, line):
 
 
 def test_values_become_what_the_annotation_says():
-    made = term("rank", margin=1, pair=[3, 4]).made()
+    made = term("rank", margin=1, pair=[3, 4]).made("here")
     assert made.keywords == {"margin": 1.0, "pair": (3, 4)}
     assert isinstance(made.keywords["margin"], float)
-    assert term("anything", what="ever").made().keywords == {"what": "ever"}
+    assert term("anything", what="ever").made("here").keywords == {"what": "ever"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,12 @@ def test_a_term_of_another_shape_is_one_line(given):
     found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
     with pytest.raises(BadInput, match=r"^here.function: .*handed gave .*; a term gives losses"):
         found.term(path="here")({"given": given}, {})
+
+
+def test_an_installed_function_that_fails_is_one_line():
+    made = parse.parse(OwnTerm, {"function": "optax:huber_loss"}, "config.terms.one")
+    with pytest.raises(BadInput, match=r"^here.function: optax:huber_loss: \w+Error"):
+        made.term(path="here")({"logits": jnp.zeros((2, 3))}, {"label": jnp.zeros(2, int)})
 
 
 def handed(outputs, batch):

@@ -37,7 +37,7 @@ class OwnEncoder(own.Own, Encoder):
         Raises:
           BadInput: it makes no module.
         """
-        made = self.made(compute=compute)()
+        made = self.made("encoder.function", compute=compute)()
         if not isinstance(made, nn.Module):
             raise BadInput(
                 f"encoder.function: {self.function} gave {own.shown(made)}, and no linen module"
