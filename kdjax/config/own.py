@@ -42,14 +42,16 @@ class Own(Choice):
       function: it, or `"module:name"`.
       source: of it, by module; found where it is not given.
       arguments: by name.
-      called_with: what it is called with besides, in order.
-      offered: what it is given by name besides, where its signature has it.
     """
 
     marked_by: ClassVar[str | None] = user_code.FUNCTION
     rest: ClassVar[str | None] = "arguments"
+
     called_with: ClassVar[tuple[str, ...]] = ()
+    """What it is called with besides, in order."""
+
     offered: ClassVar[tuple[str, ...]] = ()
+    """What it is given by name besides, where its signature has it."""
 
     function: Text
     source: Mapping[str, str] = dataclasses.field(default_factory=dict)
