@@ -122,6 +122,11 @@ class _Statement(NamedTuple):
     changes: frozenset[str]
 
 
+def _is_star(statement: _Statement) -> bool:
+    node = statement.node
+    return isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+
+
 class _File:
     """A file of the user's, in statements."""
 
@@ -244,7 +249,7 @@ class _Closure:
         """Takes what defines a name, and what that uses; all of the file for no name."""
         file = self._opened(module)
         wanted = range(len(file.statements)) if name is None else file.defining(name)
-        if name is not None and not wanted:
+        if name is not None and not wanted and not any(map(_is_star, file.statements)):
             known = [n for one in file.statements for n in one.defines]
             raise BadInput(f"{file.path} defines no {name!r}{nearest(name, known)}")
         for i in wanted:
@@ -259,8 +264,7 @@ class _Closure:
             for i, one in enumerate(file.statements):
                 node = one.node
                 future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
-                star = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
-                if future or star:
+                if future or _is_star(one):
                     self._take(module, i)
         return self._files[module]
 
