@@ -345,7 +345,13 @@ def _title(kind: Any) -> str:
 
 
 def _article(name: str) -> str:
-    words = {"int": "an integer", "float": "a number", "str": "a text", "bool": "True or False"}
+    words = {
+        "int": "an integer",
+        "float": "a number",
+        "str": "a text",
+        "bool": "True or False",
+        "Any": "anything",
+    }
     return words.get(name, name)
 
 

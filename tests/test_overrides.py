@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from kdjax import config, load, parse
 from kdjax.config.methods.contrast import SimCLR
-from kdjax.config.training import Cosine
+from kdjax.config.optimizers import Cosine
 from kdjax.types import BadInput
 from tests import config_lines
 

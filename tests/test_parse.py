@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from kdjax import config
-from kdjax.config import training
+from kdjax.config import optimizers
 from kdjax.config.encoders import cnn
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.config.views.simclr import SimCLRViews
@@ -57,7 +57,7 @@ def test_a_run_is_built_and_its_defaults_are_those_of_the_fields():
         views=SimCLRViews(recipe="simclr"),
         steps=10,
         batch=4,
-        optimizer=training.SGD(name="sgd", learning_rate=0.1),
+        optimizer=optimizers.SGD(name="sgd", learning_rate=0.1),
     )
     assert run.seeds == (0,)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -361,7 +361,7 @@ def test_override_makes_the_fields_that_the_file_leaves_at_their_defaults():
     override(values, "stages.first.steps", "500")
     override(values, "seeds", "[1, 2]")
     run = parse(config.Run, values)
-    assert run.stages["first"].optimizer.schedule == training.Constant(name="constant")
+    assert run.stages["first"].optimizer.schedule == optimizers.Constant(name="constant")
     assert (run.stages["first"].steps, run.seeds) == (500, (1, 2))
 
 

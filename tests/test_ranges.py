@@ -10,7 +10,7 @@ import pytest
 
 from kdjax import config, parse, ranges
 from kdjax.config.methods.predict import BYOL
-from kdjax.config.training import SGD
+from kdjax.config.optimizers import SGD
 from kdjax.types import BadInput
 
 CASES = [

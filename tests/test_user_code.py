@@ -117,6 +117,7 @@ def test_where_the_files_are_does_not_count(folder, tmp_path):
         "def f(x):\n    from blocks import scaled as s\n    return s(x)\n",
         "from blocks import *\n\n\ndef f(x):\n    return scaled(x)\n",
         "from pack.inner import f\n",
+        "from all_of_it import scaled\n\n\ndef f(x):\n    return scaled(x)\n",
         "from pack import inner\n\n\ndef f(x):\n    return inner.f(x)\n",
         "from __future__ import annotations\nfrom blocks import scaled\n\n\ndef f(x: float):\n"
         "    return scaled(x)\n",
@@ -130,6 +131,7 @@ def test_each_way_to_import_from_a_file_beside(folder, imported):
     (folder / "pack" / "deeper.py").write_text(
         "from blocks import scaled\n\n\ndef f(x):\n    return scaled(x)\n"
     )
+    (folder / "all_of_it.py").write_text("from blocks import *\n")
     (folder / "main_one.py").write_text(imported)
     reference, source = user_code.read("main_one:f", folder=folder)
     assert "FACTOR" in source["blocks"]

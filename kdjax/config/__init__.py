@@ -22,6 +22,7 @@ from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.methods import Method
 from kdjax.config.mixes import Mix
+from kdjax.config.optimizers import Optimizer, Schedule
 from kdjax.config.pruning import (
     NM,
     Blocks,
@@ -53,7 +54,7 @@ from kdjax.config.stages import (
     Stage,
 )
 from kdjax.config.teacher_free import TeacherFree
-from kdjax.config.training import Number, Optimizer, Ramp, Schedule, Training, over_steps
+from kdjax.config.training import Number, Ramp, Training, over_steps
 from kdjax.config.views import Views
 
 __all__ = [

@@ -42,14 +42,16 @@ class Own(Choice):
       function: it, or `"module:name"`.
       source: of it, by module; found where it is not given.
       arguments: by name.
-      called_with: what it is called with besides, in order.
-      offered: what it is given by name besides, where its signature has it.
     """
 
     marked_by: ClassVar[str | None] = user_code.FUNCTION
     rest: ClassVar[str | None] = "arguments"
+
     called_with: ClassVar[tuple[str, ...]] = ()
+    """What it is called with besides, in order."""
+
     offered: ClassVar[tuple[str, ...]] = ()
+    """What it is given by name besides, where its signature has it."""
 
     function: Text
     source: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -124,8 +126,16 @@ class Own(Choice):
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {p.name: p for p in named if p.kind in kinds and p.name not in self.offered}
 
-    def made(self, **offered: Any) -> Callable[..., Any]:
-        """The function with its arguments, and with what of `offered` its signature has."""
+    def made(self, field: str, **offered: Any) -> Callable[..., Any]:
+        """The function with its arguments, and with what of `offered` its signature has.
+
+        What one of the user's raises has a line of theirs, see `explained`; an error in one that is
+        installed is said here.
+
+        Args:
+          field: that has the function, for messages.
+          **offered: by name.
+        """
         function = self.loaded
         parameters = _parameters(function)
         values = {}
@@ -134,11 +144,20 @@ class Own(Choice):
             kind = None if parameter is None else _plain_type(parameter.annotation)
             values[name] = _frozen(value) if kind is None else parse.parse(kind, value, name)
         more = {name: value for name, value in offered.items() if name in parameters}
-        return functools.partial(function, **values, **more)
+        bound = functools.partial(function, **values, **more)
+        if self.source:
+            return bound
 
-    def takes(self, name: str) -> bool:
-        """Whether its signature has this parameter."""
-        return name in _parameters(self.loaded)
+        def installed(*args):
+            try:
+                return bound(*args)
+            except BadInput:
+                raise
+            except Exception as error:  # whatever it says of what it is called with
+                said = user_code.described(error)
+                raise BadInput(f"{field}: {self.function}: {said}") from None
+
+        return installed
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -199,18 +218,18 @@ def in_config(value: Any, path: str) -> Iterator[tuple[str, Own]]:
             yield from in_config(one, f"{path}[{i}]")
 
 
-def explained(error: Exception, value: Any, path: str) -> BadInput | None:
+def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     """The one line of an error that a function of the user's raised, None where it was no such error.
 
     Args:
       error: that was raised.
-      value: the config that has the function.
-      path: of it.
+      *configs: those that may have the function, each with its path; the first is named otherwise.
     """
     where = user_code.place(error)
     if where is None:
         return None
     name = user_code.entered(error)
-    paths = [at for at, own in in_config(value, path) if own.name == name]
-    field = f"{paths[0]}.{user_code.FUNCTION}" if paths else path
+    found = (at for config in configs for at, own in in_config(*config) if own.name == name)
+    at = next(found, None)
+    field = configs[0][1] if at is None else f"{at}.{user_code.FUNCTION}"
     return BadInput(f"{field}: {where}{user_code.described(error)}")

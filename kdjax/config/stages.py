@@ -308,7 +308,7 @@ class Distill(FromCache):
                     f"{name} is a schedule of some students and a number of others; give each a "
                     "number of its own, or none",
                 )
-        if not self.features:
+        if not self.features and not self.terms:
             for i, knobs in enumerate(self.sweep or (Knobs(),)):
                 at = f"sweep[{i}]." if self.sweep else ""
                 own = (knobs.kd_weight, knobs.ce_weight)

@@ -56,7 +56,7 @@ def check(context: Context, stage: config.Stage) -> Expected:
     except BadInput:
         raise
     except Exception as error:
-        line = own.explained(error, context.run.stages, "config.stages")
+        line = own.explained(error, (stage, context.path), (context.run.stages, "config.stages"))
         if line is None:
             raise
         raise line from None

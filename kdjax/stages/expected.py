@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from kdjax import config
+from kdjax import config, user_code
 from kdjax.config.encoders import own
 from kdjax.config.own import shown
 from kdjax.inputs import Inputs
@@ -61,7 +61,13 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
         module = encoder.module(Compute())
         for train in (True, False):
             init = nn.init_with_output(functools.partial(called, train=train), module)
-            features, _ = jax.eval_shape(init, jax.random.key(0), inputs)
+            try:
+                features, _ = jax.eval_shape(init, jax.random.key(0), inputs)
+            except Exception as error:
+                if encoder.source:
+                    raise  # with a line of the user's, see `own.explained`
+                said = user_code.described(error)
+                raise BadInput(f"encoder.function: {encoder.function}: {said}") from None
             shape = getattr(features, "shape", ())
             if len(shape) != 2 or shape[0] != 2:
                 raise BadInput(

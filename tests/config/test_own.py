@@ -74,6 +74,23 @@ def test_the_object_and_the_text_are_one():
     assert given.weight == 1.0
 
 
+def test_terms_may_be_the_whole_loss():
+    student = {
+        "kind": "distill",
+        "cache": "cache",
+        "encoder": NET,
+        "kd_weight": 0.0,
+        "ce_weight": 0.0,
+        "steps": 1,
+        "batch": 8,
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    }
+    with pytest.raises(BadInput, match=r"config.kd_weight: it is zero"):
+        parse.parse(config.Distill, student)
+    made = parse.parse(config.Distill, {**student, "terms": {"rank": RANK}})
+    assert made.terms["rank"].name == "rank_hinge"
+
+
 def test_a_term_is_the_function():
     logits = jax.random.normal(jax.random.key(0), (2, 4, 10))
     outputs, batch = {"logits": logits[0]}, {"teacher_logits": logits[1]}
@@ -113,10 +130,10 @@ def test_arguments_are_held_against_the_signature(name, arguments, line):
 
 
 def test_values_become_what_the_annotation_says():
-    made = term("rank", margin=1, pair=[3, 4]).made()
+    made = term("rank", margin=1, pair=[3, 4]).made("here")
     assert made.keywords == {"margin": 1.0, "pair": (3, 4)}
     assert isinstance(made.keywords["margin"], float)
-    assert term("anything", what="ever").made().keywords == {"what": "ever"}
+    assert term("anything", what="ever").made("here").keywords == {"what": "ever"}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +144,12 @@ def test_a_term_of_another_shape_is_one_line(given):
     found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
     with pytest.raises(BadInput, match=r"^here.function: .*handed gave .*; a term gives losses"):
         found.term(path="here")({"given": given}, {})
+
+
+def test_an_installed_function_that_fails_is_one_line():
+    made = parse.parse(OwnTerm, {"function": "optax:huber_loss"}, "config.terms.one")
+    with pytest.raises(BadInput, match=r"^here.function: optax:huber_loss: \w+Error"):
+        made.term(path="here")({"logits": jnp.zeros((2, 3))}, {"label": jnp.zeros(2, int)})
 
 
 def handed(outputs, batch):
@@ -152,6 +175,10 @@ def test_an_encoder_is_titled_folded_and_synchronised():
     parts, states = jax.pmap(step(synced), axis_name="i")(x.reshape(8, 2, 8, 8, 1))
     np.testing.assert_allclose(parts.reshape(whole.shape), whole, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5), states, state)
+    whole = models.Classifier(synced, 10)
+    variables_of_all = whole.init(jax.random.key(0), x, train=False)
+    seen = models.capture(whole, variables_of_all, x, paths=["encoder/Conv_0"], train=False)
+    assert seen.features["encoder/Conv_0"].shape == (16, 4, 4, 4)
     folded = models.fold(made.module(Compute()), {**variables, **state}, x, train=False)
     np.testing.assert_allclose(
         made.module(Compute(folded=True)).apply(folded, x, train=False),

@@ -44,15 +44,90 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
     np.testing.assert_allclose(found, [0.2 + 0.9], rtol=1e-6)
 
 
-def test_one_file_is_a_new_loss_of_kdjax(tmp_path):
+ENCODER = '''
+"""Dense layers."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import flax.linen as nn
+
+from kdjax.config.encoders import Encoder
+from kdjax.config.fields import Width
+from kdjax.models import Compute
+from kdjax.ranges import AtLeast
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU on all pixels."""
+
+    widths: Sequence[int]
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        """The features."""
+        x = image.reshape(len(image), -1)
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width, dtype=self.compute.dtype)(x))
+        return x
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseLayers(Encoder):
+    """Dense layers."""
+
+    name: Literal["mlp"]
+    widths: Annotated[tuple[Width, ...], AtLeast(1)]
+
+    @property
+    def title(self) -> str:
+        """What the report calls it."""
+        return "mlp-" + "-".join(map(str, self.widths))
+
+    def module(self, compute: Compute) -> MLP:
+        """The module."""
+        return MLP(self.widths, compute=compute)
+'''
+METHOD = '''
+"""Two views alike."""
+
+import dataclasses
+from typing import Literal
+
+from kdjax import losses, ssl
+from kdjax.config.methods import Method
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Near(Method):
+    """The cosine of two views, which collapses."""
+
+    name: Literal["near"]
+
+    def method(self, trained: ssl.Trained) -> ssl.Method:
+        """The method."""
+
+        def near(outputs, batch):
+            return losses.negative_cosine(outputs["za"], outputs["zb"])
+
+        return ssl.Method(forward=ssl.both_views(trained.model), terms={"near": (1.0, near)})
+'''
+
+
+def test_one_file_each_is_a_new_loss_encoder_and_method_of_kdjax(tmp_path):
     shutil.copytree(
         ROOT / "kdjax", tmp_path / "kdjax", ignore=shutil.ignore_patterns("__pycache__")
     )
     name = "kdjax/config/logit_losses/huber.py"
     (tmp_path / name).write_text(FILES[name])
+    (tmp_path / "kdjax/config/encoders/mlp.py").write_text(ENCODER)
+    (tmp_path / "kdjax/config/methods/near.py").write_text(METHOD)
     program = """
 import numpy as np
-from kdjax import config, parse
+from kdjax import config, parse, ssl
+from kdjax.models import Compute
 from kdjax.config.logit_losses.huber import Huber
 made = parse.parse(config.LogitLoss, {"name": "huber", "delta": 0.5})
 one, other = np.zeros((2, 4), np.float32), np.float32([[0.25, 0, 0, 0], [2, 0, 0, 0]])
@@ -62,6 +137,11 @@ try:
     parse.parse(config.LogitLoss, {"name": "hubr"}, "logits")
 except ValueError as error:
     print(error)
+net = parse.parse(config.Encoder, {"name": "mlp", "widths": [8, 4]})
+print(net.title, type(net.module(Compute())).__name__)
+near = parse.parse(config.Method, {"name": "near"})
+trained = ssl.Trained(net.module(Compute()), net.module(Compute()), 4, (8, 8, 1), Compute(), 10)
+print(*near.method(trained).terms, near.least_rows)
 """
     found = subprocess.run(
         [sys.executable, "-c", program],
@@ -72,6 +152,8 @@ except ValueError as error:
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    values, line = found.stdout.splitlines()
+    values, line, net, method = found.stdout.splitlines()
     assert values == str([0.25**2 / 2 / 4, 0.5 * (2.0 - 0.25) / 4])
     assert "did you mean huber?" in line
+    assert net == "mlp-8-4 MLP"
+    assert method == "near 1"

@@ -266,6 +266,10 @@ def nothing(trained):
             r"images; features are \[batch, dim\]$",
         ),
         (
+            {"encoder": {"function": "flax.linen:Dense", "features": 4}},
+            r"config.stages.net.encoder.function: flax.linen:Dense: TypeError: ",
+        ),
+        (
             {"encoder": {"function": "faults:Wrong"}},
             r"config.stages.net.encoder.function: .*faults.py:27: TypeError: ",
         ),

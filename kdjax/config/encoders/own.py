@@ -16,8 +16,8 @@ from kdjax.types import BadInput
 class OwnEncoder(own.Own, Encoder):
     """A linen module, or a function that makes one: `(image, *, train) -> features` [batch, dim].
 
-    It may take `compute`, see `kdjax.models.Compute`: without, it runs in float32, its BatchNorms are
-    synchronised and folded all the same.
+    It may take `compute`, see `kdjax.models.Compute`, whose dtype it runs in then, and otherwise in
+    float32. Its BatchNorms are synchronised, and folded, whether it does so itself or not.
     """
 
     offered: ClassVar[tuple[str, ...]] = ("compute",)
@@ -37,13 +37,12 @@ class OwnEncoder(own.Own, Encoder):
         Raises:
           BadInput: it makes no module.
         """
-        made = self.made(compute=compute)()
+        made = self.made("encoder.function", compute=compute)()
         if not isinstance(made, nn.Module):
             raise BadInput(
                 f"encoder.function: {self.function} gave {own.shown(made)}, and no linen module"
             )
-        if self.takes("compute"):
-            return made
+        # Neither changes a module that has seen to it by itself.
         if compute.folded:
             return models.Folded(made)
         return made if compute.axis_name is None else models.Synced(made, compute.axis_name)

@@ -33,16 +33,19 @@ class FeatureTerm(Choice):
       student: paths of modules whose outputs are looked at, by the names of their parameters:
         `encoder/stage1_block0`. An activation that comes after the module is not in its output.
       teacher: as many of the teacher's.
-      least_rows: how many examples must meet in a step for it to say something.
-      least: how many paths it takes at least.
-      most: at most, 0 for any number.
-      reads_norms: it takes the margins of the teacher's BatchNorms.
     """
 
     least_rows: ClassVar[int] = 1
+    """How many examples must meet in a step for it to say something."""
+
     least: ClassVar[int] = 1
+    """How many paths it takes at least."""
+
     most: ClassVar[int] = 0
+    """How many it takes at most, 0 for any number."""
+
     reads_norms: ClassVar[bool] = False
+    """It takes the margins of the teacher's BatchNorms."""
 
     weight: Weight
     student: Paths

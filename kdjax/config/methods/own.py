@@ -24,7 +24,7 @@ class OwnMethod(own.Own, Method):
         Raises:
           BadInput: it gives no method.
         """
-        found = self.made()(trained)
+        found = self.made("method.function")(trained)
         if not isinstance(found, ssl.Method):
             raise BadInput(
                 f"method.function: {self.function} gave {own.shown(found)}, and no kdjax.ssl.Method"

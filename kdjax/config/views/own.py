@@ -33,7 +33,7 @@ class OwnViews(own.Own, Views):
         Raises:
           BadInput: as it is traced, where it gives no such view.
         """
-        function = self.made(size=size, pixels_at=pixels_at)
+        function = self.made("function", size=size, pixels_at=pixels_at)
 
         def draw(key, image):
             found = function(key, views.to_float(image))

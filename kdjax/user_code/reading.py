@@ -1,50 +1,27 @@
-"""A function or a class of the user's, by its name, with the source that it needs.
-
-What a config file names as `function`, an object or the text `"my_losses:rank_hinge"`, becomes a
-reference and the source of what is referred to: the statements of its file that define it, and those
-that define what they use, in that file and in other files of the user's. The source is data. It is part
-of a stage's fingerprint, goes into its manifest, and is what runs: in the process that read it, and in
-another one that has the manifest alone, wherever the file is by then, and whatever it has become.
-
-The source is the parsed code without comments, formatting and docstrings: a comment changes nothing, a
-changed helper or constant does.
-
-Not seen are installed packages and the standard library, which are imported where they are used: the
-versions of some are in a manifest, none is in a fingerprint. Nor is what is reached by a name that is
-only known when it runs (`getattr(module, name)`, `importlib`, a file that is read), and what a statement
-at the top of a file does to something else: apart from definitions and imports, those alone are kept
-that assign to, or call a method of, a name that is used. The `__init__` of a package of the user's is
-run only where a name of its own is imported.
-"""
+"""A function's reference, and the source that it needs, from where it stands."""
 
 import __future__
 
 import ast
-import builtins
 import dis
-import functools
 import importlib
 import importlib.util
-import json
-import linecache
 import os
 import sys
 import sysconfig
-import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax import fingerprint
 from kdjax.parse import nearest
 from kdjax.types import BadInput
+from kdjax.user_code.loading import STANDS
 
 FUNCTION, SOURCE = "function", "source"
 """The fields of a plain config that name a function, and have its source."""
 
-_MARK = "__kdjax_user_code__"
 _PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 _INSTALLED = tuple(os.path.realpath(path) + os.sep for path in map(sysconfig.get_path, _PLACES))
 
@@ -143,6 +120,11 @@ class _Statement(NamedTuple):
     defines: frozenset[str]
     uses: frozenset[str]
     changes: frozenset[str]
+
+
+def _is_star(statement: _Statement) -> bool:
+    node = statement.node
+    return isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
 
 
 class _File:
@@ -267,7 +249,7 @@ class _Closure:
         """Takes what defines a name, and what that uses; all of the file for no name."""
         file = self._opened(module)
         wanted = range(len(file.statements)) if name is None else file.defining(name)
-        if name is not None and not wanted:
+        if name is not None and not wanted and not any(map(_is_star, file.statements)):
             known = [n for one in file.statements for n in one.defines]
             raise BadInput(f"{file.path} defines no {name!r}{nearest(name, known)}")
         for i in wanted:
@@ -282,8 +264,7 @@ class _Closure:
             for i, one in enumerate(file.statements):
                 node = one.node
                 future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
-                star = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
-                if future or star:
+                if future or _is_star(one):
                     self._take(module, i)
         return self._files[module]
 
@@ -331,7 +312,7 @@ class _Closure:
             file = self._files[module]
             nodes = [file.statements[i].node for i in sorted(kept)]
             found[module] = "\n".join(ast.unparse(_bare(node)) for node in nodes)
-            _STANDS[module, found[module]] = (file.path, nodes)
+            STANDS[module, found[module]] = (file.path, nodes)
         return found
 
 
@@ -359,106 +340,3 @@ def _bare(node: ast.stmt) -> ast.stmt:
             return node
 
     return Without().visit(ast.parse(ast.unparse(node)).body[0])
-
-
-_STANDS: dict[tuple[str, str], tuple[Path, list[ast.stmt]]] = {}
-"""Where a source was read in this process, and as what: for the lines of messages."""
-
-
-def load(reference: str, source: Mapping[str, str]) -> Any:
-    """The function or the class; one and the same for equal sources.
-
-    Args:
-      reference: `"module:name"`.
-      source: by module, as `read` gives it; empty of something installed.
-
-    Raises:
-      BadInput: its source cannot be run, or has no such name.
-    """
-    return _loaded(reference, json.dumps(source, sort_keys=True))
-
-
-@functools.lru_cache(maxsize=256)
-def _loaded(reference: str, text: str) -> Any:
-    module, _, name = reference.partition(":")
-    source = json.loads(text)
-    try:
-        space = _space(text)(module) if module in source else importlib.import_module(module)
-        return getattr(space, name)
-    except Exception as error:  # whatever the user's code, or a package of theirs, raises
-        raise BadInput(f"{reference}: {place(error) or ''}{described(error)}") from None
-
-
-@functools.lru_cache(maxsize=256)
-def _space(text: str) -> Callable[[str], types.ModuleType]:
-    """Gives the modules of a source, each run when it is first asked for."""
-    source: dict[str, str] = json.loads(text)
-    mark = fingerprint.of_json(source)
-    made: dict[str, types.ModuleType] = {}
-
-    def module(name: str) -> types.ModuleType:
-        if name in made:
-            return made[name]
-        path, nodes = _STANDS.get((name, source[name]), (None, None))
-        filename = f"<{name} of a manifest, {mark}>" if path is None else os.fspath(path)
-        if nodes is None:
-            nodes = ast.parse(source[name]).body
-            lines = source[name].splitlines(keepends=True)
-            linecache.cache[filename] = (len(source[name]), None, lines, filename)
-        own = types.ModuleType(f"{name}@{mark}")
-        own.__dict__.update(
-            {_MARK: True, "__builtins__": {**vars(builtins), "__import__": importing(name)}}
-        )
-        # By its name there: dataclasses and linen look a class's module up.
-        sys.modules[own.__name__] = made[name] = own
-        exec(compile(ast.Module(nodes, []), filename, "exec", dont_inherit=True), own.__dict__)
-        return own
-
-    def importing(importer: str) -> Callable[..., Any]:
-        def find(name, globals=None, locals=None, fromlist=(), level=0):
-            if level:
-                package = importer.rpartition(".")[0] or importer
-                name = importlib.util.resolve_name("." * level + name, package)
-            inner = {item: f"{name}.{item}" for item in fromlist or ()}
-            if name not in source and not source.keys() & set(inner.values()):
-                return builtins.__import__(name, globals, locals, fromlist, 0)
-            found = module(name) if name in source else types.ModuleType(name)
-            for item, full in inner.items():
-                if full in source:
-                    setattr(found, item, module(full))
-            return found
-
-        return find
-
-    return module
-
-
-def place(error: BaseException) -> str | None:
-    """`"my_losses.py:12: "`, the innermost line of the user's that an error comes from, or None."""
-    frames = [*_frames(error)]
-    return f"{frames[-1].f_code.co_filename}:{_line(error, frames[-1])}: " if frames else None
-
-
-def entered(error: BaseException) -> str | None:
-    """The name at the top of a file of the user's in which an error came about, or None."""
-    for frame in _frames(error):
-        name = frame.f_code.co_qualname.partition(".")[0]
-        if name != "<module>":
-            return name
-    return None
-
-
-def described(error: BaseException) -> str:
-    """The kind of an error, and its first line."""
-    said = (str(error).strip().splitlines() or [""])[0][:300]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def _frames(error: BaseException) -> Iterator[types.FrameType]:
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if _MARK in frame.f_globals:
-            yield frame
-
-
-def _line(error: BaseException, wanted: types.FrameType) -> int:
-    return [n for frame, n in traceback.walk_tb(error.__traceback__) if frame is wanted][-1]
