@@ -76,9 +76,10 @@ def test_a_dataset_of_ones_own_without_a_cache():
     train_set, test = data.digits("train[:300]"), data.digits("test[:100]")
     views = {"recipe": "crop_flip", "shift": 1, "flip": 0.0}
     how = {"steps": 60, "batch": 64, "optimizer": optax.adamw(1e-2), "test": test}
-    fitted = kdjax.fit(CNN, train_set, views=views, **how)
+    net = {"name": "cnn", "widths": [16, 32]}
+    fitted = kdjax.fit(net, train_set, views=views, **how)
     assert fitted.scores["accuracy"] > 0.5
-    again = kdjax.fit(CNN, train_set, views=views, **how)
+    again = kdjax.fit(net, train_set, views=views, **how)
     np.testing.assert_array_equal(fitted.history["loss"], again.history["loss"])
     assert kdjax.fit(CNN, train_set, **{**how, "test": None, "steps": 1}).scores == {}
     assert fitted.inputs == Inputs.of(train_set.fields)
