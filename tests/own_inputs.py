@@ -49,6 +49,11 @@ def captioned(split, *, n: int = 240):
     )
 
 
+def missing(split):
+    """Fails as a file does that is not there."""
+    raise FileNotFoundError(f"no file of {split}")
+
+
 class Reader(nn.Module):
     """One block of attention over words, padding masked, with dropout."""
 

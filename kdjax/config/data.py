@@ -53,13 +53,21 @@ class OwnSource(own.Own):
         """What the function gives of a split.
 
         Raises:
-          BadInput: it gives no dataset.
+          BadInput: it gives no dataset, or fails.
         """
-        found = self.made(data_dir=data_dir)(split)
+        field = "data.source.function"
+        try:
+            found = self.made(field, data_dir=data_dir)(split)
+        except BadInput:
+            raise
+        except Exception as error:
+            line = own.explained(error, (self, "data.source"))
+            if line is None:
+                raise
+            raise line from error
         if not isinstance(found, Dataset):
             raise BadInput(
-                f"data.source.function: {self.function} gave {own.shown(found)}, and no "
-                "kdjax.data.Dataset"
+                f"{field}: {self.function} gave {own.shown(found)}, and no kdjax.data.Dataset"
             )
         return found
 

@@ -78,7 +78,7 @@ class OwnTerm(Own):
     """A term of a loss: `(outputs, batch, *, ...) -> losses` [batch], or `(losses, rows)`, or a scalar.
 
     `outputs` are those of the stage's forward pass, such as `logits` and `features`, and `batch` has what
-    the stage sees: `image`, `label` (negative where it may not be used), `teacher_logits`. It may take
+    the stage sees: `inputs`, `label` (negative where it may not be used), `teacher_logits`. It may take
     `axis_name`, the mapped axis of the batch. See `kdjax.train.weigh`.
 
     Attributes:

@@ -26,6 +26,7 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
         "my_models.py",
         "my_views.py",
         "my_methods.py",
+        "my_data.py",
         "line.py",
         "kdjax/config/logit_losses/huber.py",
     }
@@ -36,6 +37,13 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
     splits = Splits(run.data)
     tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
     assert [task.name for task in pipeline.check(run, tasks, splits)] == [*run.stages]
+    of_data = "data=dict(name='captions', source=dict(function='my_data:captions', n=12))"
+    text = FILES["line.py"].replace('data=dict(name="digits", labels_per_class=5)', of_data)
+    assert of_data in text
+    (tmp_path / "captioned.py").write_text(text)
+    read = Splits(load.load_config(str(tmp_path / "captioned.py")).data).train
+    assert [*read.fields] == ["picture", "tokens"]
+    assert read.read(np.arange(3))["picture"].shape == (3, 8, 8, 3)
     student = run.stages["student"]
     assert isinstance(student.encoder, OwnEncoder)
     outputs = {"logits": np.float32([[1.0, 0.9, 0.0]])}
@@ -127,6 +135,7 @@ def test_one_file_each_is_a_new_loss_encoder_and_method_of_kdjax(tmp_path):
     program = """
 import numpy as np
 from kdjax import config, parse, ssl
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.config.logit_losses.huber import Huber
 made = parse.parse(config.LogitLoss, {"name": "huber", "delta": 0.5})
@@ -140,7 +149,7 @@ except ValueError as error:
 net = parse.parse(config.Encoder, {"name": "mlp", "widths": [8, 4]})
 print(net.title, type(net.module(Compute())).__name__)
 near = parse.parse(config.Method, {"name": "near"})
-trained = ssl.Trained(net.module(Compute()), net.module(Compute()), 4, (8, 8, 1), Compute(), 10)
+trained = ssl.Trained(net.module(Compute()), net.module(Compute()), 4, Inputs(()), Compute(), 10)
 print(*near.method(trained).terms, near.least_rows)
 """
     found = subprocess.run(

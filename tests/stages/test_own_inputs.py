@@ -170,3 +170,22 @@ def test_dropout_is_by_the_seed_and_the_step_and_never_in_evaluation():
     assert np.abs(first - other).max() > 1e-3
     plain = module.apply(variables, tokens, train=False)
     assert np.abs(first - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (
+            "tests.own_inputs:missing",
+            r"^config.data.source.function: .*own_inputs.py:\d+: FileNotFoundError: no file of train",
+        ),
+        ("tests.own_inputs:_sentences", r"^config.data.source.n: missing; it takes an integer"),
+    ],
+)
+def test_a_source_that_fails_is_one_line(source, line):
+    def read():
+        return Splits(_run(source, {"name": "cnn", "widths": [4]}).data).train
+
+    with pytest.raises(BadInput, match=line) as caught:
+        read()
+    assert "\n" not in str(caught.value)
