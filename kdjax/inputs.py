@@ -6,7 +6,7 @@ of an example where nothing is augmented. Another kind of input is another class
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -141,6 +141,18 @@ class Inputs:
     def fields(self) -> dict[str, Field]:
         """What a dataset has, and a file takes, of one example."""
         return {part.field: part.raw for part in self.parts}
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """`(field, fault)` of numbers of channels that are neither one nor as many as there are."""
+        for image in self.images:
+            channels = image.shape[-1]
+            for name, values in (("mean", image.mean), ("std", image.std)):
+                if len(values) not in (1, channels):
+                    yield (
+                        name,
+                        f"{len(values)} numbers for images of {channels} channels; give "
+                        f"{'1' if channels == 1 else f'1 or {channels}'}",
+                    )
 
     def sized(self, size: int | None) -> "Inputs":
         """The same where images are seen at another size; None leaves theirs.

@@ -24,7 +24,7 @@ from kdjax.data import Dataset
 from kdjax.inputs import Inputs
 from kdjax.losses import cross_entropy
 from kdjax.models import Compute
-from kdjax.stages import audit, build, proof
+from kdjax.stages import audit, proof
 from kdjax.stages.context import Splits
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.source import Source
@@ -148,7 +148,7 @@ def fit(
         recipe = parse.parse(config.Views, views or {"recipe": "eval"}, "views")
         dataset = on
         inputs = Inputs.of(dataset.fields).sized(recipe.size)
-        one = draws.one_view(build.recipe(recipe, inputs), "fit", name="inputs")
+        one = draws.one_view(recipe.recipe_for(inputs), "fit", name="inputs")
         draw, more, key = draws.together(one, draws.label), {}, jax.random.key(seed)
     task = tasks.of(dataset)
     made: Any = encoder

@@ -198,7 +198,7 @@ def plan(
         if name in wanted:
             wanted |= set(run.stages[name].needs(run.stages))
 
-    stages.sizes.check_data(run.data, splits)
+    stages.sizes.check_data(splits)
     splits.shown(run.seeds[0])  # too few labels of a class: said before anything is trained
     for name in names:
         if name not in wanted:

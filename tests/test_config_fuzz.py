@@ -226,7 +226,7 @@ class Fuzz:
             stage.encoder.module(Compute())
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:
             if isinstance(views, config.Views):
-                build.recipe(views, run.data, size=8)
+                views.recipe_for(splits.inputs.sized(8))
 
 
 def said(path: str, line: str) -> bool:

@@ -2,19 +2,43 @@
 
 import dataclasses
 import functools
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxtyping import Array, Key
 
 from kdjax import views
 from kdjax.choice import Choice
 from kdjax.config.fields import Positive
+from kdjax.inputs import Inputs
+
+Both = Callable[..., tuple[dict[str, Array], Array]]
+"""`(key, view, view of the partner) -> (mixed, weight)`, views by field."""
 
 
 class Mix(Choice):
     """How two views become one."""
 
+    if TYPE_CHECKING:
+        name: Any
+
     def mixed(self) -> views.Mix:
-        """`(key, view, view of the partner) -> (mixed, weight)`."""
+        """`(key, view, view of the partner) -> (mixed, weight)`, of images."""
         raise NotImplementedError
+
+    def both(self, inputs: Inputs) -> Both:
+        """The same, of all that a model is given of two examples.
+
+        Raises:
+          BadInput: an example is not one image.
+        """
+        of_images, name = self.mixed(), inputs.only_image(f"mix: {self.name}").field
+
+        def mixed(key: Key[Array, ""], own: Mapping[str, Array], other: Mapping[str, Array]):
+            image, weight = of_images(key, own[name], other[name])
+            return {name: image}, weight
+
+        return mixed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,20 +6,12 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key
 
 from kdjax import config, data, teacher, train, tree
 from kdjax.data import Dataset
-from kdjax.inputs import Inputs, Part
 from kdjax.models import Compute
 from kdjax.train import optimizers
 from kdjax.types import BadInput, PyTree
-
-Recipe = Callable[[Key[Array, ""], Mapping[str, Array]], dict[str, Array]]
-"""`(key, raw example) -> what a model is given of it`, by field."""
-
-Mix = Callable[..., tuple[dict[str, Array], Array]]
-"""`(key, view, view of the partner) -> (mixed, weight)`."""
 
 
 def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dataset:
@@ -38,61 +30,6 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
         id_key=c.id_key,
         kept=kept,
     )
-
-
-def recipe(c: config.Views, inputs: Inputs, *, meant_for: Inputs | None = None) -> Recipe:
-    """How a view of an example is drawn: what it has of images is augmented, all else is as it is.
-
-    Several images of one example are augmented alike.
-
-    Args:
-      c: the recipe.
-      inputs: of the model that sees the view.
-      meant_for: of the one that the recipe's pixels are meant for, where that is another one.
-
-    Raises:
-      BadInput: the recipe is one of images, and there is none.
-    """
-    if c.augments and not inputs.images:
-        raise BadInput(
-            f"recipe: {c.recipe} is one of images, and an example is {inputs}; take recipe=eval"
-        )
-    sizes = {image.field: image.size for image in (meant_for or inputs).images}
-    drawn = {
-        image.field: c.transform(
-            size=image.size,
-            mean=image.mean,
-            std=image.std,
-            pixels_at=None if meant_for is None else sizes[image.field],
-        )
-        for image in inputs.images
-    }
-
-    def draw(key: Key[Array, ""], example: Mapping[str, Array]) -> dict[str, Array]:
-        def view(part: Part) -> Array:
-            raw = example[part.field]
-            return drawn[part.field](key, raw) if part.field in drawn else part.see(raw)
-
-        return {part.field: view(part) for part in inputs.parts}
-
-    return draw
-
-
-def mix(c: config.Mix | None, inputs: Inputs) -> Mix | None:
-    """What is done to a view and that of its partner, None for nothing.
-
-    Raises:
-      BadInput: an example is not one image.
-    """
-    if c is None:
-        return None
-    of_images, name = c.mixed(), inputs.only_image(f"mix: {c.name}").field
-
-    def both(key: Key[Array, ""], own: Mapping[str, Array], other: Mapping[str, Array]):
-        mixed, weight = of_images(key, own[name], other[name])
-        return {name: mixed}, weight
-
-    return both
 
 
 def signal(c: config.Cache, *, outputs: int) -> teacher.Vector | teacher.Apart:

@@ -113,7 +113,7 @@ class Splits:
         return {}
 
     def fingerprints(self, seed: int, stage: object) -> dict[str, str]:
-        """Of what a stage of this seed may see: all images, and the labels that it may use.
+        """Of what a stage of this seed may see: all inputs, and the labels that it may use.
 
         A label that is hidden from a stage changes nothing of it, not even its name.
 
@@ -130,7 +130,7 @@ class Splits:
 
     @property
     def inputs(self) -> Inputs:
-        """What a model is given of an example, images at the size that the dataset has them in."""
+        """What a model is given of an example, at the size that the dataset has it in."""
         return Inputs.of(self.train.fields, mean=self.config.mean, std=self.config.std)
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Float32, Int, Key
 from kdjax import config, data, evaluate, files, keys, report, tasks, tree, views
 from kdjax.inputs import Inputs
 from kdjax.report.headline import PIXELS
-from kdjax.stages import build, measure
+from kdjax.stages import measure
 from kdjax.stages.context import Context
 from kdjax.stages.expected import check_views
 from kdjax.stages.model import encoder_of
@@ -331,7 +331,7 @@ def _pairs(
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
     drawn = np.argsort(random, kind="stable")[: pairs.examples]
-    recipe = build.recipe(pairs.views, of.inputs.sized(pairs.views.size))
+    recipe = pairs.views.recipe_for(of.inputs.sized(pairs.views.size))
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):
         variables, key = held

@@ -11,7 +11,7 @@ from kdjax.config.encoders import own
 from kdjax.config.own import shown
 from kdjax.inputs import Inputs
 from kdjax.models import Compute, called
-from kdjax.stages import build, sizes
+from kdjax.stages import sizes
 from kdjax.stages.context import Context, Splits, under
 from kdjax.stages.model import Spec
 from kdjax.types import BadInput
@@ -35,11 +35,10 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
     Raises:
       BadInput: it cannot be drawn, or shows nothing.
     """
-    for image in inputs.images:
-        for field, fault in c.misfits(size=image.size):
-            raise BadInput(f"{path}.{field}: {fault}")
+    for field, fault in c.misfits(inputs):
+        raise BadInput(f"{path}.{field}: {fault}")
     with under(path):
-        recipe = build.recipe(c, inputs)
+        recipe = c.recipe_for(inputs)
         example = {
             name: jax.ShapeDtypeStruct(field.shape, field.dtype)
             for name, field in context.splits.train.fields.items()

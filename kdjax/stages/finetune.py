@@ -114,7 +114,7 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
-    recipe = build.recipe(c.views, inputs)
+    recipe = c.views.recipe_for(inputs)
     terms = functools.partial(build.terms, c, path=path, axis_name=axis_name)
     targets = {"label_smoothing": c.label_smoothing, "teacher_free": c.teacher_free}
     if own is None:

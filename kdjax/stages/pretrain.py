@@ -91,7 +91,7 @@ def seen(context: Context, c: config.Pretrain, inputs: Inputs) -> draws.Draw:
     Raises:
       BadInput: the method's own views do not fit.
     """
-    recipe = build.recipe(c.views, inputs)
+    recipe = c.views.recipe_for(inputs)
     with under(context.path):
-        drawn = c.method.draw(recipe, c, stream=context.name, inputs=inputs, transform=build.recipe)
+        drawn = c.method.draw(recipe, c, stream=context.name, inputs=inputs)
     return draws.together(drawn, draws.label) if c.probe else drawn

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int
 from kdjax import config, keys, losses, train, tree
 from kdjax.data import Partners
 from kdjax.inputs import Inputs
-from kdjax.stages import build
 from kdjax.stages.context import Context
 from kdjax.stages.fit import Views
 from kdjax.types import BadInput, Batch, PyTree, Variables
@@ -119,6 +118,6 @@ def seen(context: Context, c: config.SelfTraining, labelled: draws.Recipe, input
 
     return draws.together(
         few,
-        draws.one_view(build.recipe(c.weak, inputs), f"{name}/weak", name="weak"),
-        draws.one_view(build.recipe(c.strong, inputs), f"{name}/strong", name="strong"),
+        draws.one_view(c.weak.recipe_for(inputs), f"{name}/weak", name="weak"),
+        draws.one_view(c.strong.recipe_for(inputs), f"{name}/strong", name="strong"),
     )

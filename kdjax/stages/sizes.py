@@ -6,28 +6,22 @@ from kdjax.stages.context import Splits, under
 from kdjax.types import BadInput
 
 
-def check_data(c: config.Data, splits: Splits) -> None:
-    """Holds the numbers of each channel against the images.
+def check_data(splits: Splits) -> None:
+    """Holds the preprocessing against the data.
 
     Raises:
-      BadInput: there are neither one nor as many as channels; the line names the field.
+      BadInput: it does not fit; the line names the field.
     """
-    for image in splits.inputs.images:
-        channels = image.shape[-1]
-        for name in ("mean", "std"):
-            if (n := len(getattr(c, name))) not in (1, channels):
-                raise BadInput(
-                    f"config.data.{name}: {n} numbers for images of {channels} channels; give "
-                    f"{'1' if channels == 1 else f'1 or {channels}'}"
-                )
+    for field, fault in splits.inputs.faults():
+        raise BadInput(f"config.data.{field}: {fault}")
 
 
 def check(run: config.Run, name: str, splits: Splits) -> None:
-    """Holds the batch and the views of a stage against the training images.
+    """Holds the batch and the views of a stage against the training examples.
 
     A batch of more examples than there are would have some of them twice in every step, where each is
     the other's negative, or neighbour. A classifier of few labels may have more in a batch than there are
-    labels, since its loss is a mean over single views, each of its own; not more than all images.
+    labels, since its loss is a mean over single views, each of its own; not more than all examples.
 
     Args:
       run: the whole config.
@@ -66,7 +60,7 @@ def inputs_of(run: config.Run, name: str, splits: Splits) -> Inputs:
     """What the model of a stage is given; of a cache, what its teachers are.
 
     Raises:
-      BadInput: a stage asks for images of a size, and there are none.
+      BadInput: a stage asks for a size, and nothing has one.
     """
     with under(f"config.stages.{name}"):
         match run.stages[name]:
@@ -85,11 +79,6 @@ def _check_views(c: config.Views, own: Inputs, path: str) -> Inputs:
     """What these views are, out of which no more is cut than there is."""
     with under(path):
         seen = own.sized(c.size)
-    side = min((image.size for image in seen.images), default=0)
-    for name, most in c.pixels().items():
-        if seen.images and most > side:
-            raise BadInput(
-                f"{path}.{name}: {getattr(c, name)} pixels leave nothing of a view of {side} x {side}; "
-                "give fewer"
-            )
+    for field, fault in c.too_large(seen):
+        raise BadInput(f"{path}.{field}: {fault}")
     return seen

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, fingerprint, keys, models, parse, teacher, views
+from kdjax.config.mixes import Both
 from kdjax.data import Dataset, Partners
 from kdjax.inputs import Inputs
 from kdjax.stages import build
@@ -30,7 +31,7 @@ See = Callable[[Batch, Key[Array, ""]], tuple[dict[str, Array], Array | None]]
 `id` and `view`, and with mixing `partner_inputs` and `partner_id`."""
 
 
-def see(recipe: draws.Recipe, stream: str, *, mix: build.Mix | None = None) -> See:
+def see(recipe: draws.Recipe, stream: str, *, mix: Both | None = None) -> See:
     """Draws view `batch["view"]` of each example, mixed with that of its partner if asked to.
 
     Args:
@@ -169,9 +170,9 @@ class Source:
     def view(self, inputs: Inputs) -> "See":
         """How a view is drawn for a model that is given these inputs."""
         return see(
-            build.recipe(self.c.recipe, inputs, meant_for=self.inputs),
+            self.c.recipe.recipe_for(inputs, meant_for=self.inputs),
             self.name,
-            mix=build.mix(self.c.mix, inputs),
+            mix=None if self.c.mix is None else self.c.mix.both(inputs),
         )
 
     def say(

@@ -26,7 +26,7 @@ from kdjax.config.fields import KERNELS
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.data import Dataset
 from kdjax.export import load_onnx, write_onnx
-from kdjax.stages import build, finetune
+from kdjax.stages import finetune
 
 _STEPS = 100
 _VIEWS = CropFlipViews(recipe="crop_flip")
@@ -58,7 +58,7 @@ def masks(batch: int):
         "held": prune.hold_fixed(tx, fixed),
         "renewed_once": prune.hold(tx, rule, prunable=KERNELS, **renewed),
     }
-    recipe = build.recipe(_VIEWS, spec.inputs)
+    recipe = _VIEWS.recipe_for(spec.inputs)
     feed = {
         "row": np.arange(batch, dtype=np.int32)[None],
         "epoch": np.zeros((1, batch), np.uint32),

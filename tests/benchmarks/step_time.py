@@ -94,7 +94,7 @@ def steps(step, draw, state, resident, feed):
 
 def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int):
     """The steps on one batch: alone, with each kind of cached signal, with the teacher in the step."""
-    recipe = build.recipe(_VIEWS, student.inputs)
+    recipe = _VIEWS.recipe_for(student.inputs)
     feed = {
         "row": np.arange(batch, dtype=np.int32)[None],
         "epoch": np.zeros((1, batch), np.uint32),
@@ -159,7 +159,7 @@ def _kd(student: Spec, signal: teacher.Signal, **settings):
 
 def streaming(student: Spec, dataset: Dataset, batch: int, folder: str):
     """The loop itself, several steps a call, fed from outside: alone, and with a cache on disk."""
-    recipe = build.recipe(_VIEWS, student.inputs)
+    recipe = _VIEWS.recipe_for(student.inputs)
     signal, n = _signals(student)["top_k"], len(dataset)
     said = {name: values[0] for name, values in _said(signal, n).items()}
     teacher.write(
@@ -236,7 +236,7 @@ def _loop(objective, draw, student: Spec, dataset: Dataset, batch: int, **join):
 
 def sweep(student: Spec, dataset: Dataset, batch: int):
     """Four students in one step, both ways, and one after the other in four steps."""
-    recipe, signal = build.recipe(_VIEWS, student.inputs), _signals(student)["logits"]
+    recipe, signal = _VIEWS.recipe_for(student.inputs), _signals(student)["logits"]
     draw = taught_views(see(recipe, "cache"), signal.parts(), count=1)
     resident = {**data.resident_arrays(dataset), "signal": _said(signal, len(dataset))}
     feed = {
@@ -269,7 +269,7 @@ def simclr(encoder: Spec, dataset: Dataset, batch: int):
     model = models.Contrastive(
         encoder.encoder.module(models.Compute()), models.Projector((128, 64))
     )
-    recipe = build.recipe(_CONTRAST, encoder.inputs)
+    recipe = _CONTRAST.recipe_for(encoder.inputs)
     draw = draws.two_views(recipe, "pretrain")
     objective = ssl.simclr(model, temperature=0.5).objective()
     variables = model.init(jax.random.key(0), encoder.blank(), train=True)

@@ -83,7 +83,7 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
         model = models.Contrastive(encoder, models.Projector((128, 64)))
         variables = model.init(jax.random.key(0), given[:1], train=True)
         objective = ssl.simclr(model, temperature=0.5).objective()
-        recipe = build.recipe(SimCLRViews(recipe="simclr"), student.inputs)
+        recipe = SimCLRViews(recipe="simclr").recipe_for(student.inputs)
         views = draws.two_views(recipe, "pretrain")
         resident = data.resident_arrays(dataset)
 

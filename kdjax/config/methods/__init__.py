@@ -4,7 +4,7 @@ Each class has the fields of a config and makes the method of them, see `kdjax.s
 paper's, unless it says otherwise. A momentum is the decay of the target network.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 from kdjax import ssl
@@ -69,7 +69,6 @@ class Method(Choice):
         *,
         stream: str,
         inputs: Inputs,
-        transform: Callable[[Views, Inputs], draws.Recipe],
     ) -> draws.Draw:
         """What it sees of each example: two views, where it does not say otherwise.
 
@@ -78,7 +77,6 @@ class Method(Choice):
           stage: its config.
           stream: of the random views: the stage's name.
           inputs: that the encoder is given.
-          transform: makes a recipe of other views, for these inputs.
 
         Raises:
           BadInput: its own views do not fit; the line begins with `method`.

@@ -1,7 +1,7 @@
 """Methods that agree on prototypes, with crops of several sizes."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from kdjax import ssl
@@ -76,11 +76,10 @@ class SwAV(Method):
         *,
         stream: str,
         inputs: Inputs,
-        transform: Callable[[Views, Inputs], draws.Recipe],
     ) -> draws.Draw:
         """Two large views, and the local crops."""
         large = draws.two_views(recipe, stream)
-        return draws.together(large, *_local(self, stage, stream, inputs, transform))
+        return draws.together(large, *_local(self, stage, stream, inputs))
 
     def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
         """Fields of the stage, or of its method, that do not go together."""
@@ -147,11 +146,10 @@ class DINO(Method):
         *,
         stream: str,
         inputs: Inputs,
-        transform: Callable[[Views, Inputs], draws.Recipe],
     ) -> draws.Draw:
         """Two large views, and the local crops."""
         large = draws.two_views(recipe, stream)
-        return draws.together(large, *_local(self, stage, stream, inputs, transform))
+        return draws.together(large, *_local(self, stage, stream, inputs))
 
     def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
         """Fields of the stage, or of its method, that do not go together."""
@@ -181,7 +179,6 @@ def _local(
     stage: Stage,
     stream: str,
     inputs: Inputs,
-    transform: Callable[[Views, Inputs], draws.Recipe],
 ) -> list[draws.Draw]:
     """The local crops, none where there are none."""
     if c.local_views is None:
@@ -192,4 +189,4 @@ def _local(
             f"method.local_views.size: {c.local_views.size}, but the positions of a ViT are those of "
             f"{inputs}; leave it out: smaller crops are then shown at that size"
         )
-    return [draws.local_views(transform(c.local_views, own), stream, crops=c.local_crops)]
+    return [draws.local_views(c.local_views.recipe_for(own), stream, crops=c.local_crops)]

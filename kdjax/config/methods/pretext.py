@@ -1,14 +1,13 @@
 """Methods that solve a task made of the image itself."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from kdjax import models, ssl
 from kdjax.config.encoders.vit import ViT
 from kdjax.config.fields import Depth, Width
 from kdjax.config.methods import Method, Stage
-from kdjax.config.views import Views
 from kdjax.inputs import Inputs
 from kdjax.ranges import In
 from kdjax.types import BadInput
@@ -35,7 +34,6 @@ class Rotation(Method):
         *,
         stream: str,
         inputs: Inputs,
-        transform: Callable[[Views, Inputs], draws.Recipe],
     ) -> draws.Draw:
         """One view, which it turns itself."""
         inputs.only_image("method: rotation")
@@ -95,7 +93,6 @@ class MAE(Method):
         *,
         stream: str,
         inputs: Inputs,
-        transform: Callable[[Views, Inputs], draws.Recipe],
     ) -> draws.Draw:
         """One view, and which of its patches are hidden."""
         assert isinstance(stage.encoder, ViT)  # see `misfits`

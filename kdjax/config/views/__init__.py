@@ -4,10 +4,14 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from jaxtyping import Array, Key
+
 from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Positive
+from kdjax.inputs import Inputs, Part
 from kdjax.ranges import Ascending, In
-from kdjax.views import Recipe
+from kdjax.types import BadInput
+from kdjax.views import Recipe, draws
 
 Size = Annotated[int, In("[1, 2^14]")]
 """Side of a view, in pixels."""
@@ -58,12 +62,59 @@ class Views(Choice):
         """
         raise NotImplementedError
 
+    def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
+        """How a view of an example is drawn: what it has of images is augmented, all else is as it is.
+
+        Several images of one example are augmented alike.
+
+        Args:
+          inputs: of the model that sees the view.
+          meant_for: of the one that the recipe's pixels are meant for, where that is another one.
+
+        Raises:
+          BadInput: the recipe is one of images, and there is none.
+        """
+        if self.augments and not inputs.images:
+            raise BadInput(
+                f"recipe: {self.recipe} is one of images, and an example is {inputs}; take recipe=eval"
+            )
+        sizes = {image.field: image.size for image in (meant_for or inputs).images}
+        drawn = {
+            image.field: self.transform(
+                size=image.size,
+                mean=image.mean,
+                std=image.std,
+                pixels_at=None if meant_for is None else sizes[image.field],
+            )
+            for image in inputs.images
+        }
+
+        def draw(key: Key[Array, ""], example: Mapping[str, Array]) -> dict[str, Array]:
+            def view(part: Part) -> Array:
+                raw = example[part.field]
+                return drawn[part.field](key, raw) if part.field in drawn else part.see(raw)
+
+            return {part.field: view(part) for part in inputs.parts}
+
+        return draw
+
     def pixels(self) -> Mapping[str, int]:
         """The side that a view must have at least, by the field that asks for it."""
         return {}
 
-    def misfits(self, *, size: int) -> Iterator[tuple[str, str]]:
-        """`(field, fault)` of fields that no view of this size can have."""
+    def too_large(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
+        """`(field, fault)` of what would leave nothing of a view."""
+        for image in inputs.images:
+            for name, least in self.pixels().items():
+                if least > image.size:
+                    yield (
+                        name,
+                        f"{getattr(self, name)} pixels leave nothing of a view of {image.size} x "
+                        f"{image.size}; give fewer",
+                    )
+
+    def misfits(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
+        """`(field, fault)` of fields that no view for these inputs can have."""
         yield from ()
 
     def unread(self) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from kdjax import views
 from kdjax.config.fields import NonNegative, Share
 from kdjax.config.views import Pixels, Ratio, Scale, Views
+from kdjax.inputs import Inputs
 from kdjax.ranges import In, Multiple
 
 
@@ -49,12 +50,13 @@ class SimCLRViews(Views):
         """The side that a view must have at least, by the field that asks for it."""
         return {"cutout": self.cutout, "shift": self.shift + 1}
 
-    def misfits(self, *, size: int) -> Iterator[tuple[str, str]]:
-        """`(field, fault)` of fields that no view of this size can have."""
+    def misfits(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
+        """`(field, fault)` of fields that no view for these inputs can have."""
         kernel = self.blur_kernel
-        if kernel is not None and not (kernel % 2 and 1 <= kernel <= 2 * size - 1):
-            yield (
-                "blur_kernel",
-                f"{kernel} is not an odd number of pixels from 1 to {2 * size - 1}, which reach from "
-                f"one side of a view of {size} to the other",
-            )
+        for size in (image.size for image in inputs.images):
+            if kernel is not None and not (kernel % 2 and 1 <= kernel <= 2 * size - 1):
+                yield (
+                    "blur_kernel",
+                    f"{kernel} is not an odd number of pixels from 1 to {2 * size - 1}, which reach "
+                    f"from one side of a view of {size} to the other",
+                )
