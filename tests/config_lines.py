@@ -176,7 +176,13 @@ def _stages() -> Iterator[tuple[str, dict]]:
 
 EVERYTHING = {
     "name": "everything",
-    "data": {"name": "digits", "mean": [0.3], "std": [0.4], "labels_per_class": 5},
+    "data": {
+        "name": "digits",
+        "source": {"function": "tests.own_inputs:pictures", "kept": 1.0},
+        "mean": [0.3],
+        "std": [0.4],
+        "labels_per_class": 5,
+    },
     "stages": dict(_stages()),
     "seeds": [0, 1],
 }

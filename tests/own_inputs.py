@@ -49,6 +49,12 @@ def captioned(split, *, n: int = 240):
     )
 
 
+def pictures(split, *, kept: float = 1.0):
+    """The first of the digits."""
+    digits = data.digits(split)
+    return digits.select(np.arange(round(kept * len(digits))))
+
+
 def missing(split):
     """Fails as a file does that is not there."""
     raise FileNotFoundError(f"no file of {split}")

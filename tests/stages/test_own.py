@@ -135,7 +135,10 @@ def test_the_line_goes_through_pruning_shrinking_int8_and_export(whole):
 @pytest.mark.slow
 def test_a_fresh_process_writes_the_files_again_without_the_users_files(whole, tmp_path):
     config, workdir, _ = whole
-    program = f"from kdjax.reexport import reexport; raise SystemExit(reexport({str(workdir)!r}))"
+    program = f"""
+from kdjax.commands.reexport import reexport
+raise SystemExit(reexport({str(workdir)!r}))
+"""
     for path in config.parent.iterdir():
         if path.is_file():
             path.rename(path.with_suffix(".gone"))
