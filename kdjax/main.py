@@ -50,6 +50,7 @@ from ml_collections.config_dict import RequiredValueError
 from kdjax import (
     config,
     data,
+    explain,
     files,
     lock,
     parse,
@@ -394,7 +395,7 @@ def fields(name: str) -> str:
     Raises:
       BadInput: there is no such part.
     """
-    known = {kind.__name__: kind for kind in parse.dataclasses_in(config.Run)}
+    known = {kind.__name__: kind for kind in explain.dataclasses_in(config.Run)}
     if name != "all" and name not in known:
         raise BadInput(f"--fields: there is no {name!r}{parse.nearest(name, [*known, 'all'])}")
     chosen = known.values() if name == "all" else [known[name]]
