@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import difflib
 import functools
-import inspect
 import math
 import re
 import types
@@ -197,7 +196,7 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise BadInput(f"{path}: expected {_title(kind)}, found {_shown(value)}")
+            raise BadInput(f"{path}: expected {title(kind)}, found {_shown(value)}")
         items = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(items) != len(value):
             raise BadInput(f"{path}: expected {len(items)} values, found {len(value)}")
@@ -215,7 +214,7 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not kind:
-        raise BadInput(f"{path}: expected {_title(kind)}, found {_shown(value)}")
+        raise BadInput(f"{path}: expected {title(kind)}, found {_shown(value)}")
     if kind is float and not math.isfinite(value):
         raise BadInput(f"{path}: {value} is not a finite number")
     if kind is float and not math.isfinite(in_float32(value)):
@@ -234,7 +233,7 @@ def _hold(constraint: Any, value: Any, path: str) -> None:
 
 def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
-        raise BadInput(f"{path}: expected the fields of {_title(kind)}, found {_shown(value)}")
+        raise BadInput(f"{path}: expected the fields of {title(kind)}, found {_shown(value)}")
     known = {field.name: field for field in dataclasses.fields(kind)}
     if issubclass(kind, Choice) and kind.rest is not None:
         value = _gathered(kind.read(value, path), known, kind.rest)
@@ -244,7 +243,7 @@ def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     for name, field in known.items():
         optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
         if name not in value and not optional:
-            raise BadInput(f"{path}.{name}: missing; it takes {_title(hints(kind)[name])}")
+            raise BadInput(f"{path}.{name}: missing; it takes {title(hints(kind)[name])}")
     made = kind(
         **{name: parse(hints(kind)[name], v, f"{path}.{name}") for name, v in value.items()}
     )
@@ -285,7 +284,7 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
         for member in members:
             if member not in fields and _is_like(_bare(member), value):
                 return parse(member, value, path)
-        titles = " or ".join(map(_title, members))
+        titles = " or ".join(map(title, members))
         raise BadInput(f"{path}: expected {titles}, found {_shown(value)}")
     if len(fields) == 1:  # a number, say, or the fields of a schedule of it
         return parse(fields[0], value, path)
@@ -331,16 +330,17 @@ def _close(name: object, known: Iterable[object]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _title(kind: Any) -> str:
+def title(kind: Any) -> str:
+    """What a type takes, in a few words, as faults name it."""
     kind = _bare(kind)
     args = [a for a in typing.get_args(kind) if a is not types.NoneType]
     if members := [a for a in alternatives(kind) if a is not types.NoneType]:
-        return " or ".join(_title(member) for member in members)
+        return " or ".join(title(member) for member in members)
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(str, args))
     if typing.get_origin(kind) is tuple:
         several = {"an integer": "integers", "a number": "numbers", "a text": "texts"}
-        return f"a list of {several.get(_title(args[0]), _title(args[0]))}"
+        return f"a list of {several.get(title(args[0]), title(args[0]))}"
     return _article(getattr(kind, "__name__", str(kind)))
 
 
@@ -366,65 +366,6 @@ def _cut(value: Any) -> str:
     except ValueError:  # an integer of more digits than Python writes
         shown = "a very long one"
     return shown if len(shown) <= 100 else f"{shown[:80]}..."
-
-
-def described(kind: Any) -> str:
-    """What a type takes, in words, with its ranges: `"a number in [0, 1), or None"`."""
-    args = typing.get_args(kind)
-    if members := alternatives(kind):
-        return ", or ".join("None" if a is types.NoneType else described(a) for a in members)
-    match typing.get_origin(kind):
-        case origin if origin is Annotated:
-            return " ".join([described(args[0]), ", ".join(map(str, args[1:]))])
-        case origin if origin is tuple:
-            items = args[:1] if args[-1] is Ellipsis or len(set(args)) == 1 else args
-            many = "" if args[-1] is Ellipsis else f"{len(args)} "
-            return f"a list of {many}({'; '.join(map(described, items))})"
-        case origin if isinstance(origin, type) and issubclass(origin, Mapping):
-            return f"fields, each {described(args[1])}"
-        case _:
-            return _title(kind)
-
-
-def dataclasses_in(kind: Any) -> list[type]:
-    """The dataclasses that a type is made of, itself first, each once."""
-    found: dict[type, None] = {}
-
-    def visit(kind: Any) -> None:
-        if members := choices(kind):
-            for member in members:
-                visit(member)
-        elif isinstance(kind, type) and _is(kind):
-            if kind not in found:
-                found[kind] = None
-                for field in dataclasses.fields(kind):
-                    visit(hints(kind)[field.name])
-        elif typing.get_origin(kind) is not Literal:
-            for arg in typing.get_args(kind):
-                visit(arg)
-
-    visit(kind)
-    return list(found)
-
-
-def documented(kind: Any) -> str:
-    """The docstring of a dataclass, those of what it is built on, and what each field takes."""
-    lines = [inspect.cleandoc(kind.__doc__ or ""), ""]
-    for base in kind.__mro__[1:]:
-        if _is(base):
-            lines += [f"{base.__name__}: {inspect.cleandoc(base.__doc__ or '')}", ""]
-    lines.append("Fields:")
-    for field in dataclasses.fields(kind):
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        usual = "" if default is dataclasses.MISSING else f"; {_default(default)} by default"
-        lines.append(f"  {field.name}: {described(hints(kind)[field.name])}{usual}")
-    return "\n".join(lines)
-
-
-def _default(value: Any) -> str:
-    return type(value).__name__ if _is(value) else repr(value)
 
 
 def plain(value: Any, *, fingerprint: bool = False) -> Any:

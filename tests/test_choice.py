@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from kdjax import parse
+from kdjax import explain, parse
 from kdjax.choice import Choice, choices, import_all
 from kdjax.types import BadInput
 
@@ -60,8 +60,8 @@ def test_what_a_base_stands_for():
     assert choices(Shape) == (Round, Square, Any3)
     assert choices(Sided) == (Square,)
     assert choices(Round) == choices(Any3) == choices(int) == choices(Shape | None) == ()
-    assert parse.dataclasses_in(Holder) == [Holder, Round, Square, Any3]
-    assert parse.described(Shape) == "Round, or Square, or Any3"
+    assert explain.dataclasses_in(Holder) == [Holder, Round, Square, Any3]
+    assert explain.described(Shape) == "Round, or Square, or Any3"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from etils import epath
 
-from kdjax import config, parse, pipeline
+from kdjax import config, explain, parse, pipeline
 from kdjax.models import Compute
 from kdjax.stages import Splits, build
 from kdjax.stages.coupling import check_rows
@@ -269,7 +269,7 @@ def test_everything_has_every_dataclass():
                 visit(inner)
 
     visit(parse.parse(config.Run, config_lines.EVERYTHING))
-    assert found == set(parse.dataclasses_in(config.Run))
+    assert found == set(explain.dataclasses_in(config.Run))
 
 
 def test_every_field_in_twelve_ways(tmp_path):

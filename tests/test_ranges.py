@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from kdjax import config, parse, ranges
+from kdjax import config, explain, parse, ranges
 from kdjax.config.methods.predict import BYOL
 from kdjax.config.optimizers import SGD
 from kdjax.types import BadInput
@@ -56,7 +56,7 @@ def test_other_constraints(constraint, right, wrong):
 NOTATION = re.compile(r"[\[(]-?[\d.]+, (?:-?[\d.^]+|inf)[\])]")
 
 
-@pytest.mark.parametrize("kind", parse.dataclasses_in(config.Run), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", explain.dataclasses_in(config.Run), ids=lambda kind: kind.__name__)
 def test_no_range_is_written_by_hand(kind):
     """The docstring ends with what the fields take, from their types; nothing before it can disagree."""
     by_hand, _, written = inspect.getdoc(kind).rpartition("Fields:\n")

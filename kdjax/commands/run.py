@@ -27,7 +27,7 @@ import jax
 from absl import flags
 from etils import epath
 
-from kdjax import config, data, files, parse, paths, pipeline
+from kdjax import config, data, explain, files, parse, paths, pipeline
 from kdjax.commands.flags import FLAGS
 from kdjax.commands.report import write_report
 from kdjax.load import load_config
@@ -167,7 +167,7 @@ def fields(name: str) -> str:
     Raises:
       BadInput: there is no such part.
     """
-    known = {kind.__name__: kind for kind in parse.dataclasses_in(config.Run)}
+    known = {kind.__name__: kind for kind in explain.dataclasses_in(config.Run)}
     if name != "all" and name not in known:
         raise BadInput(f"--fields: there is no {name!r}{parse.nearest(name, [*known, 'all'])}")
     chosen = known.values() if name == "all" else [known[name]]

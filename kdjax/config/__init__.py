@@ -12,7 +12,7 @@ A class that names something also makes it: `Encoder.module`, `Method.method`, `
 its kind or beside the others, and no other edit.
 """
 
-from kdjax import parse
+from kdjax import explain
 from kdjax.config.compressing import Budget, Layers
 from kdjax.config.data import Data, Labels, OwnSource
 from kdjax.config.embeddings import EmbeddingMethod
@@ -108,6 +108,6 @@ __all__ = [
     "over_steps",
 ]
 
-_documented = {kind: parse.documented(kind) for kind in parse.dataclasses_in(Run)}
+_documented = {kind: explain.documented(kind) for kind in explain.dataclasses_in(Run)}
 for _kind, _doc in _documented.items():
     _kind.__doc__ = _doc

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 
-from kdjax import parse, user_code
+from kdjax import explain, parse, user_code
 from kdjax.choice import Choice
 from kdjax.config.fields import Text
 from kdjax.types import BadInput
@@ -112,7 +112,7 @@ class Own(Choice):
             kind = _plain_type(parameter.annotation)
             if name not in self.arguments:
                 if parameter.default is parameter.empty:
-                    takes = "a value" if kind is None else parse.described(kind)
+                    takes = "a value" if kind is None else explain.described(kind)
                     yield name, f"missing; it takes {takes}"
             elif kind is not None:
                 try:

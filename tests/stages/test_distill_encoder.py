@@ -131,7 +131,7 @@ def test_what_is_remembered():
     variables = {**model.init(key, images, train=True), train.MEMORY: memory}
     state = train.TrainState.start(variables, optax.sgd(0.1))
     batch = {"inputs": images, "teacher_embedding": jax.random.normal(key, (8, 5))}
-    objective = distill_encoder.objective(model, method=method)
+    objective = distill_encoder.objective(model, terms=method.terms())
     _, (model_state, metrics) = objective(state.params, state, batch, key)
     after = model_state[train.MEMORY]
     assert set(metrics) == {"loss/compress"}
