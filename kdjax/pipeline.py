@@ -245,6 +245,7 @@ def _tasks(
                 "stage": parse.plain(stage, fingerprint=True),
                 "reads": _read_config(run, stage),
                 "data": {**splits.fingerprints(own, stage), "config": described},
+                "scores": parse.plain(run.scores, fingerprint=True) if stage.is_measured() else {},
                 "needs": {task.name: task.fingerprint for task in needs},
             }
             mark = fingerprint.of_json(content)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
 from kdjax import evaluate, models, report
 from kdjax.data import Dataset
@@ -35,6 +35,11 @@ class Classification:
     def head(self, encoder: nn.Module) -> nn.Module:
         """The model: `features` [batch, dim] of the encoder, and `logits` [batch, classes] on them."""
         return models.Classifier(encoder, self.classes)
+
+    def made_up(self, examples: int) -> Float32[np.ndarray, "n classes"]:
+        """Answers that may occur, always the same ones."""
+        random = np.random.default_rng(0)
+        return random.normal(size=(examples, self.classes)).astype(np.float32)
 
     def scores(
         self, answers: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]

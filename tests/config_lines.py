@@ -176,6 +176,7 @@ def _stages() -> Iterator[tuple[str, dict]]:
 
 EVERYTHING = {
     "name": "everything",
+    "scores": {"top": {"function": "tests.own_inputs:top", "k": 2}},
     "data": {
         "name": "digits",
         "source": {"function": "tests.own_inputs:pictures", "kept": 1.0},

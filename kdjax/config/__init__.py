@@ -36,6 +36,7 @@ from kdjax.config.pruning import (
     Weights,
 )
 from kdjax.config.run import Run
+from kdjax.config.scores import OwnScore
 from kdjax.config.signals import Signal
 from kdjax.config.stages import (
     Cache,
@@ -84,6 +85,7 @@ __all__ = [
     "Mix",
     "Number",
     "Optimizer",
+    "OwnScore",
     "OwnSource",
     "Pairs",
     "Pattern",

@@ -63,6 +63,10 @@ class Seeded:
 
     seed: Seed | None = aside(None)  # the seed that a stage is run for is part of its fingerprint
 
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return False
+
     def seed_of(self, seed: int) -> int:
         """The seed that it is run for, in a run of this one."""
         return seed if self.seed is None else self.seed

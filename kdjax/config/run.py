@@ -1,11 +1,12 @@
 """One result: its data and its stages."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from kdjax.config.data import Data
 from kdjax.config.fields import Count, Seed, Text, aside
+from kdjax.config.scores import OwnScore
 from kdjax.config.stages import Stage
 from kdjax.ranges import AtLeast, Distinct, In
 
@@ -20,6 +21,7 @@ class Run:
       stages: by name. A stage's name is also that of its stream of random views, and part of the
         names of folders and files: 1 to 80 letters, digits, `_` and `-` (blanks within, too), of any
         script, that begin with a letter or digit; no two that differ in capitals alone.
+      scores: more scores of every model, by name: functions of one's own, `dict(function=top_five)`.
       seeds: every stage that has no seed of its own is run for each; the report has means and intervals
         over them.
       parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
@@ -33,9 +35,16 @@ class Run:
     name: Text
     data: Data
     stages: Annotated[Mapping[str, Stage], AtLeast(1)]
+    scores: Mapping[str, OwnScore] = dataclasses.field(default_factory=dict)
     seeds: Annotated[tuple[Seed, ...], AtLeast(1), Distinct()] = (0,)
     parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
     convolutions: Literal["auto", "xla"] = aside("auto")
     latency_batch: Count = aside(1)
     latency_bulk_batch: Count = aside(64)
     latency_threads: Annotated[int, In("[1, 2^12]")] = aside(1)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        primary = [f"scores.{name}.primary" for name, score in self.scores.items() if score.primary]
+        if len(primary) > 1:
+            yield ", ".join(primary), "models are compared by one score; choose one"

@@ -158,6 +158,10 @@ class Finetune(Training, Labels):
                 f"{self.ema}, and self_training keeps an average of its own; leave ema out",
             )
 
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.start_from is None else (self.start_from,)
@@ -322,6 +326,10 @@ class Distill(FromCache):
         if weights and all(weight == 0 for weight in weights):
             yield "teacher_weights", "all are zero; give one of them a weight"
 
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         read = () if self.start_from is None else (self.start_from,)
@@ -390,6 +398,10 @@ class Evaluate(Seeded, Labels):
                 "there is nothing to do; give one of knn, linear and pairs",
             )
 
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return self.knn is not None or self.linear is not None
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.model is None else (self.model,)
@@ -435,6 +447,10 @@ class Shrink(Seeded):
         """Fields that do not go together."""
         if self.budget is not None and self.sparsity:
             yield "budget, sparsity", "give one of sparsity and budget"
+
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return True
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -533,6 +549,10 @@ class Quantize(Seeded):
         if self.budget is not None and self.budget.bytes is self.budget.latency_ms is None:
             yield "budget", "give bytes or latency_ms"
 
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
@@ -563,6 +583,10 @@ class Export(Seeded):
     tolerance: NonNegative = 1e-4
     agreement: Share = 0.99
     accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
+
+    def is_measured(self) -> bool:
+        """Whether what it leaves is scored on test examples and their labels."""
+        return True
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

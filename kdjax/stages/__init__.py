@@ -12,6 +12,7 @@ from kdjax.stages import (
     evaluate,
     export,
     finetune,
+    measure,
     pretrain,
     quantize,
     sensitivity,
@@ -50,6 +51,8 @@ def check(context: Context, stage: config.Stage) -> Expected:
       BadInput: the config cannot be carried out, or a package that it needs is not installed.
     """
     check_labels(context, stage)
+    if stage.is_measured():
+        measure.check_scores(context)
     try:
         check_encoder(context, stage)
         said = _checked(context, stage)

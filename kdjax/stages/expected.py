@@ -89,10 +89,7 @@ def check_data(splits: Splits) -> None:
 
 def check_labels(context: Context, stage: config.Stage) -> None:
     """Raises `BadInput` where a stage measures on test examples that have no labels."""
-    measures = config.Finetune | config.Distill | config.Shrink | config.Quantize | config.Export
-    if not isinstance(stage, measures) and not (
-        isinstance(stage, config.Evaluate) and (stage.knn is not None or stage.linear is not None)
-    ):
+    if not stage.is_measured():
         return
     test = context.splits.test
     if without := int((test.labels < 0).sum()):

@@ -13,7 +13,7 @@ from kdjax import evaluate, report, tasks, tree
 from kdjax.stages.artifact import variables_bytes
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec
-from kdjax.types import Variables
+from kdjax.types import BadInput, Variables
 
 _BATCH = 512
 
@@ -102,8 +102,27 @@ def row(
 
 def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, Any]:
     """What answers to the test examples are worth, as fields of a row."""
-    found = task.scores(answers, context.splits.test.labels)
-    return {"scores": found, "primary": task.primary}
+    labels = context.splits.test.labels
+    found, primary = task.scores(answers, labels), task.primary
+    for name, own in context.run.scores.items():
+        path = f"config.scores.{name}"
+        if name in found:
+            raise BadInput(f"{path}: the task has a score of this name; give it another")
+        found[name] = own.score(answers, labels, path=path)
+        primary = name if own.primary else primary
+    return {"scores": found, "primary": primary}
+
+
+def check_scores(context: Context) -> None:
+    """Asks for every score of answers that are made up, before there is a model.
+
+    Raises:
+      BadInput: one cannot be found.
+    """
+    if context.run.scores:
+        test = context.splits.test
+        task = tasks.of(test)
+        scored(context, task, task.made_up(len(test)))
 
 
 def file_row(

@@ -27,6 +27,7 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
         "my_views.py",
         "my_methods.py",
         "my_data.py",
+        "my_scores.py",
         "line.py",
         "kdjax/config/logit_losses/huber.py",
     }
@@ -37,13 +38,15 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
     splits = Splits(run.data)
     tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
     assert [task.name for task in pipeline.check(run, tasks, splits)] == [*run.stages]
-    of_data = "data=dict(name='captions', source=dict(function='my_data:captions', n=12))"
-    text = FILES["line.py"].replace('data=dict(name="digits", labels_per_class=5)', of_data)
+    of_data = "data = dict(name='captions', source=dict(function='my_data:captions', n=12))"
+    text = FILES["line.py"].replace('data = dict(name="digits", labels_per_class=5)', of_data)
     assert of_data in text
     (tmp_path / "captioned.py").write_text(text)
     read = Splits(load.load_config(str(tmp_path / "captioned.py")).data).train
     assert [*read.fields] == ["picture", "tokens"]
     assert read.read(np.arange(3))["picture"].shape == (3, 8, 8, 3)
+    answers, labels = np.float32([[3, 2, 1, 0], [0, 1, 2, 3]]), np.array([2, 0])
+    assert run.scores["top"].score(answers, labels, path="").value == 0.5
     student = run.stages["student"]
     assert isinstance(student.encoder, OwnEncoder)
     outputs = {"logits": np.float32([[1.0, 0.9, 0.0]])}

@@ -62,6 +62,7 @@ def _run(source, encoder, **stages):
             "name": "own inputs",
             "data": {"name": "own", "source": {"function": source}},
             "parallel": "single",
+            "scores": {"top": {"function": "tests.own_inputs:top", "primary": True}},
             "stages": line,
         },
     )
@@ -75,6 +76,10 @@ def _done(run, folder):
     artifacts = {task.name: Artifact.open(task.folder, task.stage) for task in tasks}
     rows = json.loads((folder / "report.json").read_text())["rows"]
     scores = {row["stage"]: row["scores"]["accuracy"]["value"] for row in rows}
+    for row in rows:
+        assert row["primary"] == "top"
+        assert scores[row["stage"]] <= row["scores"]["top"]["value"] <= 1
+    assert "top of the largest model" in (folder / "report.html").read_text()
     return artifacts, scores, splits
 
 
@@ -189,3 +194,57 @@ def test_a_source_that_fails_is_one_line(source, line):
     with pytest.raises(BadInput, match=line) as caught:
         read()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scores", "line"),
+    [
+        (
+            {"accuracy": {"function": "tests.own_inputs:top"}},
+            "accuracy: the task has a score of this",
+        ),
+        ({"top": {"function": "tests.own_inputs:top", "k": "two"}}, "top.k: expected an integer"),
+        (
+            {"rows": {"function": "tests.own_inputs:count"}},
+            "rows.function: tests.own_inputs:count gave 240; it is to give a number from 0 to 1, or",
+        ),
+        (
+            {"fails": {"function": "tests.own_inputs:fails"}},
+            "fails.function: .*own_inputs.py:\\d+: ZeroDivisionError",
+        ),
+        (
+            {
+                "a": {"function": "tests.own_inputs:top", "primary": True},
+                "b": {"function": "tests.own_inputs:top", "primary": True},
+            },
+            "a.primary: models are compared by one score; choose one",
+        ),
+    ],
+)
+def test_a_score_that_is_none_is_one_line_before_anything_runs(tmp_path, scores, line):
+    encoder = {"function": "tests.own_inputs:Reader", "width": 8}
+    run = _run("tests.own_inputs:sentences", encoder)
+
+    def checked():
+        made = parse.parse(config.Run, {**parse.plain(run), "scores": scores})
+        splits = Splits(made.data)
+        pipeline.check(made, pipeline.plan(made, epath.Path(tmp_path), splits), splits)
+
+    with pytest.raises(BadInput, match=f"^config.scores.{line}") as caught:
+        checked()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_score_is_another_stage_where_it_is_measured(tmp_path):
+    """And none of those that are not."""
+    encoder = {"function": "tests.own_inputs:Reader", "width": 8}
+    run = _run("tests.own_inputs:sentences", encoder)
+    score = {"top": {"function": "tests.own_inputs:top", "k": 1}}
+    other = parse.parse(config.Run, {**parse.plain(run), "scores": score})
+    marks = [
+        {t.name: t.fingerprint for t in pipeline.plan(r, epath.Path(tmp_path), Splits(r.data))}
+        for r in (run, other)
+    ]
+    assert marks[0]["teacher"] != marks[1]["teacher"]
+    plain = parse.parse(config.Run, {**parse.plain(run), "scores": {}})
+    assert plain.scores == {}
