@@ -54,7 +54,6 @@ class OwnScore(own.Own):
         value = float(array) if array.ndim == 0 and array.dtype.kind in "biuf" else math.nan
         if not math.isfinite(value) or (self.fraction and not 0 <= value <= 1):
             wanted = "a number from 0 to 1, or set fraction=False" if self.fraction else "a number"
-            raise BadInput(
-                f"{field}: {self.function} gave {own.shown(found)}; it is to give {wanted}"
-            )
+            given = f"{value:g}" if math.isfinite(value) else own.shown(found)
+            raise BadInput(f"{field}: {self.function} gave {given}; it is to give {wanted}")
         return Score(value, higher_is_better=self.higher_is_better, fraction=self.fraction)
