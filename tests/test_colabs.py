@@ -11,14 +11,13 @@ from tests.compiled import HARDLY_OPTIMIZED
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colabs").glob("*.ipynb"))
 # As far as the student alone, and less of that: `tests/test_main.py` has the rest of the line.
-ALL, LOADED = 'f"--workdir={workdir}"]', 'digits.py:seeds=1")'
+ALL = 'f"--workdir={workdir}"]'
 LESS = [f"stages.{name}.steps=60" for name in ("pretrain", "teacher", "student")]
 LESS += ["stages.pretrain.encoder.widths=[16,32,64,128]", "stages.cache.views=4"]
 SCRATCH = '"--config.stages.export_student.model=scratch",'
 SHORT = {
     "quickstart": {
         ALL: f'{ALL[:-1]}, "--stages=student", *{[f"--config.{item}" for item in LESS]}]',
-        LOADED: f"{LOADED[:-1]}, {LESS})",
     },
     "deploy": {SCRATCH: f'{SCRATCH} "--config.stages.scratch.steps=150",'},
 }

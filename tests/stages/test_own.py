@@ -266,7 +266,7 @@ def nothing(trained):
         (
             {"encoder": {"function": "faults:Maps"}},
             r"config.stages.net.encoder.function: faults:Maps gave float32 \(2, 8, 8, 4\) of two "
-            r"images; features are \[batch, dim\]$",
+            r"examples; features are \[batch, dim\]$",
         ),
         (
             {"encoder": {"function": "flax.linen:Dense", "features": 4}},
