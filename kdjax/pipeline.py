@@ -562,13 +562,13 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
 
 
 def _result(said: Mapping[str, Any]) -> str:
-    shown = [
-        f"{report.title(row['primary'])} {report.Score(**row['scores'][row['primary']]).shown} "
-        f"({row['stage']})"
-        for row in said.get("rows", ())
-        if row["primary"] is not None
-    ]
-    return "".join(f", {one}" for one in shown)
+    shown = ""
+    for row in said.get("rows", ()):
+        if (name := row["primary"]) is not None:
+            score = row["scores"][name]
+            value = report.Score(score["value"], fraction=score["fraction"]).shown
+            shown += f", {report.title(name)} {value} ({row['stage']})"
+    return shown
 
 
 def _say(line: str) -> None:

@@ -1,6 +1,7 @@
-"""What a model is asked: its head, what its answers are worth, and when two models answer alike.
+"""What a model is asked: its head, and what its answers are worth.
 
-Stages know no more of a task than what stands here. Another task is another class, and in the union.
+Another task is another class, and in the union. The losses of the stages, and what compares the answers
+of two models (`kdjax.stages.parity`, `kdjax.stages.sensitivity`), are those of classes still.
 """
 
 import dataclasses

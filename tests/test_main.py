@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from kdjax import main as command
-from kdjax import teacher
+from kdjax import parse, teacher
 from kdjax.commands import run
 from kdjax.commands.flags import FLAGS
 from kdjax.load import load_config
@@ -106,7 +106,7 @@ def test_the_whole_line(tmp_path, capsys):
         *(f"{m}.onnx" for m in QUANTIZED),
     ]
     for row in rows.values():
-        Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        parse.parse(Row, row)
         assert row["latency_ms_p50"] > 0
         assert row["bytes_on_disk"] > 0
         assert row["flops"] > 0
