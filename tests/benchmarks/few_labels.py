@@ -5,7 +5,7 @@
   python tests/benchmarks/few_labels.py --workdir=DIR --data_dir=TFDS --sets=digits --without=warp,probe
 
 Each set and number of labels a class is one run of `configs/few_labels.py` in a folder of its own: begun
-again, the same command goes on. What is kept of each report (`kdjax.report.tables`) is a file of `--out`.
+again, the same command goes on. What is kept of each report (`kdjax tables keep`) is a file of `--out`.
 
   digits        the embedded ones
   cifar10       as TFDS has it; cifar10_grey: 28 x 28 and grey
@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy import signal
 
-from kdjax.report import tables
+from kdjax.commands import tables
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
