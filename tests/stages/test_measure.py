@@ -8,9 +8,14 @@ def test_latency_is_of_the_batch_that_is_reported(line):
     run, tasks, splits = line.plan(latency_batch=200)  # more than the 72 test images
     context = Context(run, "x", 0, tasks[0].folder, {}, splits, train.choose("single"))
     seen = set()
-    measure.timed(context, lambda images: seen.add((images.shape, str(images.dtype))))
+
+    def see(inputs):
+        (image,) = inputs.values()
+        seen.add((image.shape, str(image.dtype)))
+
+    measure.timed(context, see)
     assert len(splits.test) < 200
     assert seen == {((200, 8, 8, 1), "uint8")}
     seen.clear()
-    measure.timed(context, lambda images: seen.add(len(images)), bulk=True)
+    measure.timed(context, lambda inputs: seen.add(len(inputs["image"])), bulk=True)
     assert seen == {64}
