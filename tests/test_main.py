@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -659,19 +660,35 @@ def test_only_the_module_of_the_word_is_imported():
     ]
 
 
+def test_a_report_says_on_what_its_stages_ran_and_not_who_wrote_it(array_job, tmp_path):
+    _, left, _, (_, both) = array_job
+    workdir = shutil.copytree(left, tmp_path / "w")
+    found = []
+    for manifest in sorted((workdir / "stages").glob("*/manifest.json")):
+        said = json.loads(manifest.read_text())
+        versions = {**said["versions"], "jax": "9.8.7", "another": "1.2"}
+        manifest.write_text(json.dumps({**said, "device": "8 x TPU v9", "versions": versions}))
+        command.main(["kdjax", "report", str(workdir)])
+        found.append(json.loads((workdir / "report.json").read_text())["run"])
+    here = both["run"]["device"]
+    assert here.startswith(f"{jax.device_count()} x cpu (")
+    assert [run["device"] for run in found] == [f"8 x TPU v9: only; {here}: only", "8 x TPU v9"]
+    assert [run["versions"]["jax"] for run in found] == [f"9.8.7, {jax.__version__}", "9.8.7"]
+    assert found[0]["versions"]["another"] == "1.2"
+    assert found[1]["versions"] == {**both["run"]["versions"], "jax": "9.8.7", "another": "1.2"}
+
+
 def test_the_report_of_a_work_directory_is_written_again(array_job, tmp_path, capsys):
     """After an array job, without its config; what is not there to report is one line."""
     _, left, (_, first), (_, both) = array_job
     workdir = shutil.copytree(left, tmp_path / "w")
-    ran = {**first["run"], "device": "another machine"}
-    (workdir / "report.json").write_text(json.dumps({**first, "run": ran}))
+    (workdir / "report.json").write_text(json.dumps(first))
     (workdir / "report.html").unlink()
     capsys.readouterr()
     assert command.main(["kdjax", "report", str(workdir)]) == 0
     assert capsys.readouterr().out == f"{workdir / 'report.html'}\n"
     again = json.loads((workdir / "report.json").read_text())
-    of_the_run = {"device": "another machine", "command": first["run"]["command"]}
-    assert again == {**both, "run": {**both["run"], **of_the_run}}
+    assert again == {**both, "run": {**both["run"], "command": first["run"]["command"]}}
     assert (workdir / "report.html").exists()
 
     before = (workdir / "report.json").read_bytes()

@@ -3,31 +3,26 @@
 kdjax report runs/digits
 
 The report is of everything that is finished in it: use it after an array job, where each job ran one
-seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config is taken from
-the last report.json, and so are the command, the device and the versions of the run; the data must be
-where it was (or name the place of TFDS datasets with --data_dir).
+seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config and the
+command are taken from the last report.json, the devices and the versions from the stages; the data must
+be where it was (or name the place of TFDS datasets with --data_dir).
 
 Exit status 0 if the report was written, 2 if there is none to write.
 """
 
 import dataclasses
 import json
-import os
-import platform
-import re
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax
 from etils import epath
 
-from kdjax import config, data, files, lock, parse, pipeline, report, stages
+from kdjax import config, data, files, lock, parse, pipeline, report
 from kdjax.commands import arguments
-from kdjax.stages import Splits, proof
+from kdjax.stages import Splits, machine, proof
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
@@ -56,7 +51,7 @@ def main(given: Sequence[str]) -> int:
         workdir,
         Splits(run.data, data.Kept(workdir / "records")),
         command=ran["command"],
-        ran={"device": ran["device"], "versions": ran["versions"]},
+        again=True,
     )
     print(workdir / "report.html")
     return 0
@@ -72,7 +67,7 @@ def _ran(path: epath.Path) -> Mapping[str, Any]:
         raise BadInput(f"{path}: {fault}; {again}") from None
     except (ValueError, LookupError, TypeError):
         raise BadInput(f"{path}: not a report of kdjax; {again}") from None
-    missing = [name for name in ("config", "command", "device", "versions") if name not in ran]
+    missing = [name for name in ("config", "command") if name not in ran]
     if missing:
         raise BadInput(f"{path}: run.{missing[0]}: missing; {again}")
     return ran
@@ -84,7 +79,7 @@ def write_report(
     splits: Splits,
     *,
     command: str,
-    ran: Mapping[str, Any] | None = None,
+    again: bool = False,
 ) -> None:
     """Writes the report of all that is done of a config, with one row for each model over all seeds.
 
@@ -96,21 +91,20 @@ def write_report(
       workdir: that the run is kept in.
       splits: its data.
       command: that started the run.
-      ran: the `device` and `versions` of the run; None where it was this process.
+      again: the report that is there is to be replaced, by one that has something in it.
 
     Raises:
-      BadInput: the report is to be written again (`ran` is given) and nothing of the config is done.
+      BadInput: the report is to be written `again`, and nothing of the config is done.
       StorageFailed: a file cannot be written; the one before it stays.
     """
     with lock.held(workdir / ".report.lock", waiting=lambda other: None), files.storing(workdir):
         found = pipeline.finished(run, workdir, splits)
-        if ran is not None and not found.manifests:
+        if again and not found.manifests:
             raise BadInput(
                 f"{workdir}: no stage of the config in report.json is finished there, or with another "
                 "version of kdjax or other data; the report stays as it is"
             )
-        facts = {"device": _device(), "versions": stages.versions()} if ran is None else ran
-        _write_report(run, workdir, found, splits, {"command": command, **facts})
+        _write_report(run, workdir, found, splits, command)
 
 
 def _write_report(
@@ -118,7 +112,7 @@ def _write_report(
     workdir: epath.Path,
     found: pipeline.Finished,
     splits: Splits,
-    facts: Mapping[str, Any],
+    command: str,
 ) -> None:
     rows: dict[tuple[str, str], list[report.Row]] = defaultdict(list)
     parity: list[dict[str, Any]] = []
@@ -154,7 +148,9 @@ def _write_report(
                 "labels per class": "all" if labels is None else labels,
             },
             **_mean_features(features),
-            **facts,
+            "command": command,
+            "device": _devices(found),
+            "versions": _versions(found),
             "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
             "not_done": found.missing,
             "config": parse.plain(run),
@@ -168,19 +164,25 @@ def _write_report(
     )
 
 
-def _device() -> str:
-    """The devices; for a CPU also its name and how many cores this process may use."""
-    found = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    if jax.default_backend() != "cpu":
-        return found
-    try:
-        said = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        said = ""
-    model = re.search(r"^model name\s*: (.+)$", said, re.MULTILINE)
-    name = model[1] if model else platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{found} ({name}, {cores} cores)"
+def _devices(found: pipeline.Finished) -> str:
+    """What the stages were run on; where they were run on several, which of them on which."""
+    stages_of: dict[str, list[str]] = defaultdict(list)
+    for task, manifest in found.manifests:
+        if task.name not in stages_of[manifest["device"]]:
+            stages_of[manifest["device"]].append(task.name)
+    if len(stages_of) < 2:
+        return next(iter(stages_of), machine.device())
+    return "; ".join(f"{device}: {', '.join(names)}" for device, names in stages_of.items())
+
+
+def _versions(found: pipeline.Finished) -> dict[str, str]:
+    """Of each package those that the stages were run with, in the order of the stages."""
+    seen: dict[str, list[str]] = defaultdict(list)
+    for _, manifest in found.manifests:
+        for name, version in manifest["versions"].items():
+            if version not in seen[name]:
+                seen[name].append(version)
+    return {name: ", ".join(those) for name, those in seen.items()} or machine.versions()
 
 
 def _log(task: pipeline.Task) -> list[dict[str, int | float]]:

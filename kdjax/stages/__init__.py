@@ -12,6 +12,7 @@ from kdjax.stages import (
     evaluate,
     export,
     finetune,
+    machine,
     measure,
     pretrain,
     quantize,
@@ -19,7 +20,7 @@ from kdjax.stages import (
     shrink,
     sizes,
 )
-from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace, versions
+from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace
 from kdjax.stages.context import Context, Splits
 from kdjax.stages.expected import check_data, check_encoder, check_labels
 from kdjax.types import BadInput
@@ -33,10 +34,10 @@ __all__ = [
     "check",
     "check_data",
     "finish",
+    "machine",
     "replace",
     "run",
     "sizes",
-    "versions",
 ]
 
 

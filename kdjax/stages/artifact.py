@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -13,7 +11,7 @@ from etils import epath
 
 from kdjax import files, fingerprint, teacher, train
 from kdjax.config import Stage
-from kdjax.stages import proof
+from kdjax.stages import machine, proof
 from kdjax.stages.proof import MANIFEST
 from kdjax.teacher import layout
 from kdjax.types import PyTree, Variables
@@ -28,7 +26,6 @@ __all__ = [
     "replace",
     "save_variables",
     "variables_bytes",
-    "versions",
 ]
 
 CACHE = "cache"
@@ -132,8 +129,9 @@ def variables_bytes(folder: epath.Path) -> int:
 def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, in one move: from here on the stage is finished.
 
-    It lists every file in the folder with its size and its SHA-256, see `kdjax.stages.proof`; to write
-    it again after a file has been changed on purpose, call this with what `Artifact.open` read.
+    It lists every file in the folder with its size and its SHA-256, see `kdjax.stages.proof`, and has the
+    `device` and the `versions` of this process, see `kdjax.stages.machine`. To write it again after a
+    file has been changed on purpose, call this with what `Artifact.open` read: that says whose they are.
 
     Raises:
       StorageFailed: the files cannot be read back, or the manifest cannot be written.
@@ -141,7 +139,8 @@ def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
     """
     with files.storing(folder):
         listed = proof.inventory(folder, known=_hashed(folder))
-    said = {"versions": versions(), **manifest, "files": listed}
+    here = {"device": machine.device(), "versions": machine.versions()}
+    said = {**here, **manifest, "files": listed}
     files.write(folder / MANIFEST, proof.spell(said))
 
 
@@ -179,23 +178,3 @@ def _hashed(folder: epath.Path) -> dict[str, str]:
         return {}
     manifest = layout.read_manifest(teacher.Folder(os.fspath(folder / CACHE)))
     return {f"{CACHE}/{name}": content for name, content in manifest["checksums"].items()}
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on, with the flags of XLA where there are any."""
-    packages = ("kdjax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {name: _version(name) for name in packages}
-    flags = os.environ.get("XLA_FLAGS")
-    return {
-        "python": platform.python_version(),
-        **found,
-        "backend": jax.default_backend(),
-        **({"XLA_FLAGS": flags} if flags else {}),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"  # run from a checkout

@@ -1,7 +1,6 @@
 """The rows of the report: what a model is worth on the test examples, and what it costs."""
 
 import gzip
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import evaluate, report, tasks, tree
+from kdjax.stages import machine
 from kdjax.stages.artifact import variables_bytes
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec
@@ -164,4 +164,4 @@ def cpu_threads() -> int | None:
     """What XLA takes on a CPU: it cannot be told; None where it runs elsewhere."""
     if jax.default_backend() != "cpu":
         return None
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return machine.cores()

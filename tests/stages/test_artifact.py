@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from kdjax.stages import MANIFEST, Artifact
@@ -19,6 +20,7 @@ def test_manifest_says_what_it_is(line):
     }
     assert manifest["config"]["steps"] == 30
     assert {"jax", "flax", "python", "kdjax"} <= manifest["versions"].keys()
+    assert manifest["device"].startswith(f"{jax.device_count()} x cpu (")
 
 
 def test_restore_is_strict(line):
