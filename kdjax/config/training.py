@@ -77,6 +77,8 @@ Weight = Annotated[Number, In("[0, inf)")]
 class OwnTerm(Own):
     """A term of a loss: `(outputs, batch, *, ...) -> losses` [batch], or `(losses, rows)`, or a scalar.
 
+    Losses of positions [batch, positions] come with a mask of that shape, `(losses, mask)`.
+
     `outputs` are those of the stage's forward pass, such as `logits` and `features`, and `batch` has what
     the stage sees: `inputs`, `label` (negative where it may not be used), `teacher_logits`. It may take
     `axis_name`, the mapped axis of the batch. See `kdjax.train.weigh`.
@@ -105,11 +107,11 @@ class OwnTerm(Own):
             both = found if isinstance(found, tuple) else (found,)
             ranks = {len(getattr(x, "shape", (0, 0))) for x in both}
             lengths = {getattr(x, "shape", None) for x in both}
-            right = {1} if len(both) == 2 else {0, 1}
+            right = {1, 2} if len(both) == 2 else {0, 1}
             if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
                 raise BadInput(
                     f"{field}: {self.function} gave {shown(found)}; a term gives losses "
-                    "[batch], or (losses, rows), or a scalar"
+                    "[batch], or (losses, rows), or of positions (losses, mask), or a scalar"
                 )
             return found
 

@@ -16,14 +16,14 @@ from kdjax.types import Batch, PyTree
 Outputs: TypeAlias = Mapping[str, Array]
 """Named outputs of the forward pass: `logits`, `features`, `za`, `zb`, [batch, ...] each."""
 
-Weights: TypeAlias = Bool[Array, " batch"] | Float[Array, " batch"]
-"""Which rows a loss concerns, or how much."""
+Weights: TypeAlias = Bool[Array, "batch ..."] | Float[Array, "batch ..."]
+"""Which rows, or which positions of them, a loss concerns, or how much."""
 
-Losses: TypeAlias = Float[Array, " batch"] | tuple[Float[Array, " batch"], Weights]
-"""Per-example losses, alone or with the weights of the rows."""
+Losses: TypeAlias = Float[Array, "batch ..."] | tuple[Float[Array, "batch ..."], Weights]
+"""Losses of each example, or of each of its positions, alone or with as many weights."""
 
 Term: TypeAlias = Callable[[Outputs, Batch], Losses | Float[Array, ""]]
-"""Gives per-example losses, or the scalar of a loss that has no per-example value."""
+"""Gives losses of the examples, or the scalar of a loss that has no per-example value."""
 
 Forward: TypeAlias = Callable[[PyTree, TrainState, Batch, Key[Array, ""]], tuple[Outputs, PyTree]]
 """`(params, state, batch, key) -> (outputs, model_state)`."""
@@ -36,6 +36,12 @@ Objective: TypeAlias = Callable[
     tuple[Float[Array, ""], tuple[PyTree, Mapping[str, Array]]],
 ]
 """`(params, state, batch, key) -> (loss, (model_state, metrics))`."""
+
+CHOSEN = "chosen rows"
+"""How a step that sees a batch in parts asks an objective of `weigh`, and tells it, of how many rows
+each mean is. In a batch, `{}` asks: the answer is the metric of this name, `{metric: rows}`. Anything
+else is such an answer, the mean of those of all parts, and what the objective divides by.
+"""
 
 
 def apply_model(
@@ -87,37 +93,46 @@ def weigh(
     Args:
       forward: the forward pass.
       terms: `{"kd": (0.9, term)}`; a weight may be a schedule over the step. A term that concerns
-        some rows only (those with a label, say), or some more than others, returns `(losses, rows)`:
-        its mean is that of the chosen rows of the whole batch, or weighted, on all devices, and zero
-        where none is chosen.
+        some rows only (those with a label, say), or some more than others, returns `(losses, rows)`,
+        one of positions `(losses, mask)`. Its mean is that of what is chosen, or weighted, in the whole
+        batch: on all devices, in all accumulated parts. It is zero where nothing is chosen.
       watched: more terms, logged by their own names and no part of the loss.
       axis_name: mapped axis of the batch, None where the batch is already global.
     """
 
-    def mean(losses: Losses | Float[Array, ""]) -> Float[Array, ""]:
-        if not isinstance(losses, tuple):
-            return losses.mean()
-        losses, rows = losses
-        rows = rows.astype(jnp.float32)
-        chosen = rows.sum()
-        if axis_name is not None:
-            # The step averages over devices: each must divide by its share of the global count.
-            chosen = lax.pmean(chosen, axis_name)
-        return jnp.where(rows > 0, rows * losses, 0.0).sum() / jnp.maximum(chosen, 1e-6)
+    def chosen(rows: Array) -> Float[Array, ""]:
+        found = rows.astype(jnp.float32).sum()
+        # The step averages over devices: each must divide by its share of the global count.
+        return found if axis_name is None else lax.pmean(found, axis_name)
 
     def objective(params, state, batch, key):
+        whole = batch.get(CHOSEN)
+        batch = {name: x for name, x in batch.items() if name != CHOSEN}
+        counts = {}
+
+        def mean(metric: str, losses: Losses | Float[Array, ""]) -> Float[Array, ""]:
+            if not isinstance(losses, tuple):
+                return losses.mean()
+            losses, rows = losses
+            rows = rows.astype(jnp.float32)
+            counts[metric] = whole[metric] if whole else chosen(rows)
+            total = jnp.where(rows > 0, rows * losses, 0.0).sum()
+            return total / jnp.maximum(counts[metric], 1e-6)
+
         with observing.of_batch(batch):
             outputs, model_state = forward(params, state, batch, key)
             means = {}
             for name, (_, term) in terms.items():
                 losses = term(outputs, batch)
                 observing.see(f"loss/{name}", losses)
-                means[name] = mean(losses)
+                means[name] = mean(f"loss/{name}", losses)
         weights = {name: at(weight, state.step) for name, (weight, _) in terms.items()}
         loss: Any = sum((weights[name] * mean for name, mean in means.items()), jnp.float32(0))
         metrics = {f"loss/{name}": value for name, value in means.items()}
         for name, term in (watched or {}).items():
-            metrics[name] = lax.stop_gradient(mean(term(outputs, batch)))
+            metrics[name] = lax.stop_gradient(mean(name, term(outputs, batch)))
+        if whole is not None and not whole:
+            metrics[CHOSEN] = counts
         return loss, (model_state, metrics)
 
     return objective

@@ -80,6 +80,17 @@ class Watch:
 _open: Watch | None = None
 
 
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """Until this is closed nothing is noted: for what is traced twice."""
+    global _open
+    before, _open = _open, None
+    try:
+        yield
+    finally:
+        _open = before
+
+
 def see(name: str, values: PyTree) -> None:
     """Notes each array of `values`, named after `name`, where a watch is open."""
     if _open is None:

@@ -1,8 +1,7 @@
 """The one train step: pure, and not yet compiled."""
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -14,11 +13,11 @@ from jaxtyping import Array, Key
 from kdjax import tree
 from kdjax.prune import find_masks
 from kdjax.train import observing
+from kdjax.train.gradients import Metrics, gradients_of
 from kdjax.train.objective import Objective
 from kdjax.train.state import MEMORY, TrainState
 from kdjax.types import BadInput, Batch, PyTree
 
-Metrics: TypeAlias = Mapping[str, Array]
 TrainStep: TypeAlias = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
 Prepare: TypeAlias = Callable[[PyTree, PyTree, Key[Array, ""]], Batch]
 
@@ -46,7 +45,8 @@ def make_train_step(
         before the first update count for the rest, `ema^steps`, as in a target network.
       accumulate: parts that the batch is dealt into, row by row, which go one after the other for
         one update of their mean gradient. Batch statistics follow each part, and a loss that
-        couples examples, or a mean over chosen rows, sees one part at a time.
+        couples examples sees one part at a time; a mean over chosen rows is that of the whole batch.
+        Where the outputs of the model choose them, each part goes through it once more for that.
       axis_name: mapped axis over which gradients, metrics and statistics are averaged, None in the
         global view.
 
@@ -64,41 +64,13 @@ def make_train_step(
         raise BadInput(f"ema: {ema} is not in [0, 1]")
     constant = ema if debiased and isinstance(ema, float | int) else None
 
-    def gradients(state: TrainState, batch: Batch, key: Key[Array, ""]):
-        value_and_grad = jax.value_and_grad(objective, has_aux=True)
-        (loss, (model_state, metrics)), grads = value_and_grad(state.params, state, batch, key)
-        return model_state, ({"loss": loss, **metrics}, grads)
-
-    def accumulated(state: TrainState, batch: Batch, key: Key[Array, ""]):
-        # Every `accumulate`-th row, not runs of rows: a device that has a run of the batch has the
-        # same rows of each part as the global view, and so the same statistics and negatives.
-        parts = jax.tree.map(
-            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
-        )
-
-        def part(carry, this):
-            i, batch = this
-            model_state, total = carry
-            model_state, new = gradients(
-                dataclasses.replace(state, model_state=model_state),
-                batch,
-                jax.random.fold_in(key, i),
-            )
-            return (model_state, jax.tree.map(jnp.add, total, new)), None
-
-        shapes = jax.eval_shape(gradients, state, jax.tree.map(lambda x: x[0], parts), key)[1]
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        (model_state, total), _ = lax.scan(
-            part, (state.model_state, zeros), (jnp.arange(accumulate), parts)
-        )
-        return model_state, jax.tree.map(lambda x: x / accumulate, total)
+    gradients = gradients_of(objective, parts=accumulate)
 
     def train_step(state: TrainState, batch: Batch, key: Key[Array, ""]):
         key = jax.random.fold_in(key, state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, lax.axis_index(axis_name))
-        compute = gradients if accumulate == 1 else accumulated
-        model_state, (metrics, grads) = compute(state, batch, key)
+        model_state, (metrics, grads) = gradients(state, batch, key)
         if axis_name is not None:
             memory = {name: x for name, x in model_state.items() if name == MEMORY}
             moved = {name: x for name, x in model_state.items() if name != MEMORY}

@@ -138,12 +138,28 @@ def test_values_become_what_the_annotation_says():
 
 @pytest.mark.parametrize(
     "given",
-    [jnp.zeros((4, 2)), (jnp.zeros(4), jnp.zeros(3)), (jnp.zeros(()), jnp.zeros(())), None, 3.0],
+    [
+        jnp.zeros((4, 2)),
+        (jnp.zeros(4), jnp.zeros(3)),
+        (jnp.zeros((4, 2)), jnp.zeros(4)),
+        (jnp.zeros(()), jnp.zeros(())),
+        None,
+        3.0,
+    ],
 )
 def test_a_term_of_another_shape_is_one_line(given):
     found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
     with pytest.raises(BadInput, match=r"^here.function: .*handed gave .*; a term gives losses"):
         found.term(path="here")({"given": given}, {})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [jnp.zeros(()), jnp.ones(4), (jnp.ones(4), jnp.ones(4)), (jnp.ones((4, 2)), jnp.ones((4, 2)))],
+)
+def test_what_a_term_gives_goes_on_as_it_is(given):
+    found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
+    assert found.term()({"given": given}, {}) is given
 
 
 def test_an_installed_function_that_fails_is_one_line():
