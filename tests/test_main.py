@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from kdjax import main as command
 from kdjax import parse, teacher
@@ -20,6 +21,7 @@ from kdjax.commands import run
 from kdjax.commands.flags import FLAGS
 from kdjax.load import load_config
 from kdjax.report import Row
+from kdjax.stages import finish, proof
 from kdjax.types import BadInput
 from tests.compiled import HARDLY_OPTIMIZED
 from tests.together import run_together
@@ -664,10 +666,10 @@ def test_a_report_says_on_what_its_stages_ran_and_not_who_wrote_it(array_job, tm
     _, left, _, (_, both) = array_job
     workdir = shutil.copytree(left, tmp_path / "w")
     found = []
-    for manifest in sorted((workdir / "stages").glob("*/manifest.json")):
-        said = json.loads(manifest.read_text())
+    for folder in sorted((workdir / "stages").iterdir()):
+        said = proof.read(epath.Path(folder))
         versions = {**said["versions"], "jax": "9.8.7", "another": "1.2"}
-        manifest.write_text(json.dumps({**said, "device": "8 x TPU v9", "versions": versions}))
+        finish(epath.Path(folder), {**said, "device": "8 x TPU v9", "versions": versions})
         command.main(["kdjax", "report", str(workdir)])
         found.append(json.loads((workdir / "report.json").read_text())["run"])
     here = both["run"]["device"]
