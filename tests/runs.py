@@ -255,7 +255,8 @@ def seen(name: str, way: str, *, start: int, stop: int) -> dict[str, np.ndarray]
     def step(state, batch, key):
         who = mixed(batch["id"])
         sums = {"ids": who.sum(dtype=jnp.uint32)}
-        for view, values in batch["views"].items():
+        for view, fields in batch["views"].items():
+            values = jax.tree.leaves(fields)[0]  # the image
             if values.ndim > 2:
                 bits = lax.bitcast_convert_type(values, jnp.uint32).reshape(len(who), -1)
                 place = mixed(jnp.arange(bits.shape[1], dtype=jnp.uint32))

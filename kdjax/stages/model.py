@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.core
+import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import config, evaluate, models, parse, quant, shrink, tasks
@@ -169,7 +170,7 @@ class Spec(_OnEncoder):
         return answer
 
     def predict(
-        self, variables: Variables, batch: Mapping[str, Array]
+        self, variables: Variables, batch: Mapping[str, Array | np.ndarray]
     ) -> Float[Array, "batch ..."]:
         """The output for raw examples, with frozen statistics."""
         return self.answers(self.module())(variables, self.inputs.see_all(batch))

@@ -22,8 +22,9 @@ def _quantized(name, activations):
     deployed = made(name)
     c = config.Quantize(kind="quantize", model="m", rules=(config.Layers(activations=activations),))
     images = deployed.images(64)
-    spec, variables, _ = quantize.quantized(deployed.spec, deployed.variables, images, c)
-    live = np.asarray(jax.jit(spec.predict)(variables, images))
+    inputs = {"image": images}
+    spec, variables, _ = quantize.quantized(deployed.spec, deployed.variables, inputs, c)
+    live = np.asarray(jax.jit(spec.predict)(variables, inputs))
     return spec, variables, images, live
 
 

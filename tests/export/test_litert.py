@@ -78,7 +78,7 @@ def test_a_view_of_another_size_is_right_to_a_level(deployed, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 17, 3), np.uint8)
     live = np.asarray(jax.jit(see)(images))
     found = load_litert(path, threads=1)(images)
-    np.testing.assert_allclose(found, live, rtol=0, atol=1.01 / 4080 / min(deployed.spec.std))
+    np.testing.assert_allclose(found, live, rtol=0, atol=1.01 / 4080 / min(image.std))
 
 
 @pytest.mark.parametrize(

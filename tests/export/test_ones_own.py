@@ -147,5 +147,5 @@ def test_a_batch_of_none_is_refused_with_a_line(tmp_path):
     write_onnx(
         lambda x: x.mean((1, 2)), tmp_path / "m.onnx", inputs={"image": Field((5, 5, 3), "uint8")}
     )
-    with pytest.raises(BadInput, match="takes a batch of 1 or more images, not of 0"):
+    with pytest.raises(BadInput, match="takes a batch of 1 or more examples, not of 0"):
         load_onnx(tmp_path / "m.onnx", threads=1)(np.zeros((0, 5, 5, 3), np.uint8))

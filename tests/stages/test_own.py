@@ -257,7 +257,8 @@ def nothing(trained):
         (
             {"terms": {"one": {"function": "faults:square"}}},
             r"config.stages.net.terms.one.function: faults:square gave float32 \(8, 10\); a term "
-            r"gives losses \[batch\], or \(losses, rows\), or a scalar$",
+            r"gives losses \[batch\], or \(losses, rows\), or of positions \(losses, mask\), or a "
+            r"scalar$",
         ),
         (
             {"terms": {"ce": {"function": "faults:square"}}},
