@@ -172,15 +172,16 @@ def test_logits_over_keeps_no_buffer_of_the_runtime():
 
 
 @pytest.mark.parametrize(
-    "predict", [lambda images: images, lambda images: np.zeros((1, 3)), lambda images: np.zeros(4)]
+    "predict",
+    [lambda images: images[:3], lambda images: np.zeros((1, 3)), lambda images: np.zeros(4)],
 )
 def test_logits_over_refuses_another_shape(predict):
-    with pytest.raises(ValueError, match=r"expected \[4, classes\]"):
+    with pytest.raises(ValueError, match=r"expected \[4, \.\.\.\]"):
         logits_over(predict, IMAGES, batch=4)
 
 
 def test_logits_over_refuses_no_images_and_no_batch():
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="no examples"):
         logits_over(_predict, IMAGES[:0], batch=4)
     with pytest.raises(ValueError, match="at least 1, not 0"):
         logits_over(_predict, IMAGES, batch=0)

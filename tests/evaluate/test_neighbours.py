@@ -85,7 +85,7 @@ def test_bad_input_is_refused():
         knn(FEATURES, np.full(60, 3), QUERIES, classes=3, k=1)
     with pytest.raises(ValueError, match="label: -1 is not one of 4"):
         knn(FEATURES, np.full(60, -1), QUERIES, classes=4, k=1)
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="no examples"):
         knn(FEATURES, LABEL, QUERIES[:0], classes=4, k=1)
     with pytest.raises(ValueError, match="60 features but 59 labels"):
         knn.__wrapped__(FEATURES, LABEL[:59], QUERIES, classes=4, k=1)

@@ -372,7 +372,7 @@ def test_the_page_shows_each_stage(tmp_path):
     folded = re.findall("<details><summary>(.*?)</summary>", text)
     assert folded == [*["The increases as a table"] * 2, "1 axis that cannot lose any, and why"]
     assert "what the whole model says, in nats, over 64 training examples. " in text
-    assert "the cross-entropy with the labels, in nats, over 2,048 training images. " in text
+    assert "the cross-entropy with the labels, in nats, over 2,048 training examples. " in text
     assert "3e-07 of the largest logit. The model is that of the stage teacher.<" in text
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
