@@ -44,12 +44,10 @@ def from_fields(
     lengths = {field: len(array) for field, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise BadInput(f"data: {name} has {lengths} examples; give one of each for every example")
-    fields = {}
-    for field, array in arrays.items():
-        limit = None
-        if array.dtype.kind in "iu" and not (array.dtype == np.uint8 and array.ndim == 4):
-            limit = _limit(array, (below or {}).get(field), f"{field} of {name}")
-        fields[field] = Field(array.shape[1:], array.dtype.name, limit)
+    fields = {
+        field: field_of(array, array.shape[1:], (below or {}).get(field), f"{field} of {name}")
+        for field, array in arrays.items()
+    }
     return labelled(
         fields,
         lambda rows: {field: array[rows] for field, array in arrays.items()},
@@ -87,15 +85,21 @@ def numbers(given: Any, what: str) -> np.ndarray:
     return array
 
 
-def _limit(array: np.ndarray, below: int | None, what: str) -> int | None:
-    """How many values there may be of integers from 0; None where some are negative."""
+def field_of(values: np.ndarray, shape: tuple[int, ...], below: int | None, what: str) -> Field:
+    """The field of examples of this shape, which has these values, or these at its ends.
+
+    Raises:
+      BadInput: integers are not in [0, below).
+    """
+    dtype = values.dtype
+    if dtype.kind not in "iu" or (dtype == np.uint8 and len(shape) == 3):
+        return Field(shape, dtype.name)
+    low, high = int(values.min()), int(values.max())
     if below is None:
-        return None if array.min() < 0 else int(array.max()) + 1
-    if array.min() < 0 or array.max() >= below:
-        raise BadInput(
-            f"data: {what} go from {array.min()} to {array.max()}, and are to be in [0, {below})"
-        )
-    return below
+        return Field(shape, dtype.name, None if low < 0 else high + 1)
+    if low < 0 or high >= below:
+        raise BadInput(f"data: {what} go from {low} to {high}, and are to be in [0, {below})")
+    return Field(shape, dtype.name, below)
 
 
 def from_arrays(

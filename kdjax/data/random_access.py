@@ -1,17 +1,17 @@
 """Datasets of whatever can be asked for one example after the other."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from kdjax.data.arrays import labelled, numbers
+from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
 from kdjax.parse import nearest
-from kdjax.types import BadInput, Field
+from kdjax.types import BadInput
 
 
 def from_source(
@@ -21,6 +21,7 @@ def from_source(
     classes: Any,
     label: str = "label",
     id: str | None = None,
+    below: Mapping[str, int] | None = None,
     name: str = "source",
 ) -> Dataset:
     """A dataset of whatever has `len(source)` and `source[i]`, such as those of grain, TFDS and lists.
@@ -35,17 +36,19 @@ def from_source(
       classes: how many there are, an integer.
       label: name of the class, an integer; -1 where there is none to use.
       id: name of the example's own id, an integer or a text; the index where none is given.
+      below: as of `from_fields`.
       name: for messages and the report.
 
     Raises:
       BadInput: an example has no such field, or arrays of one field differ in shape or dtype; see also
-        `from_arrays`.
+        `from_fields`.
     """
     n = len(source)
     if not n:
         raise BadInput(f"data: {name} has no examples; name another split")
     labels, own, digest = np.empty(n, np.int64), [], hashlib.sha256()
     shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    ends: dict[str, np.ndarray] = {}
     for row in range(n):
         example = source[row]
         for field in (*inputs, label, *([] if id is None else [id])):
@@ -61,12 +64,15 @@ def from_source(
                     f"the first one {shapes[field][1]}{list(shapes[field][0])}; make all alike"
                 )
             digest.update(np.ascontiguousarray(array).tobytes())
+            narrow = numbers(array[None], f"{field} of example {row} of {name}")
+            seen = np.append(ends.get(field, narrow[:0]), narrow)
+            ends[field] = np.array([seen.min(), seen.max()])
         labels[row] = example[label]
         own.append(row if id is None else example[id])
-    fields = {}
-    for field, (shape, _) in shapes.items():
-        narrow = numbers(np.asarray(source[0][field])[None], f"{field} of {name}").dtype
-        fields[field] = Field(shape, narrow.name)
+    fields = {
+        field: field_of(ends[field], shape, (below or {}).get(field), f"{field} of {name}")
+        for field, (shape, _) in shapes.items()
+    }
 
     def read(rows: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         found = {field: np.empty((len(rows), *f.shape), f.dtype) for field, f in fields.items()}
