@@ -8,9 +8,10 @@ fitted = kdjax.fit(
 fitted.scores, fitted.history["loss/own"], fitted.variables
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -35,11 +36,15 @@ from kdjax.views import draws
 Terms = Mapping[str, tuple[train.Number, train.Term]]
 """`{"kd": (weight, term)}`, see `kdjax.train.weigh`: a term is `(outputs, batch) -> losses` [batch]."""
 
+_Outputs = Callable[[Variables, Mapping[str, Any]], Any]
+"""`(variables, raw examples) -> outputs by name`, compiled."""
+
 _PREDICTED = 512
 """Test examples in one call; changes no answer."""
 
 
-class Cached(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Cached:
     """What teachers have said of a training set, and the set.
 
     Attributes:
@@ -55,11 +60,15 @@ class Cached(NamedTuple):
     def views(self, number: int, rows: np.ndarray) -> dict[str, Array]:
         """View `number` of these training examples, as the first teacher saw it."""
         batch = self.source.read(rows, np.full(len(rows), number, np.uint32))
-        see = jax.jit(self.source.view(self.source.inputs))
-        return see(batch, jax.random.key(self.source.seed))[0]
+        return self._see(batch, jax.random.key(self.source.seed))[0]
+
+    @functools.cached_property
+    def _see(self) -> Callable[..., Any]:
+        return jax.jit(self.source.view(self.source.inputs))
 
 
-class Fitted(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Fitted:
     """A model that has been trained.
 
     Attributes:
@@ -75,10 +84,11 @@ class Fitted(NamedTuple):
     inputs: Inputs
     history: dict[str, np.ndarray]
     scores: dict[str, float]
+    _outputs: _Outputs = dataclasses.field(repr=False)
 
     def predict(self, examples: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs for raw examples, [n, ...] by field, with frozen statistics."""
-        return _outputs(self.module, self.inputs)(self.variables, examples)
+        return self._outputs(self.variables, examples)
 
 
 def cached(workdir: epath.PathLike, name: str = "cache", *, seed: int | None = None) -> Cached:
@@ -189,22 +199,18 @@ def fit(
         if not np.isfinite(loss):
             raise train.Diverged(f"fit: the loss of step {step} is {loss}", step=step)
     variables = jax.device_get(state.variables)
-    scores = {} if test is None else _scored(module, variables, inputs, task, test)
-    return Fitted(module, variables, inputs, history, scores)
+    outputs = jax.jit(lambda v, raw: module.apply(v, inputs.see_all(raw), train=False))
+    scores = {} if test is None else _scored(outputs, variables, task, test)
+    return Fitted(module, variables, inputs, history, scores, outputs)
 
 
 def _of_labels(outputs: train.Outputs, batch: Mapping[str, Any]) -> tuple[Array, Array]:
     return cross_entropy(outputs["logits"], batch["label"]), batch["label"] >= 0
 
 
-def _outputs(module: nn.Module, inputs: Inputs) -> Callable[..., Any]:
-    return jax.jit(lambda v, examples: module.apply(v, inputs.see_all(examples), train=False))
-
-
 def _scored(
-    module: nn.Module, variables: Variables, inputs: Inputs, task: tasks.Task, test: Dataset
+    outputs: _Outputs, variables: Variables, task: tasks.Task, test: Dataset
 ) -> dict[str, float]:
-    outputs = _outputs(module, inputs)
     answers = evaluate.logits_over(
         lambda examples: outputs(variables, examples)[task.output],
         test.inputs(),
