@@ -2,7 +2,8 @@
 
 The base is the type of the field; each subclass has a tag of its own, a field whose type is a `Literal`:
 
-    class Encoder(Choice):
+    class Encoder(Choice, abc.ABC):
+        @abc.abstractmethod
         def module(self, compute): ...
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 
 class Choice:
-    """The base of such dataclasses.
+    """The base of such dataclasses; the base of a kind is abstract.
 
     Attributes:
       tag: the field that tells them apart.

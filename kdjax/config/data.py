@@ -55,19 +55,11 @@ class OwnSource(own.Own):
         Raises:
           BadInput: it gives no dataset, or fails.
         """
-        field = "data.source.function"
-        try:
-            found = self.made(field, data_dir=data_dir)(split)
-        except BadInput:
-            raise
-        except Exception as error:
-            line = own.explained(error, (self, "data.source"))
-            if line is None:
-                raise
-            raise line from error
+        found = self.called("data.source", split, data_dir=data_dir)
         if not isinstance(found, Dataset):
             raise BadInput(
-                f"{field}: {self.function} gave {own.shown(found)}, and no kdjax.data.Dataset"
+                f"data.source.function: {self.function} gave {own.shown(found)}, and no "
+                "kdjax.data.Dataset"
             )
         return found
 

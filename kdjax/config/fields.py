@@ -1,9 +1,12 @@
 """What fields have in common: their ranges, by name, and which of them are no part of a result."""
 
 import dataclasses
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeVar
 
 from kdjax.ranges import AtLeast, In, Regular
+
+T = TypeVar("T")
 
 Count = Annotated[int, In("[1, 2^31)")]
 """Of things of which there is at least one."""
@@ -43,6 +46,9 @@ Regex = Annotated[str, Regular()]
 
 KERNELS = ".*/kernel"
 
+NO_WEIGHT = "it is zero, and {}, too; give one of them a weight"
+"""Of the first of two weights; the other one is named."""
+
 
 def aside(default: Any) -> Any:
     """A field that says where or how a run is done, and not what it computes.
@@ -50,6 +56,27 @@ def aside(default: Any) -> Any:
     It is no part of a stage's fingerprint.
     """
     return dataclasses.field(default=default, metadata={"fingerprint": False})
+
+
+def parts(value: Any, kind: type[T], path: str = "") -> Iterator[tuple[str, T]]:
+    """All of one class in a config, each with its path; what is inside one is not looked at."""
+    if isinstance(value, kind):
+        yield path, value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from parts(getattr(value, field.name), kind, f"{path}.{field.name}".strip("."))
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from parts(one, kind, f"{path}.{name}")
+    elif isinstance(value, tuple):
+        for i, one in enumerate(value):
+            yield from parts(one, kind, f"{path}[{i}]")
+
+
+def all_zero(config: Any, first: str, second: str) -> Iterator[tuple[str, str]]:
+    """The fault of two weights of which neither counts."""
+    if not getattr(config, first) + getattr(config, second):
+        yield f"{first}, {second}", NO_WEIGHT.format(second)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What is done to a view and that of another example."""
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -16,15 +17,15 @@ Both = Callable[..., tuple[dict[str, Array], Array]]
 """`(key, view, view of the partner) -> (mixed, weight)`, views by field."""
 
 
-class Mix(Choice):
+class Mix(Choice, abc.ABC):
     """How two views become one."""
 
     if TYPE_CHECKING:
         name: Any
 
+    @abc.abstractmethod
     def mixed(self) -> views.Mix:
         """`(key, view, view of the partner) -> (mixed, weight)`, of images."""
-        raise NotImplementedError
 
     def both(self, inputs: Inputs) -> Both:
         """The same, of all that a model is given of two examples.

@@ -1,5 +1,6 @@
 """Optimizers, and how their learning rates change."""
 
+import abc
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,9 +12,10 @@ from kdjax.ranges import Ascending
 from kdjax.train import optimizers
 
 
-class Schedule(Choice):
+class Schedule(Choice, abc.ABC):
     """How the learning rate changes over the steps."""
 
+    @abc.abstractmethod
     def over(self, steps: int, *, peak: float) -> optax.Schedule:
         """`step -> learning rate`.
 
@@ -21,7 +23,6 @@ class Schedule(Choice):
           steps: of the stage.
           peak: the largest rate.
         """
-        raise NotImplementedError
 
     def before_the_end(self) -> dict[str, int]:
         """Steps that must be before the stage's last, by field."""
@@ -68,16 +69,16 @@ class Constant(Schedule):
         return optax.constant_schedule(peak)
 
 
-class Optimizer(Choice):
+class Optimizer(Choice, abc.ABC):
     """What changes the parameters."""
 
     if TYPE_CHECKING:
         clip_norm: Any
         """Of one that has updates."""
 
+    @abc.abstractmethod
     def updates(self, steps: int) -> optax.GradientTransformation | None:
         """Gradients to updates, over so many steps; None where no parameter changes."""
-        raise NotImplementedError
 
     def before_the_end(self) -> dict[str, int]:
         """Steps that must be before the stage's last, by field."""

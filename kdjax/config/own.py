@@ -28,7 +28,7 @@ import flax.linen as nn
 
 from kdjax import explain, parse, user_code
 from kdjax.choice import Choice
-from kdjax.config.fields import Text
+from kdjax.config.fields import Text, parts
 from kdjax.types import BadInput
 
 _OF_LINEN = ("parent", "name")
@@ -159,6 +159,27 @@ class Own(Choice):
 
         return installed
 
+    def called(self, path: str, *args: Any, **offered: Any) -> Any:
+        """What the function gives; what it raises is one line.
+
+        Args:
+          path: of this, for messages.
+          *args: that it is called with.
+          **offered: see `made`.
+
+        Raises:
+          BadInput: it fails.
+        """
+        try:
+            return self.made(f"{path}.function", **offered)(*args)
+        except BadInput:
+            raise
+        except Exception as error:
+            line = explained(error, (self, path))
+            if line is None:
+                raise
+            raise line from error
+
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """By name; of a linen module its own attributes alone."""
@@ -203,21 +224,6 @@ def shown(value: Any) -> str:
     return "nothing" if value is None else type(value).__name__
 
 
-def in_config(value: Any, path: str) -> Iterator[tuple[str, Own]]:
-    """The user's functions in a config, each with its path."""
-    if isinstance(value, Own):
-        yield path, value
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from in_config(getattr(value, field.name), f"{path}.{field.name}")
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from in_config(one, f"{path}.{name}")
-    elif isinstance(value, tuple):
-        for i, one in enumerate(value):
-            yield from in_config(one, f"{path}[{i}]")
-
-
 def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     """The one line of an error that a function of the user's raised, None where it was no such error.
 
@@ -229,7 +235,9 @@ def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     if where is None:
         return None
     name = user_code.entered(error)
-    found = (at for config in configs for at, own in in_config(*config) if own.name == name)
+    found = (
+        at for config, path in configs for at, own in parts(config, Own, path) if own.name == name
+    )
     at = next(found, None)
     field = configs[0][1] if at is None else f"{at}.{user_code.FUNCTION}"
     return BadInput(f"{field}: {where}{user_code.described(error)}")

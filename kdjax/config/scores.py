@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,20 +40,11 @@ class OwnScore(own.Own):
         Raises:
           BadInput: it fails, or gives no finite number, or no fraction where it is to be one.
         """
-        field = f"{path}.function"
-        try:
-            found: Any = self.made(field)(answers, labels)
-        except BadInput:
-            raise
-        except Exception as error:
-            line = own.explained(error, (self, path))
-            if line is None:
-                raise
-            raise line from error
+        found = self.called(path, answers, labels)
         array = np.asarray(found)
         value = float(array) if array.ndim == 0 and array.dtype.kind in "biuf" else math.nan
         if not math.isfinite(value) or (self.fraction and not 0 <= value <= 1):
             wanted = "a number from 0 to 1, or set fraction=False" if self.fraction else "a number"
             given = f"{value:g}" if math.isfinite(value) else own.shown(found)
-            raise BadInput(f"{field}: {self.function} gave {given}; it is to give {wanted}")
+            raise BadInput(f"{path}.function: {self.function} gave {given}; it is to give {wanted}")
         return Score(value, higher_is_better=self.higher_is_better, fraction=self.fraction)

@@ -1,5 +1,6 @@
 """What a cache keeps of a teacher's output."""
 
+import abc
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
@@ -9,7 +10,7 @@ from kdjax.config.fields import Count, Positive
 from kdjax.ranges import AtLeast, Distinct
 
 
-class Signal(Choice):
+class Signal(Choice, abc.ABC):
     """What is kept of the output.
 
     Attributes:
@@ -18,6 +19,7 @@ class Signal(Choice):
 
     of_features: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def kept(self, outputs: int, *, dtype: Literal["float16", "float32"]) -> teacher.Vector:
         """The signal of one teacher.
 
@@ -25,7 +27,6 @@ class Signal(Choice):
           outputs: of the teacher: classes, or the width of its features.
           dtype: of the stored numbers.
         """
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

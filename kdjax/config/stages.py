@@ -12,6 +12,7 @@ from kdjax.config.embeddings.rows import EmbeddingCosine
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
 from kdjax.config.fields import (
+    NO_WEIGHT,
     Count,
     Decay,
     Natural,
@@ -320,7 +321,7 @@ class Distill(FromCache):
                 if all(shared == 0 if mine is None else mine == 0 for mine, shared in both):
                     yield (
                         ", ".join(f"{at}{name}" for name in ("kd_weight", "ce_weight")),
-                        "it is zero, and ce_weight, too; give one of them a weight",
+                        NO_WEIGHT.format("ce_weight"),
                     )
         weights = self.teacher_weights or ()
         if weights and all(weight == 0 for weight in weights):

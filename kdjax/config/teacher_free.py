@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Annotated
 
-from kdjax.config.fields import NonNegative, Positive
+from kdjax.config.fields import NonNegative, Positive, all_zero
 from kdjax.ranges import In
 
 
@@ -27,5 +27,4 @@ class TeacherFree:
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
-        if not self.weight + self.ce_weight:
-            yield "weight, ce_weight", "it is zero, and ce_weight, too; give one of them a weight"
+        yield from all_zero(self, "weight", "ce_weight")

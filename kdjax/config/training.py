@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import optax
 
@@ -14,6 +14,7 @@ from kdjax.config.fields import (
     NonNegative,
     Seeded,
     aside,
+    parts,
 )
 from kdjax.config.optimizers import Optimizer
 from kdjax.config.own import Own, shown
@@ -167,7 +168,7 @@ class Training(Seeded):
         match self.prune:
             case Gradual(end_step=end) | SparseTraining(end_step=end):
                 before_the_end["prune.end_step"] = end
-        for path, ramp in ramps(self):
+        for path, ramp in parts(self, Ramp):
             if ramp.end_step is None:
                 before_the_end[f"{path}.begin_step"] = ramp.begin_step
         for field, step in before_the_end.items():
@@ -176,18 +177,3 @@ class Training(Seeded):
                     f"{field}, steps",
                     f"{step} is not in [0, steps), and steps is {self.steps}",
                 )
-
-
-def ramps(value: Any, path: str = "") -> Iterator[tuple[str, Ramp]]:
-    """The ramps in a config, each with its path inside it."""
-    if isinstance(value, Ramp):
-        yield path, value
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from ramps(getattr(value, field.name), f"{path}.{field.name}".strip("."))
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from ramps(one, f"{path}.{name}")
-    elif isinstance(value, tuple):
-        for i, one in enumerate(value):
-            yield from ramps(one, f"{path}[{i}]")

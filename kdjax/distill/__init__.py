@@ -3,6 +3,7 @@
 from kdjax.distill.feature_terms import (
     Comparison,
     Shapes,
+    Taps,
     attention,
     behind_relu,
     correlation,
@@ -25,6 +26,7 @@ __all__ = [
     "LogitLoss",
     "Scalar",
     "Shapes",
+    "Taps",
     "attention",
     "behind_relu",
     "ce_term",

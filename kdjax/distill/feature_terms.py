@@ -47,6 +47,22 @@ def _each(change: Callable[[Array], Array]) -> Callable[[Features, Features], Bo
     return lambda student, teacher: ([change(x) for x in student], [change(y) for y in teacher])
 
 
+class Taps(NamedTuple):
+    """What a comparison is made for.
+
+    Attributes:
+      student: shapes of the student's features, as many as the teacher's.
+      teacher: of the teacher's.
+      compute: of the connectors; its `axis_name` is the mapped axis of the batch.
+      margins: of the norms that the teacher's features come from, [channel] each; see `ofd`.
+    """
+
+    student: Shapes
+    teacher: Shapes
+    compute: Compute
+    margins: Sequence[Array] = ()
+
+
 class Comparison(NamedTuple):
     """How features of certain shapes are compared.
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, keys, losses, models, train, tree
-from kdjax.distill import Comparison
+from kdjax.distill import Comparison, Taps
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.stages.context import Context
@@ -46,7 +46,7 @@ class Term(NamedTuple):
 
     def comparison(self, compute: Compute) -> Comparison:
         """How it compares them; its connectors compute as `compute` says."""
-        return self.c.comparison(*self.shapes, margins=self.margins, compute=compute)
+        return self.c.comparison(Taps(*self.shapes, compute, self.margins))
 
     def named(self, connectors: Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
         """Its connectors, with the names that they have beside the student."""

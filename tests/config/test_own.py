@@ -12,6 +12,7 @@ from kdjax import config, load, models, parse, views
 from kdjax.config.encoders.own import OwnEncoder
 from kdjax.config.own import Own
 from kdjax.config.training import OwnTerm
+from kdjax.config.views import Frame
 from kdjax.models import Compute
 from kdjax.types import BadInput
 from tests import own_pieces
@@ -204,7 +205,7 @@ def test_an_encoder_is_titled_folded_and_synchronised():
 
 
 def test_a_view_is_the_function_and_normalised():
-    recipe = parse.parse(config.Views, SPECKLED).transform(size=6, mean=(0.5,), std=(0.25,))
+    recipe = parse.parse(config.Views, SPECKLED).transform(Frame(size=6, mean=(0.5,), std=(0.25,)))
     image = jax.random.randint(jax.random.key(1), (8, 8, 1), 0, 256).astype(jnp.uint8)
     view = own_pieces.speckled(jax.random.key(0), views.to_float(image), size=6)
     found = recipe(jax.random.key(0), image)

@@ -1,5 +1,6 @@
 """How an encoder is held against the embedding of its teacher: a file a family."""
 
+import abc
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ STUDENT, TEACHER = "student", "teacher"
 Terms = Mapping[str, tuple[train.Number, train.Term]]
 
 
-class EmbeddingMethod(Choice):
+class EmbeddingMethod(Choice, abc.ABC):
     """How the projections of a student are held against `teacher_embedding`.
 
     Attributes:
@@ -25,9 +26,9 @@ class EmbeddingMethod(Choice):
     least_rows: ClassVar[int] = 1
     row_by_row: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def terms(self, *, axis_name: str | None = None) -> Terms:
         """The weighted terms, of `projections`, `teacher_embedding` and the queues."""
-        raise NotImplementedError
 
     @property
     def remembered(self) -> int:

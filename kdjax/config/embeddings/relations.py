@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from kdjax import losses, train
 from kdjax.config.embeddings import EmbeddingMethod, Terms, of_rows
-from kdjax.config.fields import NonNegative, Positive
+from kdjax.config.fields import NonNegative, Positive, all_zero
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,7 @@ class EmbeddingRKD(EmbeddingMethod):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
-        if not self.distance_weight + self.angle_weight:
-            yield (
-                "distance_weight, angle_weight",
-                "it is zero, and angle_weight, too; give one of them a weight",
-            )
+        yield from all_zero(self, "distance_weight", "angle_weight")
 
     least_rows: ClassVar = 3
 

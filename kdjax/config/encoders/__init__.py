@@ -1,5 +1,6 @@
 """Architectures: a file a family, each class the fields of a config and the module that they make."""
 
+import abc
 from typing import Annotated
 
 import flax.linen as nn
@@ -11,26 +12,31 @@ from kdjax.ranges import In
 Multiplier = Annotated[float, In("(0, 100]")]
 
 
-class Encoder(Choice):
+class Encoder(Choice, abc.ABC):
     """What turns an image into features."""
 
     @property
+    @abc.abstractmethod
     def title(self) -> str:
         """What the report calls it: what is not as usual is said."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def module(self, compute: Compute) -> nn.Module:
         """The module; its features are [batch, dim], float32.
 
         Raises:
           BadInput: there is no such network; the line names the field of the encoder.
         """
-        raise NotImplementedError
 
 
 def but(mark: str, value: float | int, usual: float | int) -> str:
     """A part of a title: the value behind its mark, nothing where it is the usual one."""
     return "" if value == usual else f"{mark}{value:g}"
+
+
+def imagenet(stem: bool) -> str:
+    """A part of a title: the stem is the one published for ImageNet."""
+    return "-imagenet" if stem else ""
 
 
 import_all(__name__, __path__)

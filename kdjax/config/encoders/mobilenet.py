@@ -4,12 +4,29 @@ import dataclasses
 from typing import Literal
 
 from kdjax import models
-from kdjax.config.encoders import Encoder, Multiplier, but
+from kdjax.config.encoders import Encoder, Multiplier, but, imagenet
 from kdjax.models import Compute
 
 
+class _Inverted(Encoder):
+    """A network of inverted residual blocks."""
+
+    multiplier: float
+    imagenet_stem: bool
+
+    @property
+    def variant(self) -> str:
+        """Which of its networks it is, for the title."""
+        return but("-x", self.multiplier, 1)
+
+    @property
+    def title(self) -> str:
+        """What the report calls it."""
+        return self.name.replace("_", "-") + self.variant + imagenet(self.imagenet_stem)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MobileNetV2(Encoder):
+class MobileNetV2(_Inverted):
     """MobileNetV2.
 
     Attributes:
@@ -21,12 +38,6 @@ class MobileNetV2(Encoder):
     multiplier: Multiplier = 1.0
     imagenet_stem: bool = False
 
-    @property
-    def title(self) -> str:
-        """What the report calls it."""
-        name = self.name.replace("_", "-") + but("-x", self.multiplier, 1)
-        return name + ("-imagenet" if self.imagenet_stem else "")
-
     def module(self, compute: Compute) -> models.MobileNet:
         """See `kdjax.models.mobilenet_v2`."""
         return models.mobilenet_v2(
@@ -35,7 +46,7 @@ class MobileNetV2(Encoder):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MobileNetV3(Encoder):
+class MobileNetV3(_Inverted):
     """MobileNetV3, with the dense layer that comes before the classifier.
 
     Attributes:
@@ -52,11 +63,10 @@ class MobileNetV3(Encoder):
     imagenet_stem: bool = False
 
     @property
-    def title(self) -> str:
-        """What the report calls it."""
-        name = f"mobilenet-v3-{self.size}" + but("-x", self.multiplier, 1)
-        name += "" if self.activation == "hard_swish" else f"-{self.activation}"
-        return name + ("-imagenet" if self.imagenet_stem else "")
+    def variant(self) -> str:
+        """The size, and the activation where it is another one."""
+        activation = "" if self.activation == "hard_swish" else f"-{self.activation}"
+        return f"-{self.size}" + but("-x", self.multiplier, 1) + activation
 
     def module(self, compute: Compute) -> models.MobileNet:
         """See `kdjax.models.mobilenet_v3_small` and `kdjax.models.mobilenet_v3_large`."""
@@ -70,7 +80,7 @@ class MobileNetV3(Encoder):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EfficientNetB0(Encoder):
+class EfficientNetB0(_Inverted):
     """EfficientNet-B0, without stochastic depth.
 
     Attributes:
@@ -81,12 +91,6 @@ class EfficientNetB0(Encoder):
     name: Literal["efficientnet_b0"]
     multiplier: Multiplier = 1.0
     imagenet_stem: bool = False
-
-    @property
-    def title(self) -> str:
-        """What the report calls it."""
-        name = self.name.replace("_", "-") + but("-x", self.multiplier, 1)
-        return name + ("-imagenet" if self.imagenet_stem else "")
 
     def module(self, compute: Compute) -> models.MobileNet:
         """See `kdjax.models.efficientnet_b0`."""

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from kdjax import models
-from kdjax.config.encoders import Encoder, but
+from kdjax.config.encoders import Encoder, but, imagenet
 from kdjax.config.fields import Width
 from kdjax.models import Compute
 from kdjax.ranges import In, Multiple
@@ -28,8 +28,20 @@ class CifarResNet(Encoder):
         return models.cifar_resnet(depth=self.depth, multiplier=self.multiplier, compute=compute)
 
 
+class _ForImageNet(Encoder):
+    """A network that was published for ImageNet."""
+
+    width: int
+    imagenet_stem: bool
+
+    @property
+    def title(self) -> str:
+        """What the report calls it."""
+        return self.name + but("-w", self.width, 64) + imagenet(self.imagenet_stem)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet18(Encoder):
+class ResNet18(_ForImageNet):
     """ResNet-18.
 
     Attributes:
@@ -41,18 +53,13 @@ class ResNet18(Encoder):
     width: Width = 64
     imagenet_stem: bool = False
 
-    @property
-    def title(self) -> str:
-        """What the report calls it."""
-        return self.name + but("-w", self.width, 64) + ("-imagenet" if self.imagenet_stem else "")
-
     def module(self, compute: Compute) -> models.ResNet:
         """See `kdjax.models.resnet18`."""
         return models.resnet18(width=self.width, imagenet_stem=self.imagenet_stem, compute=compute)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet50(Encoder):
+class ResNet50(_ForImageNet):
     """ResNet-50.
 
     Attributes:
@@ -63,11 +70,6 @@ class ResNet50(Encoder):
     name: Literal["resnet50"]
     width: Width = 64
     imagenet_stem: bool = False
-
-    @property
-    def title(self) -> str:
-        """What the report calls it."""
-        return self.name + but("-w", self.width, 64) + ("-imagenet" if self.imagenet_stem else "")
 
     def module(self, compute: Compute) -> models.ResNet:
         """See `kdjax.models.resnet50`."""

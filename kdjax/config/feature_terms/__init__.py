@@ -6,17 +6,18 @@ cross-entropy has a weight of one and there is no term of the logits; those of `
 are RepDistiller's and one. They are for CIFAR-100: a term's size depends on the network.
 """
 
+import abc
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
 from jaxtyping import Array, Key
 
+from kdjax import distill
 from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Text
 from kdjax.config.training import Weight
-from kdjax.distill import Comparison, Shapes
-from kdjax.models import Compute
+from kdjax.distill import Comparison, Taps
 from kdjax.ranges import AtLeast
 from kdjax.types import PyTree
 
@@ -25,7 +26,7 @@ Paths = Annotated[tuple[Text, ...], AtLeast(1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureTerm(Choice):
+class FeatureTerm(Choice, abc.ABC):
     """Which features of the student are compared with which of the teacher.
 
     Attributes:
@@ -63,26 +64,13 @@ class FeatureTerm(Choice):
         if self.most and len(self.student) > self.most:
             yield "student", "it has one memory; give one path"
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
-        """How it compares features of these shapes.
-
-        Args:
-          student: of the student's features, as many as the teacher's.
-          teacher: of the teacher's.
-          margins: of a term that reads norms, [channel] for each path.
-          compute: of the connectors; its `axis_name` is the mapped axis of the batch.
+    @abc.abstractmethod
+    def comparison(self, taps: Taps) -> Comparison:
+        """How it compares these features.
 
         Raises:
           BadInput: it cannot compare such features, or its numbers cannot be.
         """
-        raise NotImplementedError
 
     @property
     def drawn(self) -> int:
@@ -104,6 +92,14 @@ class Maps(FeatureTerm):
     """
 
     relu: bool = False
+
+    def comparison(self, taps: Taps) -> Comparison:
+        """How it compares these features, behind the ReLU if there is one."""
+        return distill.behind_relu(self.compared(taps), self.relu)
+
+    @abc.abstractmethod
+    def compared(self, taps: Taps) -> Comparison:
+        """How it compares maps as they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Contrastive representation distillation."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from jaxtyping import Array, Key
@@ -10,8 +9,7 @@ from kdjax import distill, losses
 from kdjax.config.feature_terms import Vectors
 from kdjax.config.fields import Count, Decay, Positive, Width
 from kdjax.config.training import Weight
-from kdjax.distill import Comparison, Shapes
-from kdjax.models import Compute
+from kdjax.distill import Comparison, Taps
 from kdjax.types import PyTree
 
 
@@ -38,17 +36,10 @@ class CRD(Vectors):
 
     most: ClassVar = 1
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.crd`."""
         return distill.crd(
-            dim=self.dim, temperature=self.temperature, momentum=self.momentum, compute=compute
+            dim=self.dim, temperature=self.temperature, momentum=self.momentum, compute=taps.compute
         )
 
     @property

@@ -1,16 +1,12 @@
 """Terms of feature maps, behind learned connectors or as they are."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar, Literal
-
-from jaxtyping import Array
 
 from kdjax import distill
 from kdjax.config.feature_terms import FeatureTerm, Maps
 from kdjax.config.training import Weight
-from kdjax.distill import Comparison, Shapes
-from kdjax.models import Compute
+from kdjax.distill import Comparison, Taps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,16 +16,9 @@ class Hint(Maps):
     name: Literal["hint"]
     weight: Weight = 100.0
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def compared(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.hint`."""
-        return distill.behind_relu(distill.hint(student, teacher, compute=compute), self.relu)
+        return distill.hint(taps.student, taps.teacher, compute=taps.compute)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,16 +28,9 @@ class Attention(Maps):
     name: Literal["attention"]
     weight: Weight = 1000.0
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def compared(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.attention`."""
-        return distill.behind_relu(distill.attention(student, teacher), self.relu)
+        return distill.attention(taps.student, taps.teacher)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,16 +40,9 @@ class NST(Maps):
     name: Literal["nst"]
     weight: Weight = 50.0
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def compared(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.nst`."""
-        return distill.behind_relu(distill.nst(student, teacher), self.relu)
+        return distill.nst(taps.student, taps.teacher)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,16 +52,9 @@ class VID(Maps):
     name: Literal["vid"]
     weight: Weight = 1.0
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def compared(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.vid`."""
-        return distill.behind_relu(distill.vid(student, teacher, compute=compute), self.relu)
+        return distill.vid(taps.student, taps.teacher, compute=taps.compute)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,16 +66,9 @@ class FSP(Maps):
 
     least: ClassVar = 2
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def compared(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.fsp`."""
-        return distill.behind_relu(distill.fsp(student, teacher), self.relu)
+        return distill.fsp(taps.student, taps.teacher)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,16 +81,9 @@ class Review(Maps):
     name: Literal["review"]
     weight: Weight = 1.0
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def compared(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.review`."""
-        return distill.behind_relu(distill.review(student, teacher, compute=compute), self.relu)
+        return distill.review(taps.student, taps.teacher, compute=taps.compute)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,13 +101,6 @@ class OFD(FeatureTerm):
 
     reads_norms: ClassVar = True
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.ofd`."""
-        return distill.ofd(student, teacher, margins=margins, compute=compute)
+        return distill.ofd(taps.student, taps.teacher, margins=taps.margins, compute=taps.compute)

@@ -1,17 +1,14 @@
 """Terms that relate the features of a batch to one another."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
-
-from jaxtyping import Array
 
 from kdjax import distill
 from kdjax.config.feature_terms import Vectors
-from kdjax.config.fields import NonNegative, Positive
+from kdjax.config.fields import NonNegative, Positive, all_zero
 from kdjax.config.training import Weight
-from kdjax.distill import Comparison, Shapes
-from kdjax.models import Compute
+from kdjax.distill import Comparison, Taps
 from kdjax.ranges import In
 
 
@@ -26,21 +23,15 @@ class RKD(Vectors):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
-        if not self.distance + self.angle:
-            yield "distance, angle", "it is zero, and angle, too; give one of them a weight"
+        yield from all_zero(self, "distance", "angle")
 
     least_rows: ClassVar = 3
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.rkd`."""
-        return distill.rkd(distance=self.distance, angle=self.angle, axis_name=compute.axis_name)
+        return distill.rkd(
+            distance=self.distance, angle=self.angle, axis_name=taps.compute.axis_name
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,16 +43,9 @@ class Similarity(Vectors):
 
     least_rows: ClassVar = 2
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.similarity`."""
-        return distill.similarity(axis_name=compute.axis_name)
+        return distill.similarity(axis_name=taps.compute.axis_name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,16 +59,11 @@ class Correlation(Vectors):
 
     least_rows: ClassVar = 2
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.correlation`."""
-        return distill.correlation(gamma=self.gamma, order=self.order, axis_name=compute.axis_name)
+        return distill.correlation(
+            gamma=self.gamma, order=self.order, axis_name=taps.compute.axis_name
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,13 +75,6 @@ class PKT(Vectors):
 
     least_rows: ClassVar = 2
 
-    def comparison(
-        self,
-        student: Shapes,
-        teacher: Shapes,
-        *,
-        margins: Sequence[Array] = (),
-        compute: Compute,
-    ) -> Comparison:
+    def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.pkt`."""
-        return distill.pkt(axis_name=compute.axis_name)
+        return distill.pkt(axis_name=taps.compute.axis_name)

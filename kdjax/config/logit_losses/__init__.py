@@ -3,6 +3,7 @@
 Each class has the fields of a config and makes the comparison of them.
 """
 
+import abc
 from typing import ClassVar
 
 from jaxtyping import Array, Bool, Float
@@ -12,7 +13,7 @@ from kdjax.distill import Compare
 from kdjax.types import Batch
 
 
-class LogitLoss(Choice):
+class LogitLoss(Choice, abc.ABC):
     """How logits are compared.
 
     Attributes:
@@ -25,6 +26,7 @@ class LogitLoss(Choice):
     takes_top_k: ClassVar[bool] = False
     reads_temperature: ClassVar[bool] = True
 
+    @abc.abstractmethod
     def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
         """`(student logits, teacher logits, batch) -> losses`, of a loss that sees all logits.
 
@@ -32,7 +34,6 @@ class LogitLoss(Choice):
           temperature: of both softmaxes.
           axis_name: mapped axis of the batch.
         """
-        raise NotImplementedError
 
     def rows(self, batch: Batch) -> Bool[Array, " batch"] | None:
         """Which rows it concerns, None for all."""

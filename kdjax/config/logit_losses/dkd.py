@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kdjax import losses
-from kdjax.config.fields import NonNegative
+from kdjax.config.fields import NonNegative, all_zero
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.distill import Compare
 from kdjax.types import Batch
@@ -32,8 +32,7 @@ class DKD(LogitLoss):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
-        if not self.alpha + self.beta:
-            yield "alpha, beta", "it is zero, and beta, too; give one of them a weight"
+        yield from all_zero(self, "alpha", "beta")
 
     def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
         """See `kdjax.losses.dkd`."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from jaxtyping import Array, Float
 
 from kdjax import losses
-from kdjax.config.fields import NonNegative, Positive
+from kdjax.config.fields import NonNegative, Positive, all_zero
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.distill import Compare
 from kdjax.ranges import AtLeast
@@ -23,8 +23,7 @@ class DIST(LogitLoss):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Fields that do not go together."""
-        if not self.beta + self.gamma:
-            yield "beta, gamma", "it is zero, and gamma, too; give one of them a weight"
+        yield from all_zero(self, "beta", "gamma")
 
     least_rows: ClassVar = 2
 

@@ -4,6 +4,7 @@ Each class has the fields of a config and makes the method of them, see `kdjax.s
 paper's, unless it says otherwise. A momentum is the decay of the target network.
 """
 
+import abc
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
@@ -45,7 +46,7 @@ class Stage(Protocol):
         ...
 
 
-class Method(Choice):
+class Method(Choice, abc.ABC):
     """How an encoder learns from images alone.
 
     Attributes:
@@ -58,9 +59,9 @@ class Method(Choice):
     has_target: ClassVar[bool] = False
     has_predictor: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def method(self, trained: ssl.Trained) -> ssl.Method:
         """The method, for this model."""
-        raise NotImplementedError
 
     def draw(
         self,

@@ -20,8 +20,58 @@ Prototyped = Annotated[int, In("[2, 2^20]")]
 """How many prototypes."""
 
 
+class _Prototypical(Method):
+    """What has prototypes, which begin frozen, and more crops of each example than two."""
+
+    freeze_steps: int
+    local_crops: int
+    local_views: Views | None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Local crops without their views, or views of none."""
+        if (self.local_views is None) != (self.local_crops == 0):
+            yield (
+                "local_views, local_crops",
+                f"{self.local_crops} local crops; give both local_crops and local_views, or neither",
+            )
+
+    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+        """Prototypes that no step would train."""
+        if self.freeze_steps >= stage.steps:
+            yield (
+                "method.freeze_steps, steps",
+                f"{self.freeze_steps} is not in [0, steps), and steps is {stage.steps}",
+            )
+
+    @property
+    def smaller_views(self) -> Views | None:
+        """Those of the local crops."""
+        return self.local_views
+
+    def draw(
+        self,
+        recipe: draws.Recipe,
+        stage: Stage,
+        *,
+        stream: str,
+        inputs: Inputs,
+    ) -> draws.Draw:
+        """Two large views, and the local crops."""
+        large = draws.two_views(recipe, stream)
+        if self.local_views is None:
+            return large
+        own = inputs.sized(self.local_views.size)
+        if own != inputs and isinstance(stage.encoder, ViT):
+            raise BadInput(
+                f"method.local_views.size: {self.local_views.size}, but the positions of a ViT are "
+                f"those of {inputs}; leave it out: smaller crops are then shown at that size"
+            )
+        recipe = self.local_views.recipe_for(own)
+        return draws.together(large, draws.local_views(recipe, stream, crops=self.local_crops))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SwAV(Method):
+class SwAV(_Prototypical):
     """Predicts the prototypes of another view; Caron et al. 2020, https://arxiv.org/abs/2006.09882.
 
     Without the queue of earlier projections that its authors use with small batches.
@@ -45,10 +95,6 @@ class SwAV(Method):
     local_crops: Natural = 0
     local_views: Views | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Fields that do not go together."""
-        yield from _without(self)
-
     least_rows: ClassVar = 2
 
     def method(self, trained: ssl.Trained) -> ssl.Method:
@@ -64,30 +110,9 @@ class SwAV(Method):
             axis_name=trained.compute.axis_name,
         )
 
-    @property
-    def smaller_views(self) -> Views | None:
-        """Those of the local crops."""
-        return self.local_views
-
-    def draw(
-        self,
-        recipe: draws.Recipe,
-        stage: Stage,
-        *,
-        stream: str,
-        inputs: Inputs,
-    ) -> draws.Draw:
-        """Two large views, and the local crops."""
-        large = draws.two_views(recipe, stream)
-        return draws.together(large, *_local(self, stage, stream, inputs))
-
-    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
-        """Fields of the stage, or of its method, that do not go together."""
-        yield from _thawed(self, stage)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DINO(Method):
+class DINO(_Prototypical):
     """Self-distillation from a momentum teacher; Caron et al. 2021, https://arxiv.org/abs/2104.14294.
 
     The teacher is what the stage leaves, with batch statistics of its own. The projector is as those of
@@ -114,10 +139,6 @@ class DINO(Method):
     local_crops: Natural = 0
     local_views: Views | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Fields that do not go together."""
-        yield from _without(self)
-
     has_target: ClassVar = True
 
     def method(self, trained: ssl.Trained) -> ssl.Method:
@@ -133,60 +154,3 @@ class DINO(Method):
             freeze_steps=self.freeze_steps,
             axis_name=trained.compute.axis_name,
         )
-
-    @property
-    def smaller_views(self) -> Views | None:
-        """Those of the local crops."""
-        return self.local_views
-
-    def draw(
-        self,
-        recipe: draws.Recipe,
-        stage: Stage,
-        *,
-        stream: str,
-        inputs: Inputs,
-    ) -> draws.Draw:
-        """Two large views, and the local crops."""
-        large = draws.two_views(recipe, stream)
-        return draws.together(large, *_local(self, stage, stream, inputs))
-
-    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
-        """Fields of the stage, or of its method, that do not go together."""
-        yield from _thawed(self, stage)
-
-
-def _without(c: SwAV | DINO) -> Iterator[tuple[str, str]]:
-    """Local crops without their views, or views of none."""
-    if (c.local_views is None) != (c.local_crops == 0):
-        yield (
-            "local_views, local_crops",
-            f"{c.local_crops} local crops; give both local_crops and local_views, or neither",
-        )
-
-
-def _thawed(c: SwAV | DINO, stage: Stage) -> Iterator[tuple[str, str]]:
-    """Prototypes that no step would train."""
-    if c.freeze_steps >= stage.steps:
-        yield (
-            "method.freeze_steps, steps",
-            f"{c.freeze_steps} is not in [0, steps), and steps is {stage.steps}",
-        )
-
-
-def _local(
-    c: SwAV | DINO,
-    stage: Stage,
-    stream: str,
-    inputs: Inputs,
-) -> list[draws.Draw]:
-    """The local crops, none where there are none."""
-    if c.local_views is None:
-        return []
-    own = inputs.sized(c.local_views.size)
-    if own != inputs and isinstance(stage.encoder, ViT):
-        raise BadInput(
-            f"method.local_views.size: {c.local_views.size}, but the positions of a ViT are those of "
-            f"{inputs}; leave it out: smaller crops are then shown at that size"
-        )
-    return [draws.local_views(c.local_views.recipe_for(own), stream, crops=c.local_crops)]

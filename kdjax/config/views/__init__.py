@@ -1,8 +1,9 @@
 """Recipes of views: a file each, with the fields of a config and the function that they make."""
 
+import abc
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from jaxtyping import Array, Key
 
@@ -27,8 +28,24 @@ Ratio = Annotated[tuple[Positive, Positive], Ascending(equal=True)]
 """Smallest and largest width of a crop, as parts of its height."""
 
 
+class Frame(NamedTuple):
+    """What a view is to be, whatever the recipe; the names are those of the functions of `kdjax.views`.
+
+    Attributes:
+      size: side of the view.
+      mean: subtracted from pixels in [0, 1]: one number, or one a channel.
+      std: divided by, likewise.
+      pixels_at: the size that the recipe's pixels are meant for, where that is another one.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pixels_at: int | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Views(Choice):
+class Views(Choice, abc.ABC):
     """How a view of an image is drawn.
 
     Attributes:
@@ -44,23 +61,9 @@ class Views(Choice):
     if TYPE_CHECKING:
         recipe: Any
 
-    def transform(
-        self,
-        *,
-        size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        pixels_at: int | None = None,
-    ) -> Recipe:
-        """`(key, raw image) -> view` of this size, normalised.
-
-        Args:
-          size: side of the view.
-          mean: of each channel, or of all.
-          std: likewise.
-          pixels_at: the size that the recipe's pixels are meant for, where that is another one.
-        """
-        raise NotImplementedError
+    @abc.abstractmethod
+    def transform(self, frame: Frame) -> Recipe:
+        """`(key, raw image) -> view` in this frame."""
 
     def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
         """How a view of an example is drawn: what it has of images is augmented, all else is as it is.
@@ -81,10 +84,12 @@ class Views(Choice):
         sizes = {image.field: image.size for image in (meant_for or inputs).images}
         drawn = {
             image.field: self.transform(
-                size=image.size,
-                mean=image.mean,
-                std=image.std,
-                pixels_at=None if meant_for is None else sizes[image.field],
+                Frame(
+                    image.size,
+                    image.mean,
+                    image.std,
+                    None if meant_for is None else sizes[image.field],
+                )
             )
             for image in inputs.images
         }

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from kdjax import views
 from kdjax.config.fields import Share
-from kdjax.config.views import Pixels, Ratio, Scale, Views
+from kdjax.config.views import Frame, Pixels, Ratio, Scale, Views
 from kdjax.ranges import In
 
 
@@ -30,17 +30,9 @@ class CropFlipViews(Views):
         """Largest shift in pixels: none where there is a `crop_scale`, and by default else 4."""
         return (0 if self.crop_scale else 4) if self.shift is None else self.shift
 
-    def transform(
-        self,
-        *,
-        size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        pixels_at: int | None = None,
-    ) -> views.Recipe:
+    def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.crop_flip`."""
-        common = {"size": size, "mean": mean, "std": std, "pixels_at": pixels_at}
-        return functools.partial(views.crop_flip, **self.numbers(), **common)
+        return functools.partial(views.crop_flip, **self.numbers(), **frame._asdict())
 
     def pixels(self) -> Mapping[str, int]:
         """The side that a view must have at least, by the field that asks for it."""

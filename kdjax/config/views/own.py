@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from kdjax import views
 from kdjax.config import own
-from kdjax.config.views import Views
+from kdjax.config.views import Frame, Views
 from kdjax.types import BadInput
 
 
@@ -20,28 +20,21 @@ class OwnViews(own.Own, Views):
     called_with: ClassVar[tuple[str, ...]] = ("key", "image")
     offered: ClassVar[tuple[str, ...]] = ("size", "pixels_at")
 
-    def transform(
-        self,
-        *,
-        size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        pixels_at: int | None = None,
-    ) -> views.Recipe:
+    def transform(self, frame: Frame) -> views.Recipe:
         """The function, then normalisation.
 
         Raises:
           BadInput: as it is traced, where it gives no such view.
         """
-        function = self.made("function", size=size, pixels_at=pixels_at)
+        function = self.made("function", size=frame.size, pixels_at=frame.pixels_at)
 
         def draw(key, image):
             found = function(key, views.to_float(image))
-            wanted = (size, size, image.shape[-1])
+            wanted = (frame.size, frame.size, image.shape[-1])
             if getattr(found, "shape", None) != wanted or found.dtype != "float32":
                 raise BadInput(
                     f"function: {self.function} gave {own.shown(found)}; a view is float32 {wanted}"
                 )
-            return views.normalize(found, mean=mean, std=std)
+            return views.normalize(found, mean=frame.mean, std=frame.std)
 
         return draw

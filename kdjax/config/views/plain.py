@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from kdjax import views
-from kdjax.config.views import Views
+from kdjax.config.views import Frame, Views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,13 +15,8 @@ class EvalViews(Views):
 
     recipe: Literal["eval"]
 
-    def transform(
-        self,
-        *,
-        size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        pixels_at: int | None = None,
-    ) -> views.Recipe:
+    def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.eval_view`; it has nothing in pixels."""
-        return lambda key, image: views.eval_view(image, size=size, mean=mean, std=std)
+        return lambda key, image: views.eval_view(
+            image, size=frame.size, mean=frame.mean, std=frame.std
+        )

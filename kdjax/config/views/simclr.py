@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from kdjax import views
 from kdjax.config.fields import NonNegative, Share
-from kdjax.config.views import Pixels, Ratio, Scale, Views
+from kdjax.config.views import Frame, Pixels, Ratio, Scale, Views
 from kdjax.inputs import Inputs
 from kdjax.ranges import In, Multiple
 
@@ -34,17 +34,9 @@ class SimCLRViews(Views):
     shear: Share = 0.0
     stretch: Annotated[float, In("[1, 4]")] = 1.0
 
-    def transform(
-        self,
-        *,
-        size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        pixels_at: int | None = None,
-    ) -> views.Recipe:
+    def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.simclr`."""
-        common = {"size": size, "mean": mean, "std": std, "pixels_at": pixels_at}
-        return functools.partial(views.simclr, **self.numbers(), **common)
+        return functools.partial(views.simclr, **self.numbers(), **frame._asdict())
 
     def pixels(self) -> Mapping[str, int]:
         """The side that a view must have at least, by the field that asks for it."""
