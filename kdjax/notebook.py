@@ -33,9 +33,6 @@ from kdjax.teacher import TeacherCache
 from kdjax.types import BadInput, PyTree, Variables
 from kdjax.views import draws
 
-Terms = Mapping[str, tuple[train.Number, train.Term]]
-"""`{"kd": (weight, term)}`, see `kdjax.train.weigh`: a term is `(outputs, batch) -> losses` [batch]."""
-
 _Outputs = Callable[[Variables, Mapping[str, Any]], Any]
 """`(variables, raw examples) -> outputs by name`, compiled."""
 
@@ -119,7 +116,7 @@ def cached(workdir: epath.PathLike, name: str = "cache", *, seed: int | None = N
 def fit(
     encoder: nn.Module | Mapping[str, Any],
     on: Cached | Dataset,
-    terms: Terms | None = None,
+    terms: train.Terms | None = None,
     *,
     steps: int,
     batch: int,
@@ -134,9 +131,9 @@ def fit(
       encoder: a linen module, `(*inputs, train) -> features` [batch, dim], or the fields of one of
         kdjax's, such as `{"name": "cnn", "widths": [16, 32]}`.
       on: the views and the teachers' words of a cache, or a dataset.
-      terms: of the loss. `outputs` have `features` and `logits`; a batch has `inputs`, `label`, which is
-        negative where it may not be used, and of a cache `teacher_logits` or what else it keeps. By
-        default cross-entropy with the labels.
+      terms: of the loss, see `kdjax.train.weigh`. `outputs` have `features` and `logits`; a batch has
+        `inputs`, `label`, which is negative where it may not be used, and of a cache `teacher_logits` or
+        what else it keeps. By default cross-entropy with the labels.
       steps: updates.
       batch: examples of a step.
       optimizer: from optax.

@@ -148,13 +148,15 @@ def _write(spec: Spec, variables: Variables, path: epath.Path) -> None:
             raise BadInput(f"{path.name}: no format that is known")
 
 
-def _load(path: epath.Path) -> Run:
+def _load(path: epath.Path, spec: Spec) -> Run:
     match path.suffix:
         case ".stablehlo":
-            return by_name(load_stablehlo(path))
+            run = load_stablehlo(path)
         case ".onnx":
-            return by_name(load_onnx(path, threads=1))
-    return by_name(load_litert(path, threads=1))
+            run = load_onnx(path, threads=1)
+        case _:
+            run = load_litert(path, threads=1)
+    return by_name(run, spec.inputs.fields)
 
 
 def _compare(
@@ -170,11 +172,11 @@ def _compare(
     Raises:
       StageFailed: it gives something else.
     """
-    logits = np.asarray(_load(new)(inputs))
+    logits = np.asarray(_load(new, spec)(inputs))
     others = {"the live model": live}
     said = ""
     try:
-        others["the old file"] = np.asarray(_load(old)(inputs))
+        others["the old file"] = np.asarray(_load(old, spec)(inputs))
     except Exception as error:  # whatever a runtime raises for a format that it no longer reads
         said = f"; the old file cannot be read here: {str(error).splitlines()[0]}"
     rounds = any(rule.activations for rule in spec.rules.values())

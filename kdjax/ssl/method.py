@@ -66,7 +66,7 @@ class Method:
     """
 
     forward: train.Forward
-    terms: Mapping[str, tuple[train.Number, train.Term]]
+    terms: train.Terms
     watched: Mapping[str, train.Term] = dataclasses.field(default_factory=dict)
     beside: Mapping[str, Made] = dataclasses.field(default_factory=dict)
     memory: Callable[[Key[Array, ""], Variables], PyTree] | None = None

@@ -1,7 +1,7 @@
 """From what several parts of a config say together to the things themselves."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def compute(c: config.Training, axis_name: str | None) -> Compute:
 
 def terms(
     c: config.Training,
-    known: Mapping[str, tuple[train.Number, train.Term]],
+    known: train.Terms,
     *,
     path: str,
     axis_name: str | None = None,

@@ -20,8 +20,6 @@ from kdjax.stages.fit import Setup, fit, rehearse
 from kdjax.stages.lesson import lesson
 from kdjax.stages.model import Spec
 
-Terms = Mapping[str, tuple[train.Number, train.Term]]
-
 
 def objective(
     model: nn.Module,
@@ -34,7 +32,7 @@ def objective(
     standardize: bool = False,
     teacher_weights: Float[Array, " teachers"] | None = None,
     of_features: Sequence[features.Term] = (),
-    own: Callable[[Terms], Terms] = dict,
+    own: Callable[[train.Terms], train.Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
     """The terms of the logits, of the labelled rows and of the features; see `config.Distill`.

@@ -24,7 +24,7 @@ POINTER = "pointer"
 def objective(
     model: nn.Module,
     *,
-    terms: Mapping[str, tuple[train.Number, train.Term]],
+    terms: train.Terms,
     axis_name: str | None = None,
 ) -> train.Objective:
     """How the terms of a method hold the projections against `teacher_embedding`.

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                 write_litert_model(spec, variables, path)
                 loaded, runtime = load_litert(path, threads=threads), "litert:cpu"
                 used = threads
-        reloaded = by_name(loaded)
+        reloaded = by_name(loaded, spec.inputs.fields)
         # An activation is rounded the other way where a sum was added up in another order.
         rounds = any(rule.activations for rule in spec.rules.values())
         if not rounds:
@@ -128,9 +128,10 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     return {"rows": rows, "parity": parities}
 
 
-def by_name(run: Callable[..., Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """A function of a file, of its inputs by their names and not in their order, which is the same."""
-    return lambda inputs: run(*inputs.values())
+def by_name(run: Callable[..., Any], names: Iterable[str]) -> Callable[[Mapping[str, Any]], Any]:
+    """A function of a file, of its inputs by their names, which are in the order of the file."""
+    order = tuple(names)
+    return lambda inputs: run(*(inputs[name] for name in order))
 
 
 def _where(
@@ -142,7 +143,7 @@ def _where(
         path,
         lambda variables, *arrays: spec.raw(lambda inputs: forward(variables, inputs))(*arrays),
         own,
-        *(array[:_LOOKED_AT] for array in inputs.values()),
+        *(inputs[name][:_LOOKED_AT] for name in spec.inputs.fields),
         rules=spec.rules,
         ranges=ranges,
     )
@@ -203,8 +204,8 @@ def onnx_latency(context: Context, spec: Spec, variables: Variables) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         write_onnx_model(spec, variables, file)
-        run = by_name(load_onnx(file, threads=context.run.latency_threads))
-        return measure.timed(context, run).ms_p50
+        run = load_onnx(file, threads=context.run.latency_threads)
+        return measure.timed(context, by_name(run, spec.inputs.fields)).ms_p50
 
 
 def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:

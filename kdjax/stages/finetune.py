@@ -30,15 +30,12 @@ _ONLY_STRENGTH = (0.1,)
 """Of the probe, where one example of a class leaves none to choose a strength by."""
 
 
-Terms = Mapping[str, tuple[train.Number, train.Term]]
-
-
 def objective(
     model: nn.Module,
     *,
     label_smoothing: float = 0.0,
     teacher_free: config.TeacherFree | None = None,
-    own: Callable[[Terms], Terms] = dict,
+    own: Callable[[train.Terms], train.Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
     """Cross-entropy with the label, the KL to a virtual teacher where there is one, and `own` terms."""

@@ -1,7 +1,5 @@
 """Self-training: a classifier learns its own predictions of examples whose labels may not be used."""
 
-from collections.abc import Mapping
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,7 +21,7 @@ _TRUST = "trust"
 def objective(
     model: nn.Module,
     c: config.SelfTraining,
-    supervised: Mapping[str, tuple[train.Number, train.Term]],
+    supervised: train.Terms,
     *,
     prior: Float[np.ndarray, " classes"],
     steps: int,

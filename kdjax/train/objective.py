@@ -31,6 +31,9 @@ Forward: TypeAlias = Callable[[PyTree, TrainState, Batch, Key[Array, ""]], tuple
 Number: TypeAlias = float | Float[Array, ""] | optax.Schedule
 """A number, or a schedule of it over the step."""
 
+Terms: TypeAlias = Mapping[str, tuple[Number, Term]]
+"""`{"kd": (weight, term)}`; see `weigh`."""
+
 Objective: TypeAlias = Callable[
     [PyTree, TrainState, Batch, Key[Array, ""]],
     tuple[Float[Array, ""], tuple[PyTree, Mapping[str, Array]]],
@@ -81,7 +84,7 @@ def forward_of(model: nn.Module) -> Forward:
 
 def weigh(
     forward: Forward,
-    terms: Mapping[str, tuple[Number, Term]],
+    terms: Terms,
     *,
     watched: Mapping[str, Term] | None = None,
     axis_name: str | None = None,

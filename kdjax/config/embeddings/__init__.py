@@ -1,7 +1,7 @@
 """How an encoder is held against the embedding of its teacher: a file a family."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 from jaxtyping import Array, Key
@@ -11,8 +11,6 @@ from kdjax.choice import Choice, import_all
 
 STUDENT, TEACHER = "student", "teacher"
 """Of what a method remembers: whose rows."""
-
-Terms = Mapping[str, tuple[train.Number, train.Term]]
 
 
 class EmbeddingMethod(Choice, abc.ABC):
@@ -27,7 +25,7 @@ class EmbeddingMethod(Choice, abc.ABC):
     row_by_row: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """The weighted terms, of `projections`, `teacher_embedding` and the queues."""
 
     @property

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Array, Key
 
-from kdjax import keys, losses
-from kdjax.config.embeddings import STUDENT, TEACHER, EmbeddingMethod, Terms
+from kdjax import keys, losses, train
+from kdjax.config.embeddings import STUDENT, TEACHER, EmbeddingMethod
 from kdjax.config.fields import Count, Positive
 
 
@@ -28,7 +28,7 @@ class EmbeddingSEED(EmbeddingMethod):
 
     row_by_row: ClassVar = True
 
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """See `kdjax.losses.seed`."""
 
         def seed(out, batch):
@@ -66,7 +66,7 @@ class EmbeddingCompRess(EmbeddingMethod):
     queue: Count = 131_072
     temperature: Positive = 0.04
 
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """See `kdjax.losses.compress`."""
 
         def compress(out, batch):

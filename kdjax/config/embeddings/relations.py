@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from kdjax import losses, train
-from kdjax.config.embeddings import EmbeddingMethod, Terms, of_rows
+from kdjax.config.embeddings import EmbeddingMethod, of_rows
 from kdjax.config.fields import NonNegative, Positive, all_zero
 
 
@@ -28,7 +28,7 @@ class EmbeddingRKD(EmbeddingMethod):
 
     least_rows: ClassVar = 3
 
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """See `kdjax.losses.rkd_distance` and `kdjax.losses.rkd_angle`."""
         distance = of_rows(losses.rkd_distance, axis_name=axis_name)
         found: dict[str, tuple[train.Number, train.Term]] = {
@@ -52,7 +52,7 @@ class EmbeddingSimilarity(EmbeddingMethod):
 
     least_rows: ClassVar = 2
 
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """See `kdjax.losses.similarity_preserving`."""
         term = of_rows(losses.similarity_preserving, axis_name=axis_name)
         return {"similarity": (self.weight, term)}

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar, Literal
 
-from kdjax import losses
-from kdjax.config.embeddings import EmbeddingMethod, Terms, of_rows
+from kdjax import losses, train
+from kdjax.config.embeddings import EmbeddingMethod, of_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class EmbeddingCosine(EmbeddingMethod):
 
     row_by_row: ClassVar = True
 
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """See `kdjax.losses.embedding_cosine`."""
         return {"cosine": (1.0, of_rows(losses.embedding_cosine))}
 
@@ -28,6 +28,6 @@ class EmbeddingMSE(EmbeddingMethod):
 
     row_by_row: ClassVar = True
 
-    def terms(self, *, axis_name: str | None = None) -> Terms:
+    def terms(self, *, axis_name: str | None = None) -> train.Terms:
         """See `kdjax.losses.embedding_mse`."""
         return {"mse": (1.0, of_rows(losses.embedding_mse))}
