@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdjax import views
-from kdjax.types import BadInput, Field, Fields
+from kdjax.types import BadInput, Field, Fields, length_field, length_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class Numbers:
       shape: of one example.
       dtype: of the numbers.
       below: see `Field`.
+      ragged: likewise.
     """
 
     kind: Literal["numbers"] = "numbers"
@@ -67,11 +68,12 @@ class Numbers:
     shape: tuple[int, ...]
     dtype: str
     below: int | None = None
+    ragged: bool = False
 
     @property
     def raw(self) -> Field:
         """What a dataset has of it, and a file takes."""
-        return Field(self.shape, self.dtype, self.below)
+        return Field(self.shape, self.dtype, self.below, ragged=self.ragged)
 
     @property
     def seen(self) -> Field:
@@ -83,7 +85,35 @@ class Numbers:
         return array
 
 
-Part: TypeAlias = Image | Numbers
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long the example is in a ragged field, for the model to tell it from its padding.
+
+    Attributes:
+      field: its name in the dataset.
+      most: the length of the longest.
+    """
+
+    kind: Literal["length"] = "length"
+    field: str
+    most: int
+
+    @property
+    def raw(self) -> Field:
+        """What a dataset has of it, and a file takes."""
+        return length_field(self.most)
+
+    @property
+    def seen(self) -> Field:
+        """What the model is given."""
+        return self.raw
+
+    def see(self, array: Array) -> Array:
+        """As it is."""
+        return array
+
+
+Part: TypeAlias = Image | Numbers | Length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +139,7 @@ class Inputs:
         """
 
         def part(name: str, field: Field) -> Part:
-            if field.dtype == "uint8" and len(field.shape) == 3:
+            if field.dtype == "uint8" and len(field.shape) == 3 and not field.ragged:
                 height, width, channels = field.shape
                 return Image(
                     field=name,
@@ -118,8 +148,17 @@ class Inputs:
                     mean=mean,
                     std=std,
                 )
-            return Numbers(field=name, shape=field.shape, dtype=field.dtype, below=field.below)
+            if name in lengths:
+                return Length(field=name, most=lengths[name])
+            return Numbers(
+                field=name,
+                shape=field.shape,
+                dtype=field.dtype,
+                below=field.below,
+                ragged=field.ragged,
+            )
 
+        lengths = {length_of(name): f.shape[0] for name, f in fields.items() if f.ragged}
         return cls(tuple(part(name, field) for name, field in fields.items()))
 
     @property
@@ -171,9 +210,14 @@ class Inputs:
         return Inputs(tuple(parts))
 
     def blank(self, rows: int = 1) -> dict[str, Array]:
-        """A batch of so many examples as the model is given it, all zeros."""
+        """A batch of so many examples as the model is given it, all zeros, and as long as may be."""
         return {
-            part.field: jnp.zeros((rows, *part.seen.shape), part.seen.dtype) for part in self.parts
+            part.field: jnp.full(
+                (rows, *part.seen.shape),
+                part.most if isinstance(part, Length) else 0,
+                part.seen.dtype,
+            )
+            for part in self.parts
         }
 
     def see(self, example: Mapping[str, Any]) -> dict[str, Array]:
@@ -192,6 +236,9 @@ class Inputs:
                 case Image():
                     return f"{part.field} of {part.size} x {part.size} pixels"
                 case Numbers():
-                    return f"{part.field} of {part.dtype}{list(part.shape)}"
+                    most = " at most" if part.ragged else ""
+                    return f"{part.field} of {part.dtype}{list(part.shape)}{most}"
+                case Length():
+                    return f"{part.field} up to {part.most}"
 
         return ", ".join(map(said, self.parts))

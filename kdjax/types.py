@@ -21,24 +21,37 @@ class Field:
     """One array that every example has.
 
     Attributes:
-      shape: of the array of one example.
+      shape: of the array of one example; of a ragged one, of the longest that there may be.
       dtype: its name, as NumPy writes it.
-      below: integers are from 0 up to, and without, this number, such as the size of a vocabulary; None
-        where all of the dtype's may occur.
+      below: integers are from `least` up to, and without, this number, such as the size of a vocabulary;
+        None where all of the dtype's may occur.
+      least: see `below`.
+      ragged: the first axis of each example has a length of its own, at least 1, which is the example's
+        field `length_of(name)`; what is behind it is zeros.
     """
 
     shape: tuple[int, ...]
     dtype: str
     below: int | None = None
+    least: int = 0
+    ragged: bool = False
 
     @property
     def size(self) -> int:
         """Bytes of the array of one example."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
-    def batch(self, rows: Any) -> jax.ShapeDtypeStruct:
-        """The shape of so many examples; the number may be symbolic."""
-        return jax.ShapeDtypeStruct((rows, *self.shape), np.dtype(self.dtype))
+    def batch(self, rows: Any, length: Any = None) -> jax.ShapeDtypeStruct:
+        """The shape of so many examples; the number may be symbolic.
+
+        Args:
+          rows: how many.
+          length: of a ragged field, the longest of them by default; it may be symbolic.
+        """
+        shape = self.shape
+        if self.ragged and length is not None:
+            shape = (length, *shape[1:])
+        return jax.ShapeDtypeStruct((rows, *shape), np.dtype(self.dtype))
 
     def made_up(self, rows: int, *, seed: int = 0) -> np.ndarray:
         """Values that may occur, always the same ones: whole ranges of integers, normal floats."""
@@ -52,11 +65,21 @@ class Field:
         if dtype.kind not in "iu":
             return random.normal(size=shape).astype(dtype)
         below = int(np.iinfo(dtype).max) + 1 if self.below is None else self.below
-        return random.integers(below, size=shape, dtype=dtype)
+        return random.integers(self.least, below, size=shape, dtype=dtype)
 
 
 Fields: TypeAlias = Mapping[str, Field]
 """The arrays of an example, by name."""
+
+
+def length_of(field: str) -> str:
+    """The name of the field that has the lengths of a ragged one: int32, one number an example."""
+    return f"{field}_length"
+
+
+def length_field(most: int) -> Field:
+    """What the lengths of a ragged field are whose longest example has `most` positions."""
+    return Field((), "int32", below=most + 1, least=1)
 
 
 class BadInput(ValueError):

@@ -28,6 +28,23 @@ def sentences(split, *, n: int = 240):
     )
 
 
+def ragged(split, *, n: int = 240):
+    """The same as `sentences`, each as long as it is."""
+    tokens, labels = _sentences(split, n)
+    examples = [
+        {"tokens": words[words > 0], "label": label}
+        for words, label in zip(tokens, labels, strict=True)
+    ]
+    return data.from_source(
+        examples,
+        inputs=["tokens"],
+        classes=CLASSES,
+        below={"tokens": WORDS},
+        ragged={"tokens": LENGTH},
+        name=f"ragged words {split}",
+    )
+
+
 def captioned(split, *, n: int = 240):
     """A picture and words, from a list: the class counts a bright picture, and one of the words."""
     tokens, labels = _sentences(split, n)
@@ -82,9 +99,12 @@ class Reader(nn.Module):
     rate: float = 0.0
 
     @nn.compact
-    def __call__(self, tokens, *, train):
+    def __call__(self, tokens, tokens_length=None, *, train):
         """Features [batch, width]."""
-        mask = tokens > 0
+        if tokens_length is None:
+            mask = tokens > 0
+        else:
+            mask = jnp.arange(tokens.shape[1])[None, :] < tokens_length[:, None]
         x = nn.Embed(WORDS, self.width)(tokens)
         x = nn.Dropout(self.rate, deterministic=not train)(x)
         attention = nn.MultiHeadDotProductAttention(num_heads=2, qkv_features=self.width)

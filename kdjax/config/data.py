@@ -1,7 +1,7 @@
 """What is learned from."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from kdjax.config import own
@@ -80,7 +80,12 @@ class Data(Labels):
         local path, `~` expanded, or `gs://`.
       image_key, label_key, id_key: the features of a TFDS dataset.
       mode: `resident` keeps all examples on the device, `stream` reads them batch by batch; `auto`
-        is resident up to `resident_bytes` of images.
+        is resident up to `resident_bytes` of examples.
+      buckets: of inputs whose examples differ in length, to which lengths batches are padded, such as
+        `{"tokens": (32, 64)}`: examples of like length come together, each batch is padded to the
+        shortest of these that holds it, or else to the longest that there may be, and a step is
+        compiled for each. Without, all are padded to the longest. Such examples are read batch by
+        batch, and one step is dispatched at a time where `dispatch_steps` does not say otherwise.
     """
 
     name: Text
@@ -95,3 +100,21 @@ class Data(Labels):
     id_key: Text = "id"
     mode: Literal["auto", "resident", "stream"] = aside("auto")
     resident_bytes: Annotated[int, In("[0, 2^60]")] = aside(2 * 2**30)
+    buckets: Mapping[str, Annotated[tuple[Count, ...], AtLeast(1)]] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from super().faults()
+        for field, ends in self.buckets.items():
+            if list(ends) != sorted(set(ends)):
+                yield (
+                    f"buckets.{field}",
+                    f"{list(ends)} do not rise; give each once, the least first",
+                )
+        if self.buckets and self.mode == "resident":
+            yield (
+                "mode, buckets",
+                "examples put together by length are streamed; leave one of them out",
+            )

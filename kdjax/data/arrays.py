@@ -1,13 +1,15 @@
 """Datasets of arrays in memory."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8, UInt32
+from jaxtyping import Int, Int32, UInt8, UInt32
 
 from kdjax import fingerprint
 from kdjax.data.dataset import UNLABELLED, Dataset, Read, whole_labels
+from kdjax.data.ragged import Ragged, check_ragged, with_lengths
 from kdjax.types import BadInput, Field, Fields
 
 
@@ -18,6 +20,7 @@ def from_fields(
     classes: Any,
     ids: Any = None,
     below: Mapping[str, int] | None = None,
+    ragged: Mapping[str, Any] | None = None,
     name: str = "arrays",
 ) -> Dataset:
     """A dataset of arrays in memory of any kind: images, tokens, measurements, several of them.
@@ -33,6 +36,9 @@ def from_fields(
       ids: see there.
       below: of integers, by name: how many values there may be, such as the size of a vocabulary; one
         more than the largest by default.
+      ragged: inputs whose examples differ in length, such as sentences: a list of arrays [length, ...]
+        each. The number is the length of the longest that there may be, of any split. A model is
+        given them padded with zeros, and their lengths, [n], as an input `NAME_length` of its own.
       name: for messages and the report.
 
     Raises:
@@ -40,23 +46,47 @@ def from_fields(
     """
     if not inputs:
         raise BadInput(f"data: {name} has no inputs; give one array at least, by name")
-    arrays = {field: numbers(given, f"{field} of {name}") for field, given in inputs.items()}
-    lengths = {field: len(array) for field, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        raise BadInput(f"data: {name} has {lengths} examples; give one of each for every example")
-    fields = {
-        field: field_of(array, array.shape[1:], (below or {}).get(field), f"{field} of {name}")
-        for field, array in arrays.items()
+    check_ragged(ragged or {}, list(inputs), name=name)
+    together = {
+        field: Ragged.of(given, most=(ragged or {})[field], what=f"{field} of {name}")
+        for field, given in inputs.items()
+        if field in (ragged or {})
     }
+    arrays = {
+        field: numbers(together[field].values if field in together else given, f"{field} of {name}")
+        for field, given in inputs.items()
+    }
+    together = {field: own._replace(values=arrays[field]) for field, own in together.items()}
+    lengths = {field: own.lengths for field, own in together.items()}
+    counts = {field: len(lengths.get(field, array)) for field, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise BadInput(f"data: {name} has {counts} examples; give one of each for every example")
+    fields = {}
+    for field, array in arrays.items():
+        shape, most = array.shape[1:], (below or {}).get(field)
+        if field in together:
+            shape = (together[field].most, *shape)
+        own = field_of(array, shape, most, f"{field} of {name}")
+        fields[field] = dataclasses.replace(own, ragged=field in together)
+    every, beside = with_lengths(fields, lengths, name=name)
+    content = {**arrays, **beside}
+
+    def read(rows: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        return {
+            field: together[field].read(rows) if field in together else content[field][rows]
+            for field in every
+        }
+
     return labelled(
-        fields,
-        lambda rows: {field: array[rows] for field, array in arrays.items()},
-        arrays,
+        every,
+        read,
+        content,
         labels,
-        n=next(iter(lengths.values())),
+        n=next(iter(counts.values())),
         classes=classes,
         ids=ids,
         name=name,
+        lengths=lengths,
     )
 
 
@@ -151,6 +181,7 @@ def labelled(
     classes: Any,
     ids: Any,
     name: str,
+    lengths: Mapping[str, Int32[np.ndarray, " n"]] | None = None,
 ) -> Dataset:
     """A dataset with these labels and ids, checked and copied.
 
@@ -163,6 +194,7 @@ def labelled(
       classes: see `from_arrays`.
       ids: see `from_arrays`.
       name: for messages.
+      lengths: of the ragged fields, see `Dataset`.
 
     Raises:
       BadInput: see `from_arrays`.
@@ -188,6 +220,7 @@ def labelled(
         fields=fields,
         read=read,
         marked=marked,
+        lengths=lengths or {},
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64, Integer, UInt32
 
 from kdjax import fingerprint
-from kdjax.types import BadInput, Fields
+from kdjax.types import BadInput, Field, Fields, length_field, length_of
 
 UNLABELLED = -1
 """Label of an example whose label may not be used."""
@@ -30,6 +30,8 @@ class Dataset:
       fields: what a model is given of every example, by name: `{"image": Field((32, 32, 3), "uint8")}`.
       read: rows -> arrays of those names, shapes and dtypes. Safe to call from several threads.
       marked: `labels -> fingerprint` of the content that `read` gives, with these labels.
+      lengths: of all examples in the ragged fields, by the name of the field: known before anything
+        is read.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Dataset:
     fields: Fields
     read: Read
     marked: Callable[[Int32[np.ndarray, " n"]], str]
+    lengths: Mapping[str, Int32[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not len(self.ids):
@@ -51,6 +54,20 @@ class Dataset:
         if len(np.unique(self.ids)) != len(self.ids):
             raise BadInput(f"data: ids of {self.name} are not unique; each names one example")
         whole_labels(self.labels, classes=self.classes, name=self.name)
+        for field, own in self.fields.items():
+            if own.ragged and not self._says_lengths(field, own):
+                raise BadInput(
+                    f"data: {field} of {self.name} is ragged, and needs the lengths of all examples, 1 "
+                    f"to {own.shape[0]}, and a field {length_of(field)} of them"
+                )
+
+    def _says_lengths(self, field: str, own: Field) -> bool:
+        lengths = self.lengths.get(field, np.zeros(0))
+        if self.fields.get(length_of(field)) != length_field(own.shape[0]):
+            return False
+        if len(lengths) != len(self):
+            return False
+        return int(lengths.min()) >= 1 and int(lengths.max()) <= own.shape[0]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +112,7 @@ class Dataset:
             labels=self.labels[rows],
             read=lambda chosen: self.read(rows[chosen]),
             marked=marked,
+            lengths={field: own[rows] for field, own in self.lengths.items()},
         )
 
     def hide_labels(self, shown: Int64[np.ndarray, " m"]) -> "Dataset":

@@ -4,7 +4,7 @@ Both modes give the same batches in the same order. A feed holds `steps` batches
 is [steps, rows of this process, ...].
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex, TypeAlias
 
 import jax
@@ -13,7 +13,8 @@ from etils import epy
 from jaxtyping import Int, Int64, UInt32
 
 from kdjax.data.dataset import Dataset
-from kdjax.data.order import rows_at
+from kdjax.data.grouped import Grouped
+from kdjax.data.order import Shuffled
 from kdjax.types import Batch, PyTree
 
 with epy.lazy_imports():  # slow to import, and sets in memory do without
@@ -32,10 +33,6 @@ def chunks(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         end = min(stop, (start // size + 1) * size)
         yield start, end
         start = end
-
-
-def _positions(step: int, batch: int, share: slice) -> Int64[np.ndarray, " rows"]:
-    return np.arange(step * batch, (step + 1) * batch)[share]
 
 
 def resident_arrays(dataset: Dataset) -> dict[str, Any]:
@@ -66,9 +63,10 @@ def resident_feeds(
       dispatch_steps: steps of a feed; feeds end at multiples of it.
       join: adds arrays to each batch.
     """
+    order = Shuffled(n, seed=seed, batch=batch)
 
     def at(step: int) -> Feed:
-        rows, epochs = rows_at(_positions(step, batch, share), n=n, seed=seed)
+        rows, epochs = (own[share] for own in order.rows(step))
         return {"row": rows.astype(np.int32), "epoch": epochs, **join(rows, epochs)}
 
     for first, end in chunks(start, stop, dispatch_steps):
@@ -78,20 +76,32 @@ def resident_feeds(
 class _Steps:
     """Random access to batches by step: what grain's workers read."""
 
-    def __init__(self, dataset: Dataset, *, seed: int, batch: int, share: slice, stop: int, join):
-        self._dataset, self._seed, self._batch = dataset, seed, batch
-        self._share, self._stop, self._join = share, stop, join
+    def __init__(
+        self,
+        dataset: Dataset,
+        order: Shuffled | Grouped,
+        *,
+        share: slice,
+        stop: int,
+        dispatch_steps: int,
+        join: Join,
+    ):
+        self._dataset, self._order, self._share, self._stop = dataset, order, share, stop
+        self._dispatch_steps, self._join = dispatch_steps, join
 
     def __len__(self) -> int:
         return self._stop
 
     def __getitem__(self, record_key: SupportsIndex) -> Feed:
-        positions = _positions(int(record_key), self._batch, self._share)
-        rows, epochs = rows_at(positions, n=len(self._dataset), seed=self._seed)
-        ids = self._dataset.ids[rows]
+        step = int(record_key)
+        rows, epochs = (own[self._share] for own in self._order.rows(step))
+        # As long as all steps that go to the device together, whichever of them are left to do.
+        first = step - step % self._dispatch_steps
+        padded = self._order.padded(first, first + self._dispatch_steps)
+        inputs = dict(self._dataset.read(rows))
         return {
-            "id": ids,
-            "inputs": self._dataset.read(rows),
+            "id": self._dataset.ids[rows],
+            "inputs": inputs | {field: inputs[field][:, :most] for field, most in padded.items()},
             "label": self._dataset.labels[rows],
             "epoch": epochs,
             **self._join(rows, epochs),
@@ -108,13 +118,32 @@ def stream_feeds(
     stop: int,
     dispatch_steps: int,
     join: Join = lambda rows, epochs: {},
+    buckets: Mapping[str, Sequence[int]] | None = None,
     threads: int = 8,
 ) -> Iterator[tuple[int, Feed]]:
     """`(step after it, {"id", "inputs", "label", "epoch"})`, read ahead by `threads` threads.
 
-    The arguments are those of `resident_feeds`; `join` is called by the reading threads.
+    Args:
+      dataset: that is read.
+      seed: of the order.
+      batch: examples of a step, over all processes.
+      share: this process's rows of a batch.
+      start: first step.
+      stop: step to stop before.
+      dispatch_steps: steps of a feed; feeds end at multiples of it.
+      join: adds arrays to each batch; called by the reading threads.
+      buckets: of ragged fields, lengths to pad batches to, see `kdjax.data.grouped`: examples of like
+        length come together, and the steps of a feed are padded to the longest of its buckets. By
+        default every example is padded to the longest that there may be, and the order is that of
+        `resident_feeds`.
+      threads: that read.
     """
-    steps: Any = _Steps(dataset, seed=seed, batch=batch, share=share, stop=stop, join=join)
+    order = Shuffled(len(dataset), seed=seed, batch=batch)
+    if buckets:
+        order = Grouped(dataset.lengths, buckets, seed=seed, batch=batch)
+    steps: Any = _Steps(
+        dataset, order, share=share, stop=stop, dispatch_steps=dispatch_steps, join=join
+    )
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     batches = iter(
         grain.MapDataset.source(steps).slice(slice(start, stop)).to_iter_dataset(options)

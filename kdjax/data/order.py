@@ -10,10 +10,14 @@ import numpy as np
 from jaxtyping import Int64, UInt32
 
 
-@functools.lru_cache(maxsize=4)
-def _epoch(seed: int, epoch: int, n: int) -> Int64[np.ndarray, " n"]:
+def shuffled(seed: int, number: int, n: int) -> Int64[np.ndarray, " n"]:
+    """`0` to `n - 1` in the order of this number, such as an epoch: below 2**63."""
     # Raw bits of a bit generator are the same in every release of NumPy; shuffles are not.
-    return np.argsort(np.random.Philox(key=[seed, epoch]).random_raw(n), kind="stable")
+    key = np.array([seed, number], np.uint64)
+    return np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable")
+
+
+_epoch = functools.lru_cache(maxsize=4)(shuffled)
 
 
 def rows_at(
@@ -29,6 +33,23 @@ def rows_at(
         here = epochs == epoch
         rows[here] = _epoch(seed, int(epoch), n)[places[here]]
     return rows, epochs.astype(np.uint32)
+
+
+class Shuffled:
+    """The order of examples in batches of one size, each epoch shuffled anew."""
+
+    def __init__(self, n: int, *, seed: int, batch: int):
+        """Of `n` examples, `batch` of them a step, over all processes."""
+        self._n, self._seed, self._batch = n, seed, batch
+
+    def rows(self, step: int) -> tuple[Int64[np.ndarray, " batch"], UInt32[np.ndarray, " batch"]]:
+        """The rows of the whole batch of a step, and the epoch of each."""
+        positions = np.arange(step * self._batch, (step + 1) * self._batch)
+        return rows_at(positions, n=self._n, seed=self._seed)
+
+    def padded(self, first: int, end: int) -> dict[str, int]:
+        """None but the longest that there may be: see `kdjax.data.grouped`."""
+        return {}
 
 
 @functools.lru_cache(maxsize=4)

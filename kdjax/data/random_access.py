@@ -1,5 +1,6 @@
 """Datasets of whatever can be asked for one example after the other."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,9 @@ from jaxtyping import Int
 from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
+from kdjax.data.ragged import check_ragged, whole_length, with_lengths
 from kdjax.parse import nearest
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 
 
 def from_source(
@@ -22,6 +24,7 @@ def from_source(
     label: str = "label",
     id: str | None = None,
     below: Mapping[str, int] | None = None,
+    ragged: Mapping[str, Any] | None = None,
     name: str = "source",
 ) -> Dataset:
     """A dataset of whatever has `len(source)` and `source[i]`, such as those of grain, TFDS and lists.
@@ -37,6 +40,7 @@ def from_source(
       label: name of the class, an integer; -1 where there is none to use.
       id: name of the example's own id, an integer or a text; the index where none is given.
       below: as of `from_fields`.
+      ragged: likewise: inputs whose examples differ in length, with the length of the longest.
       name: for messages and the report.
 
     Raises:
@@ -46,9 +50,12 @@ def from_source(
     n = len(source)
     if not n:
         raise BadInput(f"data: {name} has no examples; name another split")
+    check_ragged(ragged or {}, inputs, name=name)
     labels, own, digest = np.empty(n, np.int64), [], hashlib.sha256()
-    shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-    ends: dict[str, np.ndarray] = {}
+    looked = {
+        field: _Looked(field, name, (below or {}).get(field), (ragged or {}).get(field))
+        for field in inputs
+    }
     for row in range(n):
         example = source[row]
         for field in (*inputs, label, *([] if id is None else [id])):
@@ -57,31 +64,66 @@ def from_source(
                     f"data: example {row} of {name} has no {field!r}{nearest(field, example)}"
                 )
         for field in inputs:
-            array = np.asarray(example[field])
-            if shapes.setdefault(field, (array.shape, array.dtype)) != (array.shape, array.dtype):
-                raise BadInput(
-                    f"data: {field} of example {row} of {name} is {array.dtype}{list(array.shape)}, of "
-                    f"the first one {shapes[field][1]}{list(shapes[field][0])}; make all alike"
-                )
-            digest.update(np.ascontiguousarray(array).tobytes())
-            narrow = numbers(array[None], f"{field} of example {row} of {name}")
-            seen = np.append(ends.get(field, narrow[:0]), narrow)
-            ends[field] = np.array([seen.min(), seen.max()])
+            digest.update(looked[field].at(row, np.asarray(example[field])))
         labels[row] = example[label]
         own.append(row if id is None else example[id])
-    fields = {
-        field: field_of(ends[field], shape, (below or {}).get(field), f"{field} of {name}")
-        for field, (shape, _) in shapes.items()
-    }
+    lengths = {field: np.asarray(looked[field].lengths, np.int32) for field in ragged or {}}
+    fields, beside = with_lengths(
+        {field: one.field() for field, one in looked.items()}, lengths, name=name
+    )
 
     def read(rows: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
-        found = {field: np.empty((len(rows), *f.shape), f.dtype) for field, f in fields.items()}
+        found = {field: np.zeros((len(rows), *f.shape), f.dtype) for field, f in fields.items()}
         for i, row in enumerate(rows):
             example = source[int(row)]
-            for field, array in found.items():
-                array[i] = example[field]
-        return found
+            for field in inputs:
+                if field in lengths:
+                    found[field][i, : lengths[field][row]] = example[field]
+                else:
+                    found[field][i] = example[field]
+        return found | {field: array[rows] for field, array in beside.items()}
 
     ids = np.arange(n) if id is None else unique_ids(own)
-    content = {"content": np.frombuffer(digest.digest(), np.uint8)}
-    return labelled(fields, read, content, labels, n=n, classes=classes, ids=ids, name=name)
+    content = {"content": np.frombuffer(digest.digest(), np.uint8), **beside}
+    return labelled(
+        fields, read, content, labels, n=n, classes=classes, ids=ids, name=name, lengths=lengths
+    )
+
+
+class _Looked:
+    """What the arrays of one field have shown so far: that they are alike, and what is in them."""
+
+    def __init__(self, name: str, of: str, below: int | None, most: Any):
+        self._name, self._of, self._below, self._most = name, of, below, most
+        self._first: tuple[tuple[int, ...], np.dtype] | None = None
+        self._ends: np.ndarray | None = None
+        self.lengths: list[int] = []
+
+    def at(self, row: int, array: np.ndarray) -> bytes:
+        """Looks at the array of one example, and gives its bytes."""
+        what = f"{self._name} of example {row} of {self._of}"
+        shape = array.shape
+        if self._most is not None:
+            self.lengths.append(whole_length(array, most=self._most, what=what))
+            shape = shape[1:]
+        if self._first is None:
+            self._first = shape, array.dtype
+        if self._first != (shape, array.dtype):
+            raise BadInput(
+                f"data: {what} is {array.dtype}{list(shape)}, of the first one {self._first[1]}"
+                f"{list(self._first[0])}; make all alike"
+            )
+        narrow = numbers(array[None], what)
+        seen = narrow.ravel() if self._ends is None else np.append(self._ends, narrow)
+        self._ends = np.array([seen.min(), seen.max()])
+        return np.ascontiguousarray(array).tobytes()
+
+    def field(self) -> Field:
+        """Of all of them."""
+        assert self._first is not None
+        assert self._ends is not None
+        shape = self._first[0]
+        if self._most is not None:
+            shape = (int(self._most), *shape)
+        found = field_of(self._ends, shape, self._below, f"{self._name} of {self._of}")
+        return dataclasses.replace(found, ragged=self._most is not None)

@@ -41,10 +41,36 @@ class Splits:
             if fault.startswith("data split "):
                 fault = f"data.{field}: {fault.removeprefix('data ')}"
             raise BadInput(f"config.{fault}") from None
+        self._check_buckets(dataset)
         return dataset.held() if self.is_resident(dataset) else dataset
+
+    def _check_buckets(self, dataset: Dataset) -> None:
+        for field, ends in self.config.buckets.items():
+            own = dataset.fields.get(field)
+            if own is None or not own.ragged:
+                known = ", ".join(name for name, f in dataset.fields.items() if f.ragged)
+                raise BadInput(
+                    f"config.data.buckets.{field}: examples of {dataset.name} do not differ in length "
+                    f"there; {f'they do in {known}' if known else 'they do in no field'}"
+                )
+            if ends[-1] >= own.shape[0]:
+                raise BadInput(
+                    f"config.data.buckets.{field}: {ends[-1]} is no less than the longest that there "
+                    f"may be, {own.shape[0]}, which is a bucket by itself; leave it out"
+                )
+
+    @functools.cached_property
+    def buckets(self) -> Mapping[str, tuple[int, ...]]:
+        """Lengths to which batches are padded, by ragged field, the longest that there may be last."""
+        fields = self.train.fields
+        return {
+            field: (*ends, fields[field].shape[0]) for field, ends in self.config.buckets.items()
+        }
 
     def is_resident(self, dataset: Dataset) -> bool:
         """Whether the examples are held in memory, and on the device while they train."""
+        if self.config.buckets:
+            return False
         match self.config.mode:
             case "resident":
                 return True

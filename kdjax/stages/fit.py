@@ -17,7 +17,7 @@ from kdjax.stages import coupling
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.context import Context, under
 from kdjax.train import interruption, observing
-from kdjax.types import Batch, PyTree, Variables
+from kdjax.types import BadInput, Batch, PyTree, Variables
 
 Views = Callable[[dict[str, Any], PyTree, Key[Array, ""]], Batch]
 """`(batch with raw inputs, resident, key of the run) -> what the objective sees`."""
@@ -95,7 +95,7 @@ def rehearse(
         found.append((left, masked))
         if not exact:
             return jnp.zeros(())
-        batch = _blank(setup, c.batch // c.accumulate)
+        batch = _blank(context, setup, c.batch // c.accumulate)
         with under(views_path):
             seen = setup.views(batch, setup.resident or {}, context.key)
         objective = setup.objective
@@ -110,7 +110,7 @@ def rehearse(
     return found[0]
 
 
-def _blank(setup: Setup, rows: int) -> dict[str, Any]:
+def _blank(context: Context, setup: Setup, rows: int) -> dict[str, Any]:
     """A batch as the feed brings one, see `data.take`."""
     fields = setup.dataset.fields.items()
     batch: dict[str, Any] = {
@@ -120,6 +120,11 @@ def _blank(setup: Setup, rows: int) -> dict[str, Any]:
         "epoch": jnp.zeros(rows, jnp.uint32),
     }
     if setup.partner_rows is not None:
+        if context.splits.buckets:
+            raise BadInput(
+                "config.data.buckets: views that mix an example with another take batches of one "
+                f"length, and those of {context.path} are such; leave one of them out"
+            )
         batch |= {f"partner_{name}": batch[name] for name in ("id", "inputs", "label")}
     if setup.join is not None:
         places = np.zeros(rows, np.int64)
@@ -172,7 +177,9 @@ def fit(
     parallel = context.parallel
     averaged = ema is None and c.ema is not None
     ema = c.ema if ema is None else ema
-    dispatch_steps = c.dispatch_steps or (1 if jax.default_backend() == "cpu" else 25)
+    buckets = context.splits.buckets
+    alone = jax.default_backend() == "cpu" or bool(buckets)  # steps together have one length
+    dispatch_steps = c.dispatch_steps or (1 if alone else 25)
 
     def make_step(objective: train.Objective) -> train.TrainStep:
         return train.make_train_step(
@@ -229,7 +236,9 @@ def fit(
     def feeds(start: int, stop: int):
         if is_resident:
             return data.resident_feeds(len(dataset), join=joined, start=start, stop=stop, **where)
-        return data.stream_feeds(dataset, join=joined, start=start, stop=stop, **where)
+        return data.stream_feeds(
+            dataset, join=joined, start=start, stop=stop, buckets=buckets, **where
+        )
 
     def left(state: train.TrainState) -> train.TrainState:
         """The state on the host; an average has statistics of its own, see `make_reading_step`."""
