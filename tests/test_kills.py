@@ -49,6 +49,13 @@ def test_every_kind_of_stage_killed_anywhere():
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_examples_put_together_by_length_killed_anywhere():
+    ended = killed("--config=tests/ragged_line.py", "--kills=6", "--seed=2")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def left(folder, **changed):
     """What a stage that trained might have left, with something changed."""
     stage = folder / "stages" / "a-seed0-12345678"
