@@ -114,6 +114,17 @@ class Reader(nn.Module):
         return (x * weight).sum(1) / weight.sum(1)
 
 
+class Blind(nn.Module):
+    """Takes no length."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, tokens, *, train):
+        """Features [batch, width]."""
+        return nn.Embed(WORDS, self.width)(tokens).mean(1)
+
+
 class Both(nn.Module):
     """A picture and words: its inputs by name."""
 

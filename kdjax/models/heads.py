@@ -1,5 +1,6 @@
 """What sits on an encoder: a linear classifier, the projector of a method, its prototypes."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, batch_norm
+from kdjax.types import BadInput
 
 
 def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
@@ -18,11 +20,27 @@ def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
       module: an encoder, whose `__call__` names its inputs where there are several.
       inputs: arrays by name, or the one that there is.
       **kwargs: of the call, as `train`.
+
+    Raises:
+      BadInput: the encoder has not these inputs.
     """
     if not isinstance(inputs, Mapping):
         return module(inputs, **kwargs)
     if len(inputs) == 1:
         return module(*inputs.values(), **kwargs)
+    taken = inspect.signature(module.__call__).parameters
+    if all(each.kind is not each.VAR_KEYWORD for each in taken.values()):
+        missing = [name for name in inputs if name not in taken]
+        wanted = [
+            name
+            for name, each in taken.items()
+            if each.default is each.empty and name not in {**inputs, **kwargs}
+        ]
+        if missing or wanted:
+            raise BadInput(
+                f"encoder: {type(module).__name__} takes {', '.join(n for n in taken if n != 'train')}, "
+                f"and an example has {', '.join(inputs)}; give its `__call__` an argument for each"
+            )
     return module(**inputs, **kwargs)
 
 

@@ -2,8 +2,8 @@
 
   python tests/benchmarks/ragged.py --data_dir=DIR      SST-2's sentences, as the set is prepared by TFDS
 
-Reading, padding, the transfer and the step are timed together, as training does them: a Transformer of two
-blocks over words. The epochs are interleaved; every program is compiled before.
+Reading, padding, the transfer and the step are timed together, as training does them: a Transformer of
+two blocks over words. The epochs are interleaved; every program is compiled before.
 """
 
 import argparse
@@ -75,7 +75,11 @@ def main() -> None:
     dataset = sentences(args.data_dir, n=args.examples, most=args.most)
     steps = args.examples // args.batch
     buckets = {"tokens": (*map(int, args.buckets.split(",")), args.most)}
-    model, tx, parallel = models.Classifier(Reader(args.width, 2), CLASSES), optax.adamw(1e-3), train.choose("single")
+    model, tx, parallel = (
+        models.Classifier(Reader(args.width, 2), CLASSES),
+        optax.adamw(1e-3),
+        train.choose("single"),
+    )
     inputs = dataset.read(np.arange(2))
     variables = jax.device_get(model.init(jax.random.key(0), inputs, train=False))
 
@@ -84,9 +88,7 @@ def main() -> None:
 
     objective = train.weigh(train.forward_of(model), {"ce": (1.0, ce)})
     run = parallel.compile(
-        train.make_run_steps(
-            lambda resident, feed, key: feed, train.make_train_step(objective, tx)
-        )
+        train.make_run_steps(lambda resident, feed, key: feed, train.make_train_step(objective, tx))
     )
 
     def epoch(buckets):

@@ -141,6 +141,54 @@ def test_two_inputs_are_shrunk_quantized_and_exported(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("encoder", "takes"),
+    [
+        ({"function": "tests.own_inputs:Blind", "width": 8}, "Blind takes tokens"),
+        ({"function": "tests.own_inputs:Both", "width": 8}, "Both takes picture, tokens"),
+        ({"name": "cnn", "widths": [4]}, "CNN takes "),
+    ],
+)
+def test_an_encoder_that_does_not_take_what_there_is_is_one_line(tmp_path, encoder, takes):
+    run = _run("tests.own_inputs:ragged", encoder)
+    splits = Splits(run.data)
+
+    def checked():
+        pipeline.check(run, pipeline.plan(run, epath.Path(tmp_path), splits), splits)
+
+    line = rf"^config.stages.teacher.encoder: {takes}.*, and an example has tokens, tokens_length; give"
+    with pytest.raises(BadInput, match=line) as caught:
+        checked()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "line"),
+    [
+        (
+            {"token": [3]},
+            "buckets.token: examples of ragged words train do not differ in length th",
+        ),
+        (
+            {"tokens": [5, 12]},
+            "buckets.tokens: 12 is no less than the longest that there may be, 12",
+        ),
+        ({"tokens": [5, 3]}, r"buckets.tokens: \[5, 3\] do not rise; give each once"),
+        ({"tokens": []}, "buckets.tokens: "),
+    ],
+)
+def test_buckets_that_cannot_be_are_one_line(buckets, line):
+    plain = parse.plain(_run("tests.own_inputs:ragged", {"name": "cnn", "widths": [4]}))
+    plain["data"]["buckets"] = buckets
+
+    def read():
+        return Splits(parse.parse(config.Run, plain).data).train
+
+    with pytest.raises(BadInput, match=f"^config.data.{line}") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"views": {"recipe": "simclr"}}, "teacher.views.recipe: simclr is one of images, and an"),
