@@ -57,7 +57,7 @@ def objective(
 def run(context: Context, c: config.Distill) -> Mapping[str, Any]:
     """Trains the student, pruning it on the way if asked to, and measures the result."""
     (spec, settings), setup = _prepare(context, c)
-    state = fit(context, c, **setup._asdict())
+    state = fit(context, c, setup)
     if c.sweep:
         students = [train.student(state, i).variables for i in range(len(c.sweep))]
         said = [{name: float(v[i]) for name, v in settings.items()} for i in range(len(c.sweep))]

@@ -62,7 +62,7 @@ def memory(
 def run(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
     spec, setup = _prepare(context, c)
-    return leave_encoder(context, spec, fit(context, c, **setup._asdict()))
+    return leave_encoder(context, spec, fit(context, c, setup))
 
 
 def check(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ def fresh_view(recipe: draws.Recipe, stream: str) -> Views:
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:
     """Trains on the examples whose labels may be used, and measures the result."""
     spec, setup = _prepare(context, c)
-    state = fit(context, c, **setup._asdict())
+    state = fit(context, c, setup)
     if c.self_training is not None:  # whose average is the target network
         state = dataclasses.replace(state, ema_params=None)
     return leave(context, spec, state)

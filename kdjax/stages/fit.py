@@ -1,7 +1,7 @@
 """Training as every stage does it: feed, views on the device, the step, the loop."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -27,7 +27,19 @@ STATISTICS_EXAMPLES = 4096
 
 
 class Setup(NamedTuple):
-    """What a stage trains, as `fit` takes it."""
+    """What a stage trains.
+
+    Attributes:
+      variables: to begin with.
+      objective: see `kdjax.train.weigh`; or a sweep of several.
+      tx: the optax chain.
+      dataset: that is read; every epoch sees each example once.
+      views: what is done to a batch on the device, before the step.
+      resident: more trees that live on the device, such as a live teacher's variables.
+      join: more arrays that come with each batch, `(rows, epochs) -> arrays`.
+      partner_rows: the examples that those of a batch are mixed with, see `data.join_partners`.
+      ema: decay of the target network of a method that has one, in place of the config's.
+    """
 
     variables: Variables
     objective: train.Objective | train.Sweep
@@ -133,20 +145,7 @@ def _blank(context: Context, setup: Setup, rows: int) -> dict[str, Any]:
     return batch
 
 
-def fit(
-    context: Context,
-    c: config.Training,
-    *,
-    variables: Variables,
-    objective: train.Objective | train.Sweep,
-    tx: optax.GradientTransformation,
-    dataset: Dataset,
-    views: Views,
-    resident: Mapping[str, PyTree] | None = None,
-    join: Join | None = None,
-    partner_rows: Callable[..., np.ndarray] | None = None,
-    ema: float | optax.Schedule | None = None,
-) -> train.TrainState:
+def fit(context: Context, c: config.Training, setup: Setup) -> train.TrainState:
     """Trains to `c.steps`, from the newest checkpoint if there is one.
 
     The statistics of an average (`c.ema`) are found anew on the first batches of the stage.
@@ -156,15 +155,7 @@ def fit(
     Args:
       context: of the stage.
       c: its config; the parameters of its `rewind_step` are kept in the stage's folder.
-      variables: to begin with.
-      objective: see `kdjax.train.weigh`; or a sweep of several.
-      tx: the optax chain.
-      dataset: that is read; every epoch sees each example once.
-      views: what is done to a batch on the device, before the step.
-      resident: more trees that live on the device, such as a live teacher's variables.
-      join: more arrays that come with each batch, `(rows, epochs) -> arrays`.
-      partner_rows: the examples that those of a batch are mixed with, see `data.join_partners`.
-      ema: decay of the target network of a method that has one, in place of `c.ema`.
+      setup: what is trained.
 
     Raises:
       BadInput: the batch cannot be shared evenly, or is too small for a BatchNorm.
@@ -174,82 +165,152 @@ def fit(
       Replayed: `context.replay_step` was asked for; nothing is written.
     """
     check_training(context, c)
-    parallel = context.parallel
-    averaged = ema is None and c.ema is not None
-    ema = c.ema if ema is None else ema
-    buckets = context.splits.buckets
-    alone = jax.default_backend() == "cpu" or bool(buckets)  # steps together have one length
-    dispatch_steps = c.dispatch_steps or (1 if alone else 25)
+    return _Fitting(context, c, setup).trained()
 
-    def make_step(objective: train.Objective) -> train.TrainStep:
-        return train.make_train_step(
-            coupling.watched(objective, c, path=context.path),
-            tx,
-            ema=ema,
-            debiased=averaged,
-            accumulate=c.accumulate,
-            axis_name=parallel.axis_name,
+
+class _Fitting:
+    """One training: what is compiled for it, what it is fed, and what it leaves."""
+
+    def __init__(self, context: Context, c: config.Training, setup: Setup):
+        self._context, self._c, self._setup = context, c, setup
+        self._parallel = context.parallel
+        self._averaged = setup.ema is None and c.ema is not None
+        self._ema = c.ema if setup.ema is None else setup.ema
+        self._is_resident = context.splits.is_resident(setup.dataset)
+        lives = dict(setup.resident or {})
+        if self._is_resident:
+            lives |= data.resident_arrays(setup.dataset)
+        self._lives = self._parallel.replicate(lives)
+        self._key = self._parallel.replicate(context.key)
+
+    def trained(self) -> train.TrainState:
+        """The state at the end, on the host."""
+        context, c, parallel = self._context, self._c, self._parallel
+        fresh, step = self._start(), self._step()
+        run_steps, replayed = self._compiled(step), context.replay_step
+        checkpoints = train.Checkpoints(
+            context.folder / "checkpoints", reads_only=replayed is not None
         )
+        state = checkpoints.latest(parallel.replicate(fresh), before=replayed)
+        if replayed is not None:
+            raise train.replay(
+                state,
+                run_steps=run_steps,
+                compile_anew=lambda: self._compiled(step),
+                resident=self._lives,
+                feeds=self._feeds,
+                key=self._key,
+                parallel=parallel,
+                step=replayed,
+            )
+        start = int(state.step)
+        recorder = train.Recorder(
+            context.folder,
+            name=f"{context.name} (seed {context.seed})",
+            start=start,
+            stop=c.steps,
+            log_every_steps=c.log_every_steps,
+            kept=checkpoints.record,
+        )
+        try:
+            with interruption.scope(), checkpoints, recorder:
+                for stop in sorted(
+                    {c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}
+                ):
+                    if stop < start:
+                        continue  # kept before the checkpoint was written
+                    state = train.train(
+                        state,
+                        run_steps=run_steps,
+                        resident=self._lives,
+                        feeds=self._feeds(int(state.step), stop),
+                        key=self._key,
+                        parallel=parallel,
+                        recorder=recorder,
+                        checkpoints=checkpoints,
+                        checkpoint_every_steps=c.checkpoint_every_steps,
+                        stop=c.steps,
+                    )
+                    if stop == c.rewind_step:
+                        save_variables(context.folder, self._left(state).variables, name=EARLY)
+        except train.Diverged as error:
+            raise _explained(error, context, checkpoints) from None
+        return self._left(state)
 
-    def make_reading(objective: train.Objective) -> train.TrainStep:
-        return train.make_reading_step(objective, accumulate=c.accumulate)
+    def _start(self) -> train.TrainState:
+        objective, variables, tx = self._setup.objective, self._setup.variables, self._setup.tx
+        ema = self._ema is not None
+        if isinstance(objective, train.Sweep):
+            return train.start_sweep(variables, tx, students=objective.students, ema=ema)
+        return train.TrainState.start(variables, tx, ema=ema)
 
-    if isinstance(objective, train.Sweep):
-        step = train.make_sweep_step(objective, make_step)
-        reading = train.make_sweep_step(objective, make_reading)
-        state = train.start_sweep(variables, tx, students=objective.students, ema=ema is not None)
-    else:
-        step, reading = make_step(objective), make_reading(objective)
-        state = train.TrainState.start(variables, tx, ema=ema is not None)
+    def _step(self) -> train.TrainStep:
+        """The update of one step, of a sweep all of its students'."""
+        c, context = self._c, self._context
 
-    def compiled(step: train.TrainStep) -> Callable[..., tuple[train.TrainState, PyTree]]:
+        def one(objective: train.Objective) -> train.TrainStep:
+            return train.make_train_step(
+                coupling.watched(objective, c, path=context.path),
+                self._setup.tx,
+                ema=self._ema,
+                debiased=self._averaged,
+                accumulate=c.accumulate,
+                axis_name=self._parallel.axis_name,
+            )
+
+        return self._of_each(one)
+
+    def _reading(self) -> train.TrainStep:
+        """Likewise a step that updates nothing, see `kdjax.train.make_reading_step`."""
+        accumulate = self._c.accumulate
+        return self._of_each(lambda one: train.make_reading_step(one, accumulate=accumulate))
+
+    def _of_each(self, make: Callable[[train.Objective], train.TrainStep]) -> train.TrainStep:
+        objective = self._setup.objective
+        if isinstance(objective, train.Sweep):
+            return train.make_sweep_step(objective, make)
+        return make(objective)
+
+    def _compiled(self, step: train.TrainStep) -> Callable[..., tuple[train.TrainState, PyTree]]:
         def batch(resident, feed, key):
             taken = data.take(resident, feed)
-            return observing.with_ids(views(taken, resident, key), taken["id"])
+            return observing.with_ids(self._setup.views(taken, resident, key), taken["id"])
 
-        return parallel.compile(train.make_run_steps(batch, step))
+        return self._parallel.compile(train.make_run_steps(batch, step))
 
-    run_steps = compiled(step)
-    replayed = context.replay_step
-    checkpoints = train.Checkpoints(context.folder / "checkpoints", reads_only=replayed is not None)
-    state = checkpoints.latest(parallel.replicate(state), before=replayed)
-    start = int(state.step)
+    def _feeds(self, start: int, stop: int) -> Iterator[tuple[int, PyTree]]:
+        """The batches of these steps; see `kdjax.data.feed`."""
+        context, c, dataset = self._context, self._c, self._setup.dataset
+        buckets, partner_rows = context.splits.buckets, self._setup.partner_rows
+        joins = [] if self._setup.join is None else [self._setup.join]
+        if partner_rows is not None:
+            joins.append(data.join_partners(dataset, partner_rows, resident=self._is_resident))
+        # Steps that are dispatched together have one length.
+        alone = jax.default_backend() == "cpu" or bool(buckets)
+        where = {
+            "seed": context.seed,
+            "batch": c.batch,
+            "share": train.rows_of_process(c.batch),
+            "dispatch_steps": c.dispatch_steps or (1 if alone else 25),
+            "join": lambda rows, epochs: {
+                name: x for join in joins for name, x in join(rows, epochs).items()
+            },
+        }
+        if self._is_resident:
+            return data.resident_feeds(len(dataset), start=start, stop=stop, **where)
+        return data.stream_feeds(dataset, start=start, stop=stop, buckets=buckets, **where)
 
-    where = {
-        "seed": context.seed,
-        "batch": c.batch,
-        "share": train.rows_of_process(c.batch),
-        "dispatch_steps": dispatch_steps,
-    }
-    lives, is_resident = dict(resident or {}), context.splits.is_resident(dataset)
-    joins = [] if join is None else [join]
-    if partner_rows is not None:
-        joins.append(data.join_partners(dataset, partner_rows, resident=is_resident))
-
-    def joined(rows: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: x for join in joins for name, x in join(rows, epochs).items()}
-
-    if is_resident:
-        lives |= data.resident_arrays(dataset)
-    lives = parallel.replicate(lives)
-
-    def feeds(start: int, stop: int):
-        if is_resident:
-            return data.resident_feeds(len(dataset), join=joined, start=start, stop=stop, **where)
-        return data.stream_feeds(
-            dataset, join=joined, start=start, stop=stop, buckets=buckets, **where
-        )
-
-    def left(state: train.TrainState) -> train.TrainState:
+    def _left(self, state: train.TrainState) -> train.TrainState:
         """The state on the host; an average has statistics of its own, see `make_reading_step`."""
         host = jax.device_get(state)
-        if not (averaged and "batch_stats" in host.model_state):
+        if not (self._averaged and "batch_stats" in host.model_state):
             return host
-        batches, read = -(-STATISTICS_EXAMPLES * c.accumulate // c.batch), []
-        run = compiled(reading)
-        state = parallel.replicate(host)
-        for _, feed in feeds(0, min(batches, c.steps)):
-            state, metrics = run(state, lives, parallel.feed(feed), key)
+        c, read, objective = self._c, [], self._setup.objective
+        batches = min(-(-STATISTICS_EXAMPLES * c.accumulate // c.batch), c.steps)
+        run = self._compiled(self._reading())
+        state = self._parallel.replicate(host)
+        for _, feed in self._feeds(0, batches):
+            state, metrics = run(state, self._lives, self._parallel.feed(feed), self._key)
             metrics = jax.device_get(metrics)
             for i in range(len(metrics["loss"])):
                 read.append(jax.tree.map(lambda x, i=i: x[i], metrics))
@@ -268,49 +329,6 @@ def fit(
         ]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
         return dataclasses.replace(host, model_state=stacked)
-
-    key = parallel.replicate(context.key)
-    if replayed is not None:
-        raise train.replay(
-            state,
-            run_steps=run_steps,
-            compile_anew=lambda: compiled(step),
-            resident=lives,
-            feeds=feeds,
-            key=key,
-            parallel=parallel,
-            step=replayed,
-        )
-    recorder = train.Recorder(
-        context.folder,
-        name=f"{context.name} (seed {context.seed})",
-        start=start,
-        stop=c.steps,
-        log_every_steps=c.log_every_steps,
-        kept=checkpoints.record,
-    )
-    try:
-        with interruption.scope(), checkpoints, recorder:
-            for stop in sorted({c.steps} if c.rewind_step is None else {c.rewind_step, c.steps}):
-                if stop < start:
-                    continue  # kept before the checkpoint was written
-                state = train.train(
-                    state,
-                    run_steps=run_steps,
-                    resident=lives,
-                    feeds=feeds(int(state.step), stop),
-                    key=key,
-                    parallel=parallel,
-                    recorder=recorder,
-                    checkpoints=checkpoints,
-                    checkpoint_every_steps=c.checkpoint_every_steps,
-                    stop=c.steps,
-                )
-                if stop == c.rewind_step:
-                    save_variables(context.folder, left(state).variables, name=EARLY)
-    except train.Diverged as error:
-        raise _explained(error, context, checkpoints) from None
-    return left(state)
 
 
 def _explained(

@@ -17,7 +17,7 @@ from kdjax.views import draws
 def run(context: Context, c: config.Pretrain) -> Mapping[str, Any]:
     """Trains encoder and projector; the encoder is what later stages take."""
     (spec, method), setup = _prepare(context, c)
-    state = fit(context, c, **setup._asdict())
+    state = fit(context, c, setup)
     return leave_encoder(context, spec, state, variables=method.left(state))
 
 
