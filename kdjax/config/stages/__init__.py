@@ -1,7 +1,14 @@
 """The kinds of stages: a file for each family."""
 
 from kdjax.config.stages.compression import Quantize, Sensitivity, Shrink
-from kdjax.config.stages.distillation import Cache, Distill, DistillEncoder, FromCache, Knobs
+from kdjax.config.stages.distillation import (
+    Cache,
+    Distill,
+    DistillEncoder,
+    FromCache,
+    Knobs,
+    taught_by,
+)
 from kdjax.config.stages.evaluation import Evaluate
 from kdjax.config.stages.exporting import Export
 from kdjax.config.stages.finetuning import Finetune, SelfTraining
@@ -22,6 +29,7 @@ __all__ = [
     "Sensitivity",
     "Shrink",
     "Stage",
+    "taught_by",
 ]
 
 Stage = (
