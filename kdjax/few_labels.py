@@ -18,7 +18,7 @@ The rules:
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -187,6 +187,24 @@ def widths(facts: Facts, *, first: int) -> list[int]:
     return [first * 2 ** min(i, 3) for i in range(halvings + 1)]
 
 
+def _training(steps: int, *, batch: int, rate: float, effort: float) -> dict[str, Any]:
+    """How every stage of the line is trained: AdamW, a short warmup and a cosine."""
+    steps = max(1, round(effort * steps))
+    return {
+        "steps": steps,
+        "batch": batch,
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": rate,
+            "weight_decay": 1e-2,
+            "clip_norm": 5.0,
+            "schedule": {"name": "cosine", "warmup_steps": min(20, steps // 2)},
+        },
+        "checkpoint_every_steps": 200,
+        "log_every_steps": 10,
+    }
+
+
 INGREDIENTS = ("warp", "pretraining", "probe", "self_training")
 """What the line can do without, to see what it buys: see `stages`."""
 
@@ -212,27 +230,7 @@ def stages(
     if without == "warp":
         facts = dataclasses.replace(facts, warp=0.0)
     seen = views(facts)
-
-    def steps(n: int) -> int:
-        return max(1, round(effort * n))
-
-    def training(n: int, *, batch: int, rate: float) -> Mapping[str, Any]:
-        n = steps(n)
-        schedule = {"name": "cosine", "warmup_steps": min(20, n // 2)}
-        return {
-            "steps": n,
-            "batch": batch,
-            "optimizer": {
-                "name": "adamw",
-                "learning_rate": rate,
-                "weight_decay": 1e-2,
-                "clip_norm": 5.0,
-                "schedule": schedule,
-            },
-            "checkpoint_every_steps": 200,
-            "log_every_steps": 10,
-        }
-
+    training = functools.partial(_training, effort=effort)
     large = {"name": "cnn", "widths": widths(facts, first=32)}
     student = {"name": "cnn", "widths": widths(facts, first=16)}
     begins: dict[str, Any] = {"start_from": "pretrain", "head": "probe"}

@@ -88,6 +88,7 @@ MODULES = (
     "train/checkpoints.py",
     "train/loop.py",
     "train/recorder.py",
+    "train/storage.py",
 )
 """In whose lines a kill may come."""
 

@@ -19,12 +19,8 @@ from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0
 from kdjax.models.folding import Folded, fold
 from kdjax.models.heads import Classifier, Contrastive, Projector, Prototypes, called
-from kdjax.models.mobilenet import (
-    MobileNet,
-    mobilenet_v2,
-    mobilenet_v3_large,
-    mobilenet_v3_small,
-)
+from kdjax.models.inverted_residual import MobileNet
+from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
 from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg

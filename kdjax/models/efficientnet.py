@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from kdjax.models.blocks import Compute, require_positive
-from kdjax.models.mobilenet import MobileNet, Squeeze, rounded, staged_rows
+from kdjax.models.inverted_residual import MobileNet, Squeeze, rounded, staged_rows
 
 # Kernel size, expansion, features, blocks and stride of each stage.
 _B0 = (

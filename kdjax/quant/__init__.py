@@ -9,8 +9,9 @@ from kdjax.quant.calibrate import Method, calibrate, check_percentile, constant
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.composites import with_composites
 from kdjax.quant.differences import differences
+from kdjax.quant.graph import Graph, Layer
 from kdjax.quant.integers import litert_faults, onnx_faults, require_integers
-from kdjax.quant.layers import Graph, Layer, graph_of
+from kdjax.quant.layers import graph_of
 from kdjax.quant.litert_file import quantize_in_the_call
 from kdjax.quant.model import RANGES, Quantized, run
 from kdjax.quant.numbers import (

@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.quant.layers import Layer, graph_of
+from kdjax.quant.graph import Layer
+from kdjax.quant.layers import graph_of
 from kdjax.quant.model import run
 from kdjax.quant.numbers import TOP, scale_of
 from kdjax.quant.plan import stored

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from kdjax.quant.layers import Layer, graph_of
+from kdjax.quant.graph import Layer
+from kdjax.quant.layers import graph_of
 from kdjax.quant.model import run
 from kdjax.quant.numbers import fake_activation
 from kdjax.quant.rules import Rule

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from kdjax.quant.layers import Layer, graph_of
+from kdjax.quant.graph import Layer
+from kdjax.quant.layers import graph_of
 from kdjax.quant.numbers import fake_activation, fake_dynamic, fake_weights
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdjax.quant.layers import Layer, graph_of
+from kdjax.quant.graph import Layer
+from kdjax.quant.layers import graph_of
 from kdjax.quant.numbers import BITS, Weights, quantize_weights, scale_of
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
@@ -50,7 +51,7 @@ class Added(NamedTuple):
 
 
 class Times(NamedTuple):
-    """A tensor times a gate that is made of one, see `kdjax.quant.layers.Gated`; all are names."""
+    """A tensor times a gate that is made of one, see `kdjax.quant.graph.Gated`; all are names."""
 
     value: str
     of: str

@@ -7,17 +7,11 @@ from typing import Any
 
 from kdjax.report import table, units
 from kdjax.report.curves import loss_curve
+from kdjax.report.groups import frozen_list, group_matrix
 from kdjax.report.headline import headline, within_tolerance
 from kdjax.report.pictures import Picture, score_versus_latency, score_versus_size
 from kdjax.report.rows import Row
-from kdjax.report.shrinking import (
-    NUMBERS,
-    UNITS,
-    frozen_list,
-    group_matrix,
-    sensitivity_map,
-    sensitivity_table,
-)
+from kdjax.report.sensitivity import NUMBERS, UNITS, sensitivity_map, sensitivity_table
 from kdjax.report.units import Number
 
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")

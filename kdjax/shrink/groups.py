@@ -1,7 +1,7 @@
 """The channels of a function that can only be taken away together, found in its jaxpr."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from kdjax import tree
-from kdjax.shrink.operands import Contraction, Shift
+from kdjax.shrink.labels import Labels
+from kdjax.shrink.operands import Contraction, Operand, Shift, fixed
 from kdjax.shrink.plan import Plan, plan
 from kdjax.shrink.trace import Trace
 from kdjax.types import BadInput, PyTree
@@ -125,42 +126,18 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
     leaves = tree.named_leaves(variables)
     jaxpr = jax.make_jaxpr(function)(*shapes_of((variables, *inputs)))
     trace = Trace()
-    operands = {name: trace.weight(name, leaf.shape) for name, leaf in leaves.items()}
+    parameters = {name: trace.products.parameter(name, leaf.shape) for name, leaf in leaves.items()}
     given = [
-        trace.fixed(np.shape(leaf), "an input of the model") for leaf in jax.tree.leaves(inputs)
+        fixed(trace.labels, np.shape(leaf), "an input of the model")
+        for leaf in jax.tree.leaves(inputs)
     ]
-    trace.finish(trace.run(jaxpr, [*operands.values(), *given]))
+    trace.finish(trace.run(jaxpr, [*parameters.values(), *given]))
 
-    units: dict[int, dict[tuple[str, int], list[int]]] = {}
-    frozen = {}
-    for name, operand in operands.items():
-        for axis, vectors in enumerate(operand.axes):
-            for vector in vectors:
-                if (why := trace.labels.why(vector)) is not None:
-                    frozen[name, axis] = why
-                for position, tied in enumerate(trace.labels.units(vector)):
-                    for unit in tied:
-                        units.setdefault(unit, {}).setdefault((name, axis), []).append(position)
-    alike: dict[tuple, list[int]] = {}
-    for unit, places in units.items():
-        key = tuple((place, len(positions)) for place, positions in places.items())
-        alike.setdefault(key, []).append(unit)
-
-    order = {place: number for number, place in enumerate(trace.roles)}
+    units, frozen = _units(trace.labels, parameters)
+    order = {place: number for number, place in enumerate(trace.products.roles)}
     found: list[tuple[Group, list[int]]] = []
-    for several in alike.values():
-        members = [
-            Member(
-                name=place[0],
-                axis=place[1],
-                positions=np.array([units[unit][place] for unit in several]),
-                roles=tuple(sorted(trace.roles.get(place, ()))),
-            )
-            for place in units[several[0]]
-        ]
-        members.sort(
-            key=lambda m: ("out" not in m.roles, order.get((m.name, m.axis), len(order)), m.name)
-        )
+    for several in _alike(units):
+        members = _members(several, units, trace.products.roles, order)
         if not all(any(role in m.roles for m in members) for role in ("in", "out")):
             for member in members:
                 frozen.setdefault(
@@ -179,12 +156,65 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
     return Groups(
         groups=groups,
         frozen={place: why for place, why in frozen.items() if place not in free},
-        contractions=tuple(trace.contractions),
-        shifts=trace.shifts,
-        order=tuple(name for name in trace.uses if isinstance(name, str)),
-        plan=plan(jaxpr, trace.results, fallen, trace),
+        contractions=tuple(trace.products.contractions),
+        shifts=trace.products.shifts,
+        order=tuple(name for name in trace.products.uses if isinstance(name, str)),
+        plan=plan(jaxpr, trace.results, fallen, trace.labels),
         inputs=input_shapes(inputs),
     )
+
+
+_Place = tuple[str, int]
+"""A variable and one of its axes."""
+
+_Units = dict[int, dict[_Place, list[int]]]
+"""By label, the positions that fall with it on each axis."""
+
+
+def _units(labels: Labels, parameters: Mapping[str, Operand]) -> tuple[_Units, dict[_Place, str]]:
+    """What falls with each label, and why an axis cannot lose anything."""
+    units: _Units = {}
+    frozen = {}
+    for name, operand in parameters.items():
+        for axis, vectors in enumerate(operand.axes):
+            for vector in vectors:
+                if (why := labels.why(vector)) is not None:
+                    frozen[name, axis] = why
+                for position, tied in enumerate(labels.units(vector)):
+                    for unit in tied:
+                        units.setdefault(unit, {}).setdefault((name, axis), []).append(position)
+    return units, frozen
+
+
+def _alike(units: _Units) -> Iterable[list[int]]:
+    """Labels with which as many positions fall on the same axes: the units of one group."""
+    alike: dict[tuple, list[int]] = {}
+    for unit, places in units.items():
+        key = tuple((place, len(positions)) for place, positions in places.items())
+        alike.setdefault(key, []).append(unit)
+    return alike.values()
+
+
+def _members(
+    several: Sequence[int],
+    units: _Units,
+    roles: Mapping[_Place, Collection[str]],
+    order: Mapping[_Place, int],
+) -> list[Member]:
+    """Where these units are, first the axes that make them, in the order of the forward pass."""
+    members = [
+        Member(
+            name=place[0],
+            axis=place[1],
+            positions=np.array([units[unit][place] for unit in several]),
+            roles=tuple(sorted(roles.get(place, ()))),
+        )
+        for place in units[several[0]]
+    ]
+    members.sort(
+        key=lambda m: ("out" not in m.roles, order.get((m.name, m.axis), len(order)), m.name)
+    )
+    return members
 
 
 def input_shapes(inputs: PyTree) -> tuple[tuple[int, ...], ...]:

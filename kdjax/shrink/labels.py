@@ -6,7 +6,9 @@ labels: what a reshape makes of `(height, width, channel)` has three. A vector t
 into rows and columns becomes composite: its indices stand for (row, column), and fall with either.
 """
 
+import math
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -14,6 +16,12 @@ from jaxtyping import Int
 Vector = Int[np.ndarray, "_"]
 Axis = tuple[Vector, ...]
 """The factors of an axis, slowest first; none for an axis of length 1."""
+
+
+def length_of(axis: Axis) -> int:
+    """How many indices an axis has."""
+    return math.prod(len(vector) for vector in axis)
+
 
 _UNFIT = "two splits of it do not fit together"
 
@@ -28,6 +36,7 @@ class Labels:
         self._columns = np.zeros(1024, np.int64)
         self._why = np.zeros(1024, np.int64)  # into the reasons, 0 for none
         self._reasons: dict[str, int] = {"": 0}
+        self._matched: list[tuple[tuple[Axis, ...], str]] = []
 
     def axis(self, length: int) -> Axis:
         """An axis that nothing is known of."""
@@ -153,8 +162,20 @@ class Labels:
                     pending.append((self._row[low], self._row[high]))
                     pending.append((self._column[low], self._column[high]))
 
+    def match(self, pieces: Sequence[Axis], why: str) -> None:
+        """Pieces cut at fixed places may lose only what all of them lose.
+
+        Whether they fall together is seen when all is tied; where they do not they are frozen.
+        """
+        self._matched.append((tuple(pieces), why))
+
     def settle(self) -> None:
         """To be called when all is tied: what is frozen freezes its row and its column, too."""
+        for pieces, why in self._matched:
+            roots = [np.concatenate([self.roots(v) for v in axis]) for axis in pieces]
+            if any(not np.array_equal(found, roots[0]) for found in roots[1:]):
+                for axis in pieces:
+                    self.freeze(axis, why)
         labels = np.flatnonzero(self._why[: self._count])
         reasons, parts = self._why[labels], self._parts(labels)
         self._why[: self._count] = 0

@@ -1,8 +1,9 @@
 """What is known of a value of a jaxpr, and of a product in it."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from kdjax.shrink.labels import Axis
+from kdjax.shrink.labels import Axis, Labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,24 @@ class Operand:
     of: str | None = None
     zeros: frozenset[str] = frozenset()
     parts: tuple["Operand", ...] = ()
+
+
+def fresh(labels: Labels, shape: Sequence[int], *, weight: bool = False) -> Operand:
+    """A value of which nothing is known yet."""
+    return Operand(tuple(labels.axis(length) for length in shape), weight)
+
+
+def fixed(labels: Labels, shape: Sequence[int], why: str, *, weight: bool = False) -> Operand:
+    """A value whose shape is not the model's to change."""
+    operand = fresh(labels, shape, weight=weight)
+    freeze(labels, operand, why)
+    return operand
+
+
+def freeze(labels: Labels, operand: Operand, why: str) -> None:
+    """No axis of it may change."""
+    for axis in operand.axes:
+        labels.freeze(axis, why)
 
 
 @dataclasses.dataclass(frozen=True)

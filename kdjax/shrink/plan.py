@@ -19,8 +19,7 @@ from jax.extend import core
 from jaxtyping import Bool
 
 from kdjax.jaxprs import inlined, is_followed
-from kdjax.shrink.labels import Axis, Vector
-from kdjax.shrink.trace import Trace
+from kdjax.shrink.labels import Axis, Labels, Vector
 
 # Settings of operations that follow the shapes of their operands.
 _FOLLOWING = ("feature_group_count", "limit_indices", "new_sizes", "shape", "sizes", "slice_sizes")
@@ -110,25 +109,25 @@ def plan(
     jaxpr: Any,
     results: Sequence[tuple[tuple[Axis, ...], ...]],
     units: Mapping[int, tuple[str, int]],
-    trace: Trace,
+    labels: Labels,
 ) -> Plan:
-    """The plan of a model that `trace` has followed and settled.
+    """The plan of a model that a `Trace` has followed and settled.
 
     Args:
       jaxpr: of the model.
       results: the axes of its operations' results.
       units: the group and the number in it of each label that may fall.
-      trace: whose labels they are.
+      labels: of the trace.
     """
     numbers: dict[bytes, int] = {}
     factors: list[Factor] = []
 
     def number(vector) -> int:
-        roots = trace.labels.roots(vector)
+        roots = labels.roots(vector)
         if (key := roots.tobytes()) not in numbers:
             numbers[key] = len(factors)
             falls: dict[str, list[tuple[int, int]]] = {}
-            for position, tied in enumerate(trace.labels.units(roots)):
+            for position, tied in enumerate(labels.units(roots)):
                 for label in tied:
                     if label in units:
                         name, unit = units[label]

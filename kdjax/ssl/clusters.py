@@ -180,10 +180,6 @@ def dino(
             "statistics": jax.tree.map(jnp.copy, statistics),
         }
 
-    def left(state):
-        statistics = state.model_state[train.MEMORY]["statistics"]
-        return {"params": train.of_model({"params": state.ema_params})["params"], **statistics}
-
     return Method(
         forward=forward,
         terms={"dino": (1.0, agreement)},
@@ -191,5 +187,11 @@ def dino(
         beside={_NAME: lambda key: prototypes.init(key, blank(width))},
         memory=memory,
         momentum=momentum,
-        left=left,
+        left=_teacher_of,
     )
+
+
+def _teacher_of(state: train.TrainState) -> PyTree:
+    """The variables of the average of the student, with the statistics that it had itself."""
+    statistics = state.model_state[train.MEMORY]["statistics"]
+    return {"params": train.of_model({"params": state.ema_params})["params"], **statistics}

@@ -2,7 +2,7 @@
 
 from kdjax.train.average import make_reading_step, readings_of
 from kdjax.train.beside import apply_beside, with_beside
-from kdjax.train.checkpoints import Checkpoints, load_any, load_tree, save_tree
+from kdjax.train.checkpoints import Checkpoints
 from kdjax.train.interruption import Interrupted
 from kdjax.train.loop import train
 from kdjax.train.objective import (
@@ -24,6 +24,7 @@ from kdjax.train.recorder import Diverged, Recorder
 from kdjax.train.replay import Replayed, replay
 from kdjax.train.state import BESIDE, MEMORY, TrainState, of_model
 from kdjax.train.step import TrainStep, make_run_steps, make_train_step
+from kdjax.train.storage import load_any, load_tree, save_tree
 from kdjax.train.sweep import Sweep, make_sweep_step, start_sweep, student
 
 __all__ = [

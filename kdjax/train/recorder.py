@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kdjax import files
-from kdjax.train.checkpoints import storing
 from kdjax.train.events import Events
+from kdjax.train.storage import storing
 
 
 class Diverged(RuntimeError):

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdjax.export import load_onnx, write_onnx
 from kdjax.export.simplified import simplify
 from kdjax.models.blocks import Compute
-from kdjax.models.mobilenet import Squeeze, SqueezeExcitation
+from kdjax.models.inverted_residual import Squeeze, SqueezeExcitation
 from kdjax.types import Field
 from tests.quant.quantized import lively
 

@@ -19,7 +19,7 @@ from kdjax.models import (
     resnet18,
     vit,
 )
-from kdjax.models.mobilenet import Row, Squeeze
+from kdjax.models.inverted_residual import Row, Squeeze
 
 KEY = jax.random.key(0)
 FOLDED = Compute(folded=True)

@@ -16,7 +16,7 @@ from kdjax.models import (
     ResNet,
     vit,
 )
-from kdjax.models.mobilenet import Row, Squeeze
+from kdjax.models.inverted_residual import Row, Squeeze
 from kdjax.types import BadInput
 
 KEY = jax.random.key(0)

@@ -16,7 +16,7 @@ from kdjax.models import (
     mobilenet_v3_large,
     mobilenet_v3_small,
 )
-from kdjax.models.mobilenet import InvertedResidual, Row, Squeeze, rounded
+from kdjax.models.inverted_residual import InvertedResidual, Row, Squeeze, rounded
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from matplotlib.textpath import TextPath
 
 from kdjax.report import write
-from kdjax.report.shrinking import (
-    NUMBERS,
-    frozen_list,
-    group_matrix,
-    sensitivity_map,
-    sensitivity_table,
-)
+from kdjax.report.groups import frozen_list, group_matrix
+from kdjax.report.sensitivity import NUMBERS, sensitivity_map, sensitivity_table
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e\x00$x^2$/\ud800"
 

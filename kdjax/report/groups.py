@@ -1,34 +1,22 @@
-"""Which layers share their units, how many are left of them, and how much each group matters."""
+"""Which layers share their units, how many are left of them, and what can lose none."""
 
 import html
-import itertools
-import math
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from kdjax.report import svg, table, units
+from kdjax.report import grid, svg, table, units
 from kdjax.report.pictures import Picture
-from kdjax.report.units import Number
 
-Curves = Mapping[str, Mapping[Any, Number | None]]
-"""`{group: {sparsity: increase of the loss}}`, or `{layer: {numbers: ...}}`, see `kdjax.quant.Rule.name`.
-
-A sparsity is a number, or text as JSON has it.
-"""
-
-_WIDTH, _LINE, _HEAD, _BAR, _FONT = 880, 18, 26, 90, 11  # pixels
+_BAR = 90  # pixels that a bar is wide
 _GAP = 7  # pixels between a text and what it is of
 _MOST_BESIDE = 2  # groups of one line that are named one by one
-_LONGEST = 34  # letters of a name
 _LONGEST_REASON = 60
-_DECADES = 3  # that the shades of increases span
 
 
 class _Line(NamedTuple):
@@ -56,30 +44,30 @@ def group_matrix(groups: Sequence[Mapping[str, Any]], *, name: str = "groups") -
     if not groups:
         return None
     lines = _lines(groups)
-    figure, axes = _sheet(_HEAD + _LINE * len(lines) + 6)
-    left = _write_names(axes, [line.name for line in lines])
+    figure, axes = grid.sheet(grid.HEAD + grid.LINE * len(lines) + 6)
+    left = grid.write_names(axes, [line.name for line in lines])
     begins: dict[int, list[int]] = {}
     for number in range(len(groups)):
         first = next(i for i, line in enumerate(lines) if number in line.roles)
         begins.setdefault(first, []).append(number)
     bars = _Bars.of(axes, groups, begins)
-    step = min((_WIDTH - left - bars.width) / len(groups), 44.0)
+    step = min((grid.WIDTH - left - bars.width) / len(groups), 44.0)
     right = left + step * len(groups)
     for i in range(len(lines)):
-        axes.plot([left, right], [_y(i)] * 2, color=svg.INK, alpha=0.1, lw=0.8, zorder=1)
+        axes.plot([left, right], [grid.middle(i)] * 2, color=svg.INK, alpha=0.1, lw=0.8, zorder=1)
 
     titles, marks = {}, {"with": [], "in": [], "out": []}
     every = next(n for n in (1, 2, 5, 10, len(groups)) if n * step >= 18 or n >= len(groups))
     for number, group in enumerate(groups):
         x = left + step * (number + 0.5)
         if (number + 1) % every == 0:
-            _write(axes, x, _HEAD - 11, f"{number + 1}", ha="center", alpha=0.75)
+            grid.write(axes, x, grid.HEAD - 11, f"{number + 1}", ha="center", alpha=0.75)
         at = [i for i, line in enumerate(lines) if number in line.roles]
-        ends = [_y(at[0]), _y(at[-1])]
+        ends = [grid.middle(at[0]), grid.middle(at[-1])]
         axes.plot([x, x], ends, color=svg.ACCENT, alpha=0.45, lw=1.4, gid=f"tie{number}")
         for i in at:
             for role in lines[i].roles[number]:
-                marks[role].append((x, _y(i)))
+                marks[role].append((x, grid.middle(i)))
         titles[f"tie{number}"] = titles[f"bar{number}"] = _said(number, group)
     _draw_marks(axes, marks, size=min(8.0, step * 0.62))
 
@@ -113,7 +101,7 @@ def _lines(groups: Sequence[Mapping[str, Any]]) -> list[_Line]:
                 names.append(layer)
                 continue
         found.append(([layer], roles))
-    prefix = _prefix([group["name"] for group in groups])
+    prefix = grid.shared_prefix([group["name"] for group in groups])
     return [_Line(_joined([n.removeprefix(prefix) for n in names]), of) for names, of in found]
 
 
@@ -124,15 +112,6 @@ def _joined(names: Sequence[str]) -> str:
     parent = posixpath.dirname(names[0])
     leaves = ", ".join(posixpath.basename(name) for name in names)
     return f"{parent}: {leaves}" if parent else leaves
-
-
-def _prefix(names: Sequence[str]) -> str:
-    """What all names begin with, up to a slash; nothing where there is one name."""
-    if len(names) < 2:
-        return ""
-    folders = zip(*(name.split("/")[:-1] for name in names), strict=False)
-    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, folders)
-    return "".join(f"{parts[0]}/" for parts in shared)
 
 
 def _said(number: int, group: Mapping[str, Any]) -> str:
@@ -182,8 +161,8 @@ class _Bars(NamedTuple):
             else:
                 named = f"{here[0] + 1} …"
                 said = _kept({k: sum(groups[n][k] for n in here) for k in ("size", "kept")})
-            numbers[i] = _write(axes, 0, _y(i), named, ha="right", alpha=0.75)
-            kept[i] = _write(axes, 0, _y(i), said)
+            numbers[i] = grid.write(axes, 0, grid.middle(i), named, ha="right", alpha=0.75)
+            kept[i] = grid.write(axes, 0, grid.middle(i), said)
         return cls(begins, numbers, kept)
 
     @property
@@ -193,12 +172,12 @@ class _Bars(NamedTuple):
     def draw(self, axes: Axes, right: float, groups: Sequence[Mapping[str, Any]]) -> None:
         """To the right of what ends at `right`."""
         left = right + 3 * _GAP + _wide(self.numbers)
-        _write(axes, left, _HEAD - 11, "units kept", alpha=0.75)
+        grid.write(axes, left, grid.HEAD - 11, "units kept", alpha=0.75)
         for i, numbers in self.begins.items():
             pitch = 8 / len(numbers)
             height = pitch if len(numbers) == 1 else 0.8 * pitch
             for j, number in enumerate(numbers):
-                corner = left, _y(i) - 4 + j * pitch
+                corner = left, grid.middle(i) - 4 + j * pitch
                 share = groups[number]["kept"] / groups[number]["size"]
                 axes.add_patch(Rectangle(corner, _BAR, height, color=svg.INK, alpha=0.14, lw=0))
                 bar = Rectangle(corner, _BAR * share, height, color=svg.ACCENT, alpha=0.9, lw=0)
@@ -214,147 +193,6 @@ def _wide(texts: Mapping[int, Text]) -> float:
 def _draw_points(axes: Axes, points: Sequence[tuple[float, float]], look) -> None:
     xs, ys = zip(*points, strict=True)
     axes.plot(xs, ys, linestyle="none", markeredgecolor=svg.ACCENT, zorder=4, **look)
-
-
-def _sheet(height: Number) -> tuple[Figure, Axes]:
-    """A canvas in pixels, from the top left."""
-    figure, axes = svg.canvas(_WIDTH, round(height))
-    figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
-    axes.set(xlim=(0, _WIDTH), ylim=(round(height), 0))
-    axes.set_axis_off()
-    return figure, axes
-
-
-def _y(line: int) -> float:
-    """The middle of a line."""
-    return _HEAD + _LINE * (line + 0.5)
-
-
-def _write(axes: Axes, x: Number, y: Number, text: str, **kwargs: Any) -> Text:
-    look = {"color": svg.INK, "fontsize": _FONT, "va": "center", "zorder": 5, **kwargs}
-    return axes.text(x, y, text, **look)
-
-
-def _write_names(axes: Axes, names: Sequence[str]) -> float:
-    """One on each line, to the left; gives where they end. A long one keeps its end."""
-    wide = 0.0
-    for i, name in enumerate(names):
-        short = svg.clean(name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}", _LONGEST)
-        wide = max(wide, _write(axes, 0, _y(i), short).get_window_extent().width)
-    return wide + 8
-
-
-class Changed(NamedTuple):
-    """What was changed, one at a time, for the increases of a sensitivity.
-
-    Attributes:
-      one: of them.
-      how: heads of the columns, as a whole.
-      title: of the picture.
-      caption: what its numbers are.
-      head: of a column, from its key.
-      ascending: whether the keys are numbers.
-    """
-
-    one: str
-    how: str
-    title: str
-    caption: str
-    head: Callable[[Any], str]
-    ascending: bool
-
-
-def _percent(sparsity: Any) -> str:
-    return f"{100 * float(sparsity):.3g}\N{NO-BREAK SPACE}%"
-
-
-UNITS = Changed(
-    "Group",
-    "sparsity",
-    "loss when one group alone is pruned",
-    "Increase of the loss, all other groups whole, by the share of the group's units that is masked.",
-    _percent,
-    True,
-)
-NUMBERS = Changed(
-    "Layer",
-    "numbers",
-    "loss when one layer alone is quantized",
-    "Increase of the loss, all other layers in float, by the numbers of the layer's weights and, where"
-    " nothing else is said, of its activations.",
-    str,
-    False,
-)
-
-
-@svg.drawing()
-def sensitivity_map(
-    curves: Curves, changed: Changed = UNITS, *, name: str = "sensitivity"
-) -> Picture | None:
-    """Groups by sparsities, or layers by numbers: the increase of the loss of one change alone.
-
-    Args:
-      curves: `curves` or `layers` of the manifest of a sensitivity. A group need not have all
-        sparsities.
-      changed: which of the two.
-      name: prefix of the ids in the picture.
-
-    Returns:
-      The picture, `None` where nothing was measured.
-    """
-    found, columns = _measured(curves, changed)
-    if not columns:
-        return None
-    most = max(value for curve in found.values() for value in curve.values())
-    figure, axes = _sheet(_HEAD + _LINE * len(found) + 2)
-    left = _write_names(axes, [group.removeprefix(_prefix([*found])) for group in found])
-    step = min((_WIDTH - left) / len(columns), 90.0)
-    look = {"ha": "center", "fontsize": min(_FONT, step / 4)}  # six digits and a point fit
-    for j, key in enumerate(columns):
-        middle = left + step * (j + 0.5)
-        _write(axes, middle, _HEAD - 11, changed.head(key), alpha=0.75, **look)
-    for i, curve in enumerate(found.values()):
-        for j, key in enumerate(columns):
-            middle, value = left + step * (j + 0.5), curve.get(key)
-            if shade := _shade(value, most):
-                corner, size = (middle - step / 2 + 1, _y(i) - _LINE / 2 + 1), (step - 2, _LINE - 2)
-                axes.add_patch(Rectangle(corner, *size, color=svg.SECOND, alpha=shade, lw=0))
-            _write(axes, middle, _y(i), _increase(value), **look)
-    return Picture(
-        changed.title,
-        svg.inline(
-            figure,
-            name=name,
-            label=f"Increase of the loss by {changed.one.lower()} and {changed.how}, at most "
-            f"{_increase(most)}",
-            titles={},
-        ),
-        f"{changed.caption} More colour is more loss: {_DECADES} decades, log scale, up to"
-        f" {_increase(most)}.",
-    )
-
-
-def sensitivity_table(curves: Curves, changed: Changed = UNITS) -> str:
-    """The same as a `<table>`; empty text where nothing was measured.
-
-    Args:
-      curves: see `sensitivity_map`.
-      changed: likewise.
-    """
-    found, columns = _measured(curves, changed)
-    if not columns:
-        return ""
-    head = "".join(f'<th scope="col">{html.escape(changed.head(key))}</th>' for key in columns)
-    body = "".join(
-        f'<tr><th scope="row">{table.breakable(group)}</th>'
-        + "".join(f"<td>{html.escape(_increase(curve.get(s)))}</td>" for s in columns)
-        + "</tr>"
-        for group, curve in found.items()
-    )
-    return (
-        f'<table><thead><tr><th scope="col">{changed.one}</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
-    )
 
 
 def frozen_list(frozen: Mapping[str, str]) -> str:
@@ -383,35 +221,3 @@ def _alike(pattern: str, places: Sequence[str]) -> str:
     if len(places) == 1:
         return table.breakable(places[0])
     return f"{table.breakable(pattern)} ({len(places)})"
-
-
-def _measured(curves: Curves, changed: Changed) -> tuple[dict[str, dict[Any, float]], list[Any]]:
-    """The finite increases, and the keys of all columns, in order."""
-    found = {
-        group: {
-            (float(key) if changed.ascending else key): float(value)
-            for key, value in curve.items()
-            if value is not None and math.isfinite(value)
-        }
-        for group, curve in curves.items()
-    }
-    columns = list(dict.fromkeys(key for curve in found.values() for key in curve))
-    return found, sorted(columns) if changed.ascending else columns
-
-
-def _shade(value: float | None, most: float) -> float:
-    """Opacity: 0 for none, a fall, or less than the decades show; light enough for ink on it."""
-    if value is None or value <= 0:
-        return 0.0
-    return 0.65 * max(0.0, 1 + (math.log10(value) - math.log10(most)) / _DECADES)
-
-
-def _increase(value: float | None) -> str:
-    """Two digits, no more than four decimals; from a million on with an exponent."""
-    if value is None:
-        return units.DASH
-    if abs(value) >= 1e6:
-        return f"{value:.1e}".replace("-", "−")
-    places = 0 if abs(value) >= 10 else min(4, 1 - math.floor(math.log10(max(abs(value), 1e-9))))
-    text = f"{value:,.{places}f}"
-    return "0" if not float(text.replace(",", "")) else text.replace("-", "−")

@@ -1,0 +1,46 @@
+"""The kinds of stages: a file for each family."""
+
+from kdjax.config.stages.compression import Quantize, Sensitivity, Shrink
+from kdjax.config.stages.distillation import (
+    Cache,
+    Distill,
+    DistillEncoder,
+    FromCache,
+    Knobs,
+    taught_by,
+)
+from kdjax.config.stages.evaluation import Evaluate
+from kdjax.config.stages.exporting import Export
+from kdjax.config.stages.finetuning import Finetune, SelfTraining
+from kdjax.config.stages.pretraining import Pretrain
+
+__all__ = [
+    "Cache",
+    "Distill",
+    "DistillEncoder",
+    "Evaluate",
+    "Export",
+    "Finetune",
+    "FromCache",
+    "Knobs",
+    "Pretrain",
+    "Quantize",
+    "SelfTraining",
+    "Sensitivity",
+    "Shrink",
+    "Stage",
+    "taught_by",
+]
+
+Stage = (
+    Pretrain
+    | Finetune
+    | Cache
+    | Distill
+    | DistillEncoder
+    | Evaluate
+    | Sensitivity
+    | Shrink
+    | Quantize
+    | Export
+)

@@ -1,0 +1,50 @@
+"""An encoder that is trained without labels."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from kdjax.config.encoders import Encoder
+from kdjax.config.fields import (
+    Seeded,
+    Width,
+)
+from kdjax.config.methods import Method
+from kdjax.config.methods.contrast import SimCLR
+from kdjax.config.training import Training
+from kdjax.config.views import Views
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain(Training):
+    """A self-supervised method on all training images; labels are not used, but by the probe.
+
+    Attributes:
+      encoder: what is trained and kept.
+      projector: widths of the MLP on top of it, which is not kept for later stages.
+      method: how it learns.
+      views: two are drawn of each example, new ones each epoch; one for `rotation` and `mae`.
+      probe: watch a linear classifier on the features of the first view, which learns from the labels
+        that may be used. Nothing of it reaches the encoder.
+    """
+
+    kind: Literal["pretrain"]
+    encoder: Encoder
+    views: Views
+    projector: tuple[Width, ...] = (128, 64)
+    method: Method = SimCLR(name="simclr")
+    probe: bool = False
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Fields that do not go together."""
+        yield from self.method.misfits(self)
+        if self.ema is not None and self.method.has_target:
+            yield (
+                "ema, method.name",
+                f"{self.method.name} has a target network, which is the average; leave it out, and "
+                "give method.momentum",
+            )
+
+    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        return ()
