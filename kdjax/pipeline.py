@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
       name: of the stage.
-      seed: that it is run for, see `config.Seeded`.
+      seed: that it is run for, see `config.Stage`.
       stage: its config.
       fingerprint: of its config, its data and all it is made from.
       folder: where its artifact is, or will be; the fingerprint is part of its name, so that
@@ -141,7 +141,7 @@ _ALL = ((None, None), (None, 1.0))
 
 def _named(stage: config.Stage) -> Iterator[tuple[str, str]]:
     """`(field, name)` of the stages that a stage names itself."""
-    for field in ("start_from", "cache", "model", "sensitivity", "teacher"):
+    for field in ("start_from", "cache", "model", "sensitivity", "teacher", "reads"):
         match getattr(stage, field, None):
             case str(name):
                 yield field, name

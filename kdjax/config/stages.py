@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from kdjax import quant
+from kdjax import export, quant
 from kdjax.config.compressing import Budget, Layers
 from kdjax.config.data import Labels
 from kdjax.config.embeddings import EmbeddingMethod
@@ -19,13 +19,13 @@ from kdjax.config.fields import (
     NonNegative,
     Positive,
     Regex,
-    Seeded,
     Share,
     Sparsity,
     Text,
     Width,
     aside,
 )
+from kdjax.config.formats import Format
 from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.logit_losses.plain import PLAIN_KD
@@ -33,6 +33,7 @@ from kdjax.config.methods import Method
 from kdjax.config.methods.contrast import SimCLR
 from kdjax.config.mixes import Mix
 from kdjax.config.signals import FullLogits, Signal
+from kdjax.config.stage import Stage
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, Weight
 from kdjax.config.views import Size, Views
@@ -71,7 +72,7 @@ class Pretrain(Training):
                 "give method.momentum",
             )
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return ()
 
@@ -163,13 +164,13 @@ class Finetune(Training, Labels):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.start_from is None else (self.start_from,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cache(Seeded):
+class Cache(Stage):
     """What a teacher says of `views` views of every training example, on disk.
 
     Attributes:
@@ -212,13 +213,16 @@ class Cache(Seeded):
         """The stages whose models are asked."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return self.teachers
 
 
-def _taught_by(cache: str, stages: Mapping[str, "Stage"], *, live: bool = False) -> tuple[str, ...]:
-    """A cache and the teachers that it is checked against; these alone if they are asked."""
+def taught_by(cache: str, stages: Mapping[str, Stage], *, live: bool = False) -> tuple[str, ...]:
+    """A cache and the teachers that it is checked against; these alone if they are asked.
+
+    Of any other stage, its name.
+    """
     match stages.get(cache):
         case Cache(teachers=teachers):
             return teachers if live else (cache, *teachers)
@@ -242,9 +246,9 @@ class FromCache(Training):
     size: Size | None = None
     accept: Annotated[tuple[Literal["jax", "backend"], ...], Distinct()] = aside(())
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return _taught_by(self.cache, stages, live=self.live)
+        return taught_by(self.cache, stages, live=self.live)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -331,7 +335,7 @@ class Distill(FromCache):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         read = () if self.start_from is None else (self.start_from,)
         return (*super().needs(stages), *read)
@@ -372,7 +376,7 @@ class DistillEncoder(FromCache):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate(Seeded, Labels):
+class Evaluate(Stage, Labels):
     """What the features of a frozen encoder are worth: nothing of it is trained.
 
     Attributes:
@@ -403,13 +407,13 @@ class Evaluate(Seeded, Labels):
         """Whether what it leaves is scored on test examples and their labels."""
         return self.knn is not None or self.linear is not None
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.model is None else (self.model,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shrink(Seeded):
+class Shrink(Stage):
     """A model with fewer channels, heads and hidden units: smaller shapes, not masks.
 
     What is masked already goes; so do the units that are worth least, until the sparsity or the
@@ -453,13 +457,13 @@ class Shrink(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sensitivity(Seeded):
+class Sensitivity(Stage):
     """How much the model changes as a group loses units, or a layer bits: one at a time.
 
     Attributes:
@@ -501,13 +505,13 @@ class Sensitivity(Seeded):
                     "float is what a layer is held against; give other weights",
                 )
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return (self.model, *(() if self.cache is None else _taught_by(self.cache, stages)))
+        return (self.model, *(() if self.cache is None else taught_by(self.cache, stages)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quantize(Seeded):
+class Quantize(Stage):
     """A model whose layers are in integers, its activations in ranges found on training images.
 
     BatchNorm is folded first. The result is a model like any other: what begins from it trains with
@@ -554,19 +558,20 @@ class Quantize(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Export(Seeded):
+class Export(Stage):
     """One file a format, each loaded again in its runtime and compared with the live model.
 
     Attributes:
       model: the stage whose model is exported.
-      formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`). Of
-        a quantized model `stablehlo` rounds in float; the others have the integers.
+      formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`), or
+        a format of one's own. Of a quantized model `stablehlo` rounds in float; the other two have the
+        integers.
       tolerance: largest difference of a logit from the live one, on the test images, relative to
         the largest live logit; beyond it the stage fails.
       agreement: of a model with quantized activations, smallest share of test images on which the
@@ -578,9 +583,10 @@ class Export(Seeded):
 
     kind: Literal["export"]
     model: Text
-    formats: Annotated[
-        tuple[Literal["stablehlo", "onnx", "litert"], ...], AtLeast(1), Distinct()
-    ] = ("stablehlo", "onnx")
+    formats: Annotated[tuple[Format, ...], AtLeast(1), Distinct()] = (
+        export.StableHLO(),
+        export.ONNX(),
+    )
     tolerance: NonNegative = 1e-4
     agreement: Share = 0.99
     accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
@@ -589,23 +595,9 @@ class Export(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,)
-
-
-Stage = (
-    Pretrain
-    | Finetune
-    | Cache
-    | Distill
-    | DistillEncoder
-    | Evaluate
-    | Sensitivity
-    | Shrink
-    | Quantize
-    | Export
-)
 
 
 def _begins(c: Finetune | Distill) -> Iterator[tuple[str, str]]:
