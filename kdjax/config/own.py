@@ -119,7 +119,8 @@ class Own(Choice):
                 try:
                     parse.parse(kind, self.arguments[name], name)
                 except BadInput as error:
-                    yield name, str(error).partition(": ")[2]
+                    at, _, fault = str(error).partition(": ")  # maybe an item of it
+                    yield at, fault
 
     def called_first_with(self, function: Callable[..., Any]) -> tuple[str, ...]:
         """What it is called with besides its arguments, in order."""
