@@ -83,6 +83,11 @@ def order(run: config.Run) -> list[str]:
             if other not in run.stages:
                 hint = parse.nearest(other, run.stages)
                 raise BadInput(f"config.stages.{name}.{field}: there is no stage {other!r}{hint}")
+        for other in needs[name]:
+            if other not in run.stages:
+                raise BadInput(
+                    f"config.stages.{name}: it needs {other!r}, and there is no such stage"
+                )
         if stage.seed is not None:
             _check_seed(run, name, needs[name])
     try:

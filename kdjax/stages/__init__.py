@@ -1,6 +1,7 @@
-"""One file a stage kind: its `check` and `run` take a context and the stage's config.
+"""One file a stage kind, of the name of the kind: its `check` and `run` take a context and the config.
 
-What `run` gives goes into the manifest of the artifact that it leaves.
+What `run` gives goes into the manifest of the artifact that it leaves. A file may also define the config
+of its kind, a subclass of `kdjax.config.Stage`.
 """
 
 import importlib
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
+from kdjax.choice import import_all
 from kdjax.config.own import explained
 from kdjax.stages import machine, measure, sizes
 from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace
@@ -75,3 +77,6 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
       Diverged: a loss is not finite.
     """
     return _kind(stage).run(context, stage)
+
+
+import_all(__name__, __path__)
