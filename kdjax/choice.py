@@ -31,11 +31,13 @@ class Choice:
       marked_by: of a subclass that has no tag: the field by whose presence it is told.
       rest: of a subclass that takes fields which its class does not list: the field that they are
         gathered in, by name.
+      by_name: a text stands for the one whose tag it is, with all else at its defaults.
     """
 
     tag: ClassVar[str] = "name"
     marked_by: ClassVar[str | None] = None
     rest: ClassVar[str | None] = None
+    by_name: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         name: Any

@@ -290,6 +290,8 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
         return parse(fields[0], value, path)
     members = fields
     tag, by_tag = _tags(tuple(members))
+    if isinstance(value, str) and all(getattr(member, "by_name", False) for member in members):
+        return parse(by_tag[parse(Literal[tuple(by_tag)], value, path)], {tag: value}, path)
     if not isinstance(value, Mapping):
         raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")
     if tag not in value:

@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
       name: of the stage.
-      seed: that it is run for, see `config.Seeded`.
+      seed: that it is run for, see `config.Stage`.
       stage: its config.
       fingerprint: of its config, its data and all it is made from.
       folder: where its artifact is, or will be; the fingerprint is part of its name, so that
@@ -83,6 +83,11 @@ def order(run: config.Run) -> list[str]:
             if other not in run.stages:
                 hint = parse.nearest(other, run.stages)
                 raise BadInput(f"config.stages.{name}.{field}: there is no stage {other!r}{hint}")
+        for other in needs[name]:
+            if other not in run.stages:
+                raise BadInput(
+                    f"config.stages.{name}: it needs {other!r}, and there is no such stage"
+                )
         if stage.seed is not None:
             _check_seed(run, name, needs[name])
     try:
@@ -141,7 +146,7 @@ _ALL = ((None, None), (None, 1.0))
 
 def _named(stage: config.Stage) -> Iterator[tuple[str, str]]:
     """`(field, name)` of the stages that a stage names itself."""
-    for field in ("start_from", "cache", "model", "sensitivity", "teacher"):
+    for field in ("start_from", "cache", "model", "sensitivity", "teacher", "reads"):
         match getattr(stage, field, None):
             case str(name):
                 yield field, name

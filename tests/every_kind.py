@@ -83,6 +83,13 @@ def get_config(arg=None):
         },
         "small": {**distilled, "start_from": "shrunk"},
         "int8": {"kind": "quantize", "model": "small", "agreement": 0.0},
+        "rounded": {
+            "kind": "own",
+            "function": "own_stages:rounded",
+            "reads": ["small"],
+            "leaves": "small",
+            "step": 0.01,
+        },
         "export_small": {"kind": "export", "model": "small"},
         "export_int8": {"kind": "export", "model": "int8", "formats": ["onnx"], "agreement": 0.0},
     }

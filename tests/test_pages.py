@@ -177,7 +177,13 @@ def test_quantizing_as_it_is_shown(net, tmp_path, monkeypatch):
 
     export.write_onnx(deployed, Path("float.onnx"), inputs={"image": Field((8, 8, 1), "uint8")})
     (block,) = blocks("quant")
-    user = {"quant": quant, "forward": forward, "variables": variables, "batch": images}
+    user = {
+        "export": export,
+        "quant": quant,
+        "forward": forward,
+        "variables": variables,
+        "batch": images,
+    }
     exec(block, user | {"batches": [images]}, user)
     images = np.asarray(np.random.default_rng(0).integers(256, size=(5, 8, 8, 1)), np.uint8)
     found, wanted = (

@@ -13,9 +13,10 @@ import dataclasses
 import gzip
 import importlib.metadata
 import json
+import os
 from collections.abc import Sequence
 
-from kdjax import evaluate
+from kdjax import evaluate, export
 from kdjax.commands import arguments
 from kdjax.types import BadInput
 
@@ -25,7 +26,7 @@ def main(given: Sequence[str]) -> int:
 
     The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
     `batch`, `file_bytes` (of the file itself, not of weights it keeps in files beside it), `gzip_bytes`
-    and `peak_memory_bytes` (see `kdjax.evaluate.peak_memory`).
+    and `peak_memory_bytes` (see `kdjax.export.peak_memory`).
 
     Returns:
       The exit status.
@@ -35,7 +36,7 @@ def main(given: Sequence[str]) -> int:
     """
     parser = arguments.parser("latency", __doc__)
     parser.add_argument(
-        "model", metavar="MODEL", help="MODEL.tflite for LiteRT, anything else is ONNX"
+        "model", metavar="MODEL", help="MODEL.onnx or MODEL.tflite: its ending says its format"
     )
     parser.add_argument("--batch", type=int, default=1, help="examples in a call (default: 1)")
     parser.add_argument(
@@ -53,16 +54,16 @@ def main(given: Sequence[str]) -> int:
     args = parser.parse_args(given)
     if args.repeats < 1 or not args.max_seconds >= 0:
         raise BadInput("--repeats must be at least 1 and --max_seconds at least 0")
-    litert = args.model.endswith(".tflite")
-    file_call = evaluate.litert_call if litert else evaluate.onnx_call
-    call = file_call(args.model, threads=args.threads, batch=args.batch)
+    if not os.path.isfile(args.model):
+        raise BadInput(f"{args.model}: no such file")
+    runtime = export.of_file(args.model)
+    call = runtime.call(args.model, threads=args.threads, batch=args.batch)
     taken = evaluate.latency(
         call,
         repeats=args.repeats,
         min_seconds=min(0.5, args.max_seconds),
         max_seconds=args.max_seconds,
     )
-    runtime = "ai-edge-litert" if litert else "onnxruntime"
     with open(args.model, "rb") as file:
         content = file.read()
     figures = dataclasses.asdict(taken)
@@ -70,14 +71,12 @@ def main(given: Sequence[str]) -> int:
         "latency_ms_p50": figures.pop("ms_p50"),
         "latency_ms_p95": figures.pop("ms_p95"),
         **figures,
-        "runtime": f"{runtime} {importlib.metadata.version(runtime)}",
+        "runtime": f"{runtime.package} {importlib.metadata.version(runtime.package or '')}",
         "threads": args.threads,
         "batch": args.batch,
         "file_bytes": len(content),
         "gzip_bytes": len(gzip.compress(content, mtime=0)),
-        "peak_memory_bytes": evaluate.peak_memory(
-            args.model, threads=args.threads, batch=args.batch
-        ),
+        "peak_memory_bytes": runtime.memory(args.model, threads=args.threads, batch=args.batch),
     }
     print(json.dumps(line))
     return 0

@@ -20,23 +20,15 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, evaluate, files, lock, parse, report, stages
+from kdjax import config, evaluate, export, files, lock, parse, report, stages
 from kdjax.commands import arguments
-from kdjax.export import (
-    facts,
-    load_litert,
-    load_onnx,
-    load_stablehlo,
-    require_litert,
-    require_onnx,
-    write_stablehlo,
-)
+from kdjax.config import own
 from kdjax.stages import MANIFEST, Artifact, proof
-from kdjax.stages.export import by_name, write_litert_model, write_onnx_model
+from kdjax.stages.export import by_name, exported, runtimes_of
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
-from kdjax.types import BadInput, Variables
+from kdjax.types import BadInput
 
 _EXAMPLES = 64
 _BESIDE = f".reexport{files.PART}"
@@ -116,52 +108,37 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     source = proof.find(root, c.model, manifest["upstream"][c.model])
     if source is None:
         raise BadInput(f"the model that it was made of is gone: {c.model} (seed {seed})")
-    spec, variables = load(_open(source), field=f"{folder / MANIFEST}: config.model")
+    at = f"{folder / MANIFEST}: config"
+    spec, variables = load(_open(source), field=f"{at}.model")
     variables = jax.device_put(variables)
+    model = exported(spec, variables)
     inputs = {name: field.made_up(_EXAMPLES) for name, field in spec.inputs.fields.items()}
     live = np.asarray(spec.compiled(variables, inputs))
     beside = folder / _BESIDE
     shutil.rmtree(beside, ignore_errors=True)  # what a kill has left may have other names
     beside.mkdir()
     entries = []
-    for entry in manifest["parity"]:
+    for (_, runtime), entry in zip(runtimes_of(c, at), manifest["parity"], strict=True):
         new = beside / entry["artifact"]
-        _write(spec, variables, new)
-        said = _compare(c, spec, folder / new.name, new, inputs, live)
-        entries.append({**entry, **facts(new, inputs=spec.inputs.fields)})
+        with own.explaining((c.formats, f"{at}.formats")):
+            runtime.require()
+            runtime.write(model, new)
+            said = _compare(c, spec, runtime, folder / new.name, new, inputs, live)
+            facts = export.described(runtime, new, inputs=spec.inputs.fields)
+        entries.append({**entry, **facts})
         print(f"{folder.name}/{new.name}: written again, {said}")
     stages.replace(folder, {**manifest, "parity": entries}, beside)
     return {(seed, entry["artifact"]): entry for entry in entries}
 
 
-def _write(spec: Spec, variables: Variables, path: epath.Path) -> None:
-    match path.suffix:
-        case ".stablehlo":
-            write_stablehlo(spec.deployed(variables), path, inputs=spec.inputs.fields)
-        case ".onnx":
-            require_onnx()
-            write_onnx_model(spec, variables, path)
-        case ".tflite":
-            require_litert()
-            write_litert_model(spec, variables, path)
-        case _:
-            raise BadInput(f"{path.name}: no format that is known")
-
-
-def _load(path: epath.Path, spec: Spec) -> Run:
-    match path.suffix:
-        case ".stablehlo":
-            run = load_stablehlo(path)
-        case ".onnx":
-            run = load_onnx(path, threads=1)
-        case _:
-            run = load_litert(path, threads=1)
-    return by_name(run, spec.inputs.fields)
+def _load(runtime: export.Runtime, path: epath.Path, spec: Spec) -> Run:
+    return by_name(runtime.load(path, threads=1), spec.inputs.fields)
 
 
 def _compare(
     c: config.Export,
     spec: Spec,
+    runtime: export.Runtime,
     old: epath.Path,
     new: epath.Path,
     inputs: Mapping[str, np.ndarray],
@@ -172,11 +149,11 @@ def _compare(
     Raises:
       StageFailed: it gives something else.
     """
-    logits = np.asarray(_load(new, spec)(inputs))
+    logits = np.asarray(_load(runtime, new, spec)(inputs))
     others = {"the live model": live}
     said = ""
     try:
-        others["the old file"] = np.asarray(_load(old, spec)(inputs))
+        others["the old file"] = np.asarray(_load(runtime, old, spec)(inputs))
     except Exception as error:  # whatever a runtime raises for a format that it no longer reads
         said = f"; the old file cannot be read here: {str(error).splitlines()[0]}"
     rounds = any(rule.activations for rule in spec.rules.values())

@@ -23,6 +23,7 @@ from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.methods import Method
 from kdjax.config.mixes import Mix
 from kdjax.config.optimizers import Optimizer, Schedule
+from kdjax.config.own_stage import OwnStage
 from kdjax.config.pruning import (
     NM,
     Blocks,
@@ -38,6 +39,7 @@ from kdjax.config.pruning import (
 from kdjax.config.run import Run
 from kdjax.config.scores import OwnScore
 from kdjax.config.signals import Signal
+from kdjax.config.stage import Stage
 from kdjax.config.stages import (
     Cache,
     Distill,
@@ -52,7 +54,6 @@ from kdjax.config.stages import (
     SelfTraining,
     Sensitivity,
     Shrink,
-    Stage,
 )
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, over_steps
@@ -87,6 +88,7 @@ __all__ = [
     "Optimizer",
     "OwnScore",
     "OwnSource",
+    "OwnStage",
     "Pairs",
     "Pattern",
     "Pretrain",

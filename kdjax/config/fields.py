@@ -77,23 +77,3 @@ def all_zero(config: Any, first: str, second: str) -> Iterator[tuple[str, str]]:
     """The fault of two weights of which neither counts."""
     if not getattr(config, first) + getattr(config, second):
         yield f"{first}, {second}", NO_WEIGHT.format(second)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Seeded:
-    """What every stage has.
-
-    Attributes:
-      seed: it is run for this seed alone, and every seed of the run takes what it left: one teacher of
-        many students. What it needs has the same seed. None: it is run for each seed of the run.
-    """
-
-    seed: Seed | None = aside(None)  # the seed that a stage is run for is part of its fingerprint
-
-    def is_measured(self) -> bool:
-        """Whether what it leaves is scored on test examples and their labels."""
-        return False
-
-    def seed_of(self, seed: int) -> int:
-        """The seed that it is run for, in a run of this one."""
-        return seed if self.seed is None else self.seed

@@ -16,12 +16,13 @@ what `made` gives: a data source, a score.
 """
 
 import collections.abc
+import contextlib
 import dataclasses
 import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -86,18 +87,18 @@ class Own(Choice):
         if not callable(function):
             yield user_code.FUNCTION, f"{self.function} is no function"
             return
-        parameters = _parameters(function)
-        given = [*parameters.values()][: len(self.called_with)]
+        parameters, first = _parameters(function), self.called_first_with(function)
+        given = [*parameters.values()][: len(first)]
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        if len(given) < len(self.called_with) or any(p.kind not in positional for p in given):
+        if len(given) < len(first) or any(p.kind not in positional for p in given):
             yield (
                 user_code.FUNCTION,
                 f"{self.function} takes ({', '.join(parameters)}), and it is called with "
-                f"({', '.join(self.called_with)}) first",
+                f"({', '.join(first)}) first",
             )
             return
         fields = {field.name for field in dataclasses.fields(self)}
-        own = self._own(parameters)
+        own = self._own([*parameters.values()][len(first) :])
         for name in own:
             if name in fields and name not in self.offered:
                 yield (
@@ -118,11 +119,15 @@ class Own(Choice):
                 try:
                     parse.parse(kind, self.arguments[name], name)
                 except BadInput as error:
-                    yield name, str(error).partition(": ")[2]
+                    at, _, fault = str(error).partition(": ")  # maybe an item of it
+                    yield at, fault
 
-    def _own(self, parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    def called_first_with(self, function: Callable[..., Any]) -> tuple[str, ...]:
+        """What it is called with besides its arguments, in order."""
+        return self.called_with
+
+    def _own(self, named: Iterable[inspect.Parameter]) -> dict[str, inspect.Parameter]:
         """Those that a config gives."""
-        named = [*parameters.values()][len(self.called_with) :]
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {p.name: p for p in named if p.kind in kinds and p.name not in self.offered}
 
@@ -170,15 +175,8 @@ class Own(Choice):
         Raises:
           BadInput: it fails.
         """
-        try:
+        with explaining((self, path)):
             return self.made(f"{path}.function", **offered)(*args)
-        except BadInput:
-            raise
-        except Exception as error:
-            line = explained(error, (self, path))
-            if line is None:
-                raise
-            raise line from error
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -241,3 +239,21 @@ def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     at = next(found, None)
     field = configs[0][1] if at is None else f"{at}.{user_code.FUNCTION}"
     return BadInput(f"{field}: {where}{user_code.described(error)}")
+
+
+@contextlib.contextmanager
+def explaining(*configs: tuple[Any, str]) -> Iterator[None]:
+    """Makes one line of what a function of the user's raises within, see `explained`.
+
+    Raises:
+      BadInput: it did.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        line = explained(error, *configs)
+        if line is None:
+            raise
+        raise line from error

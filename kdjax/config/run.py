@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from kdjax.config.data import Data
 from kdjax.config.fields import Count, Seed, Text, aside
 from kdjax.config.scores import OwnScore
-from kdjax.config.stages import Stage
+from kdjax.config.stage import Stage
 from kdjax.ranges import AtLeast, Distinct, In
 
 

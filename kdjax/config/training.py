@@ -12,13 +12,13 @@ from kdjax.config.fields import (
     Decay,
     Natural,
     NonNegative,
-    Seeded,
     aside,
     parts,
 )
 from kdjax.config.optimizers import Optimizer
 from kdjax.config.own import Own, shown
 from kdjax.config.pruning import Gradual, Prune, SparseTraining
+from kdjax.config.stage import Stage
 from kdjax.ranges import In
 from kdjax.train import optimizers
 from kdjax.types import BadInput
@@ -120,7 +120,7 @@ class OwnTerm(Own):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(Seeded):
+class Training(Stage):
     """What every stage that trains has.
 
     Attributes:

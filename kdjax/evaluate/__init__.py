@@ -9,17 +9,10 @@ from kdjax.evaluate.classification import (
     scores,
 )
 from kdjax.evaluate.flops import equation_flops, flops
-from kdjax.evaluate.latency import (
-    Latency,
-    interleaved,
-    latency,
-    litert_call,
-    onnx_call,
-    peak_memory,
-)
 from kdjax.evaluate.neighbours import knn
 from kdjax.evaluate.probe import Probe, linear_probe
 from kdjax.evaluate.representation import alignment, uniformity
+from kdjax.evaluate.timing import Latency, interleaved, latency
 
 __all__ = [
     "Agreement",
@@ -35,10 +28,7 @@ __all__ = [
     "knn",
     "latency",
     "linear_probe",
-    "litert_call",
     "logits_over",
-    "onnx_call",
-    "peak_memory",
     "scores",
     "uniformity",
 ]

@@ -16,9 +16,9 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Float
 
+from kdjax.export.composites import FAKE_QUANT
 from kdjax.export.extras import require
 from kdjax.export.parity import TOLERANCE, Reference
-from kdjax.quant.composites import FAKE_QUANT
 from kdjax.types import BadInput, Fields
 
 _SIGNATURE = "serving_default"

@@ -1,28 +1,21 @@
-"""One file a stage kind. Each takes a context and its config, and leaves an artifact."""
+"""One file a stage kind, of the name of the kind: its `check` and `run` take a context and the config.
 
+What `run` gives goes into the manifest of the artifact that it leaves. A file may also define the config
+of its kind, a subclass of `kdjax.config.Stage`.
+"""
+
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
-from kdjax.config import own
-from kdjax.stages import (
-    cache,
-    distill,
-    distill_encoder,
-    evaluate,
-    export,
-    finetune,
-    machine,
-    measure,
-    pretrain,
-    quantize,
-    sensitivity,
-    shrink,
-    sizes,
-)
+from kdjax.choice import import_all
+from kdjax.config.own import explained
+from kdjax.stages import machine, measure, sizes
 from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace
 from kdjax.stages.context import Context, Splits
 from kdjax.stages.expected import check_data, check_encoder, check_labels
+from kdjax.stages.own import Given, Model
 from kdjax.types import BadInput
 
 __all__ = [
@@ -30,6 +23,8 @@ __all__ = [
     "Artifact",
     "Context",
     "Expected",
+    "Given",
+    "Model",
     "Splits",
     "check",
     "check_data",
@@ -56,11 +51,11 @@ def check(context: Context, stage: config.Stage) -> Expected:
         measure.check_scores(context)
     try:
         check_encoder(context, stage)
-        said = _checked(context, stage)
+        said = _kind(stage).check(context, stage)
     except BadInput:
         raise
     except Exception as error:
-        line = own.explained(error, (stage, context.path), (context.run.stages, "config.stages"))
+        line = explained(error, (stage, context.path), (context.run.stages, "config.stages"))
         if line is None:
             raise
         raise line from None
@@ -68,28 +63,9 @@ def check(context: Context, stage: config.Stage) -> Expected:
     return Expected(context.folder, {"stage": context.name, **said}, stage, exact=exact)
 
 
-def _checked(context: Context, stage: config.Stage) -> Mapping[str, Any]:
-    match stage:
-        case config.Pretrain():
-            return pretrain.check(context, stage)
-        case config.Finetune():
-            return finetune.check(context, stage)
-        case config.Cache():
-            return cache.check(context, stage)
-        case config.Distill():
-            return distill.check(context, stage)
-        case config.DistillEncoder():
-            return distill_encoder.check(context, stage)
-        case config.Evaluate():
-            return evaluate.check(context, stage)
-        case config.Sensitivity():
-            return sensitivity.check(context, stage)
-        case config.Shrink():
-            return shrink.check(context, stage)
-        case config.Quantize():
-            return quantize.check(context, stage)
-        case config.Export():
-            return export.check(context, stage)
+def _kind(stage: config.Stage) -> Any:
+    """What a kind of stage does: the module of its name, with `check` and `run`."""
+    return importlib.import_module(f"{__name__}.{stage.kind}")
 
 
 def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
@@ -100,24 +76,7 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
       StageFailed: a result is beyond its tolerance.
       Diverged: a loss is not finite.
     """
-    match stage:
-        case config.Pretrain():
-            return pretrain.run(context, stage)
-        case config.Finetune():
-            return finetune.run(context, stage)
-        case config.Cache():
-            return cache.run(context, stage)
-        case config.Distill():
-            return distill.run(context, stage)
-        case config.DistillEncoder():
-            return distill_encoder.run(context, stage)
-        case config.Evaluate():
-            return evaluate.run(context, stage)
-        case config.Sensitivity():
-            return sensitivity.run(context, stage)
-        case config.Shrink():
-            return shrink.run(context, stage)
-        case config.Quantize():
-            return quantize.run(context, stage)
-        case config.Export():
-            return export.run(context, stage)
+    return _kind(stage).run(context, stage)
+
+
+import_all(__name__, __path__)

@@ -1,9 +1,8 @@
 """One file a format, loaded again in its runtime and held against the live model."""
 
 import dataclasses
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, quant
-from kdjax.export import (
-    facts,
-    load_litert,
-    load_onnx,
-    load_stablehlo,
-    require_litert,
-    require_onnx,
-    write_litert,
-    write_onnx,
-    write_stablehlo,
-)
+from kdjax import config, export, quant
+from kdjax.config import own
 from kdjax.models import Compute
 from kdjax.stages import measure
 from kdjax.stages.context import Context
@@ -33,99 +22,93 @@ from kdjax.types import BadInput, Variables
 _LOOKED_AT = 16
 """Examples that a layer-wise comparison is made on."""
 
+TIMED_IN = export.ONNX()
+"""What a budget of milliseconds is measured in."""
+
 
 def check(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Asks for what the formats need, before anything that is exported has been trained.
 
     Raises:
-      BadInput: the extra of a format is not installed, there is no model to export, or its file
-        would be slower than that of the float one.
+      BadInput: the extra of a format is not installed, there is no model to export, its file would be
+        slower than that of the float one, or two formats have one suffix.
     """
-    if "onnx" in c.formats:
-        require_onnx()
-    if "litert" in c.formats:
-        require_litert()
+    runtimes = list(runtimes_of(c, context.path))
+    for _, runtime in runtimes:
+        runtime.require()
     spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
-    _refuse_slow(context, c, spec)
+    taken: dict[str, str] = {}
+    for path, runtime in runtimes:
+        if (other := taken.setdefault(runtime.suffix, path)) != path:
+            raise BadInput(
+                f"{path}: its files end in {runtime.suffix}, as those of {other} do; give one of them "
+                "another suffix, or a stage of its own"
+            )
+    _refuse_misfits(context, c, spec)
     return {}
 
 
-def _refuse_slow(context: Context, c: config.Export, spec: Spec) -> None:
-    """ONNX Runtime's one kernel for convolutions in ranges of the call takes several times a float one's.
+def runtimes_of(c: config.Export, path: str) -> Iterator[tuple[str, export.Runtime]]:
+    """The formats of a stage in their order, each with its path in the config."""
+    for i, format in enumerate(c.formats):
+        at = f"{path}.formats[{i}]"
+        yield at, format.runtime(path=at)
 
-    Raises:
-      BadInput: the model has one, and is to be an ONNX file.
-    """
-    called = [name for name, rule in spec.rules.items() if rule.activations == "dynamic"]
-    if "onnx" not in c.formats or not called:
-        return
-    slow = [layer.name for layer in spec.layers().layers if layer.convolution]
-    if found := [name for name in called if name in slow]:
-        raise BadInput(
-            f"{context.path}.formats: in ONNX a convolution with dynamic activations ({found[0]}, "
-            f"{len(found)} in all) is several times slower than in float; export litert alone, or give "
-            f"the convolutions of {c.model} activations='int8'"
-        )
+
+def _refuse_misfits(context: Context, c: config.Export, spec: Spec) -> None:
+    """Raises `BadInput` where a format should not be asked to hold this model."""
+    for _, runtime in runtimes_of(c, context.path):
+        for fault in runtime.misfits(spec.rules, lambda: spec.layers().layers, model=c.model):
+            raise BadInput(f"{context.path}.formats: {fault}")
 
 
 def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Writes, reloads, compares and times each format."""
     artifact = context.inputs[c.model]
-    spec, variables = load(artifact, field=f"config.stages.{context.name}.model")
-    _refuse_slow(context, c, spec)
+    spec, variables = load(artifact, field=f"{context.path}.model")
+    _refuse_misfits(context, c, spec)
     variables = jax.device_put(variables)
-    predict = spec.deployed(variables)
+    model = exported(spec, variables)
     live = measure.live_logits(context, spec, variables)
     inputs, threads = context.splits.test_inputs, context.run.latency_threads
     rows, parities = [], []
-    for format in dict.fromkeys(c.formats):
-        match format:
-            case "stablehlo":
-                path = context.folder / f"{c.model}.stablehlo"
-                write_stablehlo(predict, path, inputs=spec.inputs.fields)
-                loaded, runtime = load_stablehlo(path), f"stablehlo:{jax.default_backend()}"
-                used = measure.cpu_threads()
-            case "onnx":
-                path = context.folder / f"{c.model}.onnx"
-                write_onnx_model(spec, variables, path)
-                loaded, runtime = load_onnx(path, threads=threads), "onnxruntime:cpu"
-                used = threads
-            case "litert":
-                path = context.folder / f"{c.model}.tflite"
-                write_litert_model(spec, variables, path)
-                loaded, runtime = load_litert(path, threads=threads), "litert:cpu"
-                used = threads
-        reloaded = by_name(loaded, spec.inputs.fields)
-        # An activation is rounded the other way where a sum was added up in another order.
-        rounds = any(rule.activations for rule in spec.rules.values())
-        if not rounds:
-            allowed = {"difference": c.tolerance}
-        elif c.accuracy_drop is not None:
-            allowed = {"drop": c.accuracy_drop}
-        else:
-            allowed = {"agreement": c.agreement}
-        labels = context.splits.test.labels
-        try:
-            found, parity = compare(
-                path, reloaded, inputs, live, labels, runtime=runtime, **allowed
+    for at, runtime in runtimes_of(c, context.path):
+        path = context.folder / f"{c.model}{runtime.suffix}"
+        with own.explaining((c.formats, f"{context.path}.formats")):
+            runtime.write(model, path)
+            if not path.is_file():
+                raise BadInput(f"{at}: there is no file {path.name} after write(model, path)")
+            reloaded = by_name(runtime.load(path, threads=threads), spec.inputs.fields)
+            try:
+                found, parity = compare(
+                    path,
+                    reloaded,
+                    inputs,
+                    live,
+                    context.splits.test.labels,
+                    runtime=runtime.runs_in,
+                    **_allowed(c, spec),
+                )
+            except StageFailed as failed:
+                where = _where(runtime, model, path, inputs)
+                raise StageFailed(f"{failed}{where}") from None
+            row = measure.file_row(
+                context, spec, variables, path, reloaded, runtime=runtime, logits=found
             )
-        except StageFailed as failed:
-            if format == "stablehlo":
-                raise
-            raise StageFailed(f"{failed}{_where(spec, variables, path, inputs)}") from None
-        row = measure.file_row(
-            context,
-            spec,
-            variables,
-            path,
-            reloaded,
-            logits=found,
-            runtime=runtime,
-            threads=used,
-        )
+            said = export.described(runtime, path, inputs=spec.inputs.fields)
         rows.append(dataclasses.asdict(row))
-        parities.append({**dataclasses.asdict(parity), **facts(path, inputs=spec.inputs.fields)})
+        parities.append({**dataclasses.asdict(parity), **said})
     return {"rows": rows, "parity": parities}
+
+
+def _allowed(c: config.Export, spec: Spec) -> dict[str, float]:
+    """What `compare` is to hold a file against."""
+    # An activation is rounded the other way where a sum was added up in another order.
+    if not any(rule.activations for rule in spec.rules.values()):
+        return {"difference": c.tolerance}
+    if c.accuracy_drop is not None:
+        return {"drop": c.accuracy_drop}
+    return {"agreement": c.agreement}
 
 
 def by_name(run: Callable[..., Any], names: Iterable[str]) -> Callable[[Mapping[str, Any]], Any]:
@@ -134,83 +117,37 @@ def by_name(run: Callable[..., Any], names: Iterable[str]) -> Callable[[Mapping[
     return lambda inputs: run(*(inputs[name] for name in order))
 
 
+def exported(spec: Spec, variables: Variables) -> export.Model:
+    """A model as a format writes it."""
+    module = spec.in_float.module(Compute(folded=True))
+    folded = spec.folded(variables)
+    return export.Model(
+        predict=spec.deployed(variables),
+        inputs=spec.inputs,
+        output=spec.output(),
+        forward=spec.answers(module),
+        variables={name: tree for name, tree in folded.items() if name != quant.RANGES},
+        rules=spec.rules,
+        ranges=variables.get(quant.RANGES, {}),
+    )
+
+
 def _where(
-    spec: Spec, variables: Variables, path: epath.Path, inputs: Mapping[str, np.ndarray]
+    runtime: export.Runtime, model: export.Model, path: epath.Path, inputs: Mapping[str, np.ndarray]
 ) -> str:
     """Which layer of a file that failed sees something else than the live one."""
-    forward, own, ranges = _in_float(spec, variables)
-    apart = quant.differences(
-        path,
-        lambda variables, *arrays: spec.raw(lambda inputs: forward(variables, inputs))(*arrays),
-        own,
-        *(inputs[name][:_LOOKED_AT] for name in spec.inputs.fields),
-        rules=spec.rules,
-        ranges=ranges,
-    )
+    raw = (inputs[name][:_LOOKED_AT] for name in model.inputs.fields)
+    apart = export.layer_differences(runtime, path, model, *raw)
     if not apart:
         return ""
     worst = max(apart, key=lambda name: apart[name])
     return f"; what goes into {worst} differs most, by {apart[worst]:.2g} of its largest value"
 
 
-def write_litert_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
-    """Writes the LiteRT file of a float model, or of a quantized one with its integers."""
-    if not spec.rules:
-        write_litert(
-            spec.deployed(variables),
-            path,
-            inputs=spec.inputs.fields,
-            output=spec.output(),
-        )
-        return
-    forward, own, ranges = _in_float(spec, variables)
-    rounds = quant.with_composites(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-    with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "model.tflite"
-        write_litert(spec.raw(rounds), made, inputs=spec.inputs.fields, output=spec.output())
-        quant.quantize_in_the_call(made, plan)
-        content = made.read_bytes()
-    quant.require_integers(quant.litert_faults(content, plan), "LiteRT")
-    with open(path, "wb") as file:
-        file.write(content)
-
-
-def write_onnx_model(spec: Spec, variables: Variables, path: os.PathLike[str]) -> None:
-    """Writes the ONNX file of a float model, or of a quantized one with its integers."""
-    if not spec.rules:
-        write_onnx(
-            spec.deployed(variables),
-            path,
-            inputs=spec.inputs.fields,
-            output=spec.output(),
-        )
-        return
-    forward, own, ranges = _in_float(spec, variables)
-    plan = quant.plan_of(forward, own, spec.blank(), rules=spec.rules, ranges=ranges)
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / "float.onnx"
-        write_onnx(
-            spec.raw(lambda inputs: forward(own, inputs)),
-            source,
-            inputs=spec.inputs.fields,
-            output=spec.output(),
-        )
-        quant.write_quantized(source, path, plan)
-
-
-def onnx_latency(context: Context, spec: Spec, variables: Variables) -> float:
-    """Milliseconds that the ONNX file of a model takes for `latency_batch` examples, the median."""
+def file_latency(context: Context, spec: Spec, variables: Variables) -> float:
+    """Milliseconds that the file of a model takes for `latency_batch` examples, the median."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        write_onnx_model(spec, variables, file)
-        run = load_onnx(file, threads=context.run.latency_threads)
+        file = Path(folder) / f"model{TIMED_IN.suffix}"
+        TIMED_IN.write(exported(spec, variables), file)
+        run = TIMED_IN.load(file, threads=context.run.latency_threads)
         return measure.timed(context, by_name(run, spec.inputs.fields)).ms_p50
-
-
-def _in_float(spec: Spec, variables: Variables) -> tuple[Callable[..., Any], Variables, Variables]:
-    """A folded model before anything is rounded: its function, its variables and its ranges."""
-    module = spec.in_float.module(Compute(folded=True))
-    folded = spec.folded(variables)
-    own = {name: tree for name, tree in folded.items() if name != quant.RANGES}
-    return spec.answers(module), own, variables.get(quant.RANGES, {})

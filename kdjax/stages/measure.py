@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate, report, tasks, tree
+from kdjax import evaluate, export, report, tasks, tree
 from kdjax.stages import machine
 from kdjax.stages.artifact import variables_bytes
 from kdjax.stages.context import Context
@@ -132,15 +132,13 @@ def file_row(
     path: epath.Path,
     run: Callable[[dict[str, np.ndarray]], Any],
     *,
+    runtime: export.Runtime,
     logits: np.ndarray,
-    runtime: str,
-    threads: int | None,
 ) -> report.Row:
     """The row of an exported file: what its own runtime gives, and takes."""
-    content = path.read_bytes()
-    memory = None
-    if path.suffix in (".onnx", ".tflite") and threads is not None:
-        memory = evaluate.peak_memory(path, threads=threads, batch=context.run.latency_batch)
+    content, batch = path.read_bytes(), context.run.latency_batch
+    told = context.run.latency_threads
+    memory = runtime.memory(path, threads=told, batch=batch)
     bulk = timed(context, run, bulk=True)
     return row(
         context,
@@ -149,8 +147,8 @@ def file_row(
         stage=path.name,
         logits=logits,
         time=timed(context, run),
-        runtime=runtime,
-        threads=threads,
+        runtime=runtime.runs_in,
+        threads=told if runtime.takes_threads else cpu_threads(),
         bytes_on_disk=len(content),
         gzip_bytes=len(gzip.compress(content, mtime=0)),
         peak_memory_bytes=memory,

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from kdjax import config, evaluate, parse, quant, tree
-from kdjax.export import require_onnx
 from kdjax.stages.context import Context
+from kdjax.stages.export import TIMED_IN
 from kdjax.stages.model import Spec
 from kdjax.types import BadInput, Variables
 
@@ -95,7 +95,7 @@ def check_mixed(
     if len(given) != 1 or not given.keys() <= {"bytes", "latency_ms"}:
         raise BadInput(f"{path}.budget: give bytes or latency_ms")
     if "latency_ms" in given:
-        require_onnx()
+        TIMED_IN.require()
     elif context.exact:
         folded = jax.eval_shape(spec.folded, spec.abstract())
         costs, others = _bytes(graph, folded, hurts, rules)

@@ -13,7 +13,7 @@ from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import Artifact, save_variables
 from kdjax.stages.context import Context, under
-from kdjax.stages.export import onnx_latency
+from kdjax.stages.export import file_latency
 from kdjax.stages.mixed import check_mixed, mixed_rules
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import compare
@@ -37,7 +37,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
             tried = spec, variables
             if rules:
                 tried = quantized(spec, variables, inputs, c, mixed=rules)[:2]
-            return onnx_latency(context, *tried)
+            return file_latency(context, *tried)
 
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
     spec, found, names = quantized(spec, variables, inputs, c, field=f"{path}.rules", mixed=mixed)

@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Array
 
 from kdjax import config, keys, shrink, train, tree
-from kdjax.export import require_onnx
 from kdjax.prune import allocation
 from kdjax.shrink import Groups
 from kdjax.stages import measure
 from kdjax.stages.artifact import save_variables
 from kdjax.stages.context import Context, under
-from kdjax.stages.export import onnx_latency
+from kdjax.stages.export import TIMED_IN, file_latency
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
 from kdjax.stages.pruning import UNIT_SCORES, unit_scores
@@ -126,7 +125,7 @@ def _check(context: Context, c: config.Shrink) -> Spec:
         if limit <= 0:
             raise BadInput(f"{path}.budget.{name}: {limit:g} is not above zero")
         if name == "latency_ms":
-            require_onnx()
+            TIMED_IN.require()
     if c.sensitivity is not None:
         said = context.inputs[c.sensitivity].manifest.get("sensitivity", {})
         if said.get("model") != c.model:
@@ -211,7 +210,7 @@ def _cost(
         "params": lambda spec, variables: tree.size(variables["params"]),
         "flops": lambda spec, variables: spec.flops(),
         "bytes": lambda spec, variables: 4 * tree.size(variables["params"]),
-        "latency_ms": lambda spec, variables: onnx_latency(context, spec, variables),
+        "latency_ms": lambda spec, variables: file_latency(context, spec, variables),
     }
     return costs[name], limit
 

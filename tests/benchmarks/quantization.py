@@ -30,13 +30,13 @@ import jax
 import numpy as np
 from result import ratios, show
 
-from kdjax import config, evaluate, shrink, tree
+from kdjax import config, evaluate, export, shrink, tree
 from kdjax.config.encoders.mobilenet import MobileNetV3
 from kdjax.config.encoders.resnet import ResNet18, ResNet50
 from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
 from kdjax.stages import quantize
-from kdjax.stages.export import write_onnx_model
+from kdjax.stages.export import exported
 from kdjax.stages.model import Spec
 from kdjax.tasks import Classification
 from kdjax.types import Field
@@ -190,10 +190,10 @@ def main() -> None:
         if wanted is not None and name not in wanted:
             continue
         file = folder / f"{name}.onnx"
-        write_onnx_model(spec, variables, file)
+        export.ONNX().write(exported(spec, variables), file)
         files[name] = file
         costs[name] = _cost(file.read_bytes(), tree.size(variables["params"]))
-        costs[name]["peak_memory_bytes"] = evaluate.peak_memory(file, threads=1, batch=1)
+        costs[name]["peak_memory_bytes"] = export.ONNX().memory(file, threads=1, batch=1)
     outside, versions = {} if wanted else _in_torch(args.networks), {}
     for name, model in outside.items():
         import torch
@@ -212,7 +212,7 @@ def main() -> None:
         "files": costs,
     }
     for batch in map(int, args.batches.split(",")):
-        calls = {n: evaluate.onnx_call(f, threads=1, batch=batch) for n, f in files.items()}
+        calls = {n: export.onnx_call(f, threads=1, batch=batch) for n, f in files.items()}
         calls |= {name: _torch_call(model, batch) for name, model in outside.items()}
         turns = _alone(calls, turns=args.turns, seconds=args.seconds)
         times = {name: _middle(taken) for name, taken in turns.items()}

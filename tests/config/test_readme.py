@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 from etils import epath
 
-from kdjax import load, pipeline
+from kdjax import config, export, load, parse, pipeline
 from kdjax.config.encoders.own import OwnEncoder
+from kdjax.inputs import Inputs
 from kdjax.stages import Splits
+from kdjax.types import Field
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "kdjax" / "config" / "README.md").read_text()
@@ -28,6 +31,8 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
         "my_methods.py",
         "my_data.py",
         "my_scores.py",
+        "my_formats.py",
+        "my_stages.py",
         "line.py",
         "kdjax/config/logit_losses/huber.py",
     }
@@ -53,6 +58,36 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
     batch = {"teacher_logits": np.float32([[0.0, 2.0, 3.0]])}
     found = student.terms["rank"].term()(outputs, batch)
     np.testing.assert_allclose(found, [0.2 + 0.9], rtol=1e-6)
+
+
+def test_the_format_of_the_page_gives_what_its_model_gives(tmp_path, monkeypatch):
+    (tmp_path / "my_formats.py").write_text(FILES["my_formats.py"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (shown,) = re.findall(r"`files=(dict\(kind=\"export\".*?\))`\.", PAGE)
+    stage = parse.parse(config.Stage, eval(shown))
+    assert isinstance(stage, config.Export)
+    runtime = stage.formats[1].runtime(path="here")
+    random = np.random.default_rng(0)
+    layer = {"kernel": random.normal(size=(16, 3)), "bias": random.normal(size=3)}
+    inputs = Inputs.of({"image": Field((4, 4, 1), "uint8")}, mean=(0.4,), std=(0.3,))
+
+    def forward(variables, seen):
+        own = variables["params"]["classifier"]
+        return seen["image"].reshape(-1, 16) @ own["kernel"] + own["bias"][None]
+
+    variables = jax.tree.map(np.float32, {"params": {"classifier": layer}})
+    model = export.Model(
+        predict=lambda image: forward(variables, inputs.see_all({"image": image})),
+        inputs=inputs,
+        output="logits",
+        forward=forward,
+        variables=variables,
+    )
+    runtime.write(model, tmp_path / "model.npz")
+    images = random.integers(256, size=(5, 4, 4, 1)).astype(np.uint8)
+    found = runtime.load(tmp_path / "model.npz", threads=1)(images)
+    np.testing.assert_allclose(found, model.predict(images), atol=16 * 3 * 1e-4)
+    assert np.abs(found - model.predict(images)).max() > 1e-6  # its numbers have four digits
 
 
 ENCODER = '''
@@ -127,7 +162,65 @@ class Near(Method):
 '''
 
 
-def test_one_file_each_is_a_new_loss_encoder_and_method_of_kdjax(tmp_path):
+FORMAT = '''
+"""Weights as text."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from kdjax.export.formats import Known
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text(Known):
+    """A file that a person can read."""
+
+    name: Literal["text"] = "text"
+    suffix: ClassVar[str] = ".txt"
+
+    def write(self, model, path):
+        """Nothing of it."""
+        path.write_text("weights")
+
+    def load(self, path, *, threads):
+        """What was written."""
+        return path.read_text
+'''
+STAGE = '''
+"""Counts what another stage has left."""
+
+import dataclasses
+from typing import Literal
+
+from kdjax import config
+from kdjax.config.fields import Text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Count(config.Stage):
+    """How many files a stage has left."""
+
+    kind: Literal["count"]
+    model: Text
+
+    def needs(self, stages):
+        """The stage."""
+        return (self.model,)
+
+
+def check(context, c):
+    """Nothing to refuse."""
+    return {}
+
+
+def run(context, c):
+    """The count."""
+    return {"files": len(context.inputs[c.model].manifest["files"])}
+'''
+
+
+def test_one_file_each_is_a_new_piece_of_kdjax(tmp_path):
+    """A loss, an encoder, a method, a format, a kind of stage: nothing else is touched."""
     shutil.copytree(
         ROOT / "kdjax", tmp_path / "kdjax", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -135,7 +228,10 @@ def test_one_file_each_is_a_new_loss_encoder_and_method_of_kdjax(tmp_path):
     (tmp_path / name).write_text(FILES[name])
     (tmp_path / "kdjax/config/encoders/mlp.py").write_text(ENCODER)
     (tmp_path / "kdjax/config/methods/near.py").write_text(METHOD)
+    (tmp_path / "kdjax/export/formats/text.py").write_text(FORMAT)
+    (tmp_path / "kdjax/stages/count.py").write_text(STAGE)
     program = """
+import jax
 import numpy as np
 from kdjax import config, parse, ssl
 from kdjax.inputs import Inputs
@@ -154,6 +250,22 @@ print(net.title, type(net.module(Compute())).__name__)
 near = parse.parse(config.Method, {"name": "near"})
 trained = ssl.Trained(net.module(Compute()), net.module(Compute()), 4, Inputs(()), Compute(), 10)
 print(*near.method(trained).terms, near.least_rows)
+from etils import epath
+from kdjax import export, pipeline
+from kdjax.stages import Artifact, Splits
+files = {"kind": "export", "model": "m", "formats": ["onnx", "text"]}
+found = parse.parse(config.Stage, files).formats[1]
+print(found.runtime(path="").batch, export.of_file("model.txt").name)
+stages = {
+    "features": {"kind": "evaluate", "linear": None, "knn": {"k": 1}},
+    "count": {"kind": "count", "model": "features"},
+}
+data = {"name": "digits", "train_split": "train[:20]", "test_split": "test[:10]"}
+run = parse.parse(config.Run, {"name": "one", "data": data, "stages": stages})
+splits = Splits(run.data)
+tasks = pipeline.plan(run, epath.Path("work"), splits)
+pipeline.execute(run, tasks, splits)
+print(Artifact.open(tasks[1].folder, tasks[1].stage).manifest["files"], all(t.done for t in tasks))
 """
     found = subprocess.run(
         [sys.executable, "-c", program],
@@ -164,8 +276,10 @@ print(*near.method(trained).terms, near.least_rows)
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    values, line, net, method = found.stdout.splitlines()
+    values, line, net, method, format, stage = found.stdout.splitlines()
     assert values == str([0.25**2 / 2 / 4, 0.5 * (2.0 - 0.25) / 4])
     assert "did you mean huber?" in line
     assert net == "mlp-8-4 MLP"
     assert method == "near 1"
+    assert format == "any of 1 or more text"
+    assert stage == "{} True"

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper
 import kdjax
 from kdjax.commands import exits
 from kdjax.commands import latency as command
-from kdjax.evaluate import Latency, interleaved, latency, litert_call, onnx_call, peak_memory
-from kdjax.export import write_litert
+from kdjax.evaluate import Latency, interleaved, latency
+from kdjax.export import ONNX, litert_call, onnx_call, write_litert
 from kdjax.types import BadInput, Field
 
 
@@ -421,12 +421,12 @@ def _dense(path, size, batch=1):
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux says it")
 def test_peak_memory_grows_with_the_weights_and_with_the_batch(tmp_path):
     small, large = _dense(tmp_path / "small.onnx", 64), _dense(tmp_path / "large.onnx", 3000)
-    little = peak_memory(small, threads=1, batch=1)
+    little = ONNX().memory(small, threads=1, batch=1)
     # The weights at least once, however the runtime packs them.
-    assert peak_memory(large, threads=1, batch=1) > little + 3000 * 3000 * 4
-    many = peak_memory(small, threads=1, batch=100_000)
+    assert ONNX().memory(large, threads=1, batch=1) > little + 3000 * 3000 * 4
+    many = ONNX().memory(small, threads=1, batch=100_000)
     assert many > little + 2 * 100_000 * 64 * 4  # what goes in and what comes out
-    assert peak_memory(tmp_path / "none.onnx", threads=1, batch=1) is None
+    assert ONNX().memory(tmp_path / "none.onnx", threads=1, batch=1) is None
 
 
 def test_the_command_runs_without_a_warning(image_model):

@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from kdjax import config, quant
-from kdjax.export import load_litert, load_onnx
+from kdjax.export import ONNX, LiteRT, load_litert, load_onnx, quantize_in_the_call
 from kdjax.stages import quantize
-from kdjax.stages.export import write_litert_model, write_onnx_model
+from kdjax.stages.export import exported
 from kdjax.types import BadInput
 from tests.export.conftest import ENCODERS, made
 
@@ -46,12 +46,12 @@ MUCH = ("mobilenet_v2", "efficientnet_b0", "resnet50")  # slow to convert
 def test_ranges_found_once(name, tmp_path):
     spec, variables, images, live = _quantized(name, "int8")
     mean = MEANS.get(name, 0.02)
-    write_onnx_model(spec, variables, tmp_path / "model.onnx")
+    ONNX().write(exported(spec, variables), tmp_path / "model.onnx")
     _assert_close(load_onnx(tmp_path / "model.onnx", threads=1)(images), live, mean)
     graph = onnx.load(str(tmp_path / "model.onnx")).graph
     assert sum(t.name.endswith("kernel.integers") for t in graph.initializer) == len(spec.rules)
     if LITERT:
-        write_litert_model(spec, variables, tmp_path / "model.tflite")
+        LiteRT().write(exported(spec, variables), tmp_path / "model.tflite")
         _assert_close(load_litert(tmp_path / "model.tflite", threads=1)(images), live, mean)
 
 
@@ -59,14 +59,14 @@ def test_ranges_found_once(name, tmp_path):
 def test_ranges_of_the_call(name, tmp_path):
     spec, variables, images, live = _quantized(name, "dynamic")
     mean = MEANS.get(name, 0.02)
-    write_onnx_model(spec, variables, tmp_path / "model.onnx")
+    ONNX().write(exported(spec, variables), tmp_path / "model.onnx")
     _assert_close(load_onnx(tmp_path / "model.onnx", threads=1)(images), live, mean)
     kinds = Counter(node.op_type for node in onnx.load(str(tmp_path / "model.onnx")).graph.node)
     assert kinds["MatMulInteger"] + kinds["ConvInteger"] == len(spec.rules)
     if not LITERT:
         return
     interpreter = importlib.import_module("ai_edge_litert.interpreter")
-    write_litert_model(spec, variables, tmp_path / "model.tflite")
+    LiteRT().write(exported(spec, variables), tmp_path / "model.tflite")
     # Its scales are of a row or an image, not of all examples together.
     _assert_close(load_litert(tmp_path / "model.tflite", threads=1)(images), live, 1.5 * mean)
     file = interpreter.Interpreter(
@@ -90,7 +90,7 @@ def test_ranges_of_the_call(name, tmp_path):
 def test_a_layer_that_litert_has_not_as_one_product_is_named(tmp_path):
     spec, variables, *_ = _quantized("cnn", "dynamic")
     path = tmp_path / "model.tflite"
-    write_litert_model(spec, variables, path)
+    LiteRT().write(exported(spec, variables), path)
     before = path.read_bytes()
     layer = quant.Stored(
         "gone/kernel",
@@ -105,7 +105,7 @@ def test_a_layer_that_litert_has_not_as_one_product_is_named(tmp_path):
         True,
     )
     with pytest.raises(BadInput, match=r"rules: gone/kernel is no single product in the LiteRT"):
-        quant.quantize_in_the_call(path, quant.Plan((layer,), (), {}))
+        quantize_in_the_call(path, quant.Plan((layer,), (), {}))
     assert path.read_bytes() == before
-    quant.quantize_in_the_call(path, quant.Plan((), (), {}))
+    quantize_in_the_call(path, quant.Plan((), (), {}))
     assert path.read_bytes() == before

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import quant
+from kdjax.export import write_quantized
 
 INT8 = {".*": quant.Rule()}
 
@@ -112,7 +113,7 @@ class File:
         self.source, self.path = folder / "float.onnx", folder / "integers.onnx"
         self.source.write_bytes(quantized.float_file)
         self.plan = quantized.plan()
-        self.values = quant.write_quantized(self.source, self.path, self.plan)
+        self.values = write_quantized(self.source, self.path, self.plan)
         self.graph = onnx.load(self.path).graph
         self.stored = {t.name: onnx.numpy_helper.to_array(t) for t in self.graph.initializer}
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import importlib.util
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 from etils import epath
 
 from kdjax import config, data, models, parse, pipeline, train
+from kdjax.choice import choices
 from kdjax.config.views.plain import EvalViews
 from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
@@ -111,6 +113,21 @@ STAGES = {
         "float_edges": False,
     },
     "aware": {**_STUDENT, "encoder": None, "start_from": "mixed"},
+    "mean": {
+        "kind": "own",
+        "function": "tests.own_stages:Averaged",
+        "reads": ["student", "tuned"],
+        "leaves": "student",
+        "weights": [1, 1],
+    },
+    "rounded": {
+        "kind": "own",
+        "function": "tests.own_stages:rounded",
+        "reads": ["student"],
+        "leaves": "student",
+        "step": 0.1,
+    },
+    "again": {**_STUDENT, "encoder": None, "start_from": "rounded"},
     "file": {"kind": "export", "model": "int8"},
 }
 """Every kind of stage, and what they leave to one another."""
@@ -412,6 +429,20 @@ FAULTS = [
         r".*, 1 in all\) is several times slower than in float; export litert alone, or give the "
         r"convolutions of int8 activations='int8'$",
     ),
+    (
+        "mean",
+        "mean.weights",
+        (1,),
+        r"mean.function: .*own_stages.py:\d+: ValueError: 1 weights for 2",
+    ),
+    (
+        "mean",
+        "mean.reads",
+        ("student", "pruned"),
+        r"mean.function: .*student and pruned are not built",
+    ),
+    ("rounded", "rounded.step", "half", r"rounded.step: expected a number, found 'half'"),
+    ("again", "again.start_from", "rounded", None),
     ("file", "file.model", "sweep", r"file.model: sweep is a sweep of several students"),
     ("file", "file.model", "encoder", r"file.model: encoder has no head"),
     ("file", "file.model", "probe", r"file.model: probe has no head"),
@@ -513,8 +544,8 @@ def test_one_example_on_a_map_of_one_place_has_no_statistics(tmp_path, name, cha
 
 def test_every_kind_has_faults():
     kinds = {stage["kind"] for stage in STAGES.values()}
-    assert kinds == {parse_kind.__dataclass_fields__["kind"].type.__args__[0] for parse_kind in
-                     config.Stage.__args__}  # fmt: skip
+    of_all = (kind.__dataclass_fields__["kind"].type for kind in choices(config.Stage))
+    assert kinds == {typing.get_args(kind)[0] for kind in of_all}
     assert kinds == {STAGES[name]["kind"] for name, *_ in FAULTS}
 
 

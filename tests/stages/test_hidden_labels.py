@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from kdjax import config, parse, pipeline
+from kdjax.choice import choices
 from kdjax.export import load_stablehlo
 from kdjax.stages import Artifact, Splits
 from tests.prepared_sets import encoded, write
@@ -75,6 +76,13 @@ STAGES = {
         "calibration_examples": 16,
         "agreement": 0.0,
         "float_edges": False,
+    },
+    "rounded": {
+        "kind": "own",
+        "function": "tests.own_stages:rounded",
+        "reads": ["student"],
+        "leaves": "student",
+        "step": 0.1,
     },
     "files": {"kind": "export", "model": "student", "formats": ["stablehlo"]},
 }
@@ -205,7 +213,7 @@ def _plain(path):
 
 def test_hidden_labels_change_no_byte_of_what_any_stage_leaves(tmp_path, monkeypatch):
     (labels, other), kinds = _two_labellings(), {stage["kind"] for stage in STAGES.values()}
-    every = {typing.get_type_hints(kind)["kind"] for kind in typing.get_args(config.Stage)}
+    every = {typing.get_type_hints(kind)["kind"] for kind in choices(config.Stage)}
     assert {typing.get_args(kind)[0] for kind in every} == kinds
     against = {stage.get("against") for stage in STAGES.values()} - {None}
     assert against == set(typing.get_args(typing.get_type_hints(config.Sensitivity)["against"]))
@@ -216,7 +224,7 @@ def test_hidden_labels_change_no_byte_of_what_any_stage_leaves(tmp_path, monkeyp
     assert not [name for name in left if left[name] != again[name]]
     assert len(left) > len(STAGES)
     trained = [said for said in manifests if "model" in said or "encoder_model" in said]
-    assert len(trained) == 6
+    assert len(trained) == 7
     assert all("variables" in said for said in trained)
     (curve,) = [said for said in manifests if said["stage"] == "by_labels"]
     assert curve["sensitivity"]["examples"] == CLASSES * PER_CLASS

@@ -28,19 +28,5 @@ __all__ = [
     "SelfTraining",
     "Sensitivity",
     "Shrink",
-    "Stage",
     "taught_by",
 ]
-
-Stage = (
-    Pretrain
-    | Finetune
-    | Cache
-    | Distill
-    | DistillEncoder
-    | Evaluate
-    | Sensitivity
-    | Shrink
-    | Quantize
-    | Export
-)

@@ -11,18 +11,18 @@ from kdjax.config.fields import (
     Natural,
     NonNegative,
     Regex,
-    Seeded,
     Share,
     Sparsity,
     Text,
     Width,
 )
+from kdjax.config.stage import Stage
 from kdjax.config.stages.distillation import taught_by
 from kdjax.ranges import AtLeast, Distinct, In
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shrink(Seeded):
+class Shrink(Stage):
     """A model with fewer channels, heads and hidden units: smaller shapes, not masks.
 
     What is masked already goes; so do the units that are worth least, until the sparsity or the
@@ -66,13 +66,13 @@ class Shrink(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sensitivity(Seeded):
+class Sensitivity(Stage):
     """How much the model changes as a group loses units, or a layer bits: one at a time.
 
     Attributes:
@@ -114,13 +114,13 @@ class Sensitivity(Seeded):
                     "float is what a layer is held against; give other weights",
                 )
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model, *(() if self.cache is None else taught_by(self.cache, stages)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quantize(Seeded):
+class Quantize(Stage):
     """A model whose layers are in integers, its activations in ranges found on training images.
 
     BatchNorm is folded first. The result is a model like any other: what begins from it trains with
@@ -167,6 +167,6 @@ class Quantize(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)

@@ -13,7 +13,6 @@ from kdjax.config.fields import (
     Count,
     NonNegative,
     Positive,
-    Seeded,
     Text,
     Width,
     aside,
@@ -22,6 +21,7 @@ from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.config.mixes import Mix
 from kdjax.config.signals import FullLogits, Signal
+from kdjax.config.stage import Stage
 from kdjax.config.stages.starting import one_start
 from kdjax.config.training import Number, Ramp, Training, Weight
 from kdjax.config.views import Size, Views
@@ -31,7 +31,7 @@ Temperature = Annotated[Number, In("(0, inf)")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cache(Seeded):
+class Cache(Stage):
     """What a teacher says of `views` views of every training example, on disk.
 
     Attributes:
@@ -74,12 +74,12 @@ class Cache(Seeded):
         """The stages whose models are asked."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return self.teachers
 
 
-def taught_by(cache: str, stages: Mapping[str, Seeded], *, live: bool = False) -> tuple[str, ...]:
+def taught_by(cache: str, stages: Mapping[str, Stage], *, live: bool = False) -> tuple[str, ...]:
     """A cache and the teachers that it is checked against; these alone if they are asked."""
     match stages.get(cache):
         case Cache(teachers=teachers):
@@ -104,7 +104,7 @@ class FromCache(Training):
     size: Size | None = None
     accept: Annotated[tuple[Literal["jax", "backend"], ...], Distinct()] = aside(())
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return taught_by(self.cache, stages, live=self.live)
 
@@ -193,7 +193,7 @@ class Distill(FromCache):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         read = () if self.start_from is None else (self.start_from,)
         return (*super().needs(stages), *read)

@@ -7,15 +7,15 @@ from typing import Literal
 from kdjax.config.data import Labels
 from kdjax.config.fields import (
     Count,
-    Seeded,
     Text,
     aside,
 )
 from kdjax.config.judging import KNN, Linear, Pairs
+from kdjax.config.stage import Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate(Seeded, Labels):
+class Evaluate(Stage, Labels):
     """What the features of a frozen encoder are worth: nothing of it is trained.
 
     Attributes:
@@ -46,6 +46,6 @@ class Evaluate(Seeded, Labels):
         """Whether what it leaves is scored on test examples and their labels."""
         return self.knn is not None or self.linear is not None
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.model is None else (self.model,)

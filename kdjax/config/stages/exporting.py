@@ -4,23 +4,26 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from kdjax import export
 from kdjax.config.fields import (
     NonNegative,
-    Seeded,
     Share,
     Text,
 )
+from kdjax.config.formats import Format
+from kdjax.config.stage import Stage
 from kdjax.ranges import AtLeast, Distinct, In
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Export(Seeded):
+class Export(Stage):
     """One file a format, each loaded again in its runtime and compared with the live model.
 
     Attributes:
       model: the stage whose model is exported.
-      formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`). Of
-        a quantized model `stablehlo` rounds in float; the others have the integers.
+      formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`), or
+        a format of one's own. Of a quantized model `stablehlo` rounds in float; the other two have the
+        integers.
       tolerance: largest difference of a logit from the live one, on the test images, relative to
         the largest live logit; beyond it the stage fails.
       agreement: of a model with quantized activations, smallest share of test images on which the
@@ -32,9 +35,10 @@ class Export(Seeded):
 
     kind: Literal["export"]
     model: Text
-    formats: Annotated[
-        tuple[Literal["stablehlo", "onnx", "litert"], ...], AtLeast(1), Distinct()
-    ] = ("stablehlo", "onnx")
+    formats: Annotated[tuple[Format, ...], AtLeast(1), Distinct()] = (
+        export.StableHLO(),
+        export.ONNX(),
+    )
     tolerance: NonNegative = 1e-4
     agreement: Share = 0.99
     accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
@@ -43,6 +47,6 @@ class Export(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,)

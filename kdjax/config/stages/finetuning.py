@@ -10,9 +10,9 @@ from kdjax.config.fields import (
     Count,
     Decay,
     Positive,
-    Seeded,
     Text,
 )
+from kdjax.config.stage import Stage
 from kdjax.config.stages.starting import one_start
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Training, Weight
@@ -107,6 +107,6 @@ class Finetune(Training, Labels):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.start_from is None else (self.start_from,)

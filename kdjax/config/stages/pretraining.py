@@ -6,11 +6,11 @@ from typing import Literal
 
 from kdjax.config.encoders import Encoder
 from kdjax.config.fields import (
-    Seeded,
     Width,
 )
 from kdjax.config.methods import Method
 from kdjax.config.methods.contrast import SimCLR
+from kdjax.config.stage import Stage
 from kdjax.config.training import Training
 from kdjax.config.views import Views
 
@@ -45,6 +45,6 @@ class Pretrain(Training):
                 "give method.momentum",
             )
 
-    def needs(self, stages: Mapping[str, Seeded]) -> tuple[str, ...]:
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return ()

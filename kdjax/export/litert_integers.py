@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.quant.plan import Plan
+from kdjax.quant import Plan
 from kdjax.types import BadInput
 
 

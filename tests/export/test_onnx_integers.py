@@ -15,9 +15,10 @@ from kdjax.config.encoders.mobilenet import MobileNetV2
 from kdjax.config.encoders.resnet import CifarResNet
 from kdjax.config.encoders.vgg import VGG
 from kdjax.config.encoders.vit import ViT
+from kdjax.export import write_quantized
 from kdjax.export.simplified import simplify
 from kdjax.models import Classifier, Compute
-from kdjax.quant import Rule, fake_weights, quantize_weights, write_quantized
+from kdjax.quant import Rule, fake_weights, quantize_weights
 from kdjax.types import BadInput
 from tests.quant.quantized import File, Quantized, lively, normal, session
 from tests.shrink import nets

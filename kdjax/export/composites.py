@@ -9,12 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from kdjax.quant.graph import Layer
-from kdjax.quant.layers import graph_of
-from kdjax.quant.model import run
-from kdjax.quant.numbers import TOP, scale_of
-from kdjax.quant.plan import stored
-from kdjax.quant.rules import Rule, static
+from kdjax.quant import TOP, Layer, Rule, graph_of, run, scale_of, static, stored
 from kdjax.types import Variables
 
 FAKE_QUANT = "quant.fake_quant"

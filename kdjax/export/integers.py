@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.quant.plan import Plan, Stored
+from kdjax.quant import Plan, Stored
 from kdjax.types import BadInput
 
 _MOVES = ("Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")

@@ -1,17 +1,61 @@
 """StableHLO through `jax.export`: the archive, and what serves on TPU and GPU."""
 
 import contextlib
+import dataclasses
+import datetime
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import jax
 from etils import epath
 from jax import export
 from jaxtyping import Array, Float
 
+from kdjax.export.formats import Known
+from kdjax.export.model import Model
 from kdjax.types import BadInput, Fields
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+
+PROMISED = datetime.timedelta(days=180)
+"""For how long `jax.export` promises to read what it has written: six months of newer releases."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StableHLO(Known):
+    """`jax.export`, for jax on CPU, CUDA and TPU; a quantized model rounds in float."""
+
+    name: Literal["stablehlo"] = "stablehlo"
+
+    suffix: ClassVar[str] = ".stablehlo"
+    takes_threads: ClassVar[bool] = False
+
+    @property
+    def runs_in(self) -> str:
+        """XLA, on this machine."""
+        return f"stablehlo:{jax.default_backend()}"
+
+    def write(self, model: Model, path: epath.PathLike) -> None:
+        """See `write_stablehlo`."""
+        write_stablehlo(model.predict, path, inputs=model.inputs.fields)
+
+    def load(self, path: epath.PathLike, *, threads: int) -> Callable[..., Any]:
+        """See `load_stablehlo`; XLA takes the threads that it wants."""
+        return load_stablehlo(path)
+
+    def facts(self, path: epath.PathLike) -> dict[str, str]:
+        """The promise is counted from today: every jax that has been released by then reads it.
+
+        `jax.export` promises six months; of a jax that is old today, the promise is older by as much.
+        Then `kdjax reexport` writes the file again.
+        """
+        content = bytearray(epath.Path(path).read_bytes())
+        version = export.deserialize(content).calling_convention_version
+        return {
+            "format": f"StableHLO, jax.export calling convention {version}",
+            "reads": f"jax {jax.__version__} and newer, six months of releases",
+            "promised_until": (datetime.date.today() + PROMISED).isoformat(),
+        }
 
 
 def write_stablehlo(

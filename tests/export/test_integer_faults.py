@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from kdjax import quant
+from kdjax import export, quant
 from kdjax.types import BadInput
 
 
@@ -65,10 +65,12 @@ def _model(*, given=True, made=True, weights=True, relu=True):
 
 
 def test_a_layer_in_integers_has_no_fault():
-    assert quant.onnx_faults(_model(), _layer()) == []
+    assert export.onnx_faults(_model(), _layer()) == []
     # What comes out of the last layer is float, as the plan says.
-    assert quant.onnx_faults(_model(made=False), _layer(output=None)) == []
-    assert quant.onnx_faults(_model(given=False, made=False), _layer(input=None, output=None)) == []
+    assert export.onnx_faults(_model(made=False), _layer(output=None)) == []
+    assert (
+        export.onnx_faults(_model(given=False, made=False), _layer(input=None, output=None)) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,10 +83,10 @@ def test_a_layer_in_integers_has_no_fault():
     ],
 )
 def test_a_layer_in_float_is_named(model, line):
-    faults = quant.onnx_faults(model, _layer())
+    faults = export.onnx_faults(model, _layer())
     assert faults == [line]
     with pytest.raises(BadInput, match=f"^rules: {line} in the ONNX file; leave it in float"):
-        quant.require_integers(faults, "ONNX")
+        export.require_integers(faults, "ONNX")
 
 
 def _dead(variables, x):

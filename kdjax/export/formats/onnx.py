@@ -1,0 +1,131 @@
+"""ONNX, run by ONNX Runtime on the CPU; the writer is in `kdjax.export.onnx_file`."""
+
+import dataclasses
+import importlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from kdjax import quant
+from kdjax.export import onnx_file, onnx_integers
+from kdjax.export.formats import Known
+from kdjax.export.memory import peak_memory
+from kdjax.export.model import Model
+from kdjax.export.onnx_call import onnx_call
+
+_PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ONNX(Known):
+    """A file with all operators that ONNX Runtime knows, of a quantized model with its integers."""
+
+    name: Literal["onnx"] = "onnx"
+
+    suffix: ClassVar[str] = ".onnx"
+    package: ClassVar[str | None] = "onnxruntime"
+    channels_first: ClassVar[bool] = True
+
+    @property
+    def runs_in(self) -> str:
+        """ONNX Runtime."""
+        return "onnxruntime:cpu"
+
+    def require(self) -> None:
+        """See `kdjax.export.require_onnx`."""
+        onnx_file.require_onnx()
+
+    def misfits(
+        self,
+        rules: Mapping[str, quant.Rule],
+        layers: Callable[[], Sequence[quant.Layer]],
+        *,
+        model: str,
+    ) -> Iterator[str]:
+        """The one kernel for convolutions in ranges of the call takes several times a float one's."""
+        called = [name for name, rule in rules.items() if rule.activations == "dynamic"]
+        slow = [layer.name for layer in layers() if layer.convolution] if called else []
+        if found := [name for name in called if name in slow]:
+            yield (
+                f"in ONNX a convolution with dynamic activations ({found[0]}, {len(found)} in all) is "
+                "several times slower than in float; export litert alone, or give the convolutions of "
+                f"{model} activations='int8'"
+            )
+
+    def write(self, model: Model, path: str | os.PathLike[str]) -> None:
+        """See `write_onnx` and `write_quantized`."""
+        taken = {"inputs": model.inputs.fields, "output": model.output}
+        if not model.rules:
+            onnx_file.write_onnx(model.predict, path, **taken)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "float.onnx"
+            plan = model.plan
+            onnx_file.write_onnx(model.in_float, source, **taken)
+            onnx_integers.write_quantized(source, path, plan)
+
+    def load(self, path: str | os.PathLike[str], *, threads: int) -> Callable[..., Any]:
+        """See `load_onnx`."""
+        return onnx_file.load_onnx(path, threads=threads)
+
+    def facts(self, path: str | os.PathLike[str]) -> dict[str, str]:
+        """ONNX promises to read older files without an end."""
+        onnx = importlib.import_module("onnx")
+        model = onnx.load(os.fspath(path), load_external_data=False)
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        (opset,) = (one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+        return {
+            "format": f"ONNX opset {opset}, IR version {model.ir_version}",
+            "reads": said.get("kdjax.reads", "an ONNX Runtime of that opset or newer"),
+        }
+
+    def memory(self, path: str | os.PathLike[str], *, threads: int, batch: int) -> int | None:
+        """See `kdjax.export.peak_memory`."""
+        return peak_memory("onnx_memory.py", path, threads=threads, batch=batch)
+
+    def call(self, path: str | os.PathLike[str], *, threads: int, batch: int) -> Callable[[], Any]:
+        """See `kdjax.export.onnx_call`."""
+        return onnx_call(path, threads=threads, batch=batch)
+
+    def seen(self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What goes into each product with a constant."""
+        import onnx
+        import onnxruntime
+        from onnx import helper
+
+        model = onnx.load(path)
+        graph = model.graph
+        constants = {tensor.name for tensor in graph.initializer}
+        constants |= {
+            node.output[0]
+            for node in graph.node
+            if node.op_type in ("Cast", "DequantizeLinear") and node.input[0] in constants
+        }
+        # What is quantized in the call is looked at before it is.
+        exact = {
+            node.output[0]: node.input[0]
+            for node in graph.node
+            if node.op_type == "DynamicQuantizeLinear"
+        }
+        names = [
+            exact.get(node.input[0], node.input[0])
+            for node in graph.node
+            if node.op_type in _PRODUCTS and node.input[1] in constants
+        ]
+        known = {value.name for value in graph.output}
+        graph.output.extend(
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            for name in dict.fromkeys(names)
+            if name not in known
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        feeds = dict(zip((given.name for given in graph.input), arrays, strict=True))
+        return [np.asarray(value) for value in session.run(names, feeds)]

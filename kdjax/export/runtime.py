@@ -1,0 +1,158 @@
+"""What a file format is: how its files are written, loaded, described, timed and weighed.
+
+Everything that differs between formats stands in one subclass of `Runtime`: kdjax's own are in
+`kdjax.export.formats`, and a config may name one of the user's. A stage asks it, whichever it is.
+"""
+
+import abc
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kdjax import quant
+from kdjax.export.model import Model
+from kdjax.types import BadInput, Fields
+
+Path = str | os.PathLike[str]
+
+Call = Callable[..., Any]
+"""`*raw arrays -> output`, in the order of the file's inputs, with any number of examples in front."""
+
+
+class Runtime(abc.ABC):
+    """The files of one format, and what runs them. Only `suffix`, `write` and `load` have no default.
+
+    Attributes:
+      suffix: of the name of a file, with its dot: `.onnx`.
+      open_batch: a file takes any number of examples in a call. Of one that does not, what `load` gives
+        does all the same, with a call for each.
+      takes_threads: what runs a file uses as many threads as it is told to.
+      package: that runs a file, whose version `kdjax latency` prints.
+    """
+
+    suffix: ClassVar[str]
+    open_batch: ClassVar[bool] = True
+    takes_threads: ClassVar[bool] = True
+    package: ClassVar[str | None] = None
+
+    @property
+    def runs_in(self) -> str:
+        """What the report calls it, and where it runs: `onnxruntime:cpu`."""
+        return f"{self.suffix.removeprefix('.')}:cpu"
+
+    @property
+    def batch(self) -> str:
+        """What batch a file takes, in words."""
+        return "any of 1 or more" if self.open_batch else "1 example a call"
+
+    def require(self) -> None:
+        """Asks for the packages that it needs, before there is a model.
+
+        Raises:
+          BadInput: one is not installed; the line names the extra that has it.
+        """
+        return
+
+    def misfits(
+        self,
+        rules: Mapping[str, quant.Rule],
+        layers: Callable[[], Sequence[quant.Layer]],
+        *,
+        model: str,
+    ) -> Iterator[str]:
+        """What it should not be asked to hold, said before there is a model; one line each.
+
+        Args:
+          rules: of the layers that are quantized, by the names of their parameters.
+          layers: gives all layers of the model.
+          model: its name, for messages.
+        """
+        yield from ()
+
+    @abc.abstractmethod
+    def write(self, model: Model, path: Path) -> None:
+        """Writes the file of a model; of a quantized one with its integers, where the format has them.
+
+        Raises:
+          BadInput: the format cannot hold this model; nothing has been written then.
+        """
+
+    @abc.abstractmethod
+    def load(self, path: Path, *, threads: int) -> Call:
+        """The function in a file.
+
+        Args:
+          path: of the file.
+          threads: to use within one call, where `takes_threads`.
+
+        Raises:
+          BadInput: what runs it is not installed, or does not read this file.
+        """
+
+    def facts(self, path: Path) -> dict[str, str]:
+        """`format` and `reads` of a file, and `promised_until` (a date) where that ends."""
+        return {
+            "format": f"{type(self).__name__} ({self.suffix})",
+            "reads": "the function that the config names",
+        }
+
+    def memory(self, path: Path, *, threads: int, batch: int) -> int | None:
+        """Bytes that a process needs to load and run a file, see `kdjax.export.peak_memory`.
+
+        Args:
+          path: of the file.
+          threads: of one operator.
+          batch: examples in a call.
+
+        Returns:
+          None where that is not known.
+        """
+        return None
+
+    def call(self, path: Path, *, threads: int, batch: int) -> Callable[[], Any]:
+        """Runs a file on made-up inputs once a call, to be timed without its model.
+
+        Raises:
+          BadInput: a file cannot be timed by itself, or not this one.
+        """
+        raise BadInput(f"{os.fspath(path)}: a {self.suffix} file does not say what it takes")
+
+    def seen(self, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """What goes into each layer of a file, in order, channels before space in ONNX.
+
+        Only to say where a file that is wrong first goes wrong.
+
+        Args:
+          path: of the file.
+          arrays: raw inputs, in the order of the file.
+
+        Returns:
+          None where the file does not show it.
+        """
+        return None
+
+    channels_first: ClassVar[bool] = False
+    """What `seen` gives has the channels of an image before its space."""
+
+
+def described(runtime: Runtime, path: Path, *, inputs: Fields) -> dict[str, str]:
+    """What a file accepts, and what its format promises: for its manifest and the report.
+
+    Args:
+      runtime: of its format.
+      path: of the file.
+      inputs: that it takes, of one example.
+    """
+    taken = (f"{name}: {f.dtype} {list(f.shape)}" for name, f in inputs.items())
+    return {"accepts": f"{', '.join(taken)}; {runtime.batch}", **runtime.facts(path)}
+
+
+def suffix_fault(runtime: Runtime) -> str | None:
+    """What is wrong with a format's suffix, None where nothing is."""
+    suffix = getattr(runtime, "suffix", None)
+    if isinstance(suffix, str) and re.fullmatch(r"\.[A-Za-z0-9]\w*", suffix):
+        return None
+    return f"its suffix is {suffix!r}; give one of letters and digits behind a dot, such as '.npz'"
