@@ -25,8 +25,8 @@ def main(given: Sequence[str]) -> int:
     """Prints the latency of one file.
 
     The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
-    `batch`, `file_bytes` (of the file itself, not of weights it keeps in files beside it), `gzip_bytes`
-    and `peak_memory_bytes` (see `kdjax.export.peak_memory`).
+    `batch`, `length` where one is given, `file_bytes` (of the file itself, not of weights it keeps in
+    files beside it), `gzip_bytes` and `peak_memory_bytes` (see `kdjax.export.peak_memory`).
 
     Returns:
       The exit status.
@@ -39,6 +39,11 @@ def main(given: Sequence[str]) -> int:
         "model", metavar="MODEL", help="MODEL.onnx or MODEL.tflite: its ending says its format"
     )
     parser.add_argument("--batch", type=int, default=1, help="examples in a call (default: 1)")
+    parser.add_argument(
+        "--length",
+        type=int,
+        help="positions of inputs that differ in length (default: the most that the file takes)",
+    )
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of an operator (default: 1)"
     )
@@ -57,7 +62,10 @@ def main(given: Sequence[str]) -> int:
     if not os.path.isfile(args.model):
         raise BadInput(f"{args.model}: no such file")
     runtime = export.of_file(args.model)
-    call = runtime.call(args.model, threads=args.threads, batch=args.batch)
+    how = {"threads": args.threads, "batch": args.batch}
+    if args.length is not None:
+        how["length"] = args.length
+    call = runtime.call(args.model, **how)
     taken = evaluate.latency(
         call,
         repeats=args.repeats,
@@ -72,11 +80,10 @@ def main(given: Sequence[str]) -> int:
         "latency_ms_p95": figures.pop("ms_p95"),
         **figures,
         "runtime": f"{runtime.package} {importlib.metadata.version(runtime.package or '')}",
-        "threads": args.threads,
-        "batch": args.batch,
+        **how,
         "file_bytes": len(content),
         "gzip_bytes": len(gzip.compress(content, mtime=0)),
-        "peak_memory_bytes": runtime.memory(args.model, threads=args.threads, batch=args.batch),
+        "peak_memory_bytes": runtime.memory(args.model, **how),
     }
     print(json.dumps(line))
     return 0

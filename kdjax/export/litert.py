@@ -94,10 +94,14 @@ def write_litert(
             # Of operators that are left it says nothing; below its first line are stacks of Python.
             reason = ", ".join(left) or str(error).splitlines()[0]
             raise _cannot_run(reason) from error
-    reference = None if settings.strict_qdq_mode else Reference(predict, inputs, batch=1)
+    reference = (
+        None if settings.strict_qdq_mode else Reference(predict, inputs, batch=1, shares=(1.0,))
+    )
     try:
         run = _run(content, threads=1)
-        apart = 0.0 if reference is None else reference.apart(run(*reference.inputs.values()))
+        apart = 0.0
+        if reference is not None:
+            apart = reference.apart(lambda inputs: run(*inputs.values()))
     except (RuntimeError, ValueError) as error:
         raise _cannot_run(" ".join(str(error).split())) from error
     if apart > tolerance:

@@ -7,7 +7,9 @@ import numpy as np
 _CALLS = 3
 
 
-def run(path: str, *, threads: int, batch: int, start: Callable[[], None]) -> None:
+def run(
+    path: str, *, threads: int, batch: int, length: int | None, start: Callable[[], None]
+) -> None:
     """A few calls of zeros, which are written: `np.zeros` takes no memory until it is."""
     from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 

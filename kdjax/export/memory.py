@@ -12,7 +12,12 @@ from pathlib import Path
 
 
 def peak_memory(
-    program: str | os.PathLike[str], path: str | os.PathLike[str], *, threads: int, batch: int
+    program: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    threads: int,
+    batch: int,
+    length: int | None = None,
 ) -> int | None:
     """Bytes by which the resident memory of a process rises at most, from before a file is loaded.
 
@@ -21,10 +26,12 @@ def peak_memory(
 
     Args:
       program: a Python file, beside this one where it is no whole path, with a function `run(path, *,
-        threads, batch, start)`. It imports the runtime, calls `start()`, then loads and runs the file.
+        threads, batch, length, start)`. It imports the runtime, calls `start()`, then loads and runs
+        the file.
       path: of the file.
       threads: of one operator.
       batch: size of every first dimension that the model leaves open.
+      length: of every other one; by default the longest that the file says it takes.
 
     Returns:
       None where the program fails, or the system does not say: it is asked for `/proc/self/status`,
@@ -33,7 +40,14 @@ def peak_memory(
     if not os.path.exists("/proc/self/clear_refs"):
         return None
     script = Path(__file__).absolute()
-    arguments = [script, script.parent / program, path, threads, batch]
+    arguments = [
+        script,
+        script.parent / program,
+        path,
+        threads,
+        batch,
+        *([] if length is None else [length]),
+    ]
     done = subprocess.run(
         [
             sys.executable,
@@ -54,7 +68,7 @@ def _resident(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _measured(program: str, path: str, threads: int, batch: int) -> int:
+def _measured(program: str, path: str, threads: int, batch: int, length: int | None) -> int:
     before = 0
 
     def start() -> None:
@@ -64,9 +78,11 @@ def _measured(program: str, path: str, threads: int, batch: int) -> int:
             file.write("5")
         before = _resident("VmRSS")
 
-    runpy.run_path(program)["run"](path, threads=threads, batch=batch, start=start)
+    runpy.run_path(program)["run"](path, threads=threads, batch=batch, length=length, start=start)
     return max(_resident("VmHWM") - before, 0)
 
 
 if __name__ == "__main__":
-    print(_measured(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    _program, _path, _threads, _batch, *_length = sys.argv[1:]
+    _fixed = int(_length[0]) if _length else None
+    print(_measured(_program, _path, int(_threads), int(_batch), _fixed))

@@ -1,12 +1,14 @@
 """A call that runs an ONNX file on made-up inputs, to be timed."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from kdjax.export.made_up import check_batch, check_positive, is_open, line, made_up
+from kdjax.export.shapes import LONGEST
 from kdjax.types import BadInput
 
 _TYPES = {
@@ -21,7 +23,9 @@ _TYPES = {
 }
 
 
-def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Callable[[], Any]:
+def onnx_call(
+    path: str | os.PathLike[str], *, threads: int, batch: int, length: int | None = None
+) -> Callable[[], Any]:
     """Runs the model once per call, on the CPU, with inputs made up here.
 
     Float inputs are standard normal, uint8 inputs random bytes (images), other integers 0 (a valid
@@ -31,6 +35,7 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
       path: a local ONNX file.
       threads: threads of one operator; operators run one after the other.
       batch: size of every first dimension that the model leaves open.
+      length: of every other one; by default the longest that the file says it takes.
 
     Returns:
       The call, which blocks and returns the list of outputs.
@@ -60,10 +65,16 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
     except Exception as error:
         raise BadInput(f"{path}: not a model onnxruntime can load: {line(error)}") from error
 
+    longest = json.loads(session.get_modelmeta().custom_metadata_map.get(f"kdjax.{LONGEST}", "{}"))
+    if length is not None:
+        check_positive(length=length)
+        longest = dict.fromkeys(_open(session), length)
     sizes = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
     check_batch(path, sizes, batch)
     random = np.random.default_rng(0)
-    feeds = {value.name: _made_up(path, value, batch, random) for value in session.get_inputs()}
+    feeds = {
+        value.name: _made_up(path, value, batch, longest, random) for value in session.get_inputs()
+    }
 
     def call():
         return session.run(None, feeds)
@@ -75,10 +86,19 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
     return call
 
 
-def _made_up(path, value, batch: int, random: np.random.Generator) -> np.ndarray:
+def _open(session: Any) -> set[str]:
+    """Names of the dimensions beside the batch that a file leaves open."""
+    return {
+        size for value in session.get_inputs() for size in value.shape[1:] if isinstance(size, str)
+    }
+
+
+def _made_up(
+    path, value, batch: int, lengths: Mapping[str, int], random: np.random.Generator
+) -> np.ndarray:
     """Something of the input's shape and type."""
-    shape = list(value.shape)
-    if shape and is_open(shape[0]):
+    shape = [size if not is_open(size) else lengths.get(size, size) for size in value.shape]
+    if shape and is_open(value.shape[0]):
         shape[0] = batch
     if value.type not in _TYPES:
         raise BadInput(

@@ -1,9 +1,10 @@
 """ONNX through jax2onnx, run by ONNX Runtime."""
 
 import inspect
+import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen import pooling
 from flax.linen.module import wrap_method_once
-from jax import export, lax
+from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
+from kdjax.export.shapes import LONGEST, longest, named_shapes, open_shapes, sizes
 from kdjax.export.simplified import simplify
 from kdjax.export.traced import traced
 from kdjax.types import BadInput, Fields
@@ -60,6 +62,9 @@ def write_onnx(
 ) -> None:
     """Writes `predict`, its parameters inside, for any batch of 1 or more.
 
+    Ragged inputs may be of any length, 1 or more, whichever was the longest in training: a model that has
+    a parameter for each position takes no more of them, and the file does not say so.
+
     The file is run on made-up inputs before it is written, and must give what `predict` gives there.
     jax2onnx puts layers of its own in the place of linen's, which give files with fewer operators
     and do not always do what linen's do. Where the file with them is not right, or cannot be made,
@@ -89,11 +94,11 @@ def write_onnx(
             onnx.checker.check_model(model)
             content = model.SerializeToString()
             session = _session(content, threads=1, quiet=True)
-            found = session.run([output], reference.inputs)[0]
+            apart = reference.apart(lambda inputs: session.run([output], inputs)[0])  # noqa: B023
         except Exception as error:  # whatever jax2onnx and the runtime say of a model
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
-        best = min(best, (reference.apart(np.asarray(found)), content), key=lambda pair: pair[0])
+        best = min(best, (apart, content), key=lambda pair: pair[0])
         if best[0] <= CLOSE:
             break
     apart, content = best
@@ -101,8 +106,8 @@ def write_onnx(
         raise BadInput(f"ONNX cannot hold this model, choose another format: {why}")
     if apart > tolerance:
         raise BadInput(
-            f"jax2onnx does not write this model rightly, choose another format: an output differs by "
-            f"{apart:.2g} of the largest one from the live model's"
+            f"ONNX: jax2onnx does not write this model rightly, choose another format: an output differs "
+            f"by {apart:.2g} of the largest one from the live model's"
         )
     Path(path).write_bytes(content)
 
@@ -116,22 +121,27 @@ def _layer_by_layer(predict: Callable[..., Any], inputs: Fields, output: str) ->
         with jax.disable_jit(), _no_reduced_precision(), _called_as_linen(written):
             return predict(*arrays)
 
-    return _converted(inlined, inputs, "batch", output)
+    return _converted(inlined, inputs, named_shapes(inputs), output)
 
 
 def _as_traced(predict: Callable[..., Any], inputs: Fields, output: str) -> Any:
     """The model as its operations, traced before jax2onnx replaces anything."""
-    (batch,) = export.symbolic_shape("batch")
+    shapes = open_shapes(inputs)
     with jax.disable_jit(), _no_reduced_precision():
-        operations = traced(predict, *(field.batch(batch) for field in inputs.values()))
-    return _converted(operations, inputs, batch, output)
+        operations = traced(predict, *shapes)
+    return _converted(operations, inputs, shapes, output)
 
 
-def _converted(function: Callable[..., Any], inputs: Fields, batch: Any, output: str) -> Any:
+def _converted(
+    function: Callable[..., Any],
+    inputs: Fields,
+    shapes: Sequence[jax.ShapeDtypeStruct],
+    output: str,
+) -> Any:
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
         model = jax2onnx().to_onnx(
             function,
-            inputs=[field.batch(batch) for field in inputs.values()],
+            inputs=list(shapes),
             input_names=list(inputs),
             output_names=[output],
             model_name="kdjax",
@@ -143,6 +153,8 @@ def _converted(function: Callable[..., Any], inputs: Fields, batch: Any, output:
     model.ir_version = IR_VERSION
     facts = accepts(inputs)
     model.doc_string = "; ".join(f"{name}: {value}" for name, value in facts.items())
+    if most := longest(inputs):
+        facts[LONGEST] = json.dumps(most)
     for name, value in facts.items():
         model.metadata_props.add(key=f"kdjax.{name}", value=value)
     return model
@@ -151,7 +163,7 @@ def _converted(function: Callable[..., Any], inputs: Fields, batch: Any, output:
 def accepts(inputs: Fields) -> dict[str, str]:
     """What a file takes and what reads it, as its metadata and the manifest say it."""
     return {
-        **{name: f"{field.dtype} {list(field.shape)}, raw" for name, field in inputs.items()},
+        **{name: f"{field.dtype} {sizes(field)}, raw" for name, field in inputs.items()},
         "batch": "any of 1 or more",
         "format": f"ONNX opset {OPSET}, IR version {IR_VERSION}",
         "reads": f"ONNX Runtime {RUNTIME} or newer",

@@ -1,5 +1,6 @@
 """Loads and runs an ONNX file, for `kdjax.export.peak_memory`; imports the runtime and numpy alone."""
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +8,9 @@ import numpy as np
 _CALLS = 3
 
 
-def run(path: str, *, threads: int, batch: int, start: Callable[[], None]) -> None:
+def run(
+    path: str, *, threads: int, batch: int, length: int | None, start: Callable[[], None]
+) -> None:
     """A few calls of zeros, which are written: `np.zeros` takes no memory until it is."""
     import onnxruntime
 
@@ -15,9 +18,16 @@ def run(path: str, *, threads: int, batch: int, start: Callable[[], None]) -> No
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     start()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feeds = {}
+    # As long as may be, of what a file leaves open beside the batch.
+    said = session.get_modelmeta().custom_metadata_map.get("kdjax.longest", "{}")
+    feeds, longest = {}, json.loads(said)
     for value in session.get_inputs():
-        shape = [size if isinstance(size, int) and size >= 0 else batch for size in value.shape]
+        shape = [
+            size if isinstance(size, int) and size >= 0 else (length or longest.get(size, batch))
+            for size in value.shape
+        ]
+        if value.shape and not isinstance(value.shape[0], int):
+            shape[0] = batch
         kind = value.type.removeprefix("tensor(").removesuffix(")")
         feeds[value.name] = np.full(
             shape, 0, {"float": "float32", "double": "float64"}.get(kind, kind)

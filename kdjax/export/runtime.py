@@ -14,6 +14,7 @@ import numpy as np
 
 from kdjax import quant
 from kdjax.export.model import Model
+from kdjax.export.shapes import sizes
 from kdjax.types import BadInput, Fields
 
 Path = str | os.PathLike[str]
@@ -27,8 +28,9 @@ class Runtime(abc.ABC):
 
     Attributes:
       suffix: of the name of a file, with its dot: `.onnx`.
-      open_batch: a file takes any number of examples in a call. Of one that does not, what `load` gives
-        does all the same, with a call for each.
+      open_batch: a file takes any number of examples in a call, and ragged inputs of any length. Of one
+        that does not, what `load` gives takes any number all the same, with a call for each, as long as
+        may be.
       takes_threads: what runs a file uses as many threads as it is told to.
       package: that runs a file, whose version `kdjax latency` prints.
     """
@@ -99,21 +101,26 @@ class Runtime(abc.ABC):
             "reads": "the function that the config names",
         }
 
-    def memory(self, path: Path, *, threads: int, batch: int) -> int | None:
+    def memory(
+        self, path: Path, *, threads: int, batch: int, length: int | None = None
+    ) -> int | None:
         """Bytes that a process needs to load and run a file, see `kdjax.export.peak_memory`.
 
         Args:
           path: of the file.
           threads: of one operator.
           batch: examples in a call.
+          length: positions of ragged inputs; the most that the file takes by default.
 
         Returns:
           None where that is not known.
         """
         return None
 
-    def call(self, path: Path, *, threads: int, batch: int) -> Callable[[], Any]:
-        """Runs a file on made-up inputs once a call, to be timed without its model.
+    def call(
+        self, path: Path, *, threads: int, batch: int, length: int | None = None
+    ) -> Callable[[], Any]:
+        """Runs a file on made-up inputs once a call, to be timed without its model; see `memory`.
 
         Raises:
           BadInput: a file cannot be timed by itself, or not this one.
@@ -146,7 +153,8 @@ def described(runtime: Runtime, path: Path, *, inputs: Fields) -> dict[str, str]
       path: of the file.
       inputs: that it takes, of one example.
     """
-    taken = (f"{name}: {f.dtype} {list(f.shape)}" for name, f in inputs.items())
+    is_open = runtime.open_batch  # its lengths are then, too
+    taken = (f"{name}: {f.dtype} {sizes(f, is_open=is_open)}" for name, f in inputs.items())
     return {"accepts": f"{', '.join(taken)}; {runtime.batch}", **runtime.facts(path)}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdjax.export.channels_first import channels_first
 from kdjax.export.onnx_graph import ELEMENTWISE, Graph, attribute, keeps_axes
+from kdjax.export.products import as_products
 
 
 def simplify(model: Any) -> None:
@@ -22,7 +23,7 @@ def simplify(model: Any) -> None:
     if any(a.HasField("g") or a.graphs for node in model.graph.node for a in node.attribute):
         return
     graph = Graph(model)
-    for change in (_plain, channels_first, _plain, _pooled, _gated, _plain):
+    for change in (_divided, _plain, as_products, channels_first, _plain, _pooled, _gated, _plain):
         graph.index()
         change(graph)
     graph.index()
@@ -57,6 +58,29 @@ def _plain(graph: Graph) -> None:
                 node.op_type = "Unsqueeze"
                 node.ClearField("attribute")
                 node.input[1] = graph.keep(f"{result}.axes", np.asarray(axes, np.int64))
+
+
+def _divided(graph: Graph) -> None:
+    """A mean of integers is a sum and a division: ONNX has one of floats alone.
+
+    jax2onnx makes a mean of any sum that is divided by the number of what is summed up.
+    """
+    for node in graph.nodes:
+        kind = _integers(graph, node) if node.op_type == "Mean" else None
+        if kind is None:
+            continue
+        (result,), (total, *others) = node.output, node.input
+        for i, other in enumerate(others):
+            total = graph.put("Add", [total, other], f"{result}.sum{i}")
+        count = graph.keep(f"{result}.count", np.asarray(len(node.input), kind))
+        graph.put("Div", [total, count], result)
+    graph.order()
+
+
+def _integers(graph: Graph, node: Any) -> np.dtype | None:
+    """The dtype of operands that are integers, as a stored one says; None where none says so."""
+    found = [graph.arrays[name].dtype for name in node.input if name in graph.arrays]
+    return next((kind for kind in found if np.issubdtype(kind, np.integer)), None)
 
 
 def _beside(graph: Graph, node: Any, number: float) -> str | None:

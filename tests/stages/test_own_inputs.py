@@ -9,7 +9,7 @@ from etils import epath
 
 from kdjax import config, parse, pipeline, train
 from kdjax.commands.report import write_report
-from kdjax.export import load_onnx, load_stablehlo
+from kdjax.export import ONNX, load_onnx, load_stablehlo
 from kdjax.stages import Artifact, Splits
 from kdjax.stages.model import load
 from kdjax.types import BadInput
@@ -23,6 +23,18 @@ _TRAINING = {
     "optimizer": {"name": "adamw", "learning_rate": 1e-2},
 }
 _FILE = {"kind": "export", "formats": ["stablehlo", "onnx"]}
+
+
+_PRUNED = {
+    "prune": {
+        "name": "gradual",
+        "sparsity": 0.3,
+        "begin_step": 0,
+        "end_step": 40,
+        "every_steps": 10,
+        "pattern": {"name": "units"},
+    }
+}
 
 
 def _run(source, encoder, **stages):
@@ -98,20 +110,12 @@ def _files_are_live(artifacts, splits):
                 assert apart < (1e-4 if of == "small" else 0.2) * np.abs(live).max()
 
 
+@pytest.mark.thorough  # `test_ragged_tokens_through_the_whole_line` does the same and more
 def test_tokens_through_the_whole_line(tmp_path):
     run = _run(
         "tests.own_inputs:sentences",
         {"function": "tests.own_inputs:Reader", "width": 16, "rate": 0.1},
-        student={
-            "prune": {
-                "name": "gradual",
-                "sparsity": 0.3,
-                "begin_step": 0,
-                "end_step": 40,
-                "every_steps": 10,
-                "pattern": {"name": "units"},
-            }
-        },
+        student=_PRUNED,
     )
     artifacts, scores, splits = _done(run, tmp_path)
     for name in ("teacher", "student", "small", "small.onnx", "int8.onnx", "probe/knn"):
@@ -126,6 +130,57 @@ def test_tokens_through_the_whole_line(tmp_path):
     assert length < own_inputs.LENGTH
     moved = np.roll(tokens, own_inputs.LENGTH - length, axis=1)
     np.testing.assert_allclose(onnx(moved), onnx(tokens), atol=1e-4)
+
+
+def _cut(inputs, length):
+    """The same examples with so many positions, those that are longer cut."""
+    tokens = inputs["tokens"][:, :length]
+    tokens = np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))
+    return {"tokens": tokens, "tokens_length": np.minimum(inputs["tokens_length"], length)}
+
+
+def test_ragged_tokens_through_the_whole_line(tmp_path):
+    """Put together by length as they train, and files that take any length."""
+    plain = parse.plain(
+        _run(
+            "tests.own_inputs:ragged",
+            {"function": "tests.own_inputs:Reader", "width": 16, "rate": 0.1},
+            student=_PRUNED,
+        )
+    )
+    plain["data"]["buckets"] = {"tokens": [6, 9]}
+    artifacts, scores, splits = _done(parse.parse(config.Run, plain), tmp_path)
+    for name in ("teacher", "student", "small.onnx", "int8.onnx", "probe/knn"):
+        assert scores[name] > 0.8, (name, scores)
+    _files_are_live(artifacts, splits)
+    inputs = splits.test_inputs
+    for name, of in (("file", "small"), ("int8_file", "int8")):
+        spec, variables = load(artifacts[of], field="here")
+        onnx = load_onnx(artifacts[name].folder / f"{of}.onnx", threads=1)
+        stablehlo = load_stablehlo(artifacts[name].folder / f"{of}.stablehlo")
+        for length in (4, 7, own_inputs.LENGTH):
+            some = _cut(inputs, length)
+            live = np.asarray(jax.jit(spec.predict)(variables, some))
+            for run, apart in ((stablehlo, 1e-5), (onnx, 1e-5 if of == "small" else 0.05)):
+                found = np.asarray(run(*some.values()))
+                assert np.abs(found - live).max() <= apart * np.abs(live).max(), (name, length)
+    short = inputs["tokens_length"] <= 7
+    of_short = {field: array[short] for field, array in inputs.items()}
+    onnx = load_onnx(artifacts["file"].folder / "small.onnx", threads=1)
+    padded = onnx(*of_short.values())
+    np.testing.assert_allclose(onnx(*_cut(of_short, 7).values()), padded, atol=1e-5)
+    np.testing.assert_allclose(onnx(*_cut(of_short, 30).values()), padded, atol=1e-5)
+    with pytest.raises(
+        BadInput, match=r"it takes int32\[batch,tokens_positions\].* given int32\[\d+,13\]"
+    ):
+        load_stablehlo(artifacts["file"].folder / "small.stablehlo")(*_cut(of_short, 13).values())
+    (accepted,) = {entry["accepts"] for entry in artifacts["file"].manifest["parity"]}
+    assert accepted == "tokens: int32 [1 to 12], tokens_length: int32 []; any of 1 or more"
+    timed = [
+        ONNX().call(artifacts["file"].folder / "small.onnx", threads=1, batch=2, **length)
+        for length in ({}, {"length": 5})
+    ]
+    assert all(np.asarray(call()[0]).shape == (2, own_inputs.CLASSES) for call in timed)
 
 
 def test_two_inputs_are_shrunk_quantized_and_exported(tmp_path):

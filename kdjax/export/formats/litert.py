@@ -15,6 +15,7 @@ from kdjax.export.formats import Known
 from kdjax.export.litert_call import litert_call
 from kdjax.export.memory import peak_memory
 from kdjax.export.model import Model
+from kdjax.types import BadInput
 
 _PRODUCTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -75,12 +76,34 @@ class LiteRT(Known):
             "reads": f"runtime {oldest} or newer" if oldest else "a runtime of all its operators",
         }
 
-    def memory(self, path: str | os.PathLike[str], *, threads: int, batch: int) -> int | None:
+    def memory(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int,
+        batch: int,
+        length: int | None = None,
+    ) -> int | None:
         """See `kdjax.export.peak_memory`."""
-        return peak_memory("litert_memory.py", path, threads=threads, batch=batch)
+        return peak_memory("litert_memory.py", path, threads=threads, batch=batch, length=length)
 
-    def call(self, path: str | os.PathLike[str], *, threads: int, batch: int) -> Callable[[], Any]:
-        """See `kdjax.export.litert_call`."""
+    def call(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int,
+        batch: int,
+        length: int | None = None,
+    ) -> Callable[[], Any]:
+        """See `kdjax.export.litert_call`.
+
+        Raises:
+          BadInput: a length is asked for, which is fixed; or see there.
+        """
+        if length is not None:
+            raise BadInput(
+                f"{os.fspath(path)}: a .tflite file takes one length; leave --length out"
+            )
         return litert_call(path, threads=threads, batch=batch)
 
     def seen(self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -83,13 +83,27 @@ class ONNX(Known):
             "reads": said.get("kdjax.reads", "an ONNX Runtime of that opset or newer"),
         }
 
-    def memory(self, path: str | os.PathLike[str], *, threads: int, batch: int) -> int | None:
+    def memory(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int,
+        batch: int,
+        length: int | None = None,
+    ) -> int | None:
         """See `kdjax.export.peak_memory`."""
-        return peak_memory("onnx_memory.py", path, threads=threads, batch=batch)
+        return peak_memory("onnx_memory.py", path, threads=threads, batch=batch, length=length)
 
-    def call(self, path: str | os.PathLike[str], *, threads: int, batch: int) -> Callable[[], Any]:
+    def call(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int,
+        batch: int,
+        length: int | None = None,
+    ) -> Callable[[], Any]:
         """See `kdjax.export.onnx_call`."""
-        return onnx_call(path, threads=threads, batch=batch)
+        return onnx_call(path, threads=threads, batch=batch, length=length)
 
     def seen(self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """What goes into each product with a constant."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
+from kdjax.export.shapes import longest, open_shapes
 from kdjax.types import BadInput, Fields
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -64,7 +65,7 @@ def write_stablehlo(
     *,
     inputs: Fields,
 ) -> None:
-    """Writes `predict`, its parameters inside, for any batch size on CPU, CUDA and TPU.
+    """Writes `predict`, its parameters inside, for any batch size and length on CPU, CUDA and TPU.
 
     `jax.export` promises to read it for six months, and three weeks of older releases to read newer
     files. It takes any batch of 1 or more. Nothing in it says where the code of the model lies: exported
@@ -76,20 +77,19 @@ def write_stablehlo(
       inputs: of one example, by the names that the file gives them.
 
     Raises:
-      BadInput: the model's code cannot be traced while its batch has no size.
+      BadInput: the model's code cannot be traced while its batch, or a length, has no size.
     """
-    (batch,) = export.symbolic_shape("batch")
+    open_length = bool(longest(inputs))
     try:
         with _without_call_stacks():
-            exported = export.export(jax.jit(predict), platforms=PLATFORMS)(
-                *(field.batch(batch) for field in inputs.values())
-            )
+            exported = export.export(jax.jit(predict), platforms=PLATFORMS)(*open_shapes(inputs))
     except (TypeError, ValueError) as error:
         # Such as of `len(x)`; with one example there is nothing that a size could be missing for.
         jax.eval_shape(predict, *(field.batch(1) for field in inputs.values()))
         reason = str(error).splitlines()[0]
         raise BadInput(
-            f"StableHLO needs a model whose code takes a batch of any size: {reason}"
+            f"StableHLO needs a model whose code takes a batch of any size"
+            f"{' and length' if open_length else ''}: {reason}"
         ) from error
     epath.Path(path).write_bytes(bytes(exported.serialize()))
 
@@ -107,16 +107,31 @@ def _without_call_stacks() -> Iterator[None]:
 
 
 def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
-    """The function in the file, of its inputs in their order; compiled anew for each batch size.
+    """The function in the file, of its inputs in their order; compiled anew for each of their shapes.
 
     Raises:
-      BadInput: this jax does not read the file: it is too old for it, or it is damaged.
+      BadInput: this jax does not read the file: it is too old for it, or it is damaged; or, when it is
+        called, the arrays are of other shapes than it takes.
     """
     content = bytearray(epath.Path(path).read_bytes())
     try:
-        return jax.jit(export.deserialize(content).call)
+        exported = export.deserialize(content)
     except Exception as error:  # whatever jax says of a version that it does not know
         raise BadInput(
             f"{path}: jax {jax.__version__} does not read this StableHLO file, write it again with "
             f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
+    call = jax.jit(exported.call)
+
+    def run(*arrays: Any) -> Any:
+        try:
+            return call(*arrays)
+        except ValueError as error:  # which speaks of the refining of shapes
+            taken = ", ".join(each.str_short() for each in exported.in_avals)
+            given = ", ".join(jax.typeof(array).str_short() for array in arrays)
+            raise BadInput(
+                f"{path}: it takes {taken}, no more positions than its model was trained for, and was "
+                f"given {given}"
+            ) from error
+
+    return run
