@@ -16,7 +16,7 @@ import numpy as np
 
 from kdjax import tree
 from kdjax.shrink.cut import cut
-from kdjax.shrink.groups import Groups, check_kept, kept_positions, shapes_of
+from kdjax.shrink.groups import Groups, check_kept, kept_positions, layer_of, shapes_of
 from kdjax.types import Variables
 
 
@@ -67,13 +67,13 @@ def described(groups: Groups, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     kept = {name: np.asarray(keep) for name, keep in kept.items()}
     check_kept(groups, kept)
-    every = {_layer(m.name) for group in groups for m in group.members}
-    forward = dict.fromkeys(layer for name in groups.order if (layer := _layer(name)) in every)
+    every = {layer_of(m.name) for group in groups for m in group.members}
+    forward = dict.fromkeys(layer for name in groups.order if (layer := layer_of(name)) in every)
     place = {layer: number for number, layer in enumerate(forward)}
     found = []
     for group in groups:
-        roles = {(_layer(m.name), role) for m in group.members for role in m.roles}
-        alone = {_layer(m.name) for m in group.members} - {layer for layer, _ in roles}
+        roles = {(layer_of(m.name), role) for m in group.members for role in m.roles}
+        alone = {layer_of(m.name) for m in group.members} - {layer for layer, _ in roles}
         roles |= {(layer, "with") for layer in alone}
         members = sorted(roles, key=lambda member: (place[member[0]], member[1]))
         found.append(
@@ -87,9 +87,3 @@ def described(groups: Groups, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _layer(name: str) -> str:
-    """`params/encoder/stem/conv/kernel` -> `encoder/stem/conv`."""
-    parts = name.split("/")
-    return "/".join(parts[1:-1]) or parts[-1]

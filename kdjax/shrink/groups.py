@@ -144,7 +144,7 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
                     (member.name, member.axis), "nothing makes it, or nothing reads it"
                 )
             continue
-        found.append((Group(_layer(members[0].name), len(several), tuple(members)), several))
+        found.append((Group(layer_of(members[0].name), len(several), tuple(members)), several))
     found.sort(key=lambda pair: order[pair[0].members[0].name, pair[0].members[0].axis])
     groups = tuple(_distinct([group for group, _ in found]))
     fallen = {
@@ -227,7 +227,7 @@ def shapes_of(leaves: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), leaves)
 
 
-def _layer(name: str) -> str:
+def layer_of(name: str) -> str:
     """`params/encoder/stem/conv/kernel` -> `encoder/stem/conv`."""
     parts = name.split("/")
     return "/".join(parts[1:-1]) or parts[-1]

@@ -111,6 +111,19 @@ def test_some_of_an_axis_may_fall():
     assert labels.units(axis) == [[], [], [axis[2]], [axis[3]]]
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_pieces_lose_what_all_of_them_lose_or_nothing(alike):
+    labels = Labels()
+    axis = labels.new(4)
+    left, right = axis[:2], axis[2:]
+    labels.match([(left,), (right,)], "cut at fixed places")
+    if alike:  # tied later: it is seen when all is
+        labels.tie((left,), (right,))
+    labels.settle()
+    assert labels.why(axis) == (None if alike else "cut at fixed places")
+    assert labels.units(left) == labels.units(right) == ([[u] for u in left] if alike else [[], []])
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5))
 def test_a_split_is_a_product(rows, columns):
