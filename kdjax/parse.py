@@ -299,10 +299,14 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
         return parse(fields[0], value, path)
     members = fields
     tag, by_tag = _tags(tuple(members))
-    if isinstance(value, str) and all(getattr(member, "by_name", False) for member in members):
+    by_name = all(getattr(member, "by_name", False) for member in members)
+    if isinstance(value, str) and by_name:
         return parse(by_tag[parse(Literal[tuple(by_tag)], value, path)], {tag: value}, path)
     if not isinstance(value, Mapping):
-        raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")
+        names = f"one of {', '.join(by_tag)}, or " if by_name else ""
+        raise BadInput(
+            f"{path}: expected {names}fields, with {tag!r} among them, found {_shown(value)}"
+        )
     if tag not in value:
         raise BadInput(f"{path}.{tag}: missing; it is one of {', '.join(by_tag)}")
     return parse(by_tag[parse(Literal[tuple(by_tag)], value[tag], f"{path}.{tag}")], value, path)

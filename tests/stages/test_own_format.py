@@ -157,6 +157,7 @@ HERE = f"{__name__}:"
     ("format", "message"),
     [
         ("onxx", r"formats\[1\]: 'onxx' is not one of .*; did you mean onnx\?$"),
+        (3, r"formats\[1\]: expected one of litert, onnx, stablehlo, or fields, with 'name' among"),
         ({**NPZ, "pack": True}, r"formats\[1\].pack: unknown field; did you mean packed\?$"),
         ({**NPZ, "packed": 1}, r"formats\[1\].packed: expected True or False, found 1 \(int\)$"),
         ({"function": "tests.own_formats:Nps"}, r"formats\[1\].function: .*Nps"),
