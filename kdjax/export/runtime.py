@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kdjax import quant
+from kdjax.export.extras import require
 from kdjax.export.model import Model
-from kdjax.types import BadInput, Fields
+from kdjax.types import BadInput
 
 Path = str | os.PathLike[str]
 
@@ -29,12 +30,18 @@ class Runtime(abc.ABC):
       suffix: of the name of a file, with its dot: `.onnx`.
       open_batch: a file takes any number of examples in a call. Of one that does not, what `load` gives
         does all the same, with a call for each.
+      integers: the file of a quantized model has its integers; otherwise it rounds in float.
+      needs: packages that are imported to write and run a file.
+      extra: of kdjax, which has these packages.
       takes_threads: what runs a file uses as many threads as it is told to.
       package: that runs a file, whose version `kdjax latency` prints.
     """
 
     suffix: ClassVar[str]
     open_batch: ClassVar[bool] = True
+    integers: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str | None] = None
     takes_threads: ClassVar[bool] = True
     package: ClassVar[str | None] = None
 
@@ -52,9 +59,9 @@ class Runtime(abc.ABC):
         """Asks for the packages that it needs, before there is a model.
 
         Raises:
-          BadInput: one is not installed; the line names the extra that has it.
+          BadInput: one is not installed; the line says how it is.
         """
-        return
+        require(type(self).__name__, *self.needs, extra=self.extra)
 
     def misfits(
         self,
@@ -138,16 +145,20 @@ class Runtime(abc.ABC):
     """What `seen` gives has the channels of an image before its space."""
 
 
-def described(runtime: Runtime, path: Path, *, inputs: Fields) -> dict[str, str]:
-    """What a file accepts, and what its format promises: for its manifest and the report.
+def described(runtime: Runtime, path: Path, model: Model) -> dict[str, str]:
+    """What a file accepts, how it rounds, and what its format promises: for its manifest.
 
     Args:
       runtime: of its format.
       path: of the file.
-      inputs: that it takes, of one example.
+      model: that it was made of.
     """
-    taken = (f"{name}: {f.dtype} {list(f.shape)}" for name, f in inputs.items())
-    return {"accepts": f"{', '.join(taken)}; {runtime.batch}", **runtime.facts(path)}
+    fields = model.inputs.fields.items()
+    taken = ", ".join(f"{name}: {field.dtype} {list(field.shape)}" for name, field in fields)
+    found = {"accepts": f"{taken}; {runtime.batch}", **runtime.facts(path)}
+    if model.rules:
+        found["computes"] = "integers" if runtime.integers else "rounded in float"
+    return found
 
 
 def suffix_fault(runtime: Runtime) -> str | None:

@@ -132,6 +132,10 @@ def bare():
     return object()
 
 
+class Needy(own_formats.Npz):
+    needs = ("numpy", "no_such_package")
+
+
 class NoSuffix(own_formats.Npz):
     suffix = "npz"
 
@@ -164,6 +168,7 @@ HERE = f"{__name__}:"
         ({"function": HERE + "bare"}, r"formats\[1\].function: .*bare gave object, and no kdjax.e"),
         ({"function": HERE + "raises"}, r"formats\[1\].function: .*:\d+: ValueError: no$"),
         ({"function": HERE + "NoSuffix"}, r"formats\[1\].function: .* its suffix is 'npz'; give "),
+        ({"function": HERE + "Needy"}, r"formats\[1\]: Needy needs no_such_package, which is not"),
         ({"name": "stablehlo"}, r"formats: stablehlo stands twice in it"),
     ],
 )
