@@ -35,6 +35,7 @@ class Runtime(abc.ABC):
       extra: of kdjax, which has these packages.
       takes_threads: what runs a file uses as many threads as it is told to.
       package: that runs a file, whose version `kdjax latency` prints.
+      channels_first: what `seen` gives has the channels of an image before its space.
     """
 
     suffix: ClassVar[str]
@@ -44,6 +45,7 @@ class Runtime(abc.ABC):
     extra: ClassVar[str | None] = None
     takes_threads: ClassVar[bool] = True
     package: ClassVar[str | None] = None
+    channels_first: ClassVar[bool] = False
 
     @property
     def runs_in(self) -> str:
@@ -128,9 +130,9 @@ class Runtime(abc.ABC):
         raise BadInput(f"{os.fspath(path)}: a {self.suffix} file does not say what it takes")
 
     def seen(self, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """What goes into each layer of a file, in order, channels before space in ONNX.
+        """What goes into each layer of a file, in order.
 
-        Only to say where a file that is wrong first goes wrong.
+        It serves to say where a file that is not right goes wrong first.
 
         Args:
           path: of the file.
@@ -140,9 +142,6 @@ class Runtime(abc.ABC):
           None where the file does not show it.
         """
         return None
-
-    channels_first: ClassVar[bool] = False
-    """What `seen` gives has the channels of an image before its space."""
 
 
 def described(runtime: Runtime, path: Path, model: Model) -> dict[str, str]:
