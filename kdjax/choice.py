@@ -17,10 +17,13 @@ imports every module of its folder: adding one is adding a file.
 """
 
 import importlib
+import itertools
 import pkgutil
 import typing
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+_COUNT = itertools.count(1)
 
 
 class Choice:
@@ -42,6 +45,14 @@ class Choice:
     if TYPE_CHECKING:
         name: Any
         """Of one that has this tag."""
+
+    defined: ClassVar[int] = 0
+    """Which one it is, in the order of definition."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Counts it."""
+        super().__init_subclass__(**kwargs)
+        cls.defined = next(_COUNT)
 
     @classmethod
     def read(cls, value: Any, path: str) -> Any:
@@ -73,7 +84,7 @@ def choices(kind: Any) -> tuple[type[Choice], ...]:
             visit(subclass)
 
     visit(kind)
-    return tuple(sorted(found, key=lambda one: one.marked_by is not None))
+    return tuple(sorted(found, key=lambda one: (one.marked_by is not None, one.defined)))
 
 
 def _is_one(kind: type[Choice]) -> bool:

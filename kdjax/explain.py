@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from kdjax.choice import choices
+from kdjax.choice import Choice, choices
 from kdjax.parse import alternatives, hints, title
 
 
@@ -26,7 +26,15 @@ def described(kind: Any) -> str:
         case origin if isinstance(origin, type) and issubclass(origin, Mapping):
             return f"fields, each {described(args[1])}"
         case _:
-            return title(kind)
+            return _by_name(kind) or title(kind)
+
+
+def _by_name(kind: Any) -> str | None:
+    """Of a class that a text stands for, this text."""
+    if isinstance(kind, type) and issubclass(kind, Choice) and kind.by_name:
+        names = typing.get_args(hints(kind).get(kind.tag))
+        return names[0] if names else None
+    return None
 
 
 def dataclasses_in(kind: Any) -> list[type]:

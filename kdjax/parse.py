@@ -66,6 +66,7 @@ def override(values: dict[str, Any], path: str, text: str, kind: Any = None) -> 
         found = inside.get(key) if isinstance(inside, dict) else inside[key]
         if found is None:
             found = plain(default) if isinstance(default, Mapping | tuple) or _is(default) else {}
+        found = _spelled(kind, found)
         if not isinstance(found, dict | list | tuple):
             raise BadInput(f"{at}: has no field {last!r}")
         # Its own: a config file may have used one dict in several places.
@@ -138,6 +139,14 @@ def alternatives(kind: Any) -> tuple[Any, ...]:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return typing.get_args(kind)
     return choices(kind)
+
+
+def _spelled(kind: Any, value: Any) -> Any:
+    """A text that stands for one of a `Choice` by its name, as the fields that it stands for."""
+    kind = _bare(kind)
+    if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, Choice):
+        return {kind.tag: value} if kind.by_name else value
+    return value
 
 
 def _marked(members: Iterable[Any], value: Any) -> Any:
@@ -290,10 +299,14 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
         return parse(fields[0], value, path)
     members = fields
     tag, by_tag = _tags(tuple(members))
-    if isinstance(value, str) and all(getattr(member, "by_name", False) for member in members):
+    by_name = all(getattr(member, "by_name", False) for member in members)
+    if isinstance(value, str) and by_name:
         return parse(by_tag[parse(Literal[tuple(by_tag)], value, path)], {tag: value}, path)
     if not isinstance(value, Mapping):
-        raise BadInput(f"{path}: expected fields, with {tag!r} among them, found {_shown(value)}")
+        names = f"one of {', '.join(by_tag)}, or " if by_name else ""
+        raise BadInput(
+            f"{path}: expected {names}fields, with {tag!r} among them, found {_shown(value)}"
+        )
     if tag not in value:
         raise BadInput(f"{path}.{tag}: missing; it is one of {', '.join(by_tag)}")
     return parse(by_tag[parse(Literal[tuple(by_tag)], value[tag], f"{path}.{tag}")], value, path)

@@ -72,6 +72,7 @@ def main(given: Sequence[str]) -> int:
         min_seconds=min(0.5, args.max_seconds),
         max_seconds=args.max_seconds,
     )
+    package = runtime.package or "kdjax"
     with open(args.model, "rb") as file:
         content = file.read()
     figures = dataclasses.asdict(taken)
@@ -79,7 +80,7 @@ def main(given: Sequence[str]) -> int:
         "latency_ms_p50": figures.pop("ms_p50"),
         "latency_ms_p95": figures.pop("ms_p95"),
         **figures,
-        "runtime": f"{runtime.package} {importlib.metadata.version(runtime.package or '')}",
+        "runtime": f"{package} {importlib.metadata.version(package)}",
         **how,
         "file_bytes": len(content),
         "gzip_bytes": len(gzip.compress(content, mtime=0)),

@@ -124,7 +124,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
             runtime.require()
             runtime.write(model, new)
             said = _compare(c, spec, runtime, folder / new.name, new, inputs, live)
-            facts = export.described(runtime, new, inputs=spec.inputs.fields)
+            facts = export.described(runtime, new, model)
         entries.append({**entry, **facts})
         print(f"{folder.name}/{new.name}: written again, {said}")
     stages.replace(folder, {**manifest, "parity": entries}, beside)

@@ -18,6 +18,7 @@ what `made` gives: a data source, a score.
 import collections.abc
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import types
@@ -30,9 +31,10 @@ import flax.linen as nn
 from kdjax import explain, parse, user_code
 from kdjax.choice import Choice
 from kdjax.config.fields import Text, parts
-from kdjax.types import BadInput
+from kdjax.types import BadInput, StorageFailed
 
 _OF_LINEN = ("parent", "name")
+_STORAGE = (errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EROFS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,14 +248,14 @@ def explaining(*configs: tuple[Any, str]) -> Iterator[None]:
     """Makes one line of what a function of the user's raises within, see `explained`.
 
     Raises:
-      BadInput: it did.
+      BadInput: it did. A failure of the storage stays one, whoever writes.
     """
     try:
         yield
-    except BadInput:
+    except (BadInput, StorageFailed):
         raise
     except Exception as error:  # whatever the user's code raises
         line = explained(error, *configs)
-        if line is None:
+        if line is None or (isinstance(error, OSError) and error.errno in _STORAGE):
             raise
         raise line from error

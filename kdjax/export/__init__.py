@@ -7,13 +7,13 @@ from kdjax.export.formats.onnx import ONNX
 from kdjax.export.formats.stablehlo import StableHLO, load_stablehlo, write_stablehlo
 from kdjax.export.integers import litert_faults, onnx_faults, require_integers
 from kdjax.export.layerwise import layer_differences
-from kdjax.export.litert import load_litert, require_litert, write_litert
+from kdjax.export.litert import load_litert, write_litert
 from kdjax.export.litert_call import litert_call
 from kdjax.export.litert_integers import quantize_in_the_call
 from kdjax.export.memory import peak_memory
 from kdjax.export.model import Model
 from kdjax.export.onnx_call import onnx_call
-from kdjax.export.onnx_file import load_onnx, require_onnx, write_onnx
+from kdjax.export.onnx_file import load_onnx, write_onnx
 from kdjax.export.onnx_integers import write_quantized
 from kdjax.export.runtime import Runtime, described, suffix_fault
 
@@ -37,8 +37,6 @@ __all__ = [
     "peak_memory",
     "quantize_in_the_call",
     "require_integers",
-    "require_litert",
-    "require_onnx",
     "suffix_fault",
     "with_composites",
     "write_litert",

@@ -21,16 +21,10 @@ from kdjax.export.extras import require
 from kdjax.export.parity import TOLERANCE, Reference
 from kdjax.types import BadInput, Fields
 
+NEEDS = ("litert_converter", "ai_edge_litert")
+"""What is imported to write and run a file."""
+
 _SIGNATURE = "serving_default"
-
-
-def require_litert() -> None:
-    """Asks for all that writing and running a file need, before there is a model.
-
-    Raises:
-      BadInput: the extra is not installed.
-    """
-    require("LiteRT", "litert_converter", "ai_edge_litert", extra="litert")
 
 
 def write_litert(
@@ -66,7 +60,7 @@ def write_litert(
       BadInput: the extra is not installed, or LiteRT cannot do what `predict` does, or does it
         otherwise; nothing has been written then.
     """
-    require("LiteRT", "litert_converter", "ai_edge_litert", extra="litert")
+    require("LiteRT", *NEEDS, extra="litert")
     ir, passes, converter = (
         importlib.import_module(f"litert_converter.{name}")
         for name in ("mlir.ir", "mlir.passmanager", "converter_api_ext")

@@ -35,21 +35,15 @@ IR_VERSION = 10
 RUNTIME = "1.20"
 """The oldest ONNX Runtime that reads both."""
 
+NEEDS = ("jax2onnx", "onnx", "onnxruntime")
+"""What is imported to write and run a file."""
+
 _POOLS = {
     "avg_pool": (pooling.avg_pool, 0.0),
     "max_pool": (pooling.max_pool, -np.inf),
     "min_pool": (pooling.min_pool, np.inf),
 }
 """As linen has them, and what is in their paddings."""
-
-
-def require_onnx() -> None:
-    """Asks for all that writing and running a file need, before there is a model.
-
-    Raises:
-      BadInput: the extra is not installed.
-    """
-    require("ONNX", "jax2onnx", "onnx", "onnxruntime", extra="export")
 
 
 def write_onnx(
@@ -83,7 +77,7 @@ def write_onnx(
       BadInput: the extra is not installed, or jax2onnx cannot write this model rightly; nothing has
         been written then.
     """
-    require("ONNX", "jax2onnx", "onnx", "onnxruntime", extra="export")
+    require("ONNX", *NEEDS, extra="export")
     import onnx
 
     reference = Reference(predict, inputs)

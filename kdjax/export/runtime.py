@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kdjax import quant
+from kdjax.export.extras import require
 from kdjax.export.model import Model
 from kdjax.export.shapes import sizes
-from kdjax.types import BadInput, Fields
+from kdjax.types import BadInput
 
 Path = str | os.PathLike[str]
 
@@ -31,14 +32,22 @@ class Runtime(abc.ABC):
       open_batch: a file takes any number of examples in a call, and ragged inputs of any length. Of one
         that does not, what `load` gives takes any number all the same, with a call for each, as long as
         may be.
+      integers: the file of a quantized model has its integers; otherwise it rounds in float.
+      needs: packages that are imported to write and run a file.
+      extra: of kdjax, which has these packages.
       takes_threads: what runs a file uses as many threads as it is told to.
       package: that runs a file, whose version `kdjax latency` prints.
+      channels_first: what `seen` gives has the channels of an image before its space.
     """
 
     suffix: ClassVar[str]
     open_batch: ClassVar[bool] = True
+    integers: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str | None] = None
     takes_threads: ClassVar[bool] = True
     package: ClassVar[str | None] = None
+    channels_first: ClassVar[bool] = False
 
     @property
     def runs_in(self) -> str:
@@ -54,9 +63,9 @@ class Runtime(abc.ABC):
         """Asks for the packages that it needs, before there is a model.
 
         Raises:
-          BadInput: one is not installed; the line names the extra that has it.
+          BadInput: one is not installed; the line says how it is.
         """
-        return
+        require(type(self).__name__, *self.needs, extra=self.extra)
 
     def misfits(
         self,
@@ -128,9 +137,9 @@ class Runtime(abc.ABC):
         raise BadInput(f"{os.fspath(path)}: a {self.suffix} file does not say what it takes")
 
     def seen(self, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """What goes into each layer of a file, in order, channels before space in ONNX.
+        """What goes into each layer of a file, in order.
 
-        Only to say where a file that is wrong first goes wrong.
+        It serves to say where a file that is not right goes wrong first.
 
         Args:
           path: of the file.
@@ -141,21 +150,21 @@ class Runtime(abc.ABC):
         """
         return None
 
-    channels_first: ClassVar[bool] = False
-    """What `seen` gives has the channels of an image before its space."""
 
-
-def described(runtime: Runtime, path: Path, *, inputs: Fields) -> dict[str, str]:
-    """What a file accepts, and what its format promises: for its manifest and the report.
+def described(runtime: Runtime, path: Path, model: Model) -> dict[str, str]:
+    """What a file accepts, how it rounds, and what its format promises: for its manifest.
 
     Args:
       runtime: of its format.
       path: of the file.
-      inputs: that it takes, of one example.
+      model: that it was made of.
     """
-    is_open = runtime.open_batch  # its lengths are then, too
-    taken = (f"{name}: {f.dtype} {sizes(f, is_open=is_open)}" for name, f in inputs.items())
-    return {"accepts": f"{', '.join(taken)}; {runtime.batch}", **runtime.facts(path)}
+    fields, is_open = model.inputs.fields.items(), runtime.open_batch  # its lengths are then, too
+    taken = ", ".join(f"{name}: {f.dtype} {sizes(f, is_open=is_open)}" for name, f in fields)
+    found = {"accepts": f"{taken}; {runtime.batch}", **runtime.facts(path)}
+    if model.rules:
+        found["computes"] = "integers" if runtime.integers else "rounded in float"
+    return found
 
 
 def suffix_fault(runtime: Runtime) -> str | None:

@@ -34,8 +34,11 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
         slower than that of the float one, or two formats have one suffix.
     """
     runtimes = list(runtimes_of(c, context.path))
-    for _, runtime in runtimes:
-        runtime.require()
+    for path, runtime in runtimes:
+        try:
+            runtime.require()
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
     spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
     taken: dict[str, str] = {}
     for path, runtime in runtimes:
@@ -95,7 +98,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             row = measure.file_row(
                 context, spec, variables, path, reloaded, runtime=runtime, logits=found
             )
-            said = export.described(runtime, path, inputs=spec.inputs.fields)
+            said = export.described(runtime, path, model)
         rows.append(dataclasses.asdict(row))
         parities.append({**dataclasses.asdict(parity), **said})
     return {"rows": rows, "parity": parities}

@@ -14,7 +14,7 @@ from kdjax import config, keys, teacher, tree
 from kdjax.config.own import explaining, shown
 from kdjax.data import Dataset
 from kdjax.stages import measure, pruning
-from kdjax.stages.artifact import CACHE, save_variables
+from kdjax.stages.artifact import CACHE, Artifact, save_variables
 from kdjax.stages.context import Context
 from kdjax.stages.model import Spec
 from kdjax.stages.source import Source
@@ -44,12 +44,13 @@ class Given:
       name: of the stage.
       seed: that it is run for.
       reads: names of the stages that it may read, as in the config.
+      left: what the manifest says of the model that has been left, empty where none has.
     """
 
     def __init__(self, context: Context, stage: config.OwnStage):
         self._context, self._stage = context, stage
         self.name, self.seed, self.reads = context.name, context.seed, stage.reads
-        self._left: dict[str, Any] = {}
+        self.left: Mapping[str, Any] = {}
 
     @property
     def folder(self) -> epath.Path:
@@ -129,7 +130,7 @@ class Given:
             raise BadInput(
                 f"{path}.leaves: missing, and a model is left; name the stage it is like"
             )
-        if self._left:
+        if self.left:
             raise BadInput(
                 f"{path}.function: it leaves a second model; give that a stage of its own"
             )
@@ -141,14 +142,14 @@ class Given:
         row = measure.live_row(
             context, spec, variables, folder=context.folder, sparsity=pruning.share(pruned)
         )
-        self._left = {
+        self.left = {
             "variables": mark,
             "model": spec.plain(),
             **pruned,
             "rows": [dataclasses.asdict(row)],
         }
 
-    def _artifact(self, name: str):
+    def _artifact(self, name: str) -> Artifact:
         if name not in self.reads:
             path = self._context.path
             raise BadInput(f"{path}.reads: {name} is not among {list(self.reads)}; name it there")
@@ -185,8 +186,7 @@ def check(context: Context, c: config.OwnStage) -> Mapping[str, Any]:
     Raises:
       BadInput: the check fails, or there is no model such as the one that is to be left.
     """
-    run, check = c.made_stage(context.path)
-    del run
+    _, check = c.made_stage(context.path)
     said: dict[str, Any] = {}
     if c.leaves is not None:
         artifact = context.inputs[c.leaves]
@@ -215,8 +215,8 @@ def run(context: Context, c: config.OwnStage) -> Mapping[str, Any]:
         plain = json.loads(json.dumps(dict(said or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise BadInput(f"{at} gave what is no JSON: {error}") from None
-    if c.leaves is not None and not given._left:
+    if c.leaves is not None and not given.left:
         raise BadInput(
             f"{at} left no model, and the config has leaves={c.leaves!r}; call given.leave"
         )
-    return {"own": plain, **given._left}
+    return {"own": plain, **given.left}

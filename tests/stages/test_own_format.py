@@ -132,6 +132,10 @@ def bare():
     return object()
 
 
+class Needy(own_formats.Npz):
+    needs = ("numpy", "no_such_package")
+
+
 class NoSuffix(own_formats.Npz):
     suffix = "npz"
 
@@ -157,12 +161,14 @@ HERE = f"{__name__}:"
     ("format", "message"),
     [
         ("onxx", r"formats\[1\]: 'onxx' is not one of .*; did you mean onnx\?$"),
+        (3, r"formats\[1\]: expected one of litert, onnx, stablehlo, or fields, with 'name' among"),
         ({**NPZ, "pack": True}, r"formats\[1\].pack: unknown field; did you mean packed\?$"),
         ({**NPZ, "packed": 1}, r"formats\[1\].packed: expected True or False, found 1 \(int\)$"),
         ({"function": "tests.own_formats:Nps"}, r"formats\[1\].function: .*Nps"),
         ({"function": HERE + "bare"}, r"formats\[1\].function: .*bare gave object, and no kdjax.e"),
         ({"function": HERE + "raises"}, r"formats\[1\].function: .*:\d+: ValueError: no$"),
         ({"function": HERE + "NoSuffix"}, r"formats\[1\].function: .* its suffix is 'npz'; give "),
+        ({"function": HERE + "Needy"}, r"formats\[1\]: Needy needs no_such_package, which is not"),
         ({"name": "stablehlo"}, r"formats: stablehlo stands twice in it"),
     ],
 )

@@ -1,7 +1,9 @@
 """A stage of the user's, from outside the package: run, read by others, resumed, run again, refused."""
 
+import errno
 import json
 import math
+import os
 
 import jax
 import numpy as np
@@ -13,7 +15,7 @@ from kdjax.commands.report import write_report
 from kdjax.commands.verify import verify
 from kdjax.stages import Artifact
 from kdjax.stages.model import load
-from kdjax.types import BadInput
+from kdjax.types import BadInput, StorageFailed
 from tests import own_stages
 from tests.stages.conftest import LINE
 
@@ -173,6 +175,10 @@ def fails(given):
     return {}["nothing"]
 
 
+def full(given):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class Early:
     def check(self, given):
         return given.folder
@@ -234,6 +240,13 @@ def test_what_fails_is_one_line_and_leaves_nothing_finished(done, name, leaves, 
         pipeline.execute(run, tasks, splits)
     assert str(caught.value).startswith("config.stages.one.")
     assert not tasks[-1].done
+
+
+def test_a_storage_that_is_full_is_no_fault_of_the_function(done, line):
+    stage = {"kind": "own", "function": HERE + "full", "reads": ["student"]}
+    run, tasks, splits = line.plan(only=["one"], stages__one=stage)
+    with pytest.raises(StorageFailed):
+        pipeline.execute(run, tasks, splits)
 
 
 def test_a_kind_of_kdjax_with_a_function_is_refused():

@@ -98,6 +98,9 @@ def test_the_file_has_the_integers_of_the_live_model(quantized, model, line):
     bounds = {p["runtime"]: (p["tolerance"], p["required_agreement"]) for p in written["parity"]}
     assert bounds["onnxruntime:cpu"] == (None, 0.9)
     assert bounds["stablehlo:cpu"] == (None, 0.9)
+    computes = {p["runtime"]: p["computes"] for p in written["parity"]}
+    assert computes.pop("stablehlo:cpu") == "rounded in float"
+    assert set(computes.values()) == {"integers"}
 
 
 @pytest.mark.skipif(not LITERT, reason="the extra litert is not installed")

@@ -28,16 +28,15 @@ class LiteRT(Known):
 
     suffix: ClassVar[str] = ".tflite"
     open_batch: ClassVar[bool] = False
+    integers: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = litert.NEEDS
+    extra: ClassVar[str | None] = "litert"
     package: ClassVar[str | None] = "ai-edge-litert"
 
     @property
     def runs_in(self) -> str:
         """LiteRT."""
         return "litert:cpu"
-
-    def require(self) -> None:
-        """See `kdjax.export.require_litert`."""
-        litert.require_litert()
 
     def write(self, model: Model, path: str | os.PathLike[str]) -> None:
         """See `write_litert`; what the call quantizes is put in afterwards."""

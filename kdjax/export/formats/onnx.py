@@ -27,6 +27,9 @@ class ONNX(Known):
     name: Literal["onnx"] = "onnx"
 
     suffix: ClassVar[str] = ".onnx"
+    integers: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = onnx_file.NEEDS
+    extra: ClassVar[str | None] = "export"
     package: ClassVar[str | None] = "onnxruntime"
     channels_first: ClassVar[bool] = True
 
@@ -34,10 +37,6 @@ class ONNX(Known):
     def runs_in(self) -> str:
         """ONNX Runtime."""
         return "onnxruntime:cpu"
-
-    def require(self) -> None:
-        """See `kdjax.export.require_onnx`."""
-        onnx_file.require_onnx()
 
     def misfits(
         self,
