@@ -48,9 +48,9 @@ def main(argv: Sequence[str]) -> int:
 
     if word not in WORDS:
         if word.partition(":")[0].endswith(".py"):
-            raise types.BadInput(f"to run a config, write kdjax --config={word} --workdir=DIR")
-        near = parse.nearest(word, WORDS)
-        raise types.BadInput(f"there is no command {word!r}{near}; see kdjax --help")
+            raise types.BadInput("", f"to run a config, write kdjax --config={word} --workdir=DIR")
+        near = parse.suggestion(word, WORDS)
+        raise types.BadInput("", f"there is no command {word!r}", f"{near}; see kdjax --help")
     command = importlib.import_module(f"kdjax.commands.{word}")
     with interruption.watched(then_exits=True):
         return command.main(rest)

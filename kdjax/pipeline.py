@@ -81,8 +81,10 @@ def order(run: config.Run) -> list[str]:
     for name, stage in run.stages.items():
         for field, other in _named(stage):
             if other not in run.stages:
-                hint = parse.nearest(other, run.stages)
-                raise BadInput(f"config.stages.{name}.{field}: there is no stage {other!r}{hint}")
+                hint = parse.suggestion(other, run.stages)
+                raise BadInput(
+                    f"config.stages.{name}.{field}", f"there is no stage {other!r}", hint
+                )
         if stage.seed is not None:
             _check_seed(run, name, needs[name])
     try:
@@ -95,7 +97,7 @@ def order(run: config.Run) -> list[str]:
             own = (field for field, other in _named(run.stages[name]) if other == reads)
             paths.append(f"config.stages.{name}.{next(own, 'cache')}")
         raise BadInput(
-            f"{', '.join(paths)}: they need each other in a circle: {' -> '.join(circle)}"
+            f"{', '.join(paths)}", f"they need each other in a circle: {' -> '.join(circle)}"
         ) from None
     found: dict[str, None] = {}
 
@@ -115,14 +117,17 @@ def _check_seed(run: config.Run, name: str, needs: Iterable[str]) -> None:
     for other in needs:
         if run.stages[other].seed != stage.seed:
             raise BadInput(
-                f"{path}, config.stages.{other}.seed: {name} is run for seed {stage.seed} alone and "
-                f"needs {other}, which is not; give both the same seed"
+                f"{path}, config.stages.{other}.seed",
+                f"{name} is run for seed {stage.seed} alone and needs {other}, which is not",
+                "give both the same seed",
             )
     taught = isinstance(stage, config.Finetune | config.Distill)
     if taught and set(run.seeds) != {stage.seed} and _labels(run, stage) not in _ALL:
         raise BadInput(
-            f"{path}: {stage.seed}, and which labels may be used is drawn by the seed: the stages of "
-            "another one would learn the labels of both; leave it out"
+            path,
+            f"{stage.seed}, and which labels may be used is drawn by the seed: the stages of another "
+            "one would learn the labels of both",
+            "leave it out",
         )
 
 
@@ -155,22 +160,26 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         shown = repr(name if len(name) <= _LONGEST_NAME else f"{name[:20]}...")
         if not name:
-            raise BadInput("config.stages: a stage has an empty name; give it one")
+            raise BadInput("config.stages", "a stage has an empty name", "give it one")
         if len(name) > _LONGEST_NAME or len(name.encode()) > 2 * _LONGEST_NAME:
             raise BadInput(
-                f"config.stages: the name {shown} has {len(name)} characters ({len(name.encode())} "
-                f"bytes); {_LONGEST_NAME} are the most ({2 * _LONGEST_NAME} bytes)"
+                "config.stages",
+                f"the name {shown} has {len(name)} characters ({len(name.encode())} bytes)",
+                f"{_LONGEST_NAME} are the most ({2 * _LONGEST_NAME} bytes)",
             )
         if not re.fullmatch(r"[^\W_](?:[\w -]*[\w-])?", unicodedata.normalize("NFC", name)):
             raise BadInput(
-                f"config.stages: {shown} is no name of a stage; write letters, digits, _ and -, a "
-                "letter or digit first: it becomes part of the names of folders"
+                "config.stages",
+                f"{shown} is no name of a stage",
+                "write letters, digits, _ and -, a letter or digit first: it becomes part of the "
+                "names of folders",
             )
         folded = unicodedata.normalize("NFKC", name).casefold()
         if folded in taken:
             raise BadInput(
-                f"config.stages.{name}: it is {taken[folded]} on a file system that does not tell "
-                "capitals apart; rename one of them"
+                f"config.stages.{name}",
+                f"it is {taken[folded]} on a file system that does not tell capitals apart",
+                "rename one of them",
             )
         taken[folded] = name
 
@@ -193,7 +202,7 @@ def plan(
     names = order(run)
     wanted = set(_default(run, names) if only is None else only)
     for name in wanted - set(names):
-        raise BadInput(f"--stages: there is no stage {name!r}{parse.nearest(name, names)}")
+        raise BadInput("--stages", f"there is no stage {name!r}", parse.suggestion(name, names))
     for name in reversed(names):
         if name in wanted:
             wanted |= set(run.stages[name].needs(run.stages))
@@ -430,19 +439,20 @@ def replay(
       BadInput: it is no step of a stage that trains, or what that needs is not done.
     """
     if only is None or len(only) != 1:
-        raise BadInput("--replay_step: name the stage, and it alone, with --stages=NAME")
+        raise BadInput("--replay_step", "name the stage, and it alone, with --stages=NAME")
     if jax.process_count() > 1:
-        raise BadInput("--replay_step: it is for one process; the batch is the same there")
+        raise BadInput("--replay_step", "it is for one process", "the batch is the same there")
     task = next(task for task in tasks if task.name == only[0])
     if not isinstance(task.stage, config.Training):
-        raise BadInput(f"--replay_step: config.stages.{task.name} does not train")
+        raise BadInput("--replay_step", f"config.stages.{task.name} does not train")
     if not 1 <= step <= task.stage.steps:
-        raise BadInput(f"--replay_step: {step} is not a step of 1 to {task.stage.steps}")
+        raise BadInput("--replay_step", f"{step} is not a step of 1 to {task.stage.steps}")
     for other in task.needs:
         if not other.done:
             raise BadInput(
-                f"--replay_step: {task.name} needs {other.name} (seed {other.seed}), which is not "
-                "done; run the same command without --replay_step first"
+                "--replay_step",
+                f"{task.name} needs {other.name} (seed {other.seed}), which is not done",
+                "run the same command without --replay_step first",
             )
     inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
     parallel = train.choose(run.parallel, convolutions=run.convolutions)

@@ -14,7 +14,7 @@ from kdjax.config import optimizers
 from kdjax.config.encoders import cnn
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.config.views.simclr import SimCLRViews
-from kdjax.parse import nearest, override, parse, parse_arg, plain
+from kdjax.parse import override, parse, parse_arg, plain, suggestion
 from kdjax.types import BadInput
 
 SGD = {"name": "sgd", "learning_rate": 0.1}
@@ -259,14 +259,14 @@ def test_another_root_is_named_in_the_path():
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("stpes", ["steps", "batch"], "; did you mean steps?"),
-        ("qqq", ["steps", "batch"], "; known: steps, batch"),
-        (3, [1, 2], "; known: 1, 2"),
-        ("a", {"a1": 0}, "; did you mean a1?"),
+        ("stpes", ["steps", "batch"], "did you mean steps?"),
+        ("qqq", ["steps", "batch"], "known: steps, batch"),
+        (3, [1, 2], "known: 1, 2"),
+        ("a", {"a1": 0}, "did you mean a1?"),
     ],
 )
-def test_nearest(name, known, hint):
-    assert nearest(name, known) == hint
+def test_suggestion(name, known, hint):
+    assert suggestion(name, known) == hint
 
 
 # --- the argument of a config file ----------------------------------------------------------------

@@ -11,7 +11,7 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises `BadInput`."""
-        raise BadInput(f"{message}; see {self.prog} --help")
+        raise BadInput("", message, f"see {self.prog} --help")
 
 
 def parser(word: str, description: str | None) -> Arguments:

@@ -52,7 +52,7 @@ def main(given: Sequence[str]) -> int:
     )
     args = parser.parse_args(given)
     if args.repeats < 1 or not args.max_seconds >= 0:
-        raise BadInput("--repeats must be at least 1 and --max_seconds at least 0")
+        raise BadInput("", "--repeats must be at least 1 and --max_seconds at least 0")
     litert = args.model.endswith(".tflite")
     file_call = evaluate.litert_call if litert else evaluate.onnx_call
     call = file_call(args.model, threads=args.threads, batch=args.batch)

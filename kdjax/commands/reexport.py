@@ -36,7 +36,7 @@ from kdjax.stages.export import by_name, write_litert_model, write_onnx_model
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
-from kdjax.types import BadInput, Variables
+from kdjax.types import BadFile, BadInput, Variables
 
 _EXAMPLES = 64
 _BESIDE = f".reexport{files.PART}"
@@ -70,10 +70,10 @@ def reexport(workdir: epath.PathLike) -> int:
     """
     root = epath.Path(workdir)
     if not (root / "stages").is_dir():
-        raise BadInput(f"reexport: {root} is no work directory of a run: it has no folder stages")
+        raise BadInput("reexport", f"{root} is no work directory of a run: it has no folder stages")
     found = [folder for folder in sorted((root / "stages").iterdir()) if _is_export(folder)]
     if not found:
-        raise BadInput(f"reexport: {root} has no finished export; run a config with one first")
+        raise BadInput("reexport", f"{root} has no finished export", "run a config with one first")
     failed, fresh = 0, {}
     for folder in found:
         artifact = _open(folder)
@@ -115,7 +115,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     assert isinstance(c, config.Export)
     source = proof.find(root, c.model, manifest["upstream"][c.model])
     if source is None:
-        raise BadInput(f"the model that it was made of is gone: {c.model} (seed {seed})")
+        raise BadInput("", f"the model that it was made of is gone: {c.model} (seed {seed})")
     spec, variables = load(_open(source), field=f"{folder / MANIFEST}: config.model")
     variables = jax.device_put(variables)
     inputs = {name: field.made_up(_EXAMPLES) for name, field in spec.inputs.fields.items()}
@@ -145,7 +145,7 @@ def _write(spec: Spec, variables: Variables, path: epath.Path) -> None:
             require_litert()
             write_litert_model(spec, variables, path)
         case _:
-            raise BadInput(f"{path.name}: no format that is known")
+            raise BadFile(path.name, "no format that is known")
 
 
 def _load(path: epath.Path, spec: Spec) -> Run:

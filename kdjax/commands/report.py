@@ -24,7 +24,7 @@ from kdjax import config, data, files, lock, parse, pipeline, report
 from kdjax.commands import arguments
 from kdjax.stages import Splits, machine, proof
 from kdjax.train import recorder
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 
 def main(given: Sequence[str]) -> int:
@@ -64,12 +64,12 @@ def _ran(path: epath.Path) -> Mapping[str, Any]:
         ran = json.loads(path.read_text())["run"]
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
-        raise BadInput(f"{path}: {fault}; {again}") from None
+        raise BadFile(path, fault, again) from None
     except (ValueError, LookupError, TypeError):
-        raise BadInput(f"{path}: not a report of kdjax; {again}") from None
+        raise BadFile(path, "not a report of kdjax", again) from None
     missing = [name for name in ("config", "command") if name not in ran]
     if missing:
-        raise BadInput(f"{path}: run.{missing[0]}: missing; {again}")
+        raise BadFile(path, f"run.{missing[0]}: missing", again)
     return ran
 
 
@@ -100,9 +100,11 @@ def write_report(
     with lock.held(workdir / ".report.lock", waiting=lambda other: None), files.storing(workdir):
         found = pipeline.finished(run, workdir, splits)
         if again and not found.manifests:
-            raise BadInput(
-                f"{workdir}: no stage of the config in report.json is finished there, or with another "
-                "version of kdjax or other data; the report stays as it is"
+            raise BadFile(
+                workdir,
+                "no stage of the config in report.json is finished there, or with another version of "
+                "kdjax or other data",
+                "the report stays as it is",
             )
         _write_report(run, workdir, found, splits, command)
 
@@ -189,7 +191,7 @@ def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
     try:
         return recorder.read(task.folder / "metrics.jsonl")
     except BadInput as error:  # too large to be hashed each time
-        raise proof.Damaged(task.folder, str(error).partition(";")[0]) from None
+        raise proof.Damaged(task.folder, f"{error.path}: {error.fault}") from None
 
 
 def _mean_features(features: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:

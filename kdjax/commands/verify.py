@@ -30,7 +30,7 @@ from kdjax.stages import proof
 from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
 from kdjax.stages.audit import audit
 from kdjax.teacher import layout
-from kdjax.types import BadInput, StorageFailed
+from kdjax.types import BadFile, BadInput, StorageFailed
 
 
 class Verdict(NamedTuple):
@@ -68,10 +68,10 @@ def main(given: Sequence[str]) -> int:
     how = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
     how = {name: value for name, value in how.items() if value is not None}
     if how and not args.teachers:
-        raise BadInput(f"--{next(iter(how))} goes with --teachers")
+        raise BadInput("", f"--{next(iter(how))} goes with --teachers")
     for name, least in (("samples", 1), ("seed", 0), ("tolerance", 0)):
         if name in how and not how[name] >= least:
-            raise BadInput(f"--{name}: {how[name]} is not at least {least}")
+            raise BadInput(f"--{name}", f"{how[name]} is not at least {least}")
     path = epath.Path(args.path)
     alone = proof.folder_name(path.name) is not None and path.parent.name == "stages"
     workdir, only = (path.parent.parent, path.name) if alone else (path, None)
@@ -87,7 +87,7 @@ def main(given: Sequence[str]) -> int:
     if not args.teachers:
         return 1 if counts["damaged"] else 0
     if not caches and not counts["damaged"]:
-        raise BadInput(f"--teachers: {path} has no finished teacher cache")
+        raise BadInput("--teachers", f"{path} has no finished teacher cache")
     within = [_asked_again(cache, **{"samples": 256, "seed": 0, **how}) for cache in caches]
     return 0 if all(within) and not counts["damaged"] else 1
 
@@ -120,13 +120,15 @@ def verify(workdir: epath.Path, *, only: str | None = None) -> Iterator[Verdict]
         inside = sorted(folder.iterdir())
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
-        raise BadInput(
-            f"{workdir}: not a work directory of kdjax: {folder}: {fault}; name the --workdir of a run"
+        raise BadFile(
+            workdir,
+            f"not a work directory of kdjax: {folder}: {fault}",
+            "name the --workdir of a run",
         ) from None
     if only is not None:
         inside = [path for path in inside if path.name == only]
         if not inside:
-            raise BadInput(f"{folder / only}: no such stage; name one, or the --workdir of a run")
+            raise BadFile(folder / only, "no such stage", "name one, or the --workdir of a run")
     for path in inside:
         if path.name.startswith(".") and path.name.endswith(".lock"):
             continue  # said with its folder
@@ -204,7 +206,7 @@ def _contents(folder: epath.Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         try:
             layout.check_files(cache, layout.read_manifest(cache))
         except BadInput as error:
-            yield str(error).removeprefix(f"teacher cache {cache}: ").partition(";")[0]
+            yield error.fault
 
 
 def _models(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -58,8 +58,8 @@ class OwnSource(own.Own):
         found = self.called("data.source", split, data_dir=data_dir)
         if not isinstance(found, Dataset):
             raise BadInput(
-                f"data.source.function: {self.function} gave {own.shown(found)}, and no "
-                "kdjax.data.Dataset"
+                "data.source.function",
+                f"{self.function} gave {own.shown(found)}, and no kdjax.data.Dataset",
             )
         return found
 

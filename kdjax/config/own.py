@@ -107,7 +107,10 @@ class Own(Choice):
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in self.arguments:
             if name not in own and not anything:
-                yield name, f"unknown field{parse.nearest(name, own) if own else '; it takes none'}"
+                yield (
+                    name,
+                    f"unknown field; {parse.suggestion(name, own) if own else 'it takes none'}",
+                )
         for name, parameter in own.items():
             kind = _plain_type(parameter.annotation)
             if name not in self.arguments:
@@ -118,7 +121,7 @@ class Own(Choice):
                 try:
                     parse.parse(kind, self.arguments[name], name)
                 except BadInput as error:
-                    yield name, str(error).partition(": ")[2]
+                    yield error.path, "; ".join(filter(None, (error.fault, error.mend)))
 
     def _own(self, parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
         """Those that a config gives."""
@@ -155,7 +158,7 @@ class Own(Choice):
                 raise
             except Exception as error:  # whatever it says of what it is called with
                 said = user_code.described(error)
-                raise BadInput(f"{field}: {self.function}: {said}") from None
+                raise BadInput(field, f"{self.function}: {said}") from None
 
         return installed
 
@@ -240,4 +243,4 @@ def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     )
     at = next(found, None)
     field = configs[0][1] if at is None else f"{at}.{user_code.FUNCTION}"
-    return BadInput(f"{field}: {where}{user_code.described(error)}")
+    return BadInput(field, f"{where}{user_code.described(error)}")

@@ -111,8 +111,10 @@ class OwnTerm(Own):
             right = {1, 2} if len(both) == 2 else {0, 1}
             if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
                 raise BadInput(
-                    f"{field}: {self.function} gave {shown(found)}; a term gives losses "
-                    "[batch], or (losses, rows), or of positions (losses, mask), or a scalar"
+                    field,
+                    f"{self.function} gave {shown(found)}",
+                    "a term gives losses [batch], or (losses, rows), or of positions (losses, mask), "
+                    "or a scalar",
                 )
             return found
 

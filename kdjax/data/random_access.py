@@ -10,7 +10,7 @@ from jaxtyping import Int
 from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
-from kdjax.parse import nearest
+from kdjax.parse import suggestion
 from kdjax.types import BadInput
 
 
@@ -45,7 +45,7 @@ def from_source(
     """
     n = len(source)
     if not n:
-        raise BadInput(f"data: {name} has no examples; name another split")
+        raise BadInput("data", f"{name} has no examples", "name another split")
     labels, own, digest = np.empty(n, np.int64), [], hashlib.sha256()
     shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     ends: dict[str, np.ndarray] = {}
@@ -54,14 +54,16 @@ def from_source(
         for field in (*inputs, label, *([] if id is None else [id])):
             if field not in example:
                 raise BadInput(
-                    f"data: example {row} of {name} has no {field!r}{nearest(field, example)}"
+                    "data", f"example {row} of {name} has no {field!r}", suggestion(field, example)
                 )
         for field in inputs:
             array = np.asarray(example[field])
             if shapes.setdefault(field, (array.shape, array.dtype)) != (array.shape, array.dtype):
                 raise BadInput(
-                    f"data: {field} of example {row} of {name} is {array.dtype}{list(array.shape)}, of "
-                    f"the first one {shapes[field][1]}{list(shapes[field][0])}; make all alike"
+                    "data",
+                    f"{field} of example {row} of {name} is {array.dtype}{list(array.shape)}, of the "
+                    f"first one {shapes[field][1]}{list(shapes[field][0])}",
+                    "make all alike",
                 )
             digest.update(np.ascontiguousarray(array).tobytes())
             narrow = numbers(array[None], f"{field} of example {row} of {name}")

@@ -23,7 +23,7 @@ from kdjax.stages import (
 from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace
 from kdjax.stages.context import Context, Splits
 from kdjax.stages.expected import check_data, check_encoder, check_labels
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 __all__ = [
     "MANIFEST",
@@ -51,19 +51,21 @@ def check(context: Context, stage: config.Stage) -> Expected:
     Raises:
       BadInput: the config cannot be carried out, or a package that it needs is not installed.
     """
-    check_labels(context, stage)
-    if stage.is_measured():
-        measure.check_scores(context)
-    try:
-        check_encoder(context, stage)
-        said = _checked(context, stage)
-    except BadInput:
-        raise
-    except Exception as error:
-        line = own.explained(error, (stage, context.path), (context.run.stages, "config.stages"))
-        if line is None:
+    with under(context.path):
+        check_labels(context, stage)
+        if stage.is_measured():
+            measure.check_scores(context)
+        try:
+            check_encoder(context, stage)
+            said = _checked(context, stage)
+        except BadInput:
             raise
-        raise line from None
+        except Exception as error:
+            where = (stage, context.path), (context.run.stages, "config.stages")
+            line = own.explained(error, *where)
+            if line is None:
+                raise
+            raise line from None
     exact = context.exact and not isinstance(stage, config.Shrink)
     return Expected(context.folder, {"stage": context.name, **said}, stage, exact=exact)
 
@@ -100,6 +102,11 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
       StageFailed: a result is beyond its tolerance.
       Diverged: a loss is not finite.
     """
+    with under(context.path):
+        return _run(context, stage)
+
+
+def _run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
     match stage:
         case config.Pretrain():
             return pretrain.run(context, stage)

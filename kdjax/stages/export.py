@@ -62,9 +62,10 @@ def _refuse_slow(context: Context, c: config.Export, spec: Spec) -> None:
     slow = [layer.name for layer in spec.layers().layers if layer.convolution]
     if found := [name for name in called if name in slow]:
         raise BadInput(
-            f"{context.path}.formats: in ONNX a convolution with dynamic activations ({found[0]}, "
-            f"{len(found)} in all) is several times slower than in float; export litert alone, or give "
-            f"the convolutions of {c.model} activations='int8'"
+            f"{context.path}.formats",
+            f"in ONNX a convolution with dynamic activations ({found[0]}, {len(found)} in all) is "
+            "several times slower than in float",
+            f"export litert alone, or give the convolutions of {c.model} activations='int8'",
         )
 
 

@@ -15,9 +15,9 @@ from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages import coupling
 from kdjax.stages.artifact import EARLY, save_variables
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.train import interruption, observing
-from kdjax.types import Batch, PyTree, Variables
+from kdjax.types import Batch, PyTree, Variables, under
 
 Views = Callable[[dict[str, Any], PyTree, Key[Array, ""]], Batch]
 """`(batch with raw inputs, resident, key of the run) -> what the objective sees`."""

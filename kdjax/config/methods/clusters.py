@@ -63,8 +63,9 @@ class _Prototypical(Method):
         own = inputs.sized(self.local_views.size)
         if own != inputs and isinstance(stage.encoder, ViT):
             raise BadInput(
-                f"method.local_views.size: {self.local_views.size}, but the positions of a ViT are "
-                f"those of {inputs}; leave it out: smaller crops are then shown at that size"
+                "method.local_views.size",
+                f"{self.local_views.size}, but the positions of a ViT are those of {inputs}",
+                "leave it out: smaller crops are then shown at that size",
             )
         recipe = self.local_views.recipe_for(own)
         return draws.together(large, draws.local_views(recipe, stream, crops=self.local_crops))

@@ -100,7 +100,9 @@ class MAE(Method):
         count = round(self.share * patches)
         if not 0 < count < patches:
             raise BadInput(
-                f"method.share: {self.share} hides {count} of {patches} patches; hide some and show some"
+                "method.share",
+                f"{self.share} hides {count} of {patches} patches",
+                "hide some and show some",
             )
         masks = draws.patch_masks(stream, patches=patches, share=self.share)
         return draws.together(draws.one_view(recipe, stream, name="view_a"), masks)

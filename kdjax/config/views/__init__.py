@@ -79,7 +79,9 @@ class Views(Choice, abc.ABC):
         """
         if self.augments and not inputs.images:
             raise BadInput(
-                f"recipe: {self.recipe} is one of images, and an example is {inputs}; take recipe=eval"
+                "recipe",
+                f"{self.recipe} is one of images, and an example is {inputs}",
+                "take recipe=eval",
             )
         sizes = {image.field: image.size for image in (meant_for or inputs).images}
         drawn = {

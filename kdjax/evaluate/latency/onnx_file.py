@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.evaluate.latency.made_up import check_batch, check_positive, is_open, line, made_up
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 _TYPES = {
     "tensor(float16)": np.dtype(np.float16),
@@ -44,9 +44,9 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
         import onnxruntime
     except ModuleNotFoundError:
         mend = 'pip install "kdjax[export]"'
-        raise BadInput(f"onnxruntime is not installed: {mend}") from None
+        raise BadInput("", "onnxruntime is not installed", mend) from None
     if not os.path.isfile(path):
-        raise BadInput(f"{path}: no such file")
+        raise BadFile(path, "no such file")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -58,7 +58,7 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise BadInput(f"{path}: not a model onnxruntime can load: {line(error)}") from error
+        raise BadFile(path, f"not a model onnxruntime can load: {line(error)}") from error
 
     sizes = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
     check_batch(path, sizes, batch)
@@ -71,7 +71,7 @@ def onnx_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Call
     try:
         call()
     except Exception as error:
-        raise BadInput(f"{path}: does not run on made-up inputs: {line(error)}") from error
+        raise BadFile(path, f"does not run on made-up inputs: {line(error)}") from error
     return call
 
 
@@ -81,7 +81,5 @@ def _made_up(path, value, batch: int, random: np.random.Generator) -> np.ndarray
     if shape and is_open(shape[0]):
         shape[0] = batch
     if value.type not in _TYPES:
-        raise BadInput(
-            f"{path}: input {value.name!r} is a {value.type}: only numbers can be made up"
-        )
+        raise BadFile(path, f"input {value.name!r} is a {value.type}: only numbers can be made up")
     return made_up(path, value.name, shape, _TYPES[value.type], random)
