@@ -12,4 +12,4 @@ def require(format: str, *packages: str, extra: str) -> None:
       BadInput: one is not installed; the line names the extra that has it.
     """
     if not all(importlib.util.find_spec(package) for package in packages):
-        raise BadInput(f"{format} needs its extra: pip install 'kdjax[{extra}]'")
+        raise BadInput("", f"{format} needs its extra: pip install 'kdjax[{extra}]'")

@@ -45,7 +45,7 @@ def write_stablehlo(
         jax.eval_shape(predict, *(field.batch(1) for field in inputs.values()))
         reason = str(error).splitlines()[0]
         raise BadInput(
-            f"StableHLO needs a model whose code takes a batch of any size: {reason}"
+            "", f"StableHLO needs a model whose code takes a batch of any size: {reason}"
         ) from error
     epath.Path(path).write_bytes(bytes(exported.serialize()))
 
@@ -73,6 +73,7 @@ def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
         return jax.jit(export.deserialize(content).call)
     except Exception as error:  # whatever jax says of a version that it does not know
         raise BadInput(
+            "",
             f"{path}: jax {jax.__version__} does not read this StableHLO file, write it again with "
-            f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}",
         ) from error
