@@ -15,7 +15,7 @@ from ml_collections.config_dict import RequiredValueError
 
 from kdjax import config, parse, paths, user_code
 from kdjax.train import interruption
-from kdjax.types import BadFile, BadInput
+from kdjax.types import BadFile, BadInput, under
 
 
 class BadConfig(BadInput):
@@ -80,7 +80,8 @@ def values_of(text: str) -> dict[str, Any]:
                 "get_config cannot be called with one argument",
                 "write def get_config(arg=None), where arg is what follows FILE.py:",
             ) from None
-        found = get_config(arg or None)
+        with under(f"--config={path}:"):
+            found = get_config(arg or None)
         if inspect.iscoroutine(found):
             found.close()  # or Python warns that nobody waited for it
         values = plain(found)

@@ -26,7 +26,7 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
     for item in filter(None, (arg or "").split(",")):
         name, _, text = item.partition("=")
         if name not in defaults:
-            raise BadInput(f"--config=FILE:{name}", "unknown argument", suggestion(name, defaults))
+            raise BadInput(name, "unknown argument", suggestion(name, defaults))
         kind = type(defaults[name])
         try:
             if kind is bool:
@@ -34,9 +34,7 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
             else:
                 values[name] = kind(text)
         except (KeyError, ValueError):
-            raise BadInput(
-                f"--config=FILE:{name}", f"{text!r} is not {_article(kind.__name__)}"
-            ) from None
+            raise BadInput(name, f"{text!r} is not {_article(kind.__name__)}") from None
     return values
 
 

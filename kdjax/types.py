@@ -5,7 +5,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -90,11 +90,12 @@ class BadInput(ValueError):
         """Whether the path begins at a root."""
         return re.match(r"--|config(?![^.\[,])", self.path) is not None
 
-    def under(self, path: str, called: Mapping[str, str] | None = None) -> Self:
+    def under(self, path: str, called: Mapping[str, str] | None = None) -> "BadInput":
         """Puts `path` before this one, unless this one is whole.
 
         Args:
-          path: of what the field is in.
+          path: of what the field is in; where it ends in a colon, as `--config=FILE:` does, the name of
+            the field comes right after it.
           called: what fields are called there, by the path that they have here, where that is another.
 
         Returns:
@@ -102,7 +103,7 @@ class BadInput(ValueError):
         """
         if not self.is_whole:
             inner = (called or {}).get(self.path, self.path)
-            between = "." if path and inner and not inner.startswith("[") else ""
+            between = "" if path[-1:] in ("", ":") or inner[:1] in ("", "[") else "."
             self.path = f"{path}{between}{inner}"
         return self
 

@@ -1,13 +1,6 @@
 """`kdjax reexport WORKDIR`: writes every exported file again, with the installed jax.
 
-kdjax reexport runs/digits
-
-Exported files can outlive the version of jax that they were written for. No config is needed: the models
-are as their manifests describe them. Each new file is compared with the live model, and with the old
-file if that can still be read; it replaces the old one only if they agree. The report is brought up to
-date.
-
-Exit status 0 if all files were written, 1 if one was not and is as it was, 2 if there is none to write.
+Its arguments, and what it says of itself: `kdjax.commands.words.reexport`.
 """
 
 import json
@@ -21,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, evaluate, files, lock, parse, report, stages
-from kdjax.commands import arguments
+from kdjax.commands import words
 from kdjax.export import (
     facts,
     load_litert,
@@ -46,9 +39,7 @@ Run = Callable[[Mapping[str, np.ndarray]], Any]
 
 def main(given: Sequence[str]) -> int:
     """The exit status; see `reexport`."""
-    parser = arguments.parser("reexport", __doc__)
-    parser.add_argument("workdir", help="work directory of a run that has exported files")
-    return reexport(parser.parse_args(given).workdir)
+    return reexport(words.reexport().parse_args(given).workdir)
 
 
 def reexport(workdir: epath.PathLike) -> int:

@@ -1,13 +1,6 @@
 """`kdjax report WORKDIR`: writes report.json and report.html of a work directory again.
 
-kdjax report runs/digits
-
-The report is of everything that is finished in it: use it after an array job, where each job ran one
-seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config and the
-command are taken from the last report.json, the devices and the versions from the stages; the data must
-be where it was (or name the place of TFDS datasets with --data_dir).
-
-Exit status 0 if the report was written, 2 if there is none to write.
+Its arguments, and what it says of itself: `kdjax.commands.words.report`.
 """
 
 import dataclasses
@@ -21,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from kdjax import config, data, files, lock, parse, pipeline, report
-from kdjax.commands import arguments
+from kdjax.commands import words
 from kdjax.stages import Splits, machine, proof
 from kdjax.train import recorder
 from kdjax.types import BadFile, BadInput
@@ -36,10 +29,7 @@ def main(given: Sequence[str]) -> int:
     Raises:
       BadInput: there is no report, or nothing of its config is finished.
     """
-    parser = arguments.parser("report", __doc__)
-    parser.add_argument("workdir", help="work directory of a run")
-    parser.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
-    args = parser.parse_args(given)
+    args = words.report().parse_args(given)
     workdir = epath.Path(args.workdir)
     path = workdir / "report.json"
     ran = _ran(path)

@@ -1,21 +1,6 @@
 """`kdjax verify WORKDIR`: is everything that finished stages left still as it was written?
 
-kdjax verify runs/digits
-kdjax verify runs/digits/stages/cache-seed0-1a2b3c4d --teachers --samples=1000
-
-Reads every file (SHA-256), the arrays of every model and the checksums of every teacher cache. No config
-is needed, and nothing is changed. Prints one line for each stage:
-
-    whole         everything is as it was written
-    damaged       which file, what was found, what was expected, and what to do
-    not finished  under way, or stopped: it continues when its run is started again
-    not ours      not made by kdjax; in a folder that is whole, files that its manifest does not list
-
-With --teachers, the teachers of every finished cache are asked again for random examples and views, and
-the largest difference from what is stored is printed.
-
-Exit status 0 if nothing is damaged and no difference is larger than rounding explains, 1 otherwise, 2
-for bad input, such as a cache of other teachers, views or data.
+Its arguments, and what it says of itself: `kdjax.commands.words.verify`.
 """
 
 from collections import Counter
@@ -25,7 +10,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from kdjax import files, fingerprint, lock, teacher, train
-from kdjax.commands import arguments
+from kdjax.commands import words
 from kdjax.stages import proof
 from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
 from kdjax.stages.audit import audit
@@ -56,15 +41,7 @@ def main(given: Sequence[str]) -> int:
     Raises:
       BadInput: there is no such work directory or stage, or a cache is refused.
     """
-    parser = arguments.parser("verify", __doc__)
-    parser.add_argument("path", help="a work directory, or the folder of one stage in it")
-    parser.add_argument("--teachers", action="store_true", help="ask the teachers of caches again")
-    asked = parser.add_argument_group("with --teachers")
-    asked.add_argument("--samples", type=int, help="pairs of example and view (default: 256)")
-    asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
-    asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
-    asked.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
-    args = parser.parse_args(given)
+    args = words.verify().parse_args(given)
     how = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
     how = {name: value for name, value in how.items() if value is not None}
     if how and not args.teachers:

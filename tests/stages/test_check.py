@@ -14,6 +14,7 @@ from kdjax import config, data, models, parse, pipeline, train
 from kdjax.config.views.plain import EvalViews
 from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
+from tests import config_lines
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 
@@ -150,6 +151,9 @@ def _check(tmp_path, name, changes, splits, **run):
     workdir = epath.Path(tmp_path / "work")
     try:
         pipeline.check(parsed, pipeline.plan(parsed, workdir, splits, only=[name]), splits)
+    except BadInput as error:
+        assert config_lines.misplaced(error, parse.plain(parsed)) is None
+        raise
     finally:
         assert not workdir.exists()
 
