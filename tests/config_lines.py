@@ -1,5 +1,6 @@
 """Configs that tests change: all of the repository with each argument, and one of everything."""
 
+import contextlib
 import itertools
 import pathlib
 import re
@@ -65,6 +66,17 @@ def misplaced(error: BadInput, values: Mapping) -> str | None:
             elif i < len(names) - 1:
                 return f"{path!r}: there is no {name!r}"
     return None
+
+
+@contextlib.contextmanager
+def well_placed(values: Mapping) -> Iterator[None]:
+    """What is refused within has a right path, see `misplaced`."""
+    try:
+        yield
+    except BadInput as error:
+        if (why := misplaced(error, values)) is not None:
+            raise AssertionError(why) from error
+        raise
 
 
 _SGD = {"name": "sgd", "learning_rate": 0.1}

@@ -150,10 +150,8 @@ def _check(tmp_path, name, changes, splits, **run):
     parsed = parse.parse(config.Run, values)
     workdir = epath.Path(tmp_path / "work")
     try:
-        pipeline.check(parsed, pipeline.plan(parsed, workdir, splits, only=[name]), splits)
-    except BadInput as error:
-        assert config_lines.misplaced(error, parse.plain(parsed)) is None
-        raise
+        with config_lines.well_placed(parse.plain(parsed)):
+            pipeline.check(parsed, pipeline.plan(parsed, workdir, splits, only=[name]), splits)
     finally:
         assert not workdir.exists()
 
