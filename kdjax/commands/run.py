@@ -141,7 +141,7 @@ def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
     wrong: BadInput | None = None
     for task in tasks:
         try:
-            state = "done" if task.done else "to do"
+            state = "to do" if not task.done else "done" if task.is_measured else "measure"
         except BadInput as error:
             state, wrong = "damaged", wrong or error
         print(f"{state:<7} {task.folder.name}")

@@ -163,6 +163,10 @@ class Finetune(Training, Labels):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
+        return True
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return () if self.start_from is None else (self.start_from,)
@@ -331,6 +335,10 @@ class Distill(FromCache):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
+        return True
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         read = () if self.start_from is None else (self.start_from,)
@@ -453,6 +461,10 @@ class Shrink(Seeded):
         """Whether what it leaves is scored on test examples and their labels."""
         return True
 
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
+        return True
+
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
         return (self.model,) if self.sensitivity is None else (self.model, self.sensitivity)
@@ -552,6 +564,10 @@ class Quantize(Seeded):
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
         return True
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ def finished(run: config.Run, workdir: epath.Path, splits: Splits) -> Finished:
             manifest = proof.prove(task.folder, fingerprint=task.fingerprint)
         except BadInput as error:
             manifest, why = None, f"not whole: {error}"
+        if manifest is not None and not task.is_measured_by(manifest):
+            manifest, why = None, "measured by other scores"
         if manifest is not None:
             done.append((task, manifest))
         elif why != "not done" or task.name in missed:

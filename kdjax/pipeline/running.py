@@ -30,10 +30,12 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
     parallel = train.choose(run.parallel, convolutions=run.convolutions)
     stages.check_data(splits)
     to_do: list[Task] = []
+    unmeasured: Task | None = None
     left: dict[tuple[str, int], Artifact] = {}
     checked: dict[str, Artifact] = {}
     for task in tasks:
         if task.done:
+            unmeasured = unmeasured or (None if task.is_measured else task)
             said = Artifact.open(task.folder, task.stage).manifest
             left[task.name, task.seed] = Expected(task.folder, said, task.stage)
             continue
@@ -45,6 +47,9 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
             )
             checked[task.name] = stages.check(context, task.stage)
         left[task.name, task.seed] = checked[task.name]
+    if (task := unmeasured) is not None:
+        context = Context(run, task.name, task.seed, task.folder, {}, splits, parallel, ahead=True)
+        stages.measure.check_scores(context)
     return to_do
 
 
@@ -69,15 +74,37 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     _refuse_busy(to_do)
     for task in tasks:
         if task not in to_do:
-            _say(f"{task.title}: done before, skipped")
             if jax.process_index() == 0:
-                lock.clear(task.lock)
+                _measure(run, task, splits, parallel)
             continue
         with _alone(task) as held:
             if not _agreed(held is not None and not task.done):
                 _say(f"{task.title}: done by another run, skipped")
                 continue
             _do(run, task, splits, parallel, held)
+
+
+def _measure(run: config.Run, task: Task, splits: Splits, parallel: train.Parallel) -> None:
+    """Finds the rows of what is done again, where this run asks for other scores than they have."""
+    if task.is_measured:
+        _say(f"{task.title}: done before, skipped")
+        lock.clear(task.lock)
+        return
+    with _alone(task) as held:
+        artifact = Artifact.open(task.folder, task.stage)
+        if task.is_measured_by(artifact.manifest):
+            _say(f"{task.title}: measured by another run, skipped")
+            return
+        begun = time.monotonic()
+        context = Context(run, task.name, task.seed, task.folder, {}, splits, parallel)
+        with files.storing(task.folder):
+            rows = stages.measure.again(context, artifact)
+        said = {**artifact.manifest, "rows": rows, "scores": {**task.scores}}
+        assert held is not None
+        held.check()
+        stages.restate(task.folder, said)
+    seconds = time.monotonic() - begun
+    _say(f"{task.title}: done before, measured by other scores: {seconds:.1f} s{_result(said)}")
 
 
 def _refuse_busy(tasks: Sequence[Task]) -> None:
@@ -155,6 +182,7 @@ def _do(
         "upstream": {other.name: other.fingerprint for other in task.needs},
         "data": splits.fingerprints(task.seed, task.stage),
         "wall_seconds": round(seconds, 2),
+        **({"scores": {**task.scores}} if task.scores else {}),
         **said,
     }
     if held is not None:

@@ -1,7 +1,7 @@
 """What there is to do: every stage for every seed, under the fingerprint of all that it comes from."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -27,6 +27,8 @@ class Task:
       folder: where its artifact is, or will be; the fingerprint is part of its name, so that
         another config never finds, resumes or overwrites this one's.
       needs: the tasks that it reads.
+      scores: fingerprints, by name, of the user's scores that the rows of a model are to have. They are
+        no part of the model's fingerprint: where they change, it is measured again and not made again.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Task:
     fingerprint: str
     folder: epath.Path
     needs: tuple["Task", ...]
+    scores: Mapping[str, str]
 
     @property
     def done(self) -> bool:
@@ -44,6 +47,16 @@ class Task:
           BadInput: it is there and not whole; the line names the file and the mend.
         """
         return proof.prove(self.folder, fingerprint=self.fingerprint) is not None
+
+    def is_measured_by(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether the rows in the manifest that it has left have the scores that are asked for."""
+        return manifest.get("scores", {}) == self.scores
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has left such a manifest; nothing is to be measured of a stage without a model."""
+        manifest = proof.read(self.folder)
+        return manifest is not None and self.is_measured_by(manifest)
 
     @property
     def title(self) -> str:
@@ -102,6 +115,8 @@ def tasks_of(
     """The tasks of the stages that are `wanted`, with all that they need, for each of these seeds."""
     names = order(run)
     described = parse.plain(run.data, fingerprint=True)
+    scores = parse.plain(run.scores, fingerprint=True)
+    marks = {name: fingerprint.of_json(score) for name, score in scores.items()}
     tasks: dict[tuple[str, int], Task] = {}
     for seed in seeds:
         for name in names:
@@ -120,12 +135,14 @@ def tasks_of(
                 "stage": parse.plain(stage, fingerprint=True),
                 "reads": _read_config(run, stage),
                 "data": {**splits.fingerprints(own, stage), "config": described},
-                "scores": parse.plain(run.scores, fingerprint=True) if stage.is_measured() else {},
+                "scores": scores if stage.is_measured() and not stage.leaves_model() else {},
                 "needs": {task.name: task.fingerprint for task in needs},
             }
             mark = fingerprint.of_json(content)
             folder = proof.folder_of(workdir, name, own, mark)
-            tasks[name, own] = Task(name, own, stage, mark, folder, needs)
+            tasks[name, own] = Task(
+                name, own, stage, mark, folder, needs, marks if stage.leaves_model() else {}
+            )
     return list(tasks.values())
 
 

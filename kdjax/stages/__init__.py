@@ -20,7 +20,7 @@ from kdjax.stages import (
     shrink,
     sizes,
 )
-from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace
+from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace, restate
 from kdjax.stages.context import Context, Splits
 from kdjax.stages.expected import check_data, check_encoder, check_labels
 from kdjax.types import BadInput, under
@@ -35,7 +35,9 @@ __all__ = [
     "check_data",
     "finish",
     "machine",
+    "measure",
     "replace",
+    "restate",
     "run",
     "sizes",
 ]
