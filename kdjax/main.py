@@ -78,9 +78,8 @@ def _helped(given: Sequence[str]) -> bool:
     from kdjax import types
     from kdjax.commands import words
 
-    with contextlib.suppress(
-        types.BadInput
-    ):  # which is said, with its status, when the word is done
+    # What is refused is said, with its status, when the word is done.
+    with contextlib.suppress(types.BadInput):
         words.PARSERS[given[0]]().parse_args(given[1:])
     return False
 

@@ -61,10 +61,14 @@ def reexport(workdir: epath.PathLike) -> int:
     """
     root = epath.Path(workdir)
     if not (root / "stages").is_dir():
-        raise BadInput("reexport", f"{root} is no work directory of a run: it has no folder stages")
+        raise BadInput(
+            "", f"reexport: {root} is no work directory of a run: it has no folder stages"
+        )
     found = [folder for folder in sorted((root / "stages").iterdir()) if _is_export(folder)]
     if not found:
-        raise BadInput("reexport", f"{root} has no finished export", "run a config with one first")
+        raise BadInput(
+            "", f"reexport: {root} has no finished export", "run a config with one first"
+        )
     failed, fresh = 0, {}
     for folder in found:
         artifact = _open(folder)

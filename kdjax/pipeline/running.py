@@ -15,6 +15,7 @@ from kdjax.pipeline.tasks import Task
 from kdjax.stages import Artifact, Context, Expected, Splits
 from kdjax.stages.coupling import check_rows
 from kdjax.stages.effect import check_effect
+from kdjax.types import under
 
 
 def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
@@ -27,7 +28,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
     """
     check_rows(run)
     check_effect(run)
-    parallel = train.choose(run.parallel, convolutions=run.convolutions)
+    parallel = _parallel(run)
     stages.check_data(splits)
     to_do: list[Task] = []
     unmeasured: Task | None = None
@@ -53,6 +54,11 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
     return to_do
 
 
+def _parallel(run: config.Run) -> train.Parallel:
+    with under("config"):
+        return train.choose(run.parallel, convolutions=run.convolutions)
+
+
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
@@ -67,7 +73,7 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
       BadInput, Diverged, StageFailed, StorageFailed: as `kdjax.stages.run`; what was done before
         stays done.
     """
-    parallel = train.choose(run.parallel, convolutions=run.convolutions)
+    parallel = _parallel(run)
     to_do = check(run, tasks, splits)
     if to_do:
         _ = splits.test_inputs  # one that cannot be decoded is named before anything is trained

@@ -65,11 +65,11 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
       BadInput: the run is not done, or it is no report.
     """
     if not {"run", "rows"} <= report.keys():
-        raise BadInput("report.json", "not a report of kdjax", "name the work directory of a run")
+        raise BadFile("report.json", "not a report of kdjax", "name the work directory of a run")
     run = report["run"]
     if run["not_done"]:
         missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
-        raise BadInput(
+        raise BadFile(
             "report.json", f"{missing}: {run['not_done'][0]['why']}", "finish the run first"
         )
     rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
@@ -137,9 +137,7 @@ def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
             )
         try:
             return _asked(asked, sources[name])
-        except BadInput as error:
-            raise error.under(match[0]) from None
-        except ValueError as error:  # of the form that a number is to have
+        except (BadInput, ValueError) as error:
             raise BadInput(match[0], str(error)) from None
 
     return _FIELD.sub(one, text)

@@ -101,7 +101,9 @@ class Splits:
         """
         rows = self.shown(seed, own, path=path)
         if not len(rows):
-            raise BadInput(f"{path or 'data'}", "no training example has a label that may be used")
+            raise BadInput(
+                path or "config.data", "no training example has a label that may be used"
+            )
         return self._whole.select(rows)
 
     def partly_labelled(self, seed: int, own: Labels | None = None, *, path: str = "") -> Dataset:

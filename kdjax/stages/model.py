@@ -141,8 +141,8 @@ class Spec(_OnEncoder):
         """
         if self.rules:
             raise BadInput(
-                self.name,
-                "a quantized model is not shrunk any more",
+                "",
+                f"{self.name}: a quantized model is not shrunk any more",
                 "shrink it, then quantize it",
             )
         return super().analysed()

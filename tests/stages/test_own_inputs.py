@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline, train
+from kdjax.commands import run as command
 from kdjax.commands.report import write_report
 from kdjax.export import load_onnx, load_stablehlo
 from kdjax.stages import Artifact, Splits
@@ -265,7 +266,10 @@ def test_a_changed_score_measures_again_what_is_trained_and_trains_nothing(tmp_p
         return said, times, capfd.readouterr().err
 
     first, written, _ = done(before, tasks)
-    assert [task.is_measured for task in others.values()] == [False, True, False, False]
+    command._print_plan([*others.values()])
+    states = [line.split("-")[0].split() for line in capfd.readouterr().out.splitlines()]
+    assert states[:3] == [["measure", "teacher"], ["done", "cache"], ["measure", "student"]]
+    assert states[3] == ["to", "do", "probe"]
     missing = pipeline.finished(other, workdir, splits).missing
     assert {m["stage"]: m["why"] for m in missing} == {
         "teacher": "measured by other scores",
