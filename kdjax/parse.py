@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from kdjax.choice import Choice, choices
 from kdjax.ranges import in_float32
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 
 
 def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str, Any]:
@@ -246,9 +246,10 @@ def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     made = kind(
         **{name: parse(hints(kind)[name], v, f"{path}.{name}") for name, v in value.items()}
     )
-    for fields, fault in faults(made):
+    for fields, fault, *mend in faults(made):
         at, *others = (path if f == "." else f"{path}.{f}" for f in fields.split(", "))
-        raise BadInput(at, fault, f"see {', '.join(others)}" if others else "")
+        see = [f"see {', '.join(others)}"] if others else []
+        raise BadInput(at, fault, "; ".join(filter(None, [*mend, *see])))
     return made
 
 
@@ -259,8 +260,8 @@ def _gathered(value: Mapping[str, Any], known: Mapping[str, Any], rest: str) -> 
     return {**own, rest: more}
 
 
-def faults(made: Any) -> Iterator[tuple[str, str]]:
-    """`("field, other field", fault)` of fields that do not go together, by all classes of a dataclass.
+def faults(made: Any) -> Iterator[Fault]:
+    """`("field, other field", fault, mend)` of fields that do not go together, by all its classes.
 
     The line begins with the first field, or the dataclass itself where that is `.`, and names the others.
     """

@@ -63,6 +63,10 @@ Fields: TypeAlias = Mapping[str, Field]
 """The arrays of an example, by name."""
 
 
+Fault: TypeAlias = tuple[str, str] | tuple[str, str, str]
+"""`(fields, fault)` or `(fields, fault, mend)` of what does not go together, see `kdjax.parse.faults`."""
+
+
 class BadInput(ValueError):
     """What the user gave cannot be used: one line that names the field, what is wrong, and what to do.
 

@@ -29,7 +29,7 @@ import flax.linen as nn
 from kdjax import explain, parse, user_code
 from kdjax.choice import Choice
 from kdjax.config.fields import Text, parts
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 
 _OF_LINEN = ("parent", "name")
 
@@ -76,12 +76,12 @@ class Own(Choice):
         """
         return user_code.load(self.function, self.source)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """What of the arguments does not go with the signature."""
         try:
             function = self.loaded
         except BadInput as error:
-            yield user_code.FUNCTION, str(error)
+            yield user_code.FUNCTION, error.fault, error.mend
             return
         if not callable(function):
             yield user_code.FUNCTION, f"{self.function} is no function"
@@ -102,26 +102,28 @@ class Own(Choice):
             if name in fields and name not in self.offered:
                 yield (
                     user_code.FUNCTION,
-                    f"{self.function}: {name} is a field here; rename it there",
+                    f"{self.function}: {name} is a field here",
+                    "rename it there",
                 )
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in self.arguments:
             if name not in own and not anything:
                 yield (
                     name,
-                    f"unknown field; {parse.suggestion(name, own) if own else 'it takes none'}",
+                    "unknown field",
+                    parse.suggestion(name, own) if own else "it takes none",
                 )
         for name, parameter in own.items():
             kind = _plain_type(parameter.annotation)
             if name not in self.arguments:
                 if parameter.default is parameter.empty:
                     takes = "a value" if kind is None else explain.described(kind)
-                    yield name, f"missing; it takes {takes}"
+                    yield name, "missing", f"it takes {takes}"
             elif kind is not None:
                 try:
                     parse.parse(kind, self.arguments[name], name)
                 except BadInput as error:
-                    yield error.path, "; ".join(filter(None, (error.fault, error.mend)))
+                    yield error.path, error.fault, error.mend
 
     def _own(self, parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
         """Those that a config gives."""

@@ -12,6 +12,7 @@ from kdjax.config.embeddings.rows import EmbeddingCosine
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
 from kdjax.config.fields import (
+    GIVE_WEIGHT,
     NO_WEIGHT,
     Count,
     Decay,
@@ -37,6 +38,7 @@ from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, Weight
 from kdjax.config.views import Size, Views
 from kdjax.ranges import AtLeast, Distinct, In
+from kdjax.types import Fault
 
 Temperature = Annotated[Number, In("(0, inf)")]
 
@@ -61,14 +63,14 @@ class Pretrain(Training):
     method: Method = SimCLR(name="simclr")
     probe: bool = False
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from self.method.misfits(self)
         if self.ema is not None and self.method.has_target:
             yield (
                 "ema, method.name",
-                f"{self.method.name} has a target network, which is the average; leave it out, and "
-                "give method.momentum",
+                f"{self.method.name} has a target network, which is the average",
+                "leave it out, and give method.momentum",
             )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
@@ -129,34 +131,38 @@ class Finetune(Training, Labels):
     label_smoothing: Annotated[float, In("[0, 1)")] = 0.0
     teacher_free: TeacherFree | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from _begins(self)
         if self.teacher_free is not None and self.label_smoothing > 0:
             yield (
                 "label_smoothing, teacher_free",
-                f"{self.label_smoothing}, and teacher_free smooths the labels, too; give one of the two",
+                f"{self.label_smoothing}, and teacher_free smooths the labels, too",
+                "give one of the two",
             )
         if self.head == "probe" and self.start_from is None:
-            yield "head, start_from", "probe, and random features are no start; give start_from"
+            yield "head, start_from", "probe, and random features are no start", "give start_from"
         if self.self_training is None:
             return
         if self.batch % (self.self_training.every * self.accumulate):
             yield (
                 "self_training.every, batch",
-                f"{self.self_training.every}, and each part of a batch has one labelled example for so "
-                f"many; give a batch that it divides, times accumulate, and not {self.batch}",
+                f"{self.self_training.every}, and each part of a batch has one labelled example for "
+                "so many",
+                f"give a batch that it divides, times accumulate, and not {self.batch}",
             )
         for name in ("weak", "strong"):
             if getattr(self.self_training, name).size != self.views.size:
                 yield (
                     f"self_training.{name}.size, views.size",
-                    "the model sees all of them; give the same size",
+                    "the model sees all of them",
+                    "give the same size",
                 )
         if self.ema is not None:
             yield (
                 "ema, self_training",
-                f"{self.ema}, and self_training keeps an average of its own; leave ema out",
+                f"{self.ema}, and self_training keeps an average of its own",
+                "leave ema out",
             )
 
     def is_measured(self) -> bool:
@@ -201,15 +207,15 @@ class Cache(Seeded):
     dtype: Literal["float16", "float32"] = "float16"
     batch: Count = aside(256)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         n = len(self.teachers)
         if self.weights is not None and self.together == "apart":
-            yield "weights, together", "they are of a mean; give a student teacher_weights"
+            yield "weights, together", "they are of a mean", "give a student teacher_weights"
         elif self.weights is not None and len(self.weights) != n:
-            yield "weights, teacher", f"{len(self.weights)} for {n} teachers; give one for each"
+            yield "weights, teacher", f"{len(self.weights)} for {n} teachers", "give one for each"
         if self.signal.of_features and n > 1 and self.together == "mean":
-            yield "together, signal.name, teacher", "embeddings have no mean; keep them apart"
+            yield "together, signal.name, teacher", "embeddings have no mean", "keep them apart"
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -295,7 +301,7 @@ class Distill(FromCache):
     sweep: tuple[Knobs, ...] = ()
     sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from _begins(self)
         for name in self.features:
@@ -305,17 +311,17 @@ class Distill(FromCache):
                     "give it a name of letters and digits that is not kd or ce",
                 )
         if self.features and not self.live:
-            yield "features, live", "no cache has features; set live=True"
+            yield "features, live", "no cache has features", "set live=True"
         if self.features and self.sweep:
-            yield "sweep, features", "not with features; give each student a stage of its own"
+            yield "sweep, features", "not with features", "give each student a stage of its own"
         for name in ("temperature", "kd_weight", "ce_weight"):
             ramp = isinstance(getattr(self, name), Ramp)
             own = sum(getattr(knobs, name) is not None for knobs in self.sweep)
             if ramp and 0 < own < len(self.sweep):
                 yield (
                     f"sweep, {name}",
-                    f"{name} is a schedule of some students and a number of others; give each a "
-                    "number of its own, or none",
+                    f"{name} is a schedule of some students and a number of others",
+                    "give each a number of its own, or none",
                 )
         if not self.features and not self.terms:
             for i, knobs in enumerate(self.sweep or (Knobs(),)):
@@ -326,10 +332,11 @@ class Distill(FromCache):
                     yield (
                         ", ".join(f"{at}{name}" for name in ("kd_weight", "ce_weight")),
                         NO_WEIGHT.format("ce_weight"),
+                        GIVE_WEIGHT,
                     )
         weights = self.teacher_weights or ()
         if weights and all(weight == 0 for weight in weights):
-            yield "teacher_weights", "all are zero; give one of them a weight"
+            yield "teacher_weights", "all are zero", "give one of them a weight"
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored on test examples and their labels."""
@@ -368,14 +375,15 @@ class DistillEncoder(FromCache):
     projector: tuple[Width, ...] = ()
     method: EmbeddingMethod = _COSINE
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         together = max(self.batch // self.accumulate, 1)
         if (rows := self.method.remembered) % together:
             yield (
                 "method.queue, batch, accumulate",
-                f"{rows} rows; give a multiple of the {together} examples that go through the model at "
-                "once (batch / accumulate)",
+                f"{rows} rows",
+                f"give a multiple of the {together} examples that go through the model at once (batch "
+                "/ accumulate)",
             )
 
 
@@ -399,12 +407,13 @@ class Evaluate(Seeded, Labels):
     pairs: Pairs | None = None
     batch: Count = aside(256)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.knn is None and self.linear is None and self.pairs is None:
             yield (
                 "., knn, linear, pairs",
-                "there is nothing to do; give one of knn, linear and pairs",
+                "there is nothing to do",
+                "give one of knn, linear and pairs",
             )
 
     def is_measured(self) -> bool:
@@ -452,7 +461,7 @@ class Shrink(Seeded):
     examples: Natural = 1024
     tolerance: NonNegative = 1e-5
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.budget is not None and self.sparsity:
             yield "budget, sparsity", "give one of sparsity and budget"
@@ -500,17 +509,22 @@ class Sensitivity(Seeded):
     cache: Text | None = None
     examples: Count = 512
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if not self.sparsities and not self.numbers:
-            yield "sparsities, numbers", "there is none, and no numbers; nothing would be measured"
+            yield (
+                "sparsities, numbers",
+                "there is none, and no numbers",
+                "nothing would be measured",
+            )
         if (self.against == "teacher") != (self.cache is not None):
             yield "cache, against", "goes with against=teacher, and with nothing else"
         for i, layers in enumerate(self.numbers):
             if layers.weights is None:
                 yield (
                     f"numbers[{i}].weights",
-                    "float is what a layer is held against; give other weights",
+                    "float is what a layer is held against",
+                    "give other weights",
                 )
 
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:
@@ -553,12 +567,16 @@ class Quantize(Seeded):
     agreement: Share = 0.95
     accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if (self.budget is None) != (self.sensitivity is None):
-            yield "budget, sensitivity", "goes with sensitivity; give both or neither"
+            yield "budget, sensitivity", "goes with sensitivity", "give both or neither"
         if self.budget is not None and self.rules != (Layers(),):
-            yield "rules, budget", f"the numbers are those of {self.sensitivity}; leave them out"
+            yield (
+                "rules, budget",
+                f"the numbers are those of {self.sensitivity}",
+                "leave them out",
+            )
         if self.budget is not None and self.budget.bytes is self.budget.latency_ms is None:
             yield "budget", "give bytes or latency_ms"
 
@@ -624,7 +642,7 @@ Stage = (
 )
 
 
-def _begins(c: Finetune | Distill) -> Iterator[tuple[str, str]]:
+def _begins(c: Finetune | Distill) -> Iterator[Fault]:
     """Where a classifier begins: one of the two, and never both."""
     if (c.start_from is None) == (c.encoder is None):
         yield "., start_from, encoder", "give one of start_from (a stage) and encoder (a model)"

@@ -35,8 +35,8 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
     Raises:
       BadInput: it cannot be drawn, or shows nothing.
     """
-    for field, fault in c.misfits(inputs):
-        raise BadInput(f"{path}.{field}", fault)
+    for field, fault, *mend in c.misfits(inputs):
+        raise BadInput(f"{path}.{field}", fault, *mend)
     with under(path):
         recipe = c.recipe_for(inputs)
         example = {

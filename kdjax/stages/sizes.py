@@ -12,8 +12,8 @@ def check_data(splits: Splits) -> None:
     Raises:
       BadInput: it does not fit; the line names the field.
     """
-    for field, fault in splits.inputs.faults():
-        raise BadInput(f"config.data.{field}", fault)
+    for field, fault, *mend in splits.inputs.faults():
+        raise BadInput(f"config.data.{field}", fault, *mend)
 
 
 def check(run: config.Run, name: str, splits: Splits) -> None:
@@ -80,6 +80,6 @@ def _check_views(c: config.Views, own: Inputs, path: str) -> Inputs:
     """What these views are, out of which no more is cut than there is."""
     with under(path):
         seen = own.sized(c.size)
-    for field, fault in c.too_large(seen):
-        raise BadInput(f"{path}.{field}", fault)
+    for field, fault, *mend in c.too_large(seen):
+        raise BadInput(f"{path}.{field}", fault, *mend)
     return seen
