@@ -125,7 +125,7 @@ class Views(Choice, abc.ABC):
         """`(field, fault)` of fields that no view for these inputs can have."""
         yield from ()
 
-    def unread(self) -> Iterator[Fault]:
+    def unread(self) -> Iterator[tuple[str, str]]:
         """`(field, why)` of fields that nothing reads beside the others."""
         yield from ()
 

@@ -9,7 +9,6 @@ from kdjax import views
 from kdjax.config.fields import Share
 from kdjax.config.views import Frame, Pixels, Ratio, Scale, Views
 from kdjax.ranges import In
-from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class CropFlipViews(Views):
         """The side that a view must have at least, by the field that asks for it."""
         return {"cutout": self.cutout, "shift": self.shifted + 1}
 
-    def unread(self) -> Iterator[Fault]:
+    def unread(self) -> Iterator[tuple[str, str]]:
         """`(field, why)` of fields that nothing reads beside the others."""
         if self.crop_scale is None:
             yield "crop_ratio", "as there is no crop_scale"
