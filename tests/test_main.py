@@ -684,7 +684,7 @@ def test_only_the_module_of_the_word_is_imported():
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.split() == [
-        f"kdjax.commands.{n}" for n in ("arguments", "exits", "flags", "tables")
+        f"kdjax.commands.{n}" for n in ("arguments", "exits", "flags", "tables", "words")
     ]
 
 
