@@ -41,9 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise BadInput(error.under("config").path, error.fault, "; ".join(mends)) from None
     found = few_labels.facts(seen.inputs()["image"])
     effort = 0.003 if args["runlocal"] else args["effort"]
-    stages = few_labels.stages(
-        found, labels=args["labels"], effort=effort, without=args["without"]
-    )
+    stages = few_labels.stages(found, labels=args["labels"], effort=effort, without=args["without"])
 
     c = ConfigDict()
     c.name = f"few_labels of {args['name']}"

@@ -62,6 +62,8 @@ def _parallel(run: config.Run) -> train.Parallel:
 def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
 
+    A model that is done, and whose rows have other scores than this run asks for, is measured again.
+
     Of several processes all train and ask teachers, and the first one does the rest: they share the
     work directory. Runs that share it without knowing of each other may do different tasks at the
     same time, but never the same one.

@@ -158,8 +158,8 @@ def restate(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
 
     Args:
       folder: of the stage.
-      manifest: as `Artifact.open` read it, but for what it says otherwise: whose files it lists is as it
-        was, and so is a file that was damaged since.
+      manifest: as `Artifact.open` read it, but for what it says otherwise. The files are listed as they
+        were: one that has been damaged since stays so.
 
     Raises:
       StorageFailed: it cannot be written; the one before it stays.
