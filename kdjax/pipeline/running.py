@@ -86,10 +86,12 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
                 _measure(run, task, splits, parallel)
             continue
         with _alone(task) as held:
-            if not _agreed(held is not None and not task.done):
-                _say(f"{task.title}: done by another run, skipped")
-                continue
-            _do(run, task, splits, parallel, held)
+            if doing := _agreed(held is not None and not task.done):
+                _do(run, task, splits, parallel, held)
+        if not doing:
+            _say(f"{task.title}: done by another run, skipped")
+            if jax.process_index() == 0 and not task.is_measured:
+                _measure(run, task, splits, parallel)
 
 
 def _measure(run: config.Run, task: Task, splits: Splits, parallel: train.Parallel) -> None:
