@@ -37,15 +37,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     try:
         seen = build.dataset(config.Data(**data), first)
     except BadInput as error:
-        raise BadInput(f"config.{error}; this file takes it as an argument, data_dir=DIR") from None
+        mends = filter(None, (error.mend, "this file takes it as an argument, data_dir=DIR"))
+        raise BadInput(error.under("config").path, error.fault, "; ".join(mends)) from None
     found = few_labels.facts(seen.inputs()["image"])
     effort = 0.003 if args["runlocal"] else args["effort"]
-    try:
-        stages = few_labels.stages(
-            found, labels=args["labels"], effort=effort, without=args["without"]
-        )
-    except BadInput as error:
-        raise BadInput(f"--config=FILE:{error}") from None
+    stages = few_labels.stages(found, labels=args["labels"], effort=effort, without=args["without"])
 
     c = ConfigDict()
     c.name = f"few_labels of {args['name']}"

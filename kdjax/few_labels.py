@@ -226,7 +226,9 @@ def stages(
       BadInput: `without` is none of them.
     """
     if without and without not in INGREDIENTS:
-        raise BadInput(f"without: there is no {without!r}{parse.nearest(without, INGREDIENTS)}")
+        raise BadInput(
+            "without", f"there is no {without!r}", parse.suggestion(without, INGREDIENTS)
+        )
     if without == "warp":
         facts = dataclasses.replace(facts, warp=0.0)
     seen = views(facts)

@@ -41,8 +41,10 @@ def increases(
         losses = [jitted(state, batch) for state in states]
         by_batch.append(np.array(jax.device_get(losses), np.float64))
     if not by_batch:
-        raise BadInput("batches: there is none; give at least one")
+        raise BadInput("batches", "there is none", "give at least one")
     base, *losses = np.mean(by_batch, axis=0).tolist()
     if not math.isfinite(base):
-        raise BadInput("loss: that of the whole model is not finite; look at params and batches")
+        raise BadInput(
+            "loss", "that of the whole model is not finite", "look at params and batches"
+        )
     return {name: loss - base for name, loss in zip(changes, losses, strict=True)}

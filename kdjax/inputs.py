@@ -173,7 +173,7 @@ class Inputs:
           BadInput: it is another thing; the line begins with `what`, which asks for an image.
         """
         if len(self.parts) != 1 or not self.images:
-            raise BadInput(f"{what} is one of images, and an example is {self}; take another")
+            raise BadInput("", f"{what} is one of images, and an example is {self}", "take another")
         return self.images[0]
 
     @property
@@ -202,7 +202,7 @@ class Inputs:
         if size is None:
             return self
         if not self.images:
-            raise BadInput(f"size: {size}, and there is no image among {', '.join(self.fields)}")
+            raise BadInput("size", f"{size}, and there is no image among {', '.join(self.fields)}")
         parts = (
             dataclasses.replace(part, size=size) if isinstance(part, Image) else part
             for part in self.parts

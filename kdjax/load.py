@@ -15,7 +15,7 @@ from ml_collections.config_dict import RequiredValueError
 
 from kdjax import config, parse, paths, user_code
 from kdjax.train import interruption
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput, under
 
 
 class BadConfig(BadInput):
@@ -58,7 +58,7 @@ def values_of(text: str) -> dict[str, Any]:
     _, _, arg = text.partition(".py:")
     path = _file_of(text)
     if not path.is_file():
-        raise BadInput(f"--config: {path} is not a file")
+        raise BadInput("--config", f"{path} is not a file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -70,29 +70,33 @@ def values_of(text: str) -> dict[str, Any]:
         spec.loader.exec_module(module)
         get_config = getattr(module, "get_config", None)
         if not callable(get_config):
-            raise BadInput(f"--config: {path} has no function get_config(arg)")
+            raise BadInput("--config", f"{path} has no function get_config(arg)")
         at = _where(path, get_config)
         try:
             inspect.signature(get_config).bind(arg or None)
         except TypeError:
-            raise BadInput(
-                f"{at}: get_config cannot be called with one argument; write "
-                "def get_config(arg=None), where arg is what follows FILE.py:"
+            raise BadFile(
+                at,
+                "get_config cannot be called with one argument",
+                "write def get_config(arg=None), where arg is what follows FILE.py:",
             ) from None
-        found = get_config(arg or None)
+        with under(f"--config={path}:"):
+            found = get_config(arg or None)
         if inspect.iscoroutine(found):
             found.close()  # or Python warns that nobody waited for it
         values = plain(found)
     except (BadInput, interruption.Interrupted):
         raise
     except (Exception, SystemExit) as error:
-        raise BadConfig(_failure(path, error)) from error
+        raise BadConfig("", _failure(path, error)) from error
     finally:
         sys.path[:] = before
     if not isinstance(values, dict):
         given = "None" if found is None else type(found).__name__
-        raise BadInput(
-            f"{at}: get_config gave {given}, not a ConfigDict or a dict; does it return what it makes?"
+        raise BadFile(
+            at,
+            f"get_config gave {given}, not a ConfigDict or a dict",
+            "does it return what it makes?",
         )
     return values
 
@@ -112,7 +116,7 @@ def plain(value: Any, path: str = "config") -> Any:
         if not isinstance(value, ConfigDict | FrozenConfigDict | Mapping | list | tuple):
             return value
         if id(value) in within:
-            raise BadInput(f"{path}: contains itself")
+            raise BadInput(path, "contains itself")
         within = (*within, id(value))
         if isinstance(value, list | tuple):
             return [own(item, f"{path}[{i}]", within) for i, item in enumerate(value)]

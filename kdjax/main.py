@@ -43,14 +43,14 @@ def main(argv: Sequence[str]) -> int:
     word, *rest = argv[1:] or [""]
     if not word or word.startswith("-"):
         return importlib.import_module("kdjax.commands.run").main(argv)
-    from kdjax import parse, types  # with jax, for which help does not wait
-    from kdjax.train import interruption
+    from kdjax import parse, types
+    from kdjax.train import interruption  # with jax, for which help does not wait
 
     if word not in WORDS:
         if word.partition(":")[0].endswith(".py"):
-            raise types.BadInput(f"to run a config, write kdjax --config={word} --workdir=DIR")
-        near = parse.nearest(word, WORDS)
-        raise types.BadInput(f"there is no command {word!r}{near}; see kdjax --help")
+            raise types.BadInput("", f"to run a config, write kdjax --config={word} --workdir=DIR")
+        near = parse.suggestion(word, WORDS)
+        raise types.BadInput("", f"there is no command {word!r}", f"{near}; see kdjax --help")
     command = importlib.import_module(f"kdjax.commands.{word}")
     with interruption.watched(then_exits=True):
         return command.main(rest)
@@ -58,8 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Does what the command line says; see `kdjax.commands.exits` for the exit status."""
-    if _asks_for_help(sys.argv):
-        print(flags.overview(WORDS))
+    if _asks_for_help(sys.argv) and _helped(sys.argv[1:]):
         return
     from kdjax.commands import exits  # with jax
 
@@ -67,8 +66,22 @@ def run() -> None:
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:
-    """Whether help on the whole command is wanted; a word has help of its own."""
-    return argv[1:2] != [] and argv[1].startswith("-") and bool({"--help", "-h"} & {*argv})
+    """Whether help is wanted, of the whole command or of a word."""
+    return bool({"--help", "-h"} & {*argv[1:]}) and (argv[1].startswith("-") or argv[1] in WORDS)
+
+
+def _helped(given: Sequence[str]) -> bool:
+    """Prints help of the whole command; that of a word ends the program. False where it is refused."""
+    if given[0].startswith("-"):
+        print(flags.overview(WORDS))
+        return True
+    from kdjax import types
+    from kdjax.commands import words
+
+    # What is refused is said, with its status, when the word is done.
+    with contextlib.suppress(types.BadInput):
+        words.PARSERS[given[0]]().parse_args(given[1:])
+    return False
 
 
 def _prefer_eigen() -> None:

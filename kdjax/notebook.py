@@ -30,7 +30,7 @@ from kdjax.stages.context import Splits
 from kdjax.stages.lesson import taught_views
 from kdjax.stages.source import Source
 from kdjax.teacher import TeacherCache
-from kdjax.types import BadInput, PyTree, Variables
+from kdjax.types import BadFile, PyTree, Variables
 from kdjax.views import draws
 
 _Outputs = Callable[[Variables, Mapping[str, Any]], Any]
@@ -107,7 +107,7 @@ def cached(workdir: epath.PathLike, name: str = "cache", *, seed: int | None = N
             found.append((said["seed"], path))
     wanted = [pair for pair in found if seed in (None, pair[0])]
     if not wanted:
-        raise BadInput(f"{workdir}: it has no finished cache {name!r} of seed {seed}; run it first")
+        raise BadFile(workdir, f"it has no finished cache {name!r} of seed {seed}", "run it first")
     _, path = min(wanted, key=lambda pair: pair[0])
     reopened = audit.reopened(path)
     return Cached(reopened.splits, reopened.source, reopened.cache)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from kdjax.choice import Choice, choices
 from kdjax.ranges import in_float32
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 
 
 def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
     for item in filter(None, (arg or "").split(",")):
         name, _, text = item.partition("=")
         if name not in defaults:
-            raise BadInput(f"--config=FILE:{name}: unknown argument{nearest(name, defaults)}")
+            raise BadInput(name, "unknown argument", suggestion(name, defaults))
         kind = type(defaults[name])
         try:
             if kind is bool:
@@ -34,9 +34,7 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
             else:
                 values[name] = kind(text)
         except (KeyError, ValueError):
-            raise BadInput(
-                f"--config=FILE:{name}: {text!r} is not {_article(kind.__name__)}"
-            ) from None
+            raise BadInput(name, f"{text!r} is not {_article(kind.__name__)}") from None
     return values
 
 
@@ -68,7 +66,7 @@ def override(values: dict[str, Any], path: str, text: str, kind: Any = None) -> 
             found = plain(default) if isinstance(default, Mapping | tuple) or _is(default) else {}
         found = _spelled(kind, found)
         if not isinstance(found, dict | list | tuple):
-            raise BadInput(f"{at}: has no field {last!r}")
+            raise BadInput(at, f"has no field {last!r}")
         # Its own: a config file may have used one dict in several places.
         inside[key] = inside = dict(found) if isinstance(found, dict) else list(found)
     inside[_key(inside, last, parents)] = literal(text)
@@ -88,11 +86,12 @@ def _key(inside: Any, name: str, parents: Sequence[str]) -> Any:
         return name
     at = ".".join(["config", *parents])
     if not name.isdecimal():
-        raise BadInput(f"{at}: has no field {name!r}; it is a list, whose items are {at}.0 and on")
+        raise BadInput(at, f"has no field {name!r}", f"it is a list, whose items are {at}.0 and on")
     if int(name) >= len(inside):
         raise BadInput(
-            f"{at}.{name}: there are {len(inside)} items, of which the first is {at}.0; give the "
-            "whole list to change their number"
+            f"{at}.{name}",
+            f"there are {len(inside)} items, of which the first is {at}.0",
+            "give the whole list to change their number",
         )
     return int(name)
 
@@ -201,19 +200,19 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if origin is Literal:
         if not any(type(value) is type(arg) and value == arg for arg in args):
             known = ", ".join(map(str, args))
-            raise BadInput(f"{path}: {_cut(value)} is not one of {known}{_close(value, args)}")
+            raise BadInput(path, f"{_cut(value)} is not one of {known}", _close(value, args))
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise BadInput(f"{path}: expected {title(kind)}, found {_shown(value)}")
+            raise BadInput(path, f"expected {title(kind)}, found {_shown(value)}")
         items = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(items) != len(value):
-            raise BadInput(f"{path}: expected {len(items)} values, found {len(value)}")
+            raise BadInput(path, f"expected {len(items)} values, found {len(value)}")
         pairs = zip(items, value, strict=True)
         return tuple(parse(item, v, f"{path}[{i}]") for i, (item, v) in enumerate(pairs))
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
-            raise BadInput(f"{path}: expected fields, found {_shown(value)}")
+            raise BadInput(path, f"expected fields, found {_shown(value)}")
         return {
             parse(args[0], name, path): parse(args[1], v, f"{path}.{name}")
             for name, v in value.items()
@@ -223,11 +222,11 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not kind:
-        raise BadInput(f"{path}: expected {title(kind)}, found {_shown(value)}")
+        raise BadInput(path, f"expected {title(kind)}, found {_shown(value)}")
     if kind is float and not math.isfinite(value):
-        raise BadInput(f"{path}: {value} is not a finite number")
+        raise BadInput(path, f"{value} is not a finite number")
     if kind is float and not math.isfinite(in_float32(value)):
-        raise BadInput(f"{path}: {value} is not a finite number in float32")
+        raise BadInput(path, f"{value} is not a finite number in float32")
     return value
 
 
@@ -237,28 +236,29 @@ def _hold(constraint: Any, value: Any, path: str) -> None:
         for name in value.bounded:
             _hold(constraint, getattr(value, name), f"{path}.{name}")
     elif (fault := constraint.fault(value)) is not None:
-        raise BadInput(f"{path}: {fault}")
+        raise BadInput(path, fault)
 
 
 def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
-        raise BadInput(f"{path}: expected the fields of {title(kind)}, found {_shown(value)}")
+        raise BadInput(path, f"expected the fields of {title(kind)}, found {_shown(value)}")
     known = {field.name: field for field in dataclasses.fields(kind)}
     if issubclass(kind, Choice) and kind.rest is not None:
         value = _gathered(kind.read(value, path), known, kind.rest)
     for name in value:
         if name not in known:
-            raise BadInput(f"{path}.{name}: unknown field{nearest(name, known)}")
+            raise BadInput(f"{path}.{name}", "unknown field", suggestion(name, known))
     for name, field in known.items():
         optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
         if name not in value and not optional:
-            raise BadInput(f"{path}.{name}: missing; it takes {title(hints(kind)[name])}")
+            raise BadInput(f"{path}.{name}", "missing", f"it takes {title(hints(kind)[name])}")
     made = kind(
         **{name: parse(hints(kind)[name], v, f"{path}.{name}") for name, v in value.items()}
     )
-    for fields, fault in faults(made):
+    for fields, fault, *mend in faults(made):
         at, *others = (path if f == "." else f"{path}.{f}" for f in fields.split(", "))
-        raise BadInput(f"{at}: {fault}" + (f"; see {', '.join(others)}" if others else ""))
+        see = [f"see {', '.join(others)}"] if others else []
+        raise BadInput(at, fault, "; ".join(filter(None, [*mend, *see])))
     return made
 
 
@@ -269,8 +269,8 @@ def _gathered(value: Mapping[str, Any], known: Mapping[str, Any], rest: str) -> 
     return {**own, rest: more}
 
 
-def faults(made: Any) -> Iterator[tuple[str, str]]:
-    """`("field, other field", fault)` of fields that do not go together, by all classes of a dataclass.
+def faults(made: Any) -> Iterator[Fault]:
+    """`("field, other field", fault, mend)` of fields that do not go together, by all its classes.
 
     The line begins with the first field, or the dataclass itself where that is `.`, and names the others.
     """
@@ -294,7 +294,7 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
             if member not in fields and _is_like(_bare(member), value):
                 return parse(member, value, path)
         titles = " or ".join(map(title, members))
-        raise BadInput(f"{path}: expected {titles}, found {_shown(value)}")
+        raise BadInput(path, f"expected {titles}, found {_shown(value)}")
     if len(fields) == 1:  # a number, say, or the fields of a schedule of it
         return parse(fields[0], value, path)
     members = fields
@@ -305,10 +305,10 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         names = f"one of {', '.join(by_tag)}, or " if by_name else ""
         raise BadInput(
-            f"{path}: expected {names}fields, with {tag!r} among them, found {_shown(value)}"
+            path, f"expected {names}fields, with {tag!r} among them, found {_shown(value)}"
         )
     if tag not in value:
-        raise BadInput(f"{path}.{tag}: missing; it is one of {', '.join(by_tag)}")
+        raise BadInput(f"{path}.{tag}", "missing", f"it is one of {', '.join(by_tag)}")
     return parse(by_tag[parse(Literal[tuple(by_tag)], value[tag], f"{path}.{tag}")], value, path)
 
 
@@ -334,15 +334,15 @@ def _tags(members: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     return tag, by_tag
 
 
-def nearest(name: object, known: Iterable[object]) -> str:
-    """`"; did you mean X?"`, or all known names where none is near."""
+def suggestion(name: object, known: Iterable[object]) -> str:
+    """What to write in the place of a name: `"did you mean X?"`, or all that are known."""
     known = [str(k) for k in known]
-    return _close(name, known) or f"; known: {', '.join(known)}"
+    return _close(name, known) or f"known: {', '.join(known)}"
 
 
 def _close(name: object, known: Iterable[object]) -> str:
     close = difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def title(kind: Any) -> str:

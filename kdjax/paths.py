@@ -46,26 +46,28 @@ def parse(text: str, *, field: str) -> epath.Path:
       BadInput: it is empty, no file system takes it, or it is of another scheme.
     """
     if not text:
-        raise BadInput(f"{field}: empty; give a local path or gs://BUCKET/...")
+        raise BadInput(field, "empty", "give a local path or gs://BUCKET/...")
     if "\0" in text:
-        raise BadInput(f"{field}: {text!r} has a NUL in it; no file system takes that")
+        raise BadInput(field, f"{text!r} has a NUL in it", "no file system takes that")
     if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text):
         if scheme[1] != "gs":
             raise BadInput(
-                f"{field}: {text}: {scheme[1]}:// is not supported; give a local path or "
-                "gs://BUCKET/..."
+                field,
+                f"{text}: {scheme[1]}:// is not supported",
+                "give a local path or gs://BUCKET/...",
             )
         if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
-            raise BadInput(f"{field}: {text}: gs:// needs a package: pip install gcsfs")
+            raise BadInput(field, f"{text}: gs:// needs a package: pip install gcsfs")
         return epath.Path(text)
     expanded = os.path.expanduser(text)
     if expanded.startswith("~") and not os.path.lexists(expanded.split(os.sep)[0]):
-        raise BadInput(f"{field}: {text}: there is no such user; write ./~ for a name with a ~")
+        raise BadInput(field, f"{text}: there is no such user", "write ./~ for a name with a ~")
     for part in expanded.split(os.sep):
         if len(os.fsencode(part)) > _LONGEST:
             raise BadInput(
-                f"{field}: {part[:20]}... has {len(os.fsencode(part))} bytes; a file system takes "
-                f"{_LONGEST}"
+                field,
+                f"{part[:20]}... has {len(os.fsencode(part))} bytes",
+                f"a file system takes {_LONGEST}",
             )
     return LocalPath(expanded)
 
@@ -78,7 +80,7 @@ def check_directory(path: epath.Path, *, field: str) -> None:
         if place.is_dir():
             return
         if os.path.lexists(place):
-            raise BadInput(f"{field}: {place} is a file; name a directory")
+            raise BadInput(field, f"{place} is a file", "name a directory")
 
 
 def absolute(path: epath.PathLike) -> epath.Path:

@@ -1,10 +1,12 @@
 """Names that every part of kdjax shares."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 
 PyTree: TypeAlias = Any
@@ -41,13 +43,15 @@ class Field:
         """Bytes of the array of one example."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
-    def batch(self, rows: Any, length: Any = None) -> jax.ShapeDtypeStruct:
-        """The shape of so many examples; the number may be symbolic.
+    def batch(self, rows: Any, length: Any = None) -> Any:
+        """The `jax.ShapeDtypeStruct` of so many examples; the number may be symbolic.
 
         Args:
           rows: how many.
           length: of a ragged field, the longest of them by default; it may be symbolic.
         """
+        import jax  # not before: the command line's help does without, and must not wait for it
+
         shape = self.shape
         if self.ragged and length is not None:
             shape = (length, *shape[1:])
@@ -82,11 +86,79 @@ def length_field(most: int) -> Field:
     return Field((), "int32", below=most + 1, least=1)
 
 
+Fault: TypeAlias = tuple[str, str] | tuple[str, str, str]
+"""`(fields, fault)` or `(fields, fault, mend)` of what does not go together, see `kdjax.parse.faults`."""
+
+
 class BadInput(ValueError):
-    """What the user gave cannot be used: one line that names the field and the mend.
+    """What the user gave cannot be used: one line that names the field, what is wrong, and what to do.
 
     The command line prints the line and exits with status 2; nothing is lost.
+
+    A function knows the field as its own caller gave it: `temperature`. Each caller that has it inside of
+    something says so once, with `under`: `terms.rank.temperature`, then
+    `config.stages.student.terms.rank.temperature`. A path that begins at a root, which is the config or a
+    flag, is whole and stays as it is: whoever knows all of it may say so, and nobody can put it there
+    twice.
+
+    Attributes:
+      path: of the field, such as `terms.rank.margin`, `config.data` or `--workdir`; empty where it is the
+        whole of what was given.
+      fault: what is wrong with it.
+      mend: what to do about it; empty where the fault says it.
     """
+
+    def __init__(self, path: str, fault: str, mend: str = ""):
+        super().__init__(path, fault, mend)
+        self.path, self.fault, self.mend = path, fault, mend
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the path begins at a root."""
+        return re.match(r"--|config(?![^.\[,])", self.path) is not None
+
+    def under(self, path: str, called: Mapping[str, str] | None = None) -> "BadInput":
+        """Puts `path` before this one, unless this one is whole.
+
+        Args:
+          path: of what the field is in; where it ends in a colon, as `--config=FILE:` does, the name of
+            the field comes right after it.
+          called: what fields are called there, by the path that they have here, where that is another.
+
+        Returns:
+          Itself.
+        """
+        if not self.is_whole:
+            inner = (called or {}).get(self.path, self.path)
+            between = "" if path[-1:] in ("", ":") or inner[:1] in ("", "[") else "."
+            self.path = f"{path}{between}{inner}"
+        return self
+
+    def __str__(self) -> str:
+        said = f"{self.path}: {self.fault}" if self.path else self.fault
+        return f"{said}; {self.mend}" if self.mend else said
+
+
+class BadFile(BadInput):
+    """A file or a folder that cannot be used; its path is one of a file system, and whole."""
+
+    def __init__(self, path: str | os.PathLike[str], fault: str, mend: str = ""):
+        super().__init__(os.fspath(path), fault, mend)
+
+    @property
+    def is_whole(self) -> bool:
+        """It is no field of anything."""
+        return True
+
+
+@contextlib.contextmanager
+def under(path: str, called: Mapping[str, str] | None = None) -> Iterator[None]:
+    """What is refused within is a field of what has this path, see `BadInput.under`."""
+    try:
+        yield
+    except BadInput as error:
+        error.under(path, called)
+        raise
 
 
 class StorageFailed(RuntimeError):

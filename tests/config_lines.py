@@ -1,8 +1,10 @@
 """Configs that tests change: all of the repository with each argument, and one of everything."""
 
+import contextlib
 import itertools
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 from kdjax import load
 from kdjax.types import BadInput
@@ -36,6 +38,45 @@ def args_of(path: pathlib.Path) -> Iterator[str]:
             break
         else:
             raise AssertionError(f"{path}: no value of {name} was found")
+
+
+def misplaced(error: BadInput, values: Mapping) -> str | None:
+    """What is wrong with the path of something in a config that is refused; None where it is right.
+
+    It begins at the config, and each name is one of what is before it. Only the last may be of none: it
+    is unknown, or missing.
+
+    Args:
+      error: whose path is to be right.
+      values: the plain values of the whole config, defaults too.
+    """
+    if str(error) != "; ".join(filter(None, (f"{error.path}: {error.fault}", error.mend))):
+        return f"{error} is not {error.path!r}, {error.fault!r}, {error.mend!r}"
+    for path in re.split(r", (?=config\b)", error.path):
+        root, *names = re.findall(r"\[[^]]*\]|[^.\[\]]+", path)
+        if root != "config":
+            return f"{path!r} begins at {root!r}"
+        at = values
+        for i, name in enumerate(names):
+            key = name.strip("[]'\"")
+            if isinstance(at, Mapping) and key in at:
+                at = at[key]
+            elif isinstance(at, list | tuple) and key.isdecimal() and int(key) < len(at):
+                at = at[int(key)]
+            elif i < len(names) - 1:
+                return f"{path!r}: there is no {name!r}"
+    return None
+
+
+@contextlib.contextmanager
+def well_placed(values: Mapping) -> Iterator[None]:
+    """What is refused within has a right path, see `misplaced`."""
+    try:
+        yield
+    except BadInput as error:
+        if (why := misplaced(error, values)) is not None:
+            raise AssertionError(why) from error
+        raise
 
 
 _SGD = {"name": "sgd", "learning_rate": 0.1}

@@ -76,7 +76,7 @@ FILES = {
 MODULES = (
     "commands/report.py",
     "commands/run.py",
-    "pipeline.py",
+    "pipeline/running.py",
     "report/page.py",
     "stages/artifact.py",
     "stages/cache.py",

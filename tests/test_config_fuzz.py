@@ -196,6 +196,9 @@ class Fuzz:
             self.counts["refused"] += 1
             if "\n" in str(error) or not said(path, str(error)):
                 self.wrong.append(f"{path} {how}: no path in {error}")
+            values = _with(self.full, path.removeprefix("config."), changed)
+            if (why := config_lines.misplaced(error, values)) is not None:
+                self.wrong.append(f"{path} {how}: {why}")
         except Exception as error:
             self.wrong.append(f"{path} {how}: {type(error).__name__}: {error}")
         else:

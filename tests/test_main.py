@@ -607,6 +607,32 @@ def test_help_lists_every_word_first_and_every_flag_without_jax():
     assert listed == set(FLAGS)
 
 
+def test_help_of_every_word_and_what_is_below_all_does_without_jax():
+    """In one process: each word's help, then the modules that every part of kdjax uses."""
+    program = """
+import contextlib, importlib, sys
+from kdjax import main
+for word in main.WORDS:
+    sys.argv = ["kdjax", word, "--help"]
+    with contextlib.suppress(SystemExit):
+        main.run()
+for name in ("types", "files", "lock", "parse", "paths", "explain", "commands.words"):
+    importlib.import_module(f"kdjax.{name}")
+print(*(name for name in ("jax", "flax", "tensorflow", "orbax") if name in sys.modules))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    *lines, imported = ended.stdout.splitlines()
+    assert imported == ""
+    assert [line.split()[2] for line in lines if line.startswith("usage: ")] == list(WORDS)
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_a_word_has_help_and_refuses_what_it_does_not_know(word, monkeypatch, capsys):
     """One screen with an example; then one line and status 2."""
@@ -658,7 +684,7 @@ def test_only_the_module_of_the_word_is_imported():
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.split() == [
-        f"kdjax.commands.{n}" for n in ("arguments", "exits", "flags", "tables")
+        f"kdjax.commands.{n}" for n in ("arguments", "exits", "flags", "tables", "words")
     ]
 
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 import pytest
 
-from kdjax import config
+from kdjax import config, load
 from kdjax.config import optimizers
 from kdjax.config.encoders import cnn
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.config.views.simclr import SimCLRViews
-from kdjax.parse import nearest, override, parse, parse_arg, plain
+from kdjax.parse import override, parse, parse_arg, plain, suggestion
 from kdjax.types import BadInput
 
 SGD = {"name": "sgd", "learning_rate": 0.1}
@@ -259,14 +259,14 @@ def test_another_root_is_named_in_the_path():
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("stpes", ["steps", "batch"], "; did you mean steps?"),
-        ("qqq", ["steps", "batch"], "; known: steps, batch"),
-        (3, [1, 2], "; known: 1, 2"),
-        ("a", {"a1": 0}, "; did you mean a1?"),
+        ("stpes", ["steps", "batch"], "did you mean steps?"),
+        ("qqq", ["steps", "batch"], "known: steps, batch"),
+        (3, [1, 2], "known: 1, 2"),
+        ("a", {"a1": 0}, "did you mean a1?"),
     ],
 )
-def test_nearest(name, known, hint):
-    assert nearest(name, known) == hint
+def test_suggestion(name, known, hint):
+    assert suggestion(name, known) == hint
 
 
 # --- the argument of a config file ----------------------------------------------------------------
@@ -300,19 +300,32 @@ def test_parse_arg(arg, changes):
 @pytest.mark.parametrize(
     ("arg", "line"),
     [
-        ("label=3", "--config=FILE:label: unknown argument; did you mean labels?"),
-        ("zzz", "--config=FILE:zzz: unknown argument; known: labels, sparsity, runlocal, student"),
-        ("labels=ten", "--config=FILE:labels: 'ten' is not an integer"),
-        ("labels=1.5", "--config=FILE:labels: '1.5' is not an integer"),
-        ("labels", "--config=FILE:labels: '' is not an integer"),
-        ("sparsity=x", "--config=FILE:sparsity: 'x' is not a number"),
-        ("runlocal=yes", "--config=FILE:runlocal: 'yes' is not True or False"),
+        ("label=3", "label: unknown argument; did you mean labels?"),
+        ("zzz", "zzz: unknown argument; known: labels, sparsity, runlocal, student"),
+        ("labels=ten", "labels: 'ten' is not an integer"),
+        ("labels=1.5", "labels: '1.5' is not an integer"),
+        ("labels", "labels: '' is not an integer"),
+        ("sparsity=x", "sparsity: 'x' is not a number"),
+        ("runlocal=yes", "runlocal: 'yes' is not True or False"),
     ],
 )
 def test_parse_arg_names_the_fault(arg, line):
     with pytest.raises(BadInput) as caught:
         parse_arg(arg, **DEFAULTS)
     assert str(caught.value) == line
+
+
+def test_an_argument_of_a_config_file_is_named_as_it_was_written(tmp_path):
+    """By the file and the argument, wherever in the file's function it is refused."""
+    file = tmp_path / "line.py"
+    file.write_text(
+        "from kdjax.parse import parse_arg\n"
+        "def get_config(arg=None):\n"
+        "    return parse_arg(arg, labels=10)\n"
+    )
+    with pytest.raises(BadInput) as caught:
+        load.load_config(f"{file}:labels=ten")
+    assert str(caught.value) == f"--config={file}:labels: 'ten' is not an integer"
 
 
 # --- overrides ------------------------------------------------------------------------------------

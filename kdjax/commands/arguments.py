@@ -1,6 +1,7 @@
 """The arguments of a word of the command line."""
 
 import argparse
+import inspect
 from typing import NoReturn
 
 from kdjax.types import BadInput
@@ -11,14 +12,14 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises `BadInput`."""
-        raise BadInput(f"{message}; see {self.prog} --help")
+        raise BadInput("", message, f"see {self.prog} --help")
 
 
 def parser(word: str, description: str | None) -> Arguments:
-    """The parser of a word; its description, the docstring of its module, is printed as it stands."""
+    """The parser of a word; its description, a docstring, is printed as it stands."""
     return Arguments(
         prog=f"kdjax {word}",
-        description=description,
+        description=inspect.cleandoc(description or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -1,12 +1,6 @@
 """`kdjax latency MODEL`: times an ONNX or LiteRT file in its runtime on this CPU.
 
-kdjax latency model.onnx --batch=64 --threads=1
-kdjax latency model.tflite
-
-Prints one line of JSON: the median and the 95th percentile of a call in milliseconds, the size of the
-file, also after gzip, and the peak memory of a process that loads and runs it. The inputs are random.
-
-Exit status 0, or 2 if the file cannot be timed.
+Its arguments, and what it says of itself: `kdjax.commands.words.latency`.
 """
 
 import dataclasses
@@ -17,8 +11,8 @@ import os
 from collections.abc import Sequence
 
 from kdjax import evaluate, export
-from kdjax.commands import arguments
-from kdjax.types import BadInput
+from kdjax.commands import words
+from kdjax.types import BadFile, BadInput
 
 
 def main(given: Sequence[str]) -> int:
@@ -34,33 +28,11 @@ def main(given: Sequence[str]) -> int:
     Raises:
       BadInput: the file cannot be timed.
     """
-    parser = arguments.parser("latency", __doc__)
-    parser.add_argument(
-        "model", metavar="MODEL", help="MODEL.onnx or MODEL.tflite: its ending says its format"
-    )
-    parser.add_argument("--batch", type=int, default=1, help="examples in a call (default: 1)")
-    parser.add_argument(
-        "--length",
-        type=int,
-        help="positions of inputs that differ in length (default: the most that the file takes)",
-    )
-    parser.add_argument(
-        "--threads", type=int, default=1, help="threads of an operator (default: 1)"
-    )
-    parser.add_argument(
-        "--repeats", type=int, default=100, help="least number of calls (default: 100)"
-    )
-    parser.add_argument(
-        "--max_seconds",
-        type=float,
-        default=30.0,
-        help="stop after so long all the same (default: 30)",
-    )
-    args = parser.parse_args(given)
+    args = words.latency().parse_args(given)
     if args.repeats < 1 or not args.max_seconds >= 0:
-        raise BadInput("--repeats must be at least 1 and --max_seconds at least 0")
+        raise BadInput("", "--repeats must be at least 1 and --max_seconds at least 0")
     if not os.path.isfile(args.model):
-        raise BadInput(f"{args.model}: no such file")
+        raise BadFile(args.model, "no such file")
     runtime = export.of_file(args.model)
     how = {"threads": args.threads, "batch": args.batch}
     if args.length is not None:
@@ -77,8 +49,8 @@ def main(given: Sequence[str]) -> int:
         content = file.read()
     figures = dataclasses.asdict(taken)
     line = {
-        "latency_ms_p50": figures.pop("ms_p50"),
-        "latency_ms_p95": figures.pop("ms_p95"),
+        "latency_ms_p50": _rounded(figures.pop("ms_p50")),
+        "latency_ms_p95": _rounded(figures.pop("ms_p95")),
         **figures,
         "runtime": f"{package} {importlib.metadata.version(package)}",
         **how,
@@ -88,3 +60,8 @@ def main(given: Sequence[str]) -> int:
     }
     print(json.dumps(line))
     return 0
+
+
+def _rounded(milliseconds: float) -> float:
+    """To four digits: the next time it is run differs by more."""
+    return float(f"{milliseconds:.4g}")

@@ -1,13 +1,6 @@
 """`kdjax reexport WORKDIR`: writes every exported file again, with the installed jax.
 
-kdjax reexport runs/digits
-
-Exported files can outlive the version of jax that they were written for. No config is needed: the models
-are as their manifests describe them. Each new file is compared with the live model, and with the old
-file if that can still be read; it replaces the old one only if they agree. The report is brought up to
-date.
-
-Exit status 0 if all files were written, 1 if one was not and is as it was, 2 if there is none to write.
+Its arguments, and what it says of itself: `kdjax.commands.words.reexport`.
 """
 
 import json
@@ -21,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, evaluate, export, files, lock, parse, report, stages
-from kdjax.commands import arguments
+from kdjax.commands import words
 from kdjax.config import own
 from kdjax.stages import MANIFEST, Artifact, proof
 from kdjax.stages.export import by_name, exported, runtimes_of
@@ -38,9 +31,7 @@ Run = Callable[[Mapping[str, np.ndarray]], Any]
 
 def main(given: Sequence[str]) -> int:
     """The exit status; see `reexport`."""
-    parser = arguments.parser("reexport", __doc__)
-    parser.add_argument("workdir", help="work directory of a run that has exported files")
-    return reexport(parser.parse_args(given).workdir)
+    return reexport(words.reexport().parse_args(given).workdir)
 
 
 def reexport(workdir: epath.PathLike) -> int:
@@ -62,10 +53,14 @@ def reexport(workdir: epath.PathLike) -> int:
     """
     root = epath.Path(workdir)
     if not (root / "stages").is_dir():
-        raise BadInput(f"reexport: {root} is no work directory of a run: it has no folder stages")
+        raise BadInput(
+            "", f"reexport: {root} is no work directory of a run: it has no folder stages"
+        )
     found = [folder for folder in sorted((root / "stages").iterdir()) if _is_export(folder)]
     if not found:
-        raise BadInput(f"reexport: {root} has no finished export; run a config with one first")
+        raise BadInput(
+            "", f"reexport: {root} has no finished export", "run a config with one first"
+        )
     failed, fresh = 0, {}
     for folder in found:
         artifact = _open(folder)
@@ -107,7 +102,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     assert isinstance(c, config.Export)
     source = proof.find(root, c.model, manifest["upstream"][c.model])
     if source is None:
-        raise BadInput(f"the model that it was made of is gone: {c.model} (seed {seed})")
+        raise BadInput("", f"the model that it was made of is gone: {c.model} (seed {seed})")
     at = f"{folder / MANIFEST}: config"
     spec, variables = load(_open(source), field=f"{at}.model")
     variables = jax.device_put(variables)

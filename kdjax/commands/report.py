@@ -1,13 +1,6 @@
 """`kdjax report WORKDIR`: writes report.json and report.html of a work directory again.
 
-kdjax report runs/digits
-
-The report is of everything that is finished in it: use it after an array job, where each job ran one
-seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config and the
-command are taken from the last report.json, the devices and the versions from the stages; the data must
-be where it was (or name the place of TFDS datasets with --data_dir).
-
-Exit status 0 if the report was written, 2 if there is none to write.
+Its arguments, and what it says of itself: `kdjax.commands.words.report`.
 """
 
 import dataclasses
@@ -21,10 +14,10 @@ from typing import Any
 from etils import epath
 
 from kdjax import config, data, files, lock, parse, pipeline, report
-from kdjax.commands import arguments
+from kdjax.commands import words
 from kdjax.stages import Splits, machine, proof
 from kdjax.train import recorder
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 
 def main(given: Sequence[str]) -> int:
@@ -36,10 +29,7 @@ def main(given: Sequence[str]) -> int:
     Raises:
       BadInput: there is no report, or nothing of its config is finished.
     """
-    parser = arguments.parser("report", __doc__)
-    parser.add_argument("workdir", help="work directory of a run")
-    parser.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
-    args = parser.parse_args(given)
+    args = words.report().parse_args(given)
     workdir = epath.Path(args.workdir)
     path = workdir / "report.json"
     ran = _ran(path)
@@ -64,12 +54,12 @@ def _ran(path: epath.Path) -> Mapping[str, Any]:
         ran = json.loads(path.read_text())["run"]
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
-        raise BadInput(f"{path}: {fault}; {again}") from None
+        raise BadFile(path, fault, again) from None
     except (ValueError, LookupError, TypeError):
-        raise BadInput(f"{path}: not a report of kdjax; {again}") from None
+        raise BadFile(path, "not a report of kdjax", again) from None
     missing = [name for name in ("config", "command") if name not in ran]
     if missing:
-        raise BadInput(f"{path}: run.{missing[0]}: missing; {again}")
+        raise BadFile(path, f"run.{missing[0]}: missing", again)
     return ran
 
 
@@ -100,9 +90,11 @@ def write_report(
     with lock.held(workdir / ".report.lock", waiting=lambda other: None), files.storing(workdir):
         found = pipeline.finished(run, workdir, splits)
         if again and not found.manifests:
-            raise BadInput(
-                f"{workdir}: no stage of the config in report.json is finished there, or with another "
-                "version of kdjax or other data; the report stays as it is"
+            raise BadFile(
+                workdir,
+                "no stage of the config in report.json is finished there, or with another version of "
+                "kdjax or other data",
+                "the report stays as it is",
             )
         _write_report(run, workdir, found, splits, command)
 
@@ -189,7 +181,7 @@ def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
     try:
         return recorder.read(task.folder / "metrics.jsonl")
     except BadInput as error:  # too large to be hashed each time
-        raise proof.Damaged(task.folder, str(error).partition(";")[0]) from None
+        raise proof.Damaged(task.folder, f"{error.path}: {error.fault}") from None
 
 
 def _mean_features(features: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:

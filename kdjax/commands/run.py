@@ -52,20 +52,20 @@ def main(argv: Sequence[str]) -> int:
     overrides = [a.partition(".")[2] for a in argv if a.startswith(prefixes)]
     for item in overrides:
         if "=" not in item:
-            raise BadInput(f"--config.{item}: write --config.{item}=VALUE")
+            raise BadInput("", f"--config.{item}: write --config.{item}=VALUE")
     FLAGS.unparse_flags()
     try:
         rest = FLAGS([a for a in argv if not a.startswith(prefixes)])
     except flags.Error as error:
-        raise BadInput(str(error).splitlines()[0]) from None
+        raise BadInput("", str(error).splitlines()[0]) from None
     if len(rest) > 1:
-        raise BadInput(f"unexpected argument {rest[1]!r}; flags begin with --")
+        raise BadInput("", f"unexpected argument {rest[1]!r}", "flags begin with --")
     if FLAGS.fields is not None:
         print(fields(FLAGS.fields))
         return 0
     for name in ("config", "workdir"):
         if not FLAGS[name].value:
-            raise BadInput(f"--{name} is missing; see kdjax --help")
+            raise BadInput("", f"--{name} is missing", "see kdjax --help")
     if FLAGS.distributed:
         pod.join(
             coordinator_address=FLAGS.coordinator_address,
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         )
     elif FLAGS.coordinator_address or FLAGS.num_processes or FLAGS.process_id is not None:
         raise BadInput(
-            "--coordinator_address, --num_processes and --process_id go with --distributed"
+            "", "--coordinator_address, --num_processes and --process_id go with --distributed"
         )
 
     with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
@@ -126,9 +126,9 @@ def _workdir(text: str) -> epath.Path:
         found = files.size(workdir)
     except (OSError, ValueError) as error:
         fault = files.meaning(error) or (str(error), "name another")
-        raise BadInput(f"--workdir: {text!r}: {'; '.join(fault)}") from None
+        raise BadInput("--workdir", f"{text!r}: {'; '.join(fault)}") from None
     if found is not None:
-        raise BadInput(f"--workdir: {workdir} is a file; name a directory")
+        raise BadInput("--workdir", f"{workdir} is a file", "name a directory")
     return workdir
 
 
@@ -141,7 +141,7 @@ def _print_plan(tasks: Sequence[pipeline.Task]) -> None:
     wrong: BadInput | None = None
     for task in tasks:
         try:
-            state = "done" if task.done else "to do"
+            state = "to do" if not task.done else "done" if task.is_measured else "measure"
         except BadInput as error:
             state, wrong = "damaged", wrong or error
         print(f"{state:<7} {task.folder.name}")
@@ -169,7 +169,7 @@ def fields(name: str) -> str:
     """
     known = {kind.__name__: kind for kind in explain.dataclasses_in(config.Run)}
     if name != "all" and name not in known:
-        raise BadInput(f"--fields: there is no {name!r}{parse.nearest(name, [*known, 'all'])}")
+        raise BadInput("--fields", f"there is no {name!r}", parse.suggestion(name, [*known, "all"]))
     chosen = known.values() if name == "all" else [known[name]]
     return "\n\n".join(f"{kind.__name__}: {inspect.getdoc(kind)}" for kind in chosen)
 

@@ -1,21 +1,6 @@
 """`kdjax verify WORKDIR`: is everything that finished stages left still as it was written?
 
-kdjax verify runs/digits
-kdjax verify runs/digits/stages/cache-seed0-1a2b3c4d --teachers --samples=1000
-
-Reads every file (SHA-256), the arrays of every model and the checksums of every teacher cache. No config
-is needed, and nothing is changed. Prints one line for each stage:
-
-    whole         everything is as it was written
-    damaged       which file, what was found, what was expected, and what to do
-    not finished  under way, or stopped: it continues when its run is started again
-    not ours      not made by kdjax; in a folder that is whole, files that its manifest does not list
-
-With --teachers, the teachers of every finished cache are asked again for random examples and views, and
-the largest difference from what is stored is printed.
-
-Exit status 0 if nothing is damaged and no difference is larger than rounding explains, 1 otherwise, 2
-for bad input, such as a cache of other teachers, views or data.
+Its arguments, and what it says of itself: `kdjax.commands.words.verify`.
 """
 
 from collections import Counter
@@ -25,12 +10,12 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from kdjax import files, fingerprint, lock, teacher, train
-from kdjax.commands import arguments
+from kdjax.commands import words
 from kdjax.stages import proof
 from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
 from kdjax.stages.audit import audit
 from kdjax.teacher import layout
-from kdjax.types import BadInput, StorageFailed
+from kdjax.types import BadFile, BadInput, StorageFailed
 
 
 class Verdict(NamedTuple):
@@ -56,22 +41,14 @@ def main(given: Sequence[str]) -> int:
     Raises:
       BadInput: there is no such work directory or stage, or a cache is refused.
     """
-    parser = arguments.parser("verify", __doc__)
-    parser.add_argument("path", help="a work directory, or the folder of one stage in it")
-    parser.add_argument("--teachers", action="store_true", help="ask the teachers of caches again")
-    asked = parser.add_argument_group("with --teachers")
-    asked.add_argument("--samples", type=int, help="pairs of example and view (default: 256)")
-    asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
-    asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
-    asked.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
-    args = parser.parse_args(given)
+    args = words.verify().parse_args(given)
     how = {name: getattr(args, name) for name in ("samples", "seed", "tolerance", "data_dir")}
     how = {name: value for name, value in how.items() if value is not None}
     if how and not args.teachers:
-        raise BadInput(f"--{next(iter(how))} goes with --teachers")
+        raise BadInput("", f"--{next(iter(how))} goes with --teachers")
     for name, least in (("samples", 1), ("seed", 0), ("tolerance", 0)):
         if name in how and not how[name] >= least:
-            raise BadInput(f"--{name}: {how[name]} is not at least {least}")
+            raise BadInput(f"--{name}", f"{how[name]} is not at least {least}")
     path = epath.Path(args.path)
     alone = proof.folder_name(path.name) is not None and path.parent.name == "stages"
     workdir, only = (path.parent.parent, path.name) if alone else (path, None)
@@ -87,7 +64,7 @@ def main(given: Sequence[str]) -> int:
     if not args.teachers:
         return 1 if counts["damaged"] else 0
     if not caches and not counts["damaged"]:
-        raise BadInput(f"--teachers: {path} has no finished teacher cache")
+        raise BadInput("--teachers", f"{path} has no finished teacher cache")
     within = [_asked_again(cache, **{"samples": 256, "seed": 0, **how}) for cache in caches]
     return 0 if all(within) and not counts["damaged"] else 1
 
@@ -120,13 +97,15 @@ def verify(workdir: epath.Path, *, only: str | None = None) -> Iterator[Verdict]
         inside = sorted(folder.iterdir())
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
-        raise BadInput(
-            f"{workdir}: not a work directory of kdjax: {folder}: {fault}; name the --workdir of a run"
+        raise BadFile(
+            workdir,
+            f"not a work directory of kdjax: {folder}: {fault}",
+            "name the --workdir of a run",
         ) from None
     if only is not None:
         inside = [path for path in inside if path.name == only]
         if not inside:
-            raise BadInput(f"{folder / only}: no such stage; name one, or the --workdir of a run")
+            raise BadFile(folder / only, "no such stage", "name one, or the --workdir of a run")
     for path in inside:
         if path.name.startswith(".") and path.name.endswith(".lock"):
             continue  # said with its folder
@@ -204,7 +183,7 @@ def _contents(folder: epath.Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         try:
             layout.check_files(cache, layout.read_manifest(cache))
         except BadInput as error:
-            yield str(error).removeprefix(f"teacher cache {cache}: ").partition(";")[0]
+            yield error.fault
 
 
 def _models(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

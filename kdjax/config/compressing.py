@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from kdjax import quant
 from kdjax.config.fields import Positive, Regex
 from kdjax.ranges import In
+from kdjax.types import Fault
 
 Cost = Annotated[int, In("[1, 2^60]")]
 
@@ -27,7 +28,7 @@ class Budget:
     bytes: Cost | None = None
     latency_ms: Positive | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         given = [name for name, most in vars(self).items() if most is not None]
         if len(given) != 1:

@@ -8,7 +8,7 @@ from kdjax.config import own
 from kdjax.config.fields import Count, Positive, Text, aside
 from kdjax.data import Dataset
 from kdjax.ranges import AtLeast, In
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 
 Channels = Annotated[tuple[float, ...], AtLeast(1)]
 """A number for each channel, or one for all."""
@@ -29,12 +29,13 @@ class Labels:
     labels_per_class: Count | None = None
     labels_share: Annotated[float, In("(0, 1]")] | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.labels_per_class is not None and self.labels_share is not None:
             yield (
                 "labels_share, labels_per_class",
-                "labels_per_class is given, too; give one of the two",
+                "labels_per_class is given, too",
+                "give one of the two",
             )
 
 
@@ -58,8 +59,8 @@ class OwnSource(own.Own):
         found = self.called("data.source", split, data_dir=data_dir)
         if not isinstance(found, Dataset):
             raise BadInput(
-                f"data.source.function: {self.function} gave {own.shown(found)}, and no "
-                "kdjax.data.Dataset"
+                "data.source.function",
+                f"{self.function} gave {own.shown(found)}, and no kdjax.data.Dataset",
             )
         return found
 
@@ -104,7 +105,7 @@ class Data(Labels):
         default_factory=dict
     )
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from super().faults()
         for field, ends in self.buckets.items():

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from kdjax.ranges import AtLeast, In, Regular
+from kdjax.types import Fault
 
 T = TypeVar("T")
 
@@ -46,7 +47,8 @@ Regex = Annotated[str, Regular()]
 
 KERNELS = ".*/kernel"
 
-NO_WEIGHT = "it is zero, and {}, too; give one of them a weight"
+NO_WEIGHT = "it is zero, and {}, too"
+GIVE_WEIGHT = "give one of them a weight"
 """Of the first of two weights; the other one is named."""
 
 
@@ -73,7 +75,7 @@ def parts(value: Any, kind: type[T], path: str = "") -> Iterator[tuple[str, T]]:
             yield from parts(one, kind, f"{path}[{i}]")
 
 
-def all_zero(config: Any, first: str, second: str) -> Iterator[tuple[str, str]]:
+def all_zero(config: Any, first: str, second: str) -> Iterator[Fault]:
     """The fault of two weights of which neither counts."""
     if not getattr(config, first) + getattr(config, second):
-        yield f"{first}, {second}", NO_WEIGHT.format(second)
+        yield f"{first}, {second}", NO_WEIGHT.format(second), GIVE_WEIGHT

@@ -22,9 +22,9 @@ class OwnFormat(own.Own, Format):
         found = self.called(path)
         if not isinstance(found, Runtime):
             raise BadInput(
-                f"{path}.function: {self.function} gave {own.shown(found)}, and no "
-                "kdjax.export.Runtime"
+                f"{path}.function",
+                f"{self.function} gave {own.shown(found)}, and no kdjax.export.Runtime",
             )
         if (fault := suffix_fault(found)) is not None:
-            raise BadInput(f"{path}.function: {self.function}: {fault}")
+            raise BadInput(f"{path}.function", f"{self.function}: {fault}")
         return found

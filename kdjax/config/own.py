@@ -31,7 +31,7 @@ import flax.linen as nn
 from kdjax import explain, parse, user_code
 from kdjax.choice import Choice
 from kdjax.config.fields import Text, parts
-from kdjax.types import BadInput, StorageFailed
+from kdjax.types import BadInput, Fault, StorageFailed
 
 _OF_LINEN = ("parent", "name")
 _STORAGE = (errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EROFS)
@@ -79,12 +79,12 @@ class Own(Choice):
         """
         return user_code.load(self.function, self.source)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """What of the arguments does not go with the signature."""
         try:
             function = self.loaded
         except BadInput as error:
-            yield user_code.FUNCTION, str(error)
+            yield user_code.FUNCTION, error.fault, error.mend
             return
         if not callable(function):
             yield user_code.FUNCTION, f"{self.function} is no function"
@@ -105,24 +105,28 @@ class Own(Choice):
             if name in fields and name not in self.offered:
                 yield (
                     user_code.FUNCTION,
-                    f"{self.function}: {name} is a field here; rename it there",
+                    f"{self.function}: {name} is a field here",
+                    "rename it there",
                 )
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in self.arguments:
             if name not in own and not anything:
-                yield name, f"unknown field{parse.nearest(name, own) if own else '; it takes none'}"
+                yield (
+                    name,
+                    "unknown field",
+                    parse.suggestion(name, own) if own else "it takes none",
+                )
         for name, parameter in own.items():
             kind = _plain_type(parameter.annotation)
             if name not in self.arguments:
                 if parameter.default is parameter.empty:
                     takes = "a value" if kind is None else explain.described(kind)
-                    yield name, f"missing; it takes {takes}"
+                    yield name, "missing", f"it takes {takes}"
             elif kind is not None:
                 try:
                     parse.parse(kind, self.arguments[name], name)
                 except BadInput as error:
-                    at, _, fault = str(error).partition(": ")  # maybe an item of it
-                    yield at, fault
+                    yield error.path, error.fault, error.mend
 
     def called_first_with(self, function: Callable[..., Any]) -> tuple[str, ...]:
         """What it is called with besides its arguments, in order."""
@@ -162,7 +166,7 @@ class Own(Choice):
                 raise
             except Exception as error:  # whatever it says of what it is called with
                 said = user_code.described(error)
-                raise BadInput(f"{field}: {self.function}: {said}") from None
+                raise BadInput(field, f"{self.function}: {said}") from None
 
         return installed
 
@@ -240,7 +244,7 @@ def explained(error: Exception, *configs: tuple[Any, str]) -> BadInput | None:
     )
     at = next(found, None)
     field = configs[0][1] if at is None else f"{at}.{user_code.FUNCTION}"
-    return BadInput(f"{field}: {where}{user_code.described(error)}")
+    return BadInput(field, f"{where}{user_code.described(error)}")
 
 
 @contextlib.contextmanager

@@ -68,5 +68,5 @@ class OwnStage(own.Own, Stage):
         made = self.called(path)
         check = getattr(made, "check", None)
         if check is not None and not callable(check):
-            raise BadInput(f"{path}.{FUNCTION}: {self.function}: check is no method")
+            raise BadInput(f"{path}.{FUNCTION}", f"{self.function}: check is no method")
         return made.run, check

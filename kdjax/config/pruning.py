@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from kdjax.config.fields import KERNELS, Count, Natural, Regex, Sparsity
 from kdjax.ranges import AtLeast, In
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,10 +24,10 @@ class NM:
     n: Count = 2
     m: Count = 4
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.n > self.m:
-            yield "n, m", f"{self.n} of {self.m} cannot stay; give at most m"
+            yield "n, m", f"{self.n} of {self.m} cannot stay", "give at most m"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class Gradual:
     ) = "uniform"
     prunable: Regex = KERNELS
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from _moves(self)
         length = self.end_step - self.begin_step
@@ -105,11 +106,11 @@ class Gradual:
                 f"{self.rounds} do not fit into the {length} steps from begin to end",
             )
         if self.sparsity is None and not isinstance(self.pattern, NM):
-            yield "sparsity, pattern", "missing; it takes a number in [0, 1)"
+            yield "sparsity, pattern", "missing", "it takes a number in [0, 1)"
         if self.sparsity is not None and isinstance(self.pattern, NM):
-            yield "sparsity, pattern", "a pattern of N of M has none; leave it out"
+            yield "sparsity, pattern", "a pattern of N of M has none", "leave it out"
         if self.allocation == "global" and not isinstance(self.pattern, Weights | Units):
-            yield "allocation, pattern", "one ranking is over single weights; take uniform"
+            yield "allocation, pattern", "one ranking is over single weights", "take uniform"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ class SparseTraining:
     allocation: Literal["uniform", "erk"] = "erk"
     prunable: Regex = KERNELS
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from _moves(self)
 
@@ -164,7 +165,7 @@ class Ticket:
 Prune = Gradual | SparseTraining | Ticket
 
 
-def _moves(c: Gradual | SparseTraining) -> Iterator[tuple[str, str]]:
+def _moves(c: Gradual | SparseTraining) -> Iterator[Fault]:
     """Masks that never move, or only after they are to stay."""
     if c.begin_step >= c.end_step:
         yield (

@@ -9,6 +9,7 @@ from kdjax.config.fields import Count, Seed, Text, aside
 from kdjax.config.scores import OwnScore
 from kdjax.config.stage import Stage
 from kdjax.ranges import AtLeast, Distinct, In
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class Run:
     latency_bulk_batch: Count = aside(64)
     latency_threads: Annotated[int, In("[1, 2^12]")] = aside(1)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         primary = [f"scores.{name}.primary" for name, score in self.scores.items() if score.primary]
         if len(primary) > 1:
-            yield ", ".join(primary), "models are compared by one score; choose one"
+            yield ", ".join(primary), "models are compared by one score", "choose one"

@@ -46,5 +46,7 @@ class OwnScore(own.Own):
         if not math.isfinite(value) or (self.fraction and not 0 <= value <= 1):
             wanted = "a number from 0 to 1, or set fraction=False" if self.fraction else "a number"
             given = f"{value:g}" if math.isfinite(value) else own.shown(found)
-            raise BadInput(f"{path}.function: {self.function} gave {given}; it is to give {wanted}")
+            raise BadInput(
+                f"{path}.function", f"{self.function} gave {given}", f"it is to give {wanted}"
+            )
         return Score(value, higher_is_better=self.higher_is_better, fraction=self.fraction)

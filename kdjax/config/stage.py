@@ -35,6 +35,10 @@ class Stage(Choice, abc.ABC):
         """Whether what it leaves is scored on test examples and their labels."""
         return False
 
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
+        return False
+
     def seed_of(self, seed: int) -> int:
         """The seed that it is run for, in a run of this one."""
         return seed if self.seed is None else self.seed

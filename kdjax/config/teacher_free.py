@@ -6,6 +6,7 @@ from typing import Annotated
 
 from kdjax.config.fields import NonNegative, Positive, all_zero
 from kdjax.ranges import In
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,6 @@ class TeacherFree:
     weight: NonNegative = 0.1
     ce_weight: NonNegative = 0.9
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from all_zero(self, "weight", "ce_weight")

@@ -21,7 +21,7 @@ from kdjax.config.pruning import Gradual, Prune, SparseTraining
 from kdjax.config.stage import Stage
 from kdjax.ranges import In
 from kdjax.train import optimizers
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Ramp:
 
     bounded: ClassVar = ("begin", "end")
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.end_step is not None and self.begin_step >= self.end_step:
             yield (
@@ -111,8 +111,10 @@ class OwnTerm(Own):
             right = {1, 2} if len(both) == 2 else {0, 1}
             if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
                 raise BadInput(
-                    f"{field}: {self.function} gave {shown(found)}; a term gives losses "
-                    "[batch], or (losses, rows), or of positions (losses, mask), or a scalar"
+                    field,
+                    f"{self.function} gave {shown(found)}",
+                    "a term gives losses [batch], or (losses, rows), or of positions (losses, mask), "
+                    "or a scalar",
                 )
             return found
 
@@ -155,12 +157,13 @@ class Training(Stage):
     log_every_steps: Count = aside(50)
     dispatch_steps: Natural = aside(0)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.batch % self.accumulate:
             yield (
                 "accumulate, batch",
-                f"{self.accumulate} parts do not share a batch of {self.batch} evenly; take a divisor",
+                f"{self.accumulate} parts do not share a batch of {self.batch} evenly",
+                "take a divisor",
             )
         before_the_end = {"rewind_step": self.rewind_step}
         for field, step in self.optimizer.before_the_end().items():

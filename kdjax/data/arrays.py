@@ -45,7 +45,7 @@ def from_fields(
       BadInput: there is no array, or they are not of one length, or not of numbers, or see `from_arrays`.
     """
     if not inputs:
-        raise BadInput(f"data: {name} has no inputs; give one array at least, by name")
+        raise BadInput("data", f"{name} has no inputs", "give one array at least, by name")
     check_ragged(ragged or {}, list(inputs), name=name)
     together = {
         field: Ragged.of(given, most=(ragged or {})[field], what=f"{field} of {name}")
@@ -60,7 +60,9 @@ def from_fields(
     lengths = {field: own.lengths for field, own in together.items()}
     counts = {field: len(lengths.get(field, array)) for field, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        raise BadInput(f"data: {name} has {counts} examples; give one of each for every example")
+        raise BadInput(
+            "data", f"{name} has {counts} examples", "give one of each for every example"
+        )
     fields = {}
     for field, array in arrays.items():
         shape, most = array.shape[1:], (below or {}).get(field)
@@ -98,16 +100,18 @@ def numbers(given: Any, what: str) -> np.ndarray:
     """
     array = _array(given, what)
     if array.dtype.kind not in "biuf" or not array.ndim:
-        raise BadInput(f"data: {what} are {array.dtype}{list(array.shape)}; give numbers, [n, ...]")
+        raise BadInput(
+            "data", f"{what} are {array.dtype}{list(array.shape)}", "give numbers, [n, ...]"
+        )
     if not len(array):
-        raise BadInput(f"data: {what}: there are no examples; name another split")
+        raise BadInput("data", f"{what}: there are no examples", "name another split")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadInput(f"data: {what} are not all finite; look at where they are from")
+        raise BadInput("data", f"{what} are not all finite", "look at where they are from")
     if array.dtype.itemsize == 8 or array.dtype == np.uint32:
         narrow = np.float32 if array.dtype.kind == "f" else np.int32
         if array.dtype.kind in "iu" and (array.min() < -(2**31) or array.max() >= 2**31):
             raise BadInput(
-                f"data: {what} go from {array.min()} to {array.max()}; int32 is the most"
+                "data", f"{what} go from {array.min()} to {array.max()}", "int32 is the most"
             )
         array = array.astype(narrow)
     array = np.array(array, order="C", subok=False)
@@ -128,7 +132,7 @@ def field_of(values: np.ndarray, shape: tuple[int, ...], below: int | None, what
     if below is None:
         return Field(shape, dtype.name, None if low < 0 else high + 1)
     if low < 0 or high >= below:
-        raise BadInput(f"data: {what} go from {low} to {high}, and are to be in [0, {below})")
+        raise BadInput("data", f"{what} go from {low} to {high}, and are to be in [0, {below})")
     return Field(shape, dtype.name, below)
 
 
@@ -200,7 +204,7 @@ def labelled(
       BadInput: see `from_arrays`.
     """
     if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
-        raise BadInput(f"data: {name} needs the number of its classes; {classes!r} is none")
+        raise BadInput("data", f"{name} needs the number of its classes", f"{classes!r} is none")
     own_labels = _array(labels, f"labels of {name}")
     _one_each(own_labels, n, name)
     whole_labels(own_labels, classes=int(classes), name=name)
@@ -229,7 +233,7 @@ def _array(given: Any, what: str) -> np.ndarray:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise BadInput(f"data: {what} are no array: {reason}") from None
+        raise BadInput("data", f"{what} are no array: {reason}") from None
 
 
 def _images(given: Any, name: str) -> UInt8[np.ndarray, "n height width channel"]:
@@ -237,22 +241,27 @@ def _images(given: Any, name: str) -> UInt8[np.ndarray, "n height width channel"
     images = _array(given, f"images of {name}")
     if images.dtype != np.uint8:
         raise BadInput(
-            f"data: images of {name} are {images.dtype}, not uint8 from 0 to 255; "
-            f"{_as_uint8(images)}"
+            "data",
+            f"images of {name} are {images.dtype}, not uint8 from 0 to 255",
+            _as_uint8(images),
         )
     if images.ndim == 3:
         raise BadInput(
-            f"data: images of {name} have shape {images.shape}, without channels; give "
-            "images[..., None]"
+            "data",
+            f"images of {name} have shape {images.shape}, without channels",
+            "give images[..., None]",
         )
     if images.ndim != 4:
         raise BadInput(
-            f"data: images of {name} have shape {images.shape}, not (examples, height, width, channel)"
+            "data",
+            f"images of {name} have shape {images.shape}, not (examples, height, width, channel)",
         )
     if not len(images):
-        raise BadInput(f"data: {name} has no examples; name another split")
+        raise BadInput("data", f"{name} has no examples", "name another split")
     if not images.size:
-        raise BadInput(f"data: images of {name} have shape {images.shape}: there is nothing to see")
+        raise BadInput(
+            "data", f"images of {name} have shape {images.shape}: there is nothing to see"
+        )
     if isinstance(images, np.memmap) and not images.flags.writeable:
         return images
     images = np.array(images, order="C", subok=False)
@@ -289,36 +298,42 @@ def _as_uint8(images: np.ndarray) -> str:
 
 def _one_each(labels: np.ndarray, n: int, name: str) -> None:
     if labels.ndim == 2 and labels.shape[1] == 1:
-        raise BadInput(f"data: labels of {name} have shape {labels.shape}; give labels[:, 0]")
+        raise BadInput("data", f"labels of {name} have shape {labels.shape}", "give labels[:, 0]")
     if labels.ndim == 2:
         raise BadInput(
-            f"data: labels of {name} have shape {labels.shape}; if they are one-hot rows, give "
-            "labels.argmax(-1)"
+            "data",
+            f"labels of {name} have shape {labels.shape}",
+            "if they are one-hot rows, give labels.argmax(-1)",
         )
     if labels.ndim != 1:
-        raise BadInput(f"data: labels of {name} have shape {labels.shape}; give one an image")
+        raise BadInput("data", f"labels of {name} have shape {labels.shape}", "give one an image")
     if len(labels) != n:
-        raise BadInput(f"data: {name} has {len(labels)} labels for {n} images; give one each")
+        raise BadInput("data", f"{name} has {len(labels)} labels for {n} images", "give one each")
     if labels.dtype.kind not in "iu":
         raise BadInput(
-            f"data: labels of {name} are {labels.dtype}, not integers; give the number of the class, "
-            f"from 0, and {UNLABELLED} for none"
+            "data",
+            f"labels of {name} are {labels.dtype}, not integers",
+            f"give the number of the class, from 0, and {UNLABELLED} for none",
         )
 
 
 def _ids(given: Any, n: int, name: str) -> UInt32[np.ndarray, " n"]:
     ids = _array(given, f"ids of {name}")
     if ids.shape != (n,):
-        raise BadInput(f"data: ids of {name} have shape {ids.shape} for {n} images; give one each")
+        raise BadInput(
+            "data", f"ids of {name} have shape {ids.shape} for {n} images", "give one each"
+        )
     if ids.dtype.kind not in "iu":
         raise BadInput(
-            f"data: ids of {name} are {ids.dtype}, not integers; kdjax.data.unique_ids makes integers "
-            "of names"
+            "data",
+            f"ids of {name} are {ids.dtype}, not integers",
+            "kdjax.data.unique_ids makes integers of names",
         )
     if ids.min() < 0 or ids.max() >= 2**32:
         wrong = ids.min() if ids.min() < 0 else ids.max()
         raise BadInput(
-            f"data: id {wrong} of {name} is not in [0, 2**32); kdjax.data.unique_ids makes others of "
-            "such"
+            "data",
+            f"id {wrong} of {name} is not in [0, 2**32)",
+            "kdjax.data.unique_ids makes others of such",
         )
     return ids.astype(np.uint32)

@@ -45,20 +45,22 @@ class Dataset:
 
     def __post_init__(self):
         if not len(self.ids):
-            raise BadInput(f"data: {self.name} has no examples; name another split")
+            raise BadInput("data", f"{self.name} has no examples", "name another split")
         if len(self.labels) != len(self.ids):
             raise BadInput(
-                f"data: {self.name} has {len(self.labels)} labels for {len(self.ids)} ids; give one "
-                "each"
+                "data",
+                f"{self.name} has {len(self.labels)} labels for {len(self.ids)} ids",
+                "give one each",
             )
         if len(np.unique(self.ids)) != len(self.ids):
-            raise BadInput(f"data: ids of {self.name} are not unique; each names one example")
+            raise BadInput("data", f"ids of {self.name} are not unique", "each names one example")
         whole_labels(self.labels, classes=self.classes, name=self.name)
         for field, own in self.fields.items():
             if own.ragged and not self._says_lengths(field, own):
                 raise BadInput(
-                    f"data: {field} of {self.name} is ragged, and needs the lengths of all examples, 1 "
-                    f"to {own.shape[0]}, and a field {length_of(field)} of them"
+                    "data",
+                    f"{field} of {self.name} is ragged, and needs the lengths of all examples, 1 to "
+                    f"{own.shape[0]}, and a field {length_of(field)} of them",
                 )
 
     def _says_lengths(self, field: str, own: Field) -> bool:
@@ -142,10 +144,12 @@ def whole_labels(labels: Integer[np.ndarray, " n"], *, classes: int, name: str) 
       BadInput: a label is out of range, or there are no classes.
     """
     if classes < 1:
-        raise BadInput(f"data: {name} has {classes} classes; there is at least one")
+        raise BadInput("data", f"{name} has {classes} classes", "there is at least one")
     wrong = np.flatnonzero((labels < UNLABELLED) | (labels >= classes))
     if wrong.size:
         raise BadInput(
-            f"data: label {labels[wrong[0]]} of {name} is out of range; {classes} classes are 0 to "
-            f"{classes - 1}, and {UNLABELLED} is for none (example {wrong[0]})"
+            "data",
+            f"label {labels[wrong[0]]} of {name} is out of range",
+            f"{classes} classes are 0 to {classes - 1}, and {UNLABELLED} is for none (example "
+            f"{wrong[0]})",
         )

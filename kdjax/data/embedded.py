@@ -44,7 +44,7 @@ def digits(split: str) -> Dataset:
         cuts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
     except (ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise BadInput(f"data split {split!r} of digits: {reason}") from None
+        raise BadInput("data", f"split {split!r} of digits: {reason}") from None
     chosen = np.concatenate([_cut(rows[c.splitname], labels, c.from_, c.to) for c in cuts])
     return from_arrays(
         images[chosen],

@@ -38,11 +38,15 @@ def labelled_rows(
     if per_class is None and share is None:
         return np.flatnonzero(dataset.labels >= 0)
     if per_class is not None and share is not None:
-        raise BadInput(f"{field}.labels_share: labels_per_class is given, too; give one of the two")
+        raise BadInput(
+            f"{field}.labels_share", "labels_per_class is given, too", "give one of the two"
+        )
     if per_class is not None and per_class < 1:
-        raise BadInput(f"{field}.labels_per_class: {per_class} is not at least 1; None is for all")
+        raise BadInput(
+            f"{field}.labels_per_class", f"{per_class} is not at least 1", "None is for all"
+        )
     if share is not None and not 0.0 < share <= 1.0:
-        raise BadInput(f"{field}.labels_share: {share} is not in (0, 1]; 0.01 is one percent")
+        raise BadInput(f"{field}.labels_share", f"{share} is not in (0, 1]", "0.01 is one percent")
     score = _draws(seed, dataset.ids)
     chosen = []
     for label in range(dataset.classes):
@@ -54,8 +58,9 @@ def labelled_rows(
             count = per_class if len(rows) else 0
         if len(rows) < count:
             raise BadInput(
-                f"{field}.labels_per_class: class {label} of {dataset.name} has {len(rows)} "
-                f"examples, fewer than {per_class}; give {len(rows)} at most, or labels_share"
+                f"{field}.labels_per_class",
+                f"class {label} of {dataset.name} has {len(rows)} examples, fewer than {per_class}",
+                f"give {len(rows)} at most, or labels_share",
             )
         chosen.append(rows[np.argsort(score[rows], kind="stable")[:count]])
     return np.sort(np.concatenate(chosen))

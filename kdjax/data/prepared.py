@@ -66,37 +66,41 @@ def prepared(
     for field, key in wanted.items():
         if key not in features:
             known = ", ".join(sorted(features))
-            raise BadInput(f"data.{field}: {name} has no feature {key!r}; it has {known}")
+            raise BadInput(f"data.{field}", f"{name} has no feature {key!r}", f"it has {known}")
     shape = _declared_shape(features, image_key, name)
     if not isinstance(features[label_key], tfds.features.ClassLabel):
         known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
         raise BadInput(
-            f"data.label_key: {label_key!r} of {name} is no ClassLabel; "
-            f"it has {', '.join(sorted(known)) or 'none'}"
+            "data.label_key",
+            f"{label_key!r} of {name} is no ClassLabel",
+            f"it has {', '.join(sorted(known)) or 'none'}",
         )
     classes = features[label_key].num_classes
     if not classes:
         raise BadInput(
-            f"data.label_key: {label_key!r} of {name} does not say how many classes there are; "
-            "prepare it with ClassLabel(num_classes=...)"
+            "data.label_key",
+            f"{label_key!r} of {name} does not say how many classes there are",
+            "prepare it with ClassLabel(num_classes=...)",
         )
     if "id_key" in wanted and features[id_key].shape != ():
         raise BadInput(
-            f"data.id_key: {id_key!r} of {name} has shape {features[id_key].shape}; an id is one "
-            "number or one text"
+            "data.id_key",
+            f"{id_key!r} of {name} has shape {features[id_key].shape}",
+            "an id is one number or one text",
         )
     try:
         chosen = builder.info.splits[split]
     except (KeyError, ValueError, AssertionError):
         known = ", ".join(sorted(builder.info.splits))
-        raise BadInput(f"data split {split!r}: {name} has {known}") from None
+        raise BadInput("data", f"split {split!r}: {name} has {known}") from None
 
     if not chosen.num_examples:
-        raise BadInput(f"data split {split!r}: it has no examples; name another")
+        raise BadInput("data", f"split {split!r}: it has no examples", "name another")
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise BadInput(
-            f"data.name: {folder} has no random access; prepare it again with "
-            "--file_format=array_record"
+            "data.name",
+            f"{folder} has no random access",
+            "prepare it again with --file_format=array_record",
         )
     records = Records(builder, split, name=f"{name} {split}", keys=list(wanted.values()))
     encoded = _is_encoded(features[image_key])
@@ -144,13 +148,15 @@ def _builder(folder: epath.Path) -> Any:
       BadInput: what describes it there is missing or damaged.
     """
     if not (folder / FEATURES).exists():
-        raise BadInput(f"data: {folder / FEATURES} is missing; {MEND}")
+        raise BadInput("data", f"{folder / FEATURES} is missing", MEND)
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # of JSON, of protobuf, of TFDS
         reason = " ".join(str(error).split())
         raise BadInput(
-            f"data: features.json and dataset_info.json of {folder} cannot be read ({reason}); {MEND}"
+            "data",
+            f"features.json and dataset_info.json of {folder} cannot be read ({reason})",
+            MEND,
         ) from None
 
 
@@ -164,21 +170,26 @@ def _declared_shape(features: Any, key: str, name: str) -> tuple[int | None, int
     shape = feature.shape
     if not isinstance(shape, tuple) or len(shape) != 3:
         raise BadInput(
-            f"data.image_key: images of {name} have shape {shape}, not (height, width, channel)"
+            "data.image_key", f"images of {name} have shape {shape}, not (height, width, channel)"
         )
     if feature.np_dtype != np.uint8:
         raise BadInput(
-            f"data.image_key: {key!r} of {name} is {feature.np_dtype}, not uint8; prepare it as uint8 "
-            "from 0 to 255: what its numbers mean, and so how to scale them, is not known here"
+            "data.image_key",
+            f"{key!r} of {name} is {feature.np_dtype}, not uint8",
+            "prepare it as uint8 from 0 to 255: what its numbers mean, and so how to scale them, is "
+            "not known here",
         )
     if _is_encoded(feature) and shape[-1] not in (1, 2, 3, 4):
         raise BadInput(
-            f"data.image_key: pictures of {name} have {shape[-1]} channels; 1 to 4 can be decoded"
+            "data.image_key",
+            f"pictures of {name} have {shape[-1]} channels",
+            "1 to 4 can be decoded",
         )
     if not _is_encoded(feature) and None in shape:
         raise BadInput(
-            f"data.image_key: images of {name} have shape {shape}; all must have one height and "
-            "width: resize them when preparing the dataset"
+            "data.image_key",
+            f"images of {name} have shape {shape}",
+            "all must have one height and width: resize them when preparing the dataset",
         )
     return shape
 
@@ -282,7 +293,9 @@ def unique_ids(ids: Sequence[int | np.integer | bytes | str]) -> UInt32[np.ndarr
     """
     texts = [id if isinstance(id, bytes) else str(id).encode() for id in ids]
     if len(set(texts)) != len(texts):
-        raise BadInput("data.id_key: an id stands twice in the split; name a feature that does not")
+        raise BadInput(
+            "data.id_key", "an id stands twice in the split", "name a feature that does not"
+        )
     if all(isinstance(id, int | np.integer) and 0 <= id < 2**32 for id in ids):
         return np.asarray(ids, np.uint32)
     taken: dict[int, bytes] = {}
@@ -304,16 +317,17 @@ def _folder(name: str, data_dir: str | None) -> epath.Path:
     """Where the dataset is prepared."""
     if data_dir is None:
         raise BadInput(
-            f"data.data_dir: where is {name} prepared? Set --config.data.data_dir=DIR or the "
-            "environment variable KDJAX_DATA_DIR"
+            "data.data_dir",
+            f"where is {name} prepared? Set --config.data.data_dir=DIR or the environment variable "
+            "KDJAX_DATA_DIR",
         )
     bare, _, wanted = name.partition(":")
     root = paths.parse(data_dir, field="data.data_dir")
     if not root.is_dir():
-        raise BadInput(f"data.data_dir: {data_dir} is not a directory")
+        raise BadInput("data.data_dir", f"{data_dir} is not a directory")
     if not all(re.fullmatch(r"\w[\w.+-]*", part) for part in bare.split("/")):
         raise BadInput(
-            f"data.name: {name!r} is no name of a dataset; write NAME, or NAME/CONFIG:VERSION"
+            "data.name", f"{name!r} is no name of a dataset", "write NAME, or NAME/CONFIG:VERSION"
         )
     found = [p.parent for p in (root / bare).glob("*/dataset_info.json")]
     found = {p.name: p for p in found if tfds_version.Version.is_valid(p.name)}
@@ -322,8 +336,8 @@ def _folder(name: str, data_dir: str | None) -> epath.Path:
     if wanted or not found:
         have = f"it has {', '.join(sorted(found))}" if found else "nothing is prepared there"
         raise BadInput(
-            f"data.name: no {name} in {data_dir}: {have}. Prepare it once: pip install "
-            f"'kdjax[prepare]' && tfds build {bare} --data_dir={data_dir} "
-            "--file_format=array_record"
+            "data.name",
+            f"no {name} in {data_dir}: {have}. Prepare it once: pip install 'kdjax[prepare]' && tfds "
+            f"build {bare} --data_dir={data_dir} --file_format=array_record",
         )
     return found[max(found, key=tfds_version.Version)]

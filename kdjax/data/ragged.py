@@ -31,13 +31,15 @@ class Ragged(NamedTuple):
         """
         own = [np.asarray(array) for array in arrays]
         if not own:
-            raise BadInput(f"data: {what}: there are no examples; name another split")
+            raise BadInput("data", f"{what}: there are no examples", "name another split")
         for row, array in enumerate(own):
             whole_length(array, most=most, what=f"{what}, example {row}")
             if array.shape[1:] != own[0].shape[1:] or array.dtype != own[0].dtype:
                 raise BadInput(
-                    f"data: {what} of example {row} are {array.dtype}{list(array.shape)}, of the first "
-                    f"one {own[0].dtype}{list(own[0].shape)}; make all alike but for their length"
+                    "data",
+                    f"{what} of example {row} are {array.dtype}{list(array.shape)}, of the first one "
+                    f"{own[0].dtype}{list(own[0].shape)}",
+                    "make all alike but for their length",
                 )
         starts = np.concatenate([[0], np.cumsum([len(array) for array in own])]).astype(np.int64)
         return cls(np.concatenate(own), starts, int(most))
@@ -64,13 +66,17 @@ def whole_length(array: np.ndarray, *, most: Any, what: str) -> int:
     """
     if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 1:
         raise BadInput(
-            f"data: {what}: the longest that there may be is {most!r}; give an integer of 1 or more"
+            "data",
+            f"{what}: the longest that there may be is {most!r}",
+            "give an integer of 1 or more",
         )
     if not array.ndim:
-        raise BadInput(f"data: {what} is one number; a ragged array has positions, [length, ...]")
+        raise BadInput(
+            "data", f"{what} is one number", "a ragged array has positions, [length, ...]"
+        )
     if not 1 <= len(array) <= most:
         mend = "leave it out" if not len(array) else "cut it, or allow for longer ones"
-        raise BadInput(f"data: {what} has {len(array)} positions, not 1 to {most}; {mend}")
+        raise BadInput("data", f"{what} has {len(array)} positions, not 1 to {most}", mend)
     return len(array)
 
 
@@ -89,8 +95,9 @@ def with_lengths(
             every[length_of(field)] = length_field(own.shape[0])
             if length_of(field) in fields:
                 raise BadInput(
-                    f"data: {length_of(field)} of {name} is the name of the lengths of {field}; call "
-                    "what has it otherwise"
+                    "data",
+                    f"{length_of(field)} of {name} is the name of the lengths of {field}",
+                    "call what has it otherwise",
                 )
     return every, {length_of(field): own for field, own in lengths.items()}
 
@@ -100,5 +107,6 @@ def check_ragged(ragged: Mapping[str, Any], inputs: Sequence[str], *, name: str)
     for field in ragged:
         if field not in inputs:
             raise BadInput(
-                f"data: {field} of {name} is said to be ragged, and the inputs are {', '.join(inputs)}"
+                "data",
+                f"{field} of {name} is said to be ragged, and the inputs are {', '.join(inputs)}",
             )

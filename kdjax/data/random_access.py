@@ -12,7 +12,7 @@ from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
 from kdjax.data.ragged import check_ragged, whole_length, with_lengths
-from kdjax.parse import nearest
+from kdjax.parse import suggestion
 from kdjax.types import BadInput, Field
 
 
@@ -49,7 +49,7 @@ def from_source(
     """
     n = len(source)
     if not n:
-        raise BadInput(f"data: {name} has no examples; name another split")
+        raise BadInput("data", f"{name} has no examples", "name another split")
     check_ragged(ragged or {}, inputs, name=name)
     labels, own, digest = np.empty(n, np.int64), [], hashlib.sha256()
     looked = {
@@ -61,7 +61,7 @@ def from_source(
         for field in (*inputs, label, *([] if id is None else [id])):
             if field not in example:
                 raise BadInput(
-                    f"data: example {row} of {name} has no {field!r}{nearest(field, example)}"
+                    "data", f"example {row} of {name} has no {field!r}", suggestion(field, example)
                 )
         for field in inputs:
             digest.update(looked[field].at(row, np.asarray(example[field])))
@@ -110,8 +110,10 @@ class _Looked:
             self._first = shape, array.dtype
         if self._first != (shape, array.dtype):
             raise BadInput(
-                f"data: {what} is {array.dtype}{list(shape)}, of the first one {self._first[1]}"
-                f"{list(self._first[0])}; make all alike"
+                "data",
+                f"{what} is {array.dtype}{list(shape)}, of the first one "
+                f"{self._first[1]}{list(self._first[0])}",
+                "make all alike",
             )
         narrow = numbers(array[None], what)
         seen = narrow.ravel() if self._ends is None else np.append(self._ends, narrow)

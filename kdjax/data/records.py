@@ -107,14 +107,14 @@ class Records:
 
     def fault(self, row: int, what: str, *, mend: str = MEND) -> BadInput:
         """What is wrong with the record of a row, to raise."""
-        return BadInput(f"data: {self.name}, {self.where(row)}: {what}; {mend}")
+        return BadInput("data", f"{self.name}, {self.where(row)}: {what}", mend)
 
     def _check(self, shard: Shard) -> None:
         path = epath.Path(shard.path)
         if not path.exists():
-            raise BadInput(f"data: {self.name}: the file {path} is missing; {MEND}")
+            raise BadInput("data", f"{self.name}: the file {path} is missing", MEND)
         if path.is_dir():
-            raise BadInput(f"data: {self.name}: {path} is a folder, where a file should be; {MEND}")
+            raise BadInput("data", f"{self.name}: {path} is a folder, where a file should be", MEND)
         from array_record.python.array_record_module import ArrayRecordReader
 
         try:
@@ -126,12 +126,14 @@ class Records:
             Exception
         ) as error:  # array_record raises RuntimeError, and what a file system raises
             raise BadInput(
-                f"data: {self.name}: the file {path} cannot be read ({_line(error)}); {MEND}"
+                "data", f"{self.name}: the file {path} cannot be read ({_line(error)})", MEND
             ) from None
         if found != shard.total:
             raise BadInput(
-                f"data: {self.name}: the file {path} has {found} records, and dataset_info.json says "
-                f"{shard.total}; {MEND}"
+                "data",
+                f"{self.name}: the file {path} has {found} records, and dataset_info.json says "
+                f"{shard.total}",
+                MEND,
             )
 
 

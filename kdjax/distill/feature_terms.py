@@ -190,8 +190,8 @@ def ofd(
     for mine, theirs in pairs:
         if mine[1:3] != theirs[1:3]:
             raise BadInput(
-                f"student: ofd compares maps of one size, and these are {mine[1:3]} and "
-                f"{theirs[1:3]}"
+                "student",
+                f"ofd compares maps of one size, and these are {mine[1:3]} and {theirs[1:3]}",
             )
 
     def of_each(connected, student, teacher):
@@ -211,8 +211,8 @@ def fsp(student: Shapes, teacher: Shapes) -> Comparison:
     for mine, theirs in _pairs(student, teacher):
         if mine[-1] != theirs[-1]:
             raise BadInput(
-                f"student: fsp compares maps of as many channels, and these have {mine[-1]} and "
-                f"{theirs[-1]}"
+                "student",
+                f"fsp compares maps of as many channels, and these have {mine[-1]} and {theirs[-1]}",
             )
 
     def of_each(connected, student, teacher):
@@ -226,7 +226,7 @@ def review(student: Shapes, teacher: Shapes, *, compute: Compute) -> Comparison:
     """See `kdjax.losses.review_hcl`: all levels at once; a vector is a map of one pixel."""
     pairs = _pairs(student, teacher)
     if any(len(shape) not in (2, 4) for shape in itertools.chain(*pairs)):
-        raise BadInput("student: review fuses maps and vectors; tap modules that give them")
+        raise BadInput("student", "review fuses maps and vectors", "tap modules that give them")
 
     def level_shape(shape):
         return shape if len(shape) == 4 else (shape[0], 1, 1, shape[-1])
@@ -261,7 +261,7 @@ def _pairs(student: Shapes, teacher: Shapes) -> Pairs:
 
 def _check_maps(name: str, student: Shapes, teacher: Shapes) -> None:
     if any(len(shape) != 4 for shape in [*student, *teacher]):
-        raise BadInput(f"student: {name} compares maps; tap modules that give maps")
+        raise BadInput("student", f"{name} compares maps", "tap modules that give maps")
 
 
 def _check_one_kind(name: str, pairs: Pairs) -> None:
@@ -269,5 +269,7 @@ def _check_one_kind(name: str, pairs: Pairs) -> None:
     for mine, theirs in pairs:
         if len(mine) != len(theirs) or (len(mine) == 3 and mine[1] != theirs[1]):
             raise BadInput(
-                f"student: {name} cannot bring {mine[1:]} to {theirs[1:]}; tap features of one kind"
+                "student",
+                f"{name} cannot bring {mine[1:]} to {theirs[1:]}",
+                "tap features of one kind",
             )

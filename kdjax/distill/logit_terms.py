@@ -91,7 +91,7 @@ def _compare(
             return _compare(of, loss, temperature, standardize, axis_name)
         case teacher.TopK(temperatures=temperatures):
             if standardize or not loss.takes_top_k:
-                raise BadInput(f"logits: {loss.name} needs all logits, and a top k is kept")
+                raise BadInput("logits", f"{loss.name} needs all logits, and a top k is kept")
 
             def of_top_k(logits, parts, batch):
                 which = jnp.argmin(jnp.abs(jnp.asarray(temperatures) - temperature))
@@ -114,7 +114,7 @@ def _compare(
                 return between(logits, wanted, batch)
 
             return of_logits
-    raise BadInput("an embedding says nothing of classes; a stage distill_encoder learns it")
+    raise BadInput("", "an embedding says nothing of classes", "a stage distill_encoder learns it")
 
 
 def ce_term(outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:

@@ -67,7 +67,7 @@ def knn(
     if len(features) != len(label):
         raise ValueError(f"{len(features)} features but {len(label)} labels")
     if not 1 <= k <= len(features):
-        raise BadInput(f"k: {k} of {len(features)} examples cannot vote; give 1 to all of them")
+        raise BadInput("k", f"{k} of {len(features)} examples cannot vote", "give 1 to all of them")
     bank, label = unit(jnp.asarray(features)), jnp.asarray(label, jnp.int32)
 
     def vote(some):

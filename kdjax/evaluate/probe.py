@@ -82,11 +82,11 @@ def linear_probe(
     https://arxiv.org/abs/2002.05709, appendix B.8.
     """
     if classes < 2:
-        raise BadInput(f"classes: {classes}; give at least two")
+        raise BadInput("classes", f"{classes}", "give at least two")
     if not strengths or min(strengths) <= 0.0:
-        raise BadInput(f"strengths: {tuple(strengths)}; give at least one, each above zero")
+        raise BadInput("strengths", f"{tuple(strengths)}", "give at least one, each above zero")
     if not 0.0 < validation < 1.0:
-        raise BadInput(f"validation: {validation} is outside (0, 1)")
+        raise BadInput("validation", f"{validation} is outside (0, 1)")
     x, y = np.asarray(features, np.float64), np.asarray(label)
     if len(x) != len(y):
         raise ValueError(f"{len(x)} features but {len(y)} labels")

@@ -18,6 +18,6 @@ def require(format: str, *packages: str, extra: str | None) -> None:
     """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing and extra is not None:
-        raise BadInput(f"{format} needs its extra: pip install 'kdjax[{extra}]'")
+        raise BadInput("", f"{format} needs its extra: pip install 'kdjax[{extra}]'")
     if missing:
-        raise BadInput(f"{format} needs {missing[0]}, which is not installed; install it")
+        raise BadInput("", f"{format} needs {missing[0]}, which is not installed", "install it")

@@ -25,8 +25,9 @@ def require_integers(faults: Sequence[str], format: str) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise BadInput(
-            f"rules: {faults[0]} in the {format} file{more}; leave it in float, with a rule for it whose "
-            "weights are None, before the others"
+            "rules",
+            f"{faults[0]} in the {format} file{more}",
+            "leave it in float, with a rule for it whose weights are None, before the others",
         )
 
 

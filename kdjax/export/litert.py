@@ -100,15 +100,16 @@ def write_litert(
         raise _cannot_run(" ".join(str(error).split())) from error
     if apart > tolerance:
         raise BadInput(
-            f"LiteRT does otherwise than this model, choose another format: an output differs by "
-            f"{apart:.2g} of the largest one from the live model's"
+            "",
+            "LiteRT does otherwise than this model, choose another format: an output differs by "
+            f"{apart:.2g} of the largest one from the live model's",
         )
     with open(path, "wb") as file:
         file.write(content)
 
 
 def _cannot_run(reason: str) -> BadInput:
-    return BadInput(f"LiteRT cannot run this model, choose another format: {reason}")
+    return BadInput("", f"LiteRT cannot run this model, choose another format: {reason}")
 
 
 def load_litert(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.export.made_up import check_batch, check_positive, is_open, line, made_up
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 
 def litert_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Callable[[], Any]:
@@ -31,13 +31,13 @@ def litert_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Ca
         runtime: Any = importlib.import_module("ai_edge_litert.interpreter")
     except ModuleNotFoundError:
         mend = 'pip install "kdjax[litert]"'
-        raise BadInput(f"ai-edge-litert is not installed: {mend}") from None
+        raise BadInput("", "ai-edge-litert is not installed", mend) from None
     if not os.path.isfile(path):
-        raise BadInput(f"{path}: no such file")
+        raise BadFile(path, "no such file")
     try:
         interpreter = runtime.Interpreter(os.fspath(path), num_threads=threads)
     except (ValueError, RuntimeError) as error:
-        raise BadInput(f"{path}: not a model LiteRT can load: {line(error)}") from error
+        raise BadFile(path, f"not a model LiteRT can load: {line(error)}") from error
 
     random = np.random.default_rng(0)
     inputs, sizes = interpreter.get_input_details(), {}
@@ -64,5 +64,5 @@ def litert_call(path: str | os.PathLike[str], *, threads: int, batch: int) -> Ca
         interpreter.allocate_tensors()
         call()
     except (ValueError, RuntimeError) as error:
-        raise BadInput(f"{path}: does not run on made-up inputs: {line(error)}") from error
+        raise BadFile(path, f"does not run on made-up inputs: {line(error)}") from error
     return call

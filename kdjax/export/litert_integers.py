@@ -58,8 +58,9 @@ def quantize_in_the_call(path: str | os.PathLike[str], plan: Plan) -> None:
         ]
     if missing:
         raise BadInput(
-            f"rules: {next(iter(missing.values()))} is no single product in the LiteRT file; leave it "
-            f"in float, with a rule for it whose weights are None, before the others"
+            "rules",
+            f"{next(iter(missing.values()))} is no single product in the LiteRT file",
+            "leave it in float, with a rule for it whose weights are None, before the others",
         )
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")

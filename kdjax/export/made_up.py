@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 
 def check_positive(**numbers: int) -> None:
     """Refuses a number below 1, by its name."""
     for name, value in numbers.items():
         if value < 1:
-            raise BadInput(f"{name}: must be at least 1, not {value}")
+            raise BadInput(name, f"must be at least 1, not {value}")
 
 
 def made_up(
@@ -32,9 +32,9 @@ def made_up(
     for axis, size in enumerate(shape):
         if is_open(size):
             called = f" ({size!r})" if isinstance(size, str) else ""
-            raise BadInput(
-                f"{path}: input {name!r} leaves dimension {axis}{called} open: "
-                "export it with a fixed size"
+            raise BadFile(
+                path,
+                f"input {name!r} leaves dimension {axis}{called} open: export it with a fixed size",
             )
     sizes = [int(size or 0) for size in shape]
     if np.issubdtype(dtype, np.floating):
@@ -45,7 +45,7 @@ def made_up(
         return np.zeros(sizes, dtype)
     if dtype == np.bool_:
         return np.ones(sizes, bool)
-    raise BadInput(f"{path}: input {name!r} is {dtype}: only numbers can be made up")
+    raise BadFile(path, f"input {name!r} is {dtype}: only numbers can be made up")
 
 
 def check_batch(
@@ -60,7 +60,7 @@ def check_batch(
     """
     if sizes and not any(is_open(size) or size == batch for size in sizes.values()):
         name, size = next(iter(sizes.items()))
-        raise BadInput(f"{path}: input {name!r} has its batch fixed: use --batch={size}")
+        raise BadFile(path, f"input {name!r} has its batch fixed: use --batch={size}")
 
 
 def is_open(size: int | str | None) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax.export.made_up import check_batch, check_positive, is_open, line, made_up
 from kdjax.export.shapes import LONGEST
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 _TYPES = {
     "tensor(float16)": np.dtype(np.float16),
@@ -49,9 +49,9 @@ def onnx_call(
         import onnxruntime
     except ModuleNotFoundError:
         mend = 'pip install "kdjax[export]"'
-        raise BadInput(f"onnxruntime is not installed: {mend}") from None
+        raise BadInput("", "onnxruntime is not installed", mend) from None
     if not os.path.isfile(path):
-        raise BadInput(f"{path}: no such file")
+        raise BadFile(path, "no such file")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -63,7 +63,7 @@ def onnx_call(
             os.fspath(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise BadInput(f"{path}: not a model onnxruntime can load: {line(error)}") from error
+        raise BadFile(path, f"not a model onnxruntime can load: {line(error)}") from error
 
     longest = json.loads(session.get_modelmeta().custom_metadata_map.get(f"kdjax.{LONGEST}", "{}"))
     if length is not None:
@@ -82,7 +82,7 @@ def onnx_call(
     try:
         call()
     except Exception as error:
-        raise BadInput(f"{path}: does not run on made-up inputs: {line(error)}") from error
+        raise BadFile(path, f"does not run on made-up inputs: {line(error)}") from error
     return call
 
 
@@ -101,7 +101,5 @@ def _made_up(
     if shape and is_open(value.shape[0]):
         shape[0] = batch
     if value.type not in _TYPES:
-        raise BadInput(
-            f"{path}: input {value.name!r} is a {value.type}: only numbers can be made up"
-        )
+        raise BadFile(path, f"input {value.name!r} is a {value.type}: only numbers can be made up")
     return made_up(path, value.name, shape, _TYPES[value.type], random)

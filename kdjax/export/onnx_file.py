@@ -97,11 +97,12 @@ def write_onnx(
             break
     apart, content = best
     if not content:
-        raise BadInput(f"ONNX cannot hold this model, choose another format: {why}")
+        raise BadInput("", f"ONNX cannot hold this model, choose another format: {why}")
     if apart > tolerance:
         raise BadInput(
-            f"ONNX: jax2onnx does not write this model rightly, choose another format: an output differs "
-            f"by {apart:.2g} of the largest one from the live model's"
+            "",
+            "ONNX: jax2onnx does not write this model rightly, choose another format: an output differs "
+            f"by {apart:.2g} of the largest one from the live model's",
         )
     Path(path).write_bytes(content)
 
@@ -274,7 +275,7 @@ def load_onnx(
 
     def run(*inputs: np.ndarray) -> np.ndarray:
         if not len(inputs[0]):
-            raise BadInput(f"{os.fspath(path)}: takes a batch of 1 or more examples, not of 0")
+            raise BadInput("", f"{os.fspath(path)}: takes a batch of 1 or more examples, not of 0")
         return np.asarray(session.run([output], dict(zip(names, inputs, strict=True)))[0])
 
     return run

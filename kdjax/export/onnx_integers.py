@@ -39,7 +39,7 @@ def write_quantized(
     try:
         import onnx
     except ImportError:
-        raise BadInput(_MISSING) from None
+        raise BadInput("", _MISSING) from None
     model = onnx.load(source)
     found = _File(model, plan).rewrite()
     onnx.checker.check_model(model)
@@ -70,8 +70,9 @@ class _File(Places):
                 products.append((node, layer))
         if missing := [layer.name for layer in pending if layer.bits]:
             raise BadInput(
-                f"rules: {missing[0]} is no single product in the ONNX file; leave it in float, "
-                f"with a rule for it whose weights are None, before the others"
+                "rules",
+                f"{missing[0]} is no single product in the ONNX file",
+                "leave it in float, with a rule for it whose weights are None, before the others",
             )
         for node, layer in products:
             self.follow[id(node)] = layer.bias, layer.clipped
@@ -116,9 +117,10 @@ class _File(Places):
             if not made & {times.gate, times[:2] + times[4:]}:
                 layer = times.of.removesuffix(":out")
                 raise BadInput(
-                    f"rules: the gate that is made of {layer} is no single operator in the ONNX file; "
-                    f"leave that layer in float, with a rule for it whose weights are None, before the "
-                    f"others"
+                    "rules",
+                    f"the gate that is made of {layer} is no single operator in the ONNX file",
+                    "leave that layer in float, with a rule for it whose weights are None, before "
+                    "the others",
                 )
         return found
 

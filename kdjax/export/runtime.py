@@ -134,7 +134,7 @@ class Runtime(abc.ABC):
         Raises:
           BadInput: a file cannot be timed by itself, or not this one.
         """
-        raise BadInput(f"{os.fspath(path)}: a {self.suffix} file does not say what it takes")
+        raise BadInput("", f"{os.fspath(path)}: a {self.suffix} file does not say what it takes")
 
     def seen(self, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """What goes into each layer of a file, in order.

@@ -77,7 +77,7 @@ def tf_kd(
     Reference: Yuan et al. 2020, https://arxiv.org/abs/1909.11723, eq. 8 and 9 (Tf-KD_reg).
     """
     if not 0 < correct_probability < 1:
-        raise BadInput(f"correct_probability: {correct_probability}; give one in (0, 1)")
+        raise BadInput("correct_probability", f"{correct_probability}", "give one in (0, 1)")
     possible, all_classes = is_possible(student_logits), student_logits.shape[-1]
     is_target = jax.nn.one_hot(label, all_classes, dtype=bool)
     rest = 1 - correct_probability

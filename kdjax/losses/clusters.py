@@ -18,8 +18,9 @@ def _across_views(
     """Mean of `-sum target log q` over all pairs of a target and another view."""
     if not 1 <= len(target) <= len(log_q) or len(log_q) == 1:
         raise BadInput(
-            f"views: {len(target)} with a target, {len(log_q)} in all; give at least two, of which "
-            "the first have a target"
+            "views",
+            f"{len(target)} with a target, {len(log_q)} in all",
+            "give at least two, of which the first have a target",
         )
     pairs = [(t, v) for t in range(len(target)) for v in range(len(log_q)) if t != v]
     return -jnp.stack([expected(target[t], log_q[v]) for t, v in pairs]).mean(0)
@@ -145,7 +146,7 @@ def swav(
     Reference: Caron et al. 2020, https://arxiv.org/abs/2006.09882, eq. 1, 2 and 6.
     """
     if not 1 <= assigned <= len(scores):
-        raise BadInput(f"assigned: {assigned} of {len(scores)} views cannot get codes")
+        raise BadInput("assigned", f"{assigned} of {len(scores)} views cannot get codes")
     codes = sinkhorn(scores[:assigned], epsilon=epsilon, iterations=iterations, axis_name=axis_name)
     log_q = jax.nn.log_softmax(scores.astype(jnp.float32) / temperature)
     return _across_views(codes, log_q)

@@ -100,7 +100,7 @@ def dcl(
     Reference: Yeh et al. 2021, https://arxiv.org/abs/2110.06848, eq. 6, and its weighted form.
     """
     if row_count(za, axis_name) < 2:
-        raise BadInput("batch: one pair has no negatives; give at least two")
+        raise BadInput("batch", "one pair has no negatives", "give at least two")
     za, zb = unit(za), unit(zb)
     own, directions = _similarities(za, zb, temperature=temperature, axis_name=axis_name)
 

@@ -96,7 +96,7 @@ def crd(
     https://github.com/HobbitLong/RepDistiller; the paper weighs the loss by 0.8.
     """
     if negatives.shape[1] == 0:
-        raise BadInput("negatives: none; give at least one for each example")
+        raise BadInput("negatives", "none", "give at least one for each example")
     student, teacher = unit(student_embedding), unit(teacher_embedding)
     state = lax.stop_gradient(state)
     examples = len(state.student_memory)

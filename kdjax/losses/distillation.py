@@ -206,9 +206,9 @@ def top_k_signal(
     """
     classes = teacher_logits.shape[-1]
     if not 1 <= k <= classes:
-        raise BadInput(f"k: {k} of {classes} classes cannot be kept; give 1 to {classes}")
+        raise BadInput("k", f"{k} of {classes} classes cannot be kept", f"give 1 to {classes}")
     if not temperatures or not all(temperature > 0 for temperature in temperatures):
-        raise BadInput(f"temperatures: {temperatures}; give at least one, each above zero")
+        raise BadInput("temperatures", f"{temperatures}", "give at least one, each above zero")
 
     log_p = jax.nn.log_softmax(teacher_logits.astype(jnp.float32))
     log_probs, indices = lax.top_k(log_p, k)

@@ -210,7 +210,7 @@ def multi_level_kd(
     https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html
     """
     if not temperatures or not all(temperature > 0 for temperature in temperatures):
-        raise BadInput(f"temperatures: {temperatures}; give at least one, each above zero")
+        raise BadInput("temperatures", f"{temperatures}", "give at least one, each above zero")
     logits = student_logits, teacher_logits
     terms = []
     for temperature in temperatures:

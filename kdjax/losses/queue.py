@@ -43,7 +43,7 @@ def enqueue(
     queue, rows = (lax.stop_gradient(x.astype(jnp.float32)) for x in (queue, rows))
     rows = all_rows(rows, axis_name)
     if size % rows.shape[0]:
-        raise BadInput(f"queue: {size} rows; give a multiple of the batch, {rows.shape[0]}")
+        raise BadInput("queue", f"{size} rows", f"give a multiple of the batch, {rows.shape[0]}")
     places = (pointer + jnp.arange(rows.shape[0], dtype=pointer.dtype)) % size
     queue = queue.at[places].set(rows, unique_indices=True)
     return queue, (pointer + rows.shape[0]) % size

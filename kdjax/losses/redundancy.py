@@ -89,7 +89,7 @@ def vicreg(
     """
     rows = row_count(za, axis_name)
     if rows < 2:
-        raise BadInput("batch: one row has no variance; give at least two")
+        raise BadInput("batch", "one row has no variance", "give at least two")
     distance = row_mean(jnp.square(za.astype(jnp.float32) - zb.astype(jnp.float32)), axis_name)
 
     def spread(z):

@@ -161,7 +161,7 @@ def correlation_congruence(
     Reference: Peng et al. 2019, https://arxiv.org/abs/1904.01802, sec. 3.
     """
     if order < 1:
-        raise BadInput(f"order: {order} leaves no term that sees the examples; give 1 or more")
+        raise BadInput("order", f"{order} leaves no term that sees the examples", "give 1 or more")
 
     def kernel(x):
         cosines = _gram(unit(flat(x)), axis_name)

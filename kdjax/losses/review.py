@@ -46,8 +46,9 @@ def review_hcl(
     """
     if not student_levels or len(student_levels) != len(teacher_levels):
         raise BadInput(
-            f"student_levels: {len(student_levels)} for {len(teacher_levels)} of the teacher; "
-            "give one for each, and at least one"
+            "student_levels",
+            f"{len(student_levels)} for {len(teacher_levels)} of the teacher",
+            "give one for each, and at least one",
         )
     levels = zip(student_levels, teacher_levels, strict=True)
     first, *others = (_one_level(student, teacher) for student, teacher in levels)

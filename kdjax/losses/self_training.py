@@ -76,9 +76,9 @@ def soft_match(
     of Berthelot et al. 2019, https://arxiv.org/abs/1911.09785, sec. 3.1.
     """
     if not 0 <= momentum < 1:
-        raise BadInput(f"momentum: {momentum} is not in [0, 1)")
+        raise BadInput("momentum", f"{momentum} is not in [0, 1)")
     if not sharpness > 0:
-        raise BadInput(f"sharpness: {sharpness} is not positive")
+        raise BadInput("sharpness", f"{sharpness} is not positive")
     classes = logits.shape[-1]
     predicted = lax.stop_gradient(jax.nn.softmax(predicted_logits.astype(jnp.float32)))
 

@@ -33,7 +33,7 @@ def require_positive(field: str, *values: float | int) -> None:
     """
     for value in values:
         if value <= 0:
-            raise BadInput(f"{field}: {value} is not positive; give a value above 0")
+            raise BadInput(field, f"{value} is not positive", "give a value above 0")
 
 
 def batch_norm(compute: Compute, *, train: bool, name: str) -> nn.BatchNorm:

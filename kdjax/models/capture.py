@@ -71,14 +71,16 @@ def capture(
     for path in paths:
         if path not in seen:
             near = ", ".join(difflib.get_close_matches(path, seen, n=3, cutoff=0.0))
-            raise BadInput(f"paths: no module is called at {path!r}; the nearest are {near}")
+            raise BadInput("paths", f"no module is called at {path!r}", f"the nearest are {near}")
         found = kept
         for name in path.split("/"):
             found = found[name]
         calls = found["__call__"]
         if len(calls) > 1:
             raise BadInput(
-                f"paths: {path} is called {len(calls)} times; give the path of what is called once"
+                "paths",
+                f"{path} is called {len(calls)} times",
+                "give the path of what is called once",
             )
         (features[path],) = calls
     return Captured(outputs, features, state)

@@ -26,7 +26,9 @@ class CNN(nn.Module):
 
     def __post_init__(self) -> None:
         if not self.widths:
-            raise BadInput("encoder.widths: empty; give the channels of at least one convolution")
+            raise BadInput(
+                "encoder.widths", "empty", "give the channels of at least one convolution"
+            )
         require_positive("encoder.widths", *self.widths)
         super().__post_init__()
 

@@ -123,8 +123,10 @@ def regressor(
         kernel_size = (1 + student_height - height, 1 + student_width - width)
         return Regressor(features, kernel_size, compute=compute)
     raise BadInput(
-        f"student_shape: a map of {student_height} x {student_width} is neither half of the "
-        f"teacher's {height} x {width} nor as large; tap another layer"
+        "student_shape",
+        f"a map of {student_height} x {student_width} is neither half of the teacher's {height} x "
+        f"{width} nor as large",
+        "tap another layer",
     )
 
 
@@ -279,8 +281,9 @@ def review(
     """
     if not student_shapes or len(student_shapes) != len(teacher_shapes):
         raise BadInput(
-            f"student_shapes: {len(student_shapes)} for {len(teacher_shapes)} of the teacher; "
-            "give one for each, and at least one"
+            "student_shapes",
+            f"{len(student_shapes)} for {len(teacher_shapes)} of the teacher",
+            "give one for each, and at least one",
         )
     return Review(
         width=min(512, student_shapes[-1][-1]),

@@ -107,8 +107,9 @@ def fold(
     """
     if not isinstance(module, nn.Module) or variables is None:
         raise BadInput(
-            "fold: give the model first, as in fold(model, variables, images, train=False): the "
-            "epsilon of a BatchNorm is in no variable"
+            "fold",
+            "give the model first, as in fold(model, variables, images, train=False): the epsilon of "
+            "a BatchNorm is in no variable",
         )
     folds = _folds(module, variables, *inputs, **kwargs)
     if not folds:
@@ -201,7 +202,7 @@ def _folds(
             if one.norm != norm:
                 faults.append(f"{norm} and {one.norm} both follow {layer}")
     if faults:
-        raise BadInput(f"normalisations that cannot be folded: {'; '.join(faults)}")
+        raise BadInput("", f"normalisations that cannot be folded: {'; '.join(faults)}")
     return found
 
 

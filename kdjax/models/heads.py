@@ -38,8 +38,10 @@ def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
         ]
         if missing or wanted:
             raise BadInput(
-                f"encoder: {type(module).__name__} takes {', '.join(n for n in taken if n != 'train')}, "
-                f"and an example has {', '.join(inputs)}; give its `__call__` an argument for each"
+                "encoder",
+                f"{type(module).__name__} takes {', '.join(n for n in taken if n != 'train')}, and "
+                f"an example has {', '.join(inputs)}",
+                "give its `__call__` an argument for each",
             )
     return module(**inputs, **kwargs)
 

@@ -137,7 +137,9 @@ def cifar_resnet(depth: int, *, multiplier: int = 1, compute: Compute = Compute(
     """
     require_positive("encoder.multiplier", multiplier)
     if depth < 8 or (depth - 2) % 6:
-        raise BadInput(f"encoder.depth: {depth} is not 6n + 2; take 8, 14, 20, 32, 44, 56 or 110")
+        raise BadInput(
+            "encoder.depth", f"{depth} is not 6n + 2", "take 8, 14, 20, 32, 44, 56 or 110"
+        )
     stem = 16 if multiplier == 1 else 32
     stages = tuple(multiplier * width for width in (16, 32, 64))
     return ResNet(

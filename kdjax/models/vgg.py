@@ -69,9 +69,11 @@ def vgg(depth: int, *, width: int = 64, pools: int = 3, compute: Compute = Compu
     """
     require_positive("encoder.width", width)
     if depth not in _CONVOLUTIONS:
-        raise BadInput(f"encoder.depth: {depth} is not that of a VGG; take 8, 11, 13, 16 or 19")
+        raise BadInput("encoder.depth", f"{depth} is not that of a VGG", "take 8, 11, 13, 16 or 19")
     if not 0 <= pools <= 4:
-        raise BadInput(f"encoder.pools: {pools} is not in 0 to 4; take 3 for images of 32 pixels")
+        raise BadInput(
+            "encoder.pools", f"{pools} is not in 0 to 4", "take 3 for images of 32 pixels"
+        )
     widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
     stages = tuple(
         (width,) * count for width, count in zip(widths, _CONVOLUTIONS[depth], strict=True)

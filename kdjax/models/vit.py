@@ -101,8 +101,9 @@ class ViT(nn.Module):
         height, width = image.shape[1:3]
         if height % self.patch or width % self.patch:
             raise BadInput(
-                f"encoder.patch: {self.patch} does not divide the image of {height} x {width} "
-                "pixels; take a divisor, or another size of the views"
+                "encoder.patch",
+                f"{self.patch} does not divide the image of {height} x {width} pixels",
+                "take a divisor, or another size of the views",
             )
         patches = nn.Conv(
             self.width,
@@ -137,5 +138,7 @@ def vit(
     for name, size in sizes.items():
         require_positive(f"encoder.{name}", size)
     if width % heads:
-        raise BadInput(f"encoder.heads: {heads} do not divide the width of {width}; take a divisor")
+        raise BadInput(
+            "encoder.heads", f"{heads} do not divide the width of {width}", "take a divisor"
+        )
     return ViT(width, depth, heads, mlp, patch, compute=compute)

@@ -29,8 +29,9 @@ def matching(params: PyTree, pattern: str, field: str) -> dict[str, PyTree]:
     chosen = tree.named_leaves(tree.match(params, pattern))
     if not any(chosen.values()):
         raise BadInput(
-            f"{field}: {pattern!r} matches no parameter; "
-            f"the first of them is {next(iter(leaves), None)!r}"
+            field,
+            f"{pattern!r} matches no parameter",
+            f"the first of them is {next(iter(leaves), None)!r}",
         )
     return {name: leaf for name, leaf in leaves.items() if chosen[name]}
 
@@ -91,7 +92,7 @@ def erdos_renyi_kernel(
     pinned = {} if dense is None else matching(leaves, dense, "prune.dense")
     free = [name for name in leaves if name not in pinned]
     if not free:
-        raise BadInput(f"prune.dense: {dense!r} leaves nothing of {prunable!r} to prune")
+        raise BadInput("prune.dense", f"{dense!r} leaves nothing of {prunable!r} to prune")
     size = {name: _size(leaves[name]) for name in free}
     # A scalar is a vector of one.
     raw = {name: (max(sum(leaves[name].shape), 1) / size[name]) ** power for name in free}
@@ -126,8 +127,9 @@ def by_hand(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, float]
         matched = matching(params, pattern, field)
         if matched.keys() <= found.keys():
             raise BadInput(
-                f"{field}: earlier patterns took all that it matches, such as "
-                f"{next(iter(matched))!r}; put it before them"
+                field,
+                f"earlier patterns took all that it matches, such as {next(iter(matched))!r}",
+                "put it before them",
             )
         found |= {name: sparsity for name in matched if name not in found}
     return {name: found[name] for name in tree.named_leaves(params) if name in found}
@@ -139,8 +141,9 @@ def _monotone(name: str, curve: Mapping[float, float]) -> tuple[np.ndarray, np.n
         check_sparsity(sparsity, f"prune.curves[{name!r}]")
         if not math.isfinite(increase):
             raise BadInput(
-                f"prune.curves[{name!r}]: the increase at {sparsity} is {increase}; "
-                "leave the point out"
+                f"prune.curves[{name!r}]",
+                f"the increase at {sparsity} is {increase}",
+                "leave the point out",
             )
     at = sorted({**curve, 0.0: 0.0})
     return np.array(at), np.maximum.accumulate([0.0, *(curve[s] for s in at[1:])])
@@ -179,7 +182,9 @@ def by_sensitivity(
     check_sparsity(sparsity)
     if not curves or curves.keys() != sizes.keys():
         lost = min(curves.keys() ^ sizes.keys(), default=None)
-        raise BadInput(f"prune.curves: {lost!r} is not in both curves and sizes; give both by name")
+        raise BadInput(
+            "prune.curves", f"{lost!r} is not in both curves and sizes", "give both by name"
+        )
     monotone = [_monotone(name, curve) for name, curve in curves.items()]
     weights = np.array([sizes[name] for name in curves], np.float64)
     weights /= weights.sum()
@@ -193,8 +198,9 @@ def by_sensitivity(
     # All of it is within reach when the rounding of the sum alone is in the way.
     if sparsity > total[-1] + 1e-12:
         raise BadInput(
-            f"prune.sparsity: {sparsity} is above {total[-1]:.6g}, the most that the curves reach; "
-            "measure higher sparsities or ask for less"
+            "prune.sparsity",
+            f"{sparsity} is above {total[-1]:.6g}, the most that the curves reach",
+            "measure higher sparsities or ask for less",
         )
     upper = min(int(np.searchsorted(total, sparsity)), len(total) - 1)
     lower = max(upper - 1, 0)
@@ -231,7 +237,7 @@ def meet(
     """
     check_sparsity(most, "prune.most")
     if not 1e-9 <= tolerance < 1:
-        raise BadInput(f"prune.tolerance: {tolerance} is not in [1e-9, 1)")
+        raise BadInput("prune.tolerance", f"{tolerance} is not in [1e-9, 1)")
     found = allocate(0.0)
     if cost(found) <= budget:
         return found
@@ -239,8 +245,9 @@ def meet(
     found = allocate(high)
     if not (least := cost(found)) <= budget:
         raise BadInput(
-            f"prune.budget: the cost is {least:g} even at sparsity {most:g}, above {budget:g}; "
-            "raise the budget or prune more tensors"
+            "prune.budget",
+            f"the cost is {least:g} even at sparsity {most:g}, above {budget:g}",
+            "raise the budget or prune more tensors",
         )
     while high - low > tolerance:
         middle = (low + high) / 2
@@ -263,8 +270,9 @@ def allocated(params: PyTree, sparsities: Mapping[str, float]) -> dict[str, PyTr
         check_sparsity(sparsity, f"prune.sparsities[{name!r}]")
         if name not in leaves:
             raise BadInput(
-                f"prune.sparsities[{name!r}]: no such parameter; "
-                f"the first of them is {next(iter(leaves), None)!r}"
+                f"prune.sparsities[{name!r}]",
+                "no such parameter",
+                f"the first of them is {next(iter(leaves), None)!r}",
             )
     return leaves
 

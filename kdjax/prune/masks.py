@@ -25,7 +25,7 @@ def check_sparsity(sparsity: Float[Array, ""] | float, field: str = "prune.spars
       BadInput: as said.
     """
     if isinstance(sparsity, (int, float)) and not 0 <= sparsity < 1:
-        raise BadInput(f"{field}: {sparsity} is not in [0, 1)")
+        raise BadInput(field, f"{sparsity} is not in [0, 1)")
 
 
 def pruned_count(
@@ -153,10 +153,12 @@ def global_topk_masks(
     """
     check_sparsity(sparsity)
     if at_least < 0:
-        raise BadInput(f"prune.at_least: {at_least} is not at least 0")
+        raise BadInput("prune.at_least", f"{at_least} is not at least 0")
     leaves, structure = jax.tree.flatten(scores)
     if not leaves:
-        raise BadInput("prune.scores: the tree has no array; give scores of one parameter or more")
+        raise BadInput(
+            "prune.scores", "the tree has no array", "give scores of one parameter or more"
+        )
     own = [min(at_least, leaf.size) for leaf in leaves]
     safe = [
         count_mask(leaf, leaf.size - kept).ravel() for leaf, kept in zip(leaves, own, strict=True)
@@ -174,8 +176,9 @@ def global_topk_masks(
 def _length(score: Float[Array, "..."], axis: int) -> int:
     if not -score.ndim <= axis < score.ndim:
         raise BadInput(
-            f"prune.axis: {axis} is no axis of the shape {list(score.shape)}; "
-            "leave the tensor out of prune.prunable, or give another axis"
+            "prune.axis",
+            f"{axis} is no axis of the shape {list(score.shape)}",
+            "leave the tensor out of prune.prunable, or give another axis",
         )
     return score.shape[axis]
 
@@ -199,12 +202,13 @@ def nm_mask(score: Float[Array, "..."], *, n: int, m: int, axis: int = -2) -> Bo
     Reference: Mishra et al. 2021, https://arxiv.org/abs/2104.08378, sec. 3.
     """
     if not 0 < n <= m:
-        raise BadInput(f"prune.n, m: {n}, {m} are not 0 < n <= m")
+        raise BadInput("prune.n, m", f"{n}, {m} are not 0 < n <= m")
     length = _length(score, axis)
     if length % m:
         raise BadInput(
-            f"prune.m: {m} does not divide {length}, the length of axis {axis} of "
-            f"{list(score.shape)}; leave the tensor out of prune.prunable, or give a divisor"
+            "prune.m",
+            f"{m} does not divide {length}, the length of axis {axis} of {list(score.shape)}",
+            "leave the tensor out of prune.prunable, or give a divisor",
         )
     last = jnp.moveaxis(score, axis, -1)
     groups = last.reshape(*last.shape[:-1], length // m, m)
@@ -265,8 +269,9 @@ def block_mask(
     check_sparsity(sparsity)
     if not 0 < len(block) <= score.ndim or min(block) < 1:
         raise BadInput(
-            f"prune.block: {list(block)} does not fit the shape {list(score.shape)}; give "
-            f"lengths of at least 1 for at most {score.ndim} axes"
+            "prune.block",
+            f"{list(block)} does not fit the shape {list(score.shape)}",
+            f"give lengths of at least 1 for at most {score.ndim} axes",
         )
     kept = topk_mask(_pool_blocks(score.astype(jnp.float32), block, pool), sparsity)
     for axis, size in zip(range(-len(block), 0), block, strict=True):
@@ -305,8 +310,9 @@ def channel_mask(
     length = _length(score, axis)
     if size < 1 or length % size:
         raise BadInput(
-            f"prune.size: {size} does not divide {length}, the length of axis {axis} of "
-            f"{list(score.shape)}; give a divisor"
+            "prune.size",
+            f"{size} does not divide {length}, the length of axis {axis} of {list(score.shape)}",
+            "give a divisor",
         )
     first = jnp.moveaxis(score.astype(jnp.float32), axis, 0)
     runs = first.reshape(length // size, math.prod(first.shape[1:]) * size).sum(-1)

@@ -85,7 +85,9 @@ def gradual(
             return jax.tree.unflatten(structure, [sparsity(count)] * len(names))
         if odd := sorted(set(names).symmetric_difference(sparsity)):
             has = "no schedule" if odd[0] in names else "a schedule, but is not pruned"
-            raise BadInput(f"prune.sparsity: {odd[0]!r} has {has}; name just what prunable matches")
+            raise BadInput(
+                "prune.sparsity", f"{odd[0]!r} has {has}", "name just what prunable matches"
+            )
         return jax.tree.unflatten(structure, [sparsity[name](count) for name in names])
 
     def rule(count, *, weights, grads, masks):
@@ -153,7 +155,7 @@ def _fraction(fraction: float | optax.Schedule) -> Callable[[Array], Array]:
     if callable(fraction):
         return lambda count: jnp.asarray(fraction(count), jnp.float32)
     if not 0 < fraction < 1:
-        raise BadInput(f"prune.fraction: {fraction} is not in (0, 1)")
+        raise BadInput("prune.fraction", f"{fraction} is not in (0, 1)")
     return lambda count: jnp.float32(fraction)
 
 

@@ -13,7 +13,7 @@ def _check(sparsity: float, begin_step: int, end_step: int) -> None:
     check_sparsity(sparsity)
     if not 0 <= begin_step < end_step:
         raise BadInput(
-            f"prune.begin_step, end_step: {begin_step}, {end_step} are not 0 <= begin < end"
+            "prune.begin_step, end_step", f"{begin_step}, {end_step} are not 0 <= begin < end"
         )
 
 
@@ -29,7 +29,7 @@ def one_shot(sparsity: float, *, at_step: int) -> optax.Schedule:
     """
     check_sparsity(sparsity)
     if at_step < 0:
-        raise BadInput(f"prune.at_step: {at_step} is not at least 0")
+        raise BadInput("prune.at_step", f"{at_step} is not at least 0")
     return lambda step: jnp.where(jnp.asarray(step) >= at_step, jnp.float32(sparsity), 0.0)
 
 
@@ -96,7 +96,7 @@ def periodic(sparsity: float, *, begin_step: int, end_step: int, rounds: int) ->
     _check(sparsity, begin_step, end_step)
     length = end_step - begin_step
     if not 1 <= rounds <= length:
-        raise BadInput(f"prune.rounds: {rounds} is not from 1 to the {length} steps between")
+        raise BadInput("prune.rounds", f"{rounds} is not from 1 to the {length} steps between")
     cuts = [begin_step - (-k * length // rounds) for k in range(1, rounds + 1)]
     # -expm1 keeps the digits of small sparsities that 1 - (1 - s)^x would lose.
     part = [-math.expm1(math.log1p(-sparsity) * k / rounds) for k in range(rounds)]
@@ -124,5 +124,5 @@ def cosine_fraction(fraction: float, *, end_step: int) -> optax.Schedule:
     """
     check_sparsity(fraction, "prune.fraction")
     if end_step < 1:
-        raise BadInput(f"prune.end_step: {end_step} is not at least 1")
+        raise BadInput("prune.end_step", f"{end_step} is not at least 1")
     return optax.cosine_decay_schedule(fraction, end_step)

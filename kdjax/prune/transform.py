@@ -77,10 +77,10 @@ def hold(
         `prunable` matches no parameter, or not those that have a mask.
     """
     if every_steps < 1:
-        raise BadInput(f"prune.every_steps: {every_steps} is not at least 1")
+        raise BadInput("prune.every_steps", f"{every_steps} is not at least 1")
     if not 0 <= begin_step <= end_step:
         raise BadInput(
-            f"prune.begin_step, end_step: {begin_step}, {end_step} are not 0 <= begin <= end"
+            "prune.begin_step, end_step", f"{begin_step}, {end_step} are not 0 <= begin <= end"
         )
 
     def start(params):
@@ -90,7 +90,7 @@ def hold(
         given = _given(masks, params)
         if odd := sorted(set(given).symmetric_difference(chosen)):
             has = "a mask, but prunable does not match it" if odd[0] in given else "no mask"
-            raise BadInput(f"prune.masks: {odd[0]!r} has {has}; masks and prunable must agree")
+            raise BadInput("prune.masks", f"{odd[0]!r} has {has}", "masks and prunable must agree")
         return given
 
     def is_due(count):
@@ -203,16 +203,19 @@ def _given(masks: PyTree, params: PyTree) -> dict[str, Bool[Array, "..."]]:
     """The masks that a user gives, by name."""
     named, given = tree.named_leaves(params), tree.named_leaves(masks)
     if not given:
-        raise BadInput("prune.masks: there is none; give one for each parameter that is pruned")
+        raise BadInput("prune.masks", "there is none", "give one for each parameter that is pruned")
     for name, mask in given.items():
         if name not in named:
             raise BadInput(
-                f"prune.masks: {name!r} is no parameter; the first of them is {next(iter(named))!r}"
+                "prune.masks",
+                f"{name!r} is no parameter",
+                f"the first of them is {next(iter(named))!r}",
             )
         if mask.dtype != bool or mask.shape != named[name].shape:
             raise BadInput(
-                f"prune.masks: {name!r} is {mask.dtype}{list(mask.shape)}; "
-                f"it must be bool{list(named[name].shape)}, True where a weight is kept"
+                "prune.masks",
+                f"{name!r} is {mask.dtype}{list(mask.shape)}",
+                f"it must be bool{list(named[name].shape)}, True where a weight is kept",
             )
     # Buffers of the state's own: a step donates it.
     return {name: jnp.array(mask) for name, mask in given.items()}
@@ -230,8 +233,9 @@ def find_masks(opt_state: PyTree) -> PyTree | None:
     states = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MaskState))
     if any(isinstance(state, MaskState) for state in states):
         raise BadInput(
-            f"prune.hold: it is inside a transformation whose state is a {type(opt_state).__name__}, "
-            "such as optax.chain, and zeros may not stay zero; put it around the whole optimizer: "
-            "hold(optax.chain(...), rule, ...)"
+            "prune.hold",
+            f"it is inside a transformation whose state is a {type(opt_state).__name__}, such as "
+            "optax.chain, and zeros may not stay zero",
+            "put it around the whole optimizer: hold(optax.chain(...), rule, ...)",
         )
     return None

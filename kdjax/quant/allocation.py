@@ -36,7 +36,9 @@ def allocate(
     cost = np.array([costs[layer][choice] for layer, choice in pairs], np.float64)
     least = sum(min(costs[layer][choice] for choice in hurts[layer]) for layer in hurts)
     if least > budget:
-        raise BadInput(f"budget: {budget:,g} cannot be met; the cheapest numbers cost {least:,g}")
+        raise BadInput(
+            "budget", f"{budget:,g} cannot be met", f"the cheapest numbers cost {least:,g}"
+        )
     layers = list(hurts)
     once = np.array([[layer == of for of, _ in pairs] for layer in layers], float)
     # In units of their own sums: the solver's tolerances are absolute.
@@ -52,5 +54,5 @@ def allocate(
         options={"mip_rel_gap": 0.0},
     )
     if found.x is None:
-        raise BadInput(f"budget: {budget:,g}: no choice of numbers was found: {found.message}")
+        raise BadInput("budget", f"{budget:,g}: no choice of numbers was found: {found.message}")
     return {layer: choice for (layer, choice), one in zip(pairs, found.x, strict=True) if one > 0.5}

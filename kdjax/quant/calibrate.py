@@ -20,7 +20,7 @@ BINS = 2048
 def check_percentile(percentile: float) -> None:
     """Raises `BadInput` unless `percentile` is in (50, 100]."""
     if not 50 < percentile <= 100:
-        raise BadInput(f"percentile: {percentile} is not in (50, 100]")
+        raise BadInput("percentile", f"{percentile} is not in (50, 100]")
 
 
 def calibrate(
@@ -55,7 +55,7 @@ def calibrate(
     check_percentile(percentile)
     batches = list(batches)
     if not batches:
-        raise BadInput("calibration_examples: quantization needs at least one example, found 0")
+        raise BadInput("calibration_examples", "quantization needs at least one example, found 0")
     ends = jax.jit(lambda variables, batch: _look(_ends, function, variables, batch, rules, {}))
     seen = [jax.device_get(ends(variables, batch)) for batch in batches]
     ranges = {
@@ -65,7 +65,8 @@ def calibrate(
     for name, (low, high) in ranges.items():
         if not (np.isfinite(low) and np.isfinite(high)):
             raise BadInput(
-                f"calibration: {name} is not finite on the examples ({low} to {high}): it has no range"
+                "calibration",
+                f"{name} is not finite on the examples ({low} to {high}): it has no range",
             )
     if method == "minmax":
         return ranges

@@ -76,7 +76,7 @@ def choose(
         try:
             re.compile(pattern)
         except re.error as error:
-            raise BadInput(f"{field}[{pattern!r}]: no regular expression: {error}") from None
+            raise BadInput(f"{field}[{pattern!r}]", f"no regular expression: {error}") from None
     for name in names:
         for pattern, rule in rules.items():
             if re.fullmatch(pattern, name):
@@ -86,9 +86,10 @@ def choose(
                 break
     if odd := [pattern for pattern in rules if pattern not in used]:
         raise BadInput(
-            f"{field}[{odd[0]!r}]: matches no layer that an earlier pattern left; the layers are "
-            f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+            f"{field}[{odd[0]!r}]",
+            "matches no layer that an earlier pattern left",
+            f"the layers are {', '.join(names[:3])}{(', ...' if len(names) > 3 else '')}",
         )
     if not found:
-        raise BadInput(f"{field}: nothing is left to quantize")
+        raise BadInput(field, "nothing is left to quantize")
     return found

@@ -40,7 +40,7 @@ from etils import epy
 from kdjax import files, parse
 from kdjax.report.rows import Row, gain, labels, paired
 from kdjax.report.scores import Score
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 with epy.lazy_imports():
     from scipy import special
@@ -65,11 +65,13 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
       BadInput: the run is not done, or it is no report.
     """
     if not {"run", "rows"} <= report.keys():
-        raise BadInput("report.json: not a report of kdjax; name the work directory of a run")
+        raise BadFile("report.json", "not a report of kdjax", "name the work directory of a run")
     run = report["run"]
     if run["not_done"]:
         missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
-        raise BadInput(f"report.json: {missing}: {run['not_done'][0]['why']}; finish the run first")
+        raise BadFile(
+            "report.json", f"{missing}: {run['not_done'][0]['why']}", "finish the run first"
+        )
     rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
     seconds = sum(run["wall_seconds"].values())
     return {
@@ -130,11 +132,13 @@ def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
     def one(match: re.Match[str]) -> str:
         name, asked = match["file"], match["asked"].strip()
         if name not in sources:
-            raise BadInput(f"{{{match[0][1:-1]}}}: there is no file {name}; name it after `from`")
+            raise BadInput(
+                "", f"{{{match[0][1:-1]}}}: there is no file {name}", "name it after `from`"
+            )
         try:
             return _asked(asked, sources[name])
         except (BadInput, ValueError) as error:
-            raise BadInput(f"{match[0]}: {error}") from None
+            raise BadInput(match[0], str(error)) from None
 
     return _FIELD.sub(one, text)
 
@@ -144,7 +148,7 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
 
     def row(name: str) -> Row:
         if name not in rows:
-            raise BadInput(f"there is no row {name!r}{parse.nearest(name, rows)}")
+            raise BadInput("", f"there is no row {name!r}", parse.suggestion(name, rows))
         known = {field.name: None for field in dataclasses.fields(Row)}
         blank = {**known, "notes": "", "scores": {}}
         return parse.parse(Row, {**blank, **rows[name]}, f"rows.{name}")
@@ -164,7 +168,7 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (LookupError, TypeError, ValueError):
-            raise BadInput(f"there is no {part!r}") from None
+            raise BadInput("", f"there is no {part!r}") from None
     return format(value, form) if form else _plain(value)
 
 
@@ -175,7 +179,7 @@ def _field(row: Row, field: str, form: str) -> str:
     known = [one.name for one in dataclasses.fields(Row)]
     if name not in known:
         names = [*row.scores, *known, *_SCALED]
-        raise BadInput(f"a row has no {field!r}{parse.nearest(field, names)}")
+        raise BadInput("", f"a row has no {field!r}", parse.suggestion(field, names))
     value = getattr(row, name)
     if value is None:
         return "–"
@@ -230,11 +234,11 @@ def written(page: Path) -> str:
             for given in match["files"].split():
                 name, equals, path = given.partition("=")
                 if not equals:
-                    raise BadInput(f"{given}: write NAME=FILE")
+                    raise BadInput(given, "write NAME=FILE")
                 sources[name] = read(page.parent / path)
             return f"{match['head']}{rendered(match['text'], sources)}\n{match['end']}"
         except BadInput as error:
-            raise BadInput(f"{page}:{line}: {error}") from None
+            raise BadFile(f"{page}:{line}", str(error)) from None
 
     return _BLOCK.sub(block, text)
 
@@ -249,9 +253,9 @@ def text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
-        raise BadInput(f"{path}: {fault}") from None
+        raise BadFile(path, fault) from None
     except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
+        raise BadFile(path, str(error)) from None
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -264,7 +268,7 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
+        raise BadFile(path, str(error)) from None
     if not isinstance(found, dict):
-        raise BadInput(f"{path}: not an object of JSON; name a file that kdjax wrote")
+        raise BadFile(path, "not an object of JSON", "name a file that kdjax wrote")
     return found

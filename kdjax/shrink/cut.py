@@ -43,8 +43,9 @@ def cut_following(following: PyTree, params: PyTree, left: Left) -> PyTree:
             continue
         if np.shape(leaf) != shapes[owner]:
             raise BadInput(
-                f"opt_state.{name}: {np.shape(leaf)} is not the shape of the parameter, "
-                f"{shapes[owner]}; this optimizer's state cannot be carried over: begin it anew"
+                f"opt_state.{name}",
+                f"{np.shape(leaf)} is not the shape of the parameter, {shapes[owner]}",
+                "this optimizer's state cannot be carried over: begin it anew",
             )
         by_leaf[name] = cuts[owner]
     return _cut(following, by_leaf)

@@ -81,7 +81,7 @@ class Groups:
         for group in self.groups:
             if group.name == name:
                 return group
-        raise BadInput(f"groups: there is no group {name!r}; they are {list(self.sizes)}")
+        raise BadInput("groups", f"there is no group {name!r}", f"they are {list(self.sizes)}")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -248,13 +248,13 @@ def check_kept(groups: Groups, kept: Kept) -> None:
     for name, keep in kept.items():
         if name not in sizes:
             raise BadInput(
-                f"kept: there is no group {name!r}; the first is {next(iter(sizes), None)!r}"
+                "kept", f"there is no group {name!r}", f"the first is {next(iter(sizes), None)!r}"
             )
         if keep.shape != (sizes[name],):
-            raise BadInput(f"kept.{name}: {keep.shape[0]} values for {sizes[name]} units")
+            raise BadInput(f"kept.{name}", f"{keep.shape[0]} values for {sizes[name]} units")
         if not keep.any():
             raise BadInput(
-                f"kept.{name}: nothing is left of {sizes[name]} units; keep at least one"
+                f"kept.{name}", f"nothing is left of {sizes[name]} units", "keep at least one"
             )
 
 

@@ -162,13 +162,13 @@ def keep_each(
         unknown = sorted(set(sparsity) - set(groups.sizes))
         if unknown:
             raise BadInput(
-                f"sparsity: there is no group {unknown[0]!r}; they are {list(groups.sizes)}"
+                "sparsity", f"there is no group {unknown[0]!r}", f"they are {list(groups.sizes)}"
             )
     found = {}
     for group in groups:
         wanted = sparsity.get(group.name, 0.0) if isinstance(sparsity, Mapping) else sparsity
         if isinstance(wanted, float | int) and not 0 <= wanted < 1:
-            raise BadInput(f"sparsity: {wanted} is not in [0, 1)")
+            raise BadInput("sparsity", f"{wanted} is not in [0, 1)")
         if group.name not in scores:
             continue
         n = group.size
@@ -199,7 +199,7 @@ def keep_best(
       BadInput: the sparsity is outside [0, 1).
     """
     if isinstance(sparsity, float | int) and not 0 <= sparsity < 1:
-        raise BadInput(f"sparsity: {sparsity} is not in [0, 1)")
+        raise BadInput("sparsity", f"{sparsity} is not in [0, 1)")
     names = [group.name for group in groups if group.name in scores]
     every = []
     for name in names:

@@ -91,7 +91,7 @@ def fallen(
       BadInput: a sparsity is outside (0, 1), or there is none.
     """
     if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
-        raise BadInput(f"sparsities: {list(sparsities)} are not all in (0, 1), or there is none")
+        raise BadInput("sparsities", f"{list(sparsities)} are not all in (0, 1), or there is none")
     whole, found = whole_of(groups), {}
     best = jax.jit(functools.partial(keep_each, groups, multiple=multiple))
     for sparsity in sorted(set(sparsities)):

@@ -170,7 +170,7 @@ def take_away(
     smaller = model.with_widths(widths)
     cut_variables = cut(variables, left)
     if (why := _fault(smaller, cut_variables, inputs, groups.plan, kept)) is not None:
-        raise BadInput(f"the model cannot be run at these widths: {why}")
+        raise BadInput("", f"the model cannot be run at these widths: {why}")
     return Shrunk(
         module=smaller.module,
         variables=cut_variables,
@@ -255,8 +255,9 @@ def _check_inputs(groups: Groups, inputs: PyTree) -> None:
             ", ".join(str(list(shape)) for shape in shapes) for shapes in (groups.inputs, given)
         )
         raise BadInput(
-            f"groups: they were found on inputs of {found}, and the inputs here are of {given}; give "
-            "inputs of those shapes, or find the groups on these with groups_of"
+            "groups",
+            f"they were found on inputs of {found}, and the inputs here are of {given}",
+            "give inputs of those shapes, or find the groups on these with groups_of",
         )
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from kdjax import config
 from kdjax.choice import import_all
-from kdjax.config.own import explained
+from kdjax.config import own
 from kdjax.stages import machine, measure, sizes
-from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace
+from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace, restate
 from kdjax.stages.context import Context, Splits
 from kdjax.stages.expected import check_data, check_encoder, check_labels
 from kdjax.stages.own import Given, Model
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 __all__ = [
     "MANIFEST",
@@ -30,7 +30,9 @@ __all__ = [
     "check_data",
     "finish",
     "machine",
+    "measure",
     "replace",
+    "restate",
     "run",
     "sizes",
 ]
@@ -46,19 +48,21 @@ def check(context: Context, stage: config.Stage) -> Expected:
     Raises:
       BadInput: the config cannot be carried out, or a package that it needs is not installed.
     """
-    check_labels(context, stage)
-    if stage.is_measured():
-        measure.check_scores(context)
-    try:
-        check_encoder(context, stage)
-        said = _kind(stage).check(context, stage)
-    except BadInput:
-        raise
-    except Exception as error:
-        line = explained(error, (stage, context.path), (context.run.stages, "config.stages"))
-        if line is None:
+    with under(context.path):
+        check_labels(context, stage)
+        if stage.is_measured():
+            measure.check_scores(context)
+        try:
+            check_encoder(context, stage)
+            said = _kind(stage).check(context, stage)
+        except BadInput:
             raise
-        raise line from None
+        except Exception as error:
+            where = (stage, context.path), (context.run.stages, "config.stages")
+            line = own.explained(error, *where)
+            if line is None:
+                raise
+            raise line from None
     exact = context.exact and not isinstance(stage, config.Shrink)
     return Expected(context.folder, {"stage": context.name, **said}, stage, exact=exact)
 
@@ -76,7 +80,8 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
       StageFailed: a result is beyond its tolerance.
       Diverged: a loss is not finite.
     """
-    return _kind(stage).run(context, stage)
+    with under(context.path):
+        return _kind(stage).run(context, stage)
 
 
 import_all(__name__, __path__)

@@ -24,6 +24,7 @@ __all__ = [
     "Artifact",
     "finish",
     "replace",
+    "restate",
     "save_variables",
     "variables_bytes",
 ]
@@ -72,6 +73,14 @@ class Artifact:
         """
         if name not in self.manifest:
             raise proof.Damaged(self.folder, f"its stage has left no {name}")
+        return self._restored(name, expected, mark=self.manifest[name])
+
+    def student(self, expected: PyTree, i: int) -> Variables:
+        """The variables of a student of a sweep; see `variables`."""
+        mark = self.manifest["sweep"]["students"][i]["variables"]
+        return self._restored(f"student{i}/{VARIABLES}", expected, mark=mark)
+
+    def _restored(self, name: str, expected: PyTree, *, mark: str) -> Variables:
         path = self.folder / name
         if not path.is_dir():
             raise proof.Damaged(self.folder, f"{name} is missing")
@@ -81,7 +90,7 @@ class Artifact:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             reason = reason.removeprefix(f"{path.absolute()} ")
             raise proof.Damaged(self.folder, f"{name} cannot be read: {reason}") from error
-        if fingerprint.of_arrays(found) != self.manifest[name]:
+        if fingerprint.of_arrays(found) != mark:
             raise proof.Damaged(self.folder, f"{name} is not what the manifest was written for")
         return found
 
@@ -142,6 +151,20 @@ def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
     here = {"device": machine.device(), "versions": machine.versions()}
     said = {**here, **manifest, "files": listed}
     files.write(folder / MANIFEST, proof.spell(said))
+
+
+def restate(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
+    """Writes what else a finished stage says of the same files, in one move.
+
+    Args:
+      folder: of the stage.
+      manifest: as `Artifact.open` read it, but for what it says otherwise. The files are listed as they
+        were: one that has been damaged since stays so.
+
+    Raises:
+      StorageFailed: it cannot be written; the one before it stays.
+    """
+    files.write(folder / MANIFEST, proof.spell(manifest))
 
 
 def replace(folder: epath.Path, manifest: Mapping[str, Any], others: epath.Path) -> None:

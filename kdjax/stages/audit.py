@@ -15,7 +15,7 @@ from kdjax.stages.artifact import MANIFEST, Artifact
 from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Splits
 from kdjax.stages.source import Source
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 
 class Audit(NamedTuple):
@@ -74,9 +74,10 @@ def reopened(
     except proof.Damaged:
         raise
     except (ValueError, KeyError, TypeError):
-        raise BadInput(
-            f"{folder}: not a finished cache stage of a work directory; name "
-            "WORKDIR/stages/NAME-seedN-FINGERPRINT"
+        raise BadFile(
+            folder,
+            "not a finished cache stage of a work directory",
+            "name WORKDIR/stages/NAME-seedN-FINGERPRINT",
         ) from None
     data = run.data if data_dir is None else dataclasses.replace(run.data, data_dir=data_dir)
     splits, inputs = Splits(data), _inputs(stage, run, upstream)
@@ -108,7 +109,7 @@ def audit(
       BadInput: it is no cache of this work directory, or it is refused.
     """
     if samples < 1:
-        raise BadInput(f"--samples: {samples} is not positive")
+        raise BadInput("--samples", f"{samples} is not positive")
     splits, source, opened = reopened(folder, data_dir=data_dir, accept=("backend", "jax"))
     dataset = splits.train
     total = len(dataset) * source.c.views
@@ -157,6 +158,6 @@ def _inputs(stage: epath.Path, run: config.Run, upstream: Mapping[str, Any]) -> 
     for name, fingerprint in upstream.items():
         folder = proof.find(stage.parent.parent, name, fingerprint)
         if folder is None:
-            raise BadInput(f"{stage}: its teacher {name} is gone; it cannot be asked again")
+            raise BadFile(stage, f"its teacher {name} is gone", "it cannot be asked again")
         found[name] = Artifact.open(folder, run.stages[name])
     return found

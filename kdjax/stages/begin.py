@@ -73,8 +73,9 @@ def begin(
     spec, variables = load(artifact, field=f"{path}.start_from")
     if spec.inputs != inputs:
         raise BadInput(
-            f"{path}.start_from: {start_from} sees {spec.inputs}, the views are {inputs}; give both "
-            "one size"
+            f"{path}.start_from",
+            f"{start_from} sees {spec.inputs}, the views are {inputs}",
+            "give both one size",
         )
     return Begin(spec, variables, artifact)
 

@@ -67,7 +67,7 @@ def terms(
     for name, own in c.terms.items():
         field = f"{path}.terms.{name}"
         if name in known:
-            raise BadInput(f"{field}: the stage has a term of this name; give it another")
+            raise BadInput(field, "the stage has a term of this name", "give it another")
         weight = config.over_steps(own.weight, steps=c.steps)
         found[name] = (weight, own.term(axis_name=axis_name, path=field))
     return found

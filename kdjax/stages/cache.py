@@ -10,10 +10,10 @@ from jax.experimental import multihost_utils
 
 from kdjax import config, parse, teacher
 from kdjax.stages.artifact import CACHE
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.stages.expected import check_views
 from kdjax.stages.source import Source
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 FOLDER = CACHE
 """Of the cache in the stage's folder."""
@@ -61,13 +61,15 @@ def _finite(context: Context, c: config.Cache, source: Source) -> Iterator[None]
         where = f"what is said of id {error.id}, view {error.view}"
         if not np.isfinite(said).all():
             raise BadInput(
-                f"{context.path}.teacher: {where} is not finite; look at the training of "
-                f"{', '.join(c.teachers)}"
+                f"{context.path}.teacher",
+                f"{where} is not finite",
+                f"look at the training of {', '.join(c.teachers)}",
             ) from None
         largest = float(np.finfo(error.dtype).max)
         raise BadInput(
-            f"{context.path}.dtype: {where} is as large as {said.max():.4g}, and {error.dtype} ends at "
-            f"{largest:g}; set {context.path}.dtype=float32"
+            f"{context.path}.dtype",
+            f"{where} is as large as {said.max():.4g}, and {error.dtype} ends at {largest:g}",
+            f"set {context.path}.dtype=float32",
         ) from None
 
 
@@ -90,7 +92,7 @@ def _source(context: Context, c: config.Cache) -> Source:
     here = context.parallel.devices // jax.process_count()
     if c.batch < 1 or c.batch % here:
         raise BadInput(
-            f"{context.path}.batch: {c.batch} is not a multiple of {here}, the devices here"
+            f"{context.path}.batch", f"{c.batch} is not a multiple of {here}, the devices here"
         )
     return Source.of(
         context.run,

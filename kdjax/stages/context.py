@@ -1,9 +1,8 @@
 """What a stage is given besides its own config."""
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from kdjax.inputs import Inputs
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact, Expected
 from kdjax.train import Parallel
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +33,17 @@ class Splits:
     kept: data.Kept | None = None
 
     def _read(self, field: str) -> Dataset:
-        try:
+        here = functools.partial(under, "config", {"data": f"data.{field}"})
+        with here():
             dataset = build.dataset(self.config, getattr(self.config, field), kept=self.kept)
-        except BadInput as error:
-            fault = str(error)
-            if fault.startswith("data split "):
-                fault = f"data.{field}: {fault.removeprefix('data ')}"
-            raise BadInput(f"config.{fault}") from None
+
+        def read(rows: Int[np.ndarray, " b"]) -> Mapping[str, np.ndarray]:
+            with here():  # a record that is broken is read in the midst of a stage
+                return dataset.read(rows)
+
         self._check_buckets(dataset)
-        return dataset.held() if self.is_resident(dataset) else dataset
+        given = dataclasses.replace(dataset, read=read)
+        return given.held() if self.is_resident(given) else given
 
     def _check_buckets(self, dataset: Dataset) -> None:
         for field, ends in self.config.buckets.items():
@@ -50,13 +51,16 @@ class Splits:
             if own is None or not own.ragged:
                 known = ", ".join(name for name, f in dataset.fields.items() if f.ragged)
                 raise BadInput(
-                    f"config.data.buckets.{field}: examples of {dataset.name} do not differ in length "
-                    f"there; {f'they do in {known}' if known else 'they do in no field'}"
+                    f"config.data.buckets.{field}",
+                    f"examples of {dataset.name} do not differ in length there",
+                    f"they do in {known or 'no field'}",
                 )
             if ends[-1] >= own.shape[0]:
                 raise BadInput(
-                    f"config.data.buckets.{field}: {ends[-1]} is no less than the longest that there "
-                    f"may be, {own.shape[0]}, which is a bucket by itself; leave it out"
+                    f"config.data.buckets.{field}",
+                    f"{ends[-1]} is no less than the longest that there may be, {own.shape[0]}, which "
+                    "is a bucket by itself",
+                    "leave it out",
                 )
 
     @functools.cached_property
@@ -126,7 +130,9 @@ class Splits:
         """
         rows = self.shown(seed, own, path=path)
         if not len(rows):
-            raise BadInput(f"{path or 'data'}: no training example has a label that may be used")
+            raise BadInput(
+                path or "config.data", "no training example has a label that may be used"
+            )
         return self._whole.select(rows)
 
     def partly_labelled(self, seed: int, own: Labels | None = None, *, path: str = "") -> Dataset:
@@ -158,16 +164,6 @@ class Splits:
     def inputs(self) -> Inputs:
         """What a model is given of an example, at the size that the dataset has it in."""
         return Inputs.of(self.train.fields, mean=self.config.mean, std=self.config.std)
-
-
-@contextlib.contextmanager
-def under(path: str) -> Iterator[None]:
-    """Puts `path` before what is refused within, where the line does not have the whole of it yet."""
-    try:
-        yield
-    except BadInput as error:
-        said = str(error)
-        raise BadInput(said if said.startswith("config.") else f"{path}.{said}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +207,7 @@ class Context:
         """Raises `BadInput`, naming `field`, where there are not as many training examples."""
         n = len(self.splits.train)
         if not 0 < examples <= n:
-            raise BadInput(f"{field}: {examples} is not between 1 and the {n} training examples")
+            raise BadInput(field, f"{examples} is not between 1 and the {n} training examples")
 
     def sample_rows(self, examples: int, *, field: str) -> Int[np.ndarray, " examples"]:
         """Rows of training examples, drawn by the seed alone; of a larger sample the first ones.
@@ -241,7 +237,7 @@ class Context:
         rows = self._drawn_rows()
         rows = rows[shown[rows] >= 0][:examples]
         if not len(rows):
-            raise BadInput(f"{field}: no training example has a label that may be used")
+            raise BadInput(field, "no training example has a label that may be used")
         return rows, shown[rows]
 
     def sample(self, examples: int, *, field: str) -> Mapping[str, np.ndarray]:

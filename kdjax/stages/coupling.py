@@ -42,11 +42,14 @@ def check_rows(run: config.Run) -> None:
 def _too_few(path: str, c: config.Training, needs: str) -> BadInput:
     if c.accumulate > 1:
         return BadInput(
-            f"{path}.accumulate: {c.accumulate} parts of a batch of {c.batch} have "
-            f"{c.batch // c.accumulate} examples each, and {needs} that meet; take fewer parts, or a "
-            "larger batch"
+            f"{path}.accumulate",
+            f"{c.accumulate} parts of a batch of {c.batch} have {c.batch // c.accumulate} examples "
+            f"each, and {needs} that meet",
+            "take fewer parts, or a larger batch",
         )
-    return BadInput(f"{path}.batch: {c.batch}, and {needs} examples that meet; take a larger batch")
+    return BadInput(
+        f"{path}.batch", f"{c.batch}, and {needs} examples that meet", "take a larger batch"
+    )
 
 
 def watched(objective: train.Objective, c: config.Training, *, path: str) -> train.Objective:

@@ -82,8 +82,9 @@ def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, S
     taught = lesson(context, c)
     if not isinstance(taught.source.signal, teacher.Embedding):
         raise BadInput(
-            f"{path}.cache: {c.cache} keeps no embedding of one teacher; give it "
-            "signal.name=embedding"
+            f"{path}.cache",
+            f"{c.cache} keeps no embedding of one teacher",
+            "give it signal.name=embedding",
         )
     dataset = context.splits.train
     width = taught.source.signal.dim

@@ -25,7 +25,7 @@ def check_effect(run: config.Run) -> None:
         defaults = {field.name: field.default for field in dataclasses.fields(node)}
         for name, why in _unread(node):
             if (given := getattr(node, name)) != defaults[name]:
-                raise BadInput(f"{path}.{name}: {given!r} has no effect, {why}; leave it out")
+                raise BadInput(f"{path}.{name}", f"{given!r} has no effect, {why}", "leave it out")
 
 
 def _nodes(node: Any, path: str) -> Iterator[tuple[str, Any]]:

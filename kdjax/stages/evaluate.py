@@ -293,15 +293,17 @@ def _check(context: Context, c: config.Evaluate, labels: Int[np.ndarray, " m"], 
     """Refuses, before the encoder is asked, what cannot be done with these labels and examples."""
     if c.knn is not None and c.knn.k > len(labels):
         raise BadInput(
-            f"{path}.knn.k: {c.knn.k} of {len(labels)} labelled examples cannot vote; give 1 to "
-            f"{len(labels)}, or more labels"
+            f"{path}.knn.k",
+            f"{c.knn.k} of {len(labels)} labelled examples cannot vote",
+            f"give 1 to {len(labels)}, or more labels",
         )
     if c.linear is not None:
         _check_linear(context, c.linear, labels, f"{path}.linear")
     n = len(context.splits.test)
     if c.pairs is not None and c.pairs.examples > n:
         raise BadInput(
-            f"{path}.pairs.examples: {c.pairs.examples} is not between 2 and the {n} test examples"
+            f"{path}.pairs.examples",
+            f"{c.pairs.examples} is not between 2 and the {n} test examples",
         )
 
 
@@ -311,13 +313,14 @@ def _check_linear(
     occurring, counts = np.unique(labels, return_counts=True)
     if len(occurring) < 2:
         raise BadInput(
-            f"{path}: labels of {len(occurring)} class tell nothing apart; give more labels"
+            path, f"labels of {len(occurring)} class tell nothing apart", "give more labels"
         )
     few = int(occurring[counts.argmin()])
     if counts.min() < 2 and len(c.strengths) > 1:
         raise BadInput(
-            f"{path}.strengths: class {few} has one labelled example, so that none is left to choose "
-            "a strength by; give one strength, or more labels"
+            f"{path}.strengths",
+            f"class {few} has one labelled example, so that none is left to choose a strength by",
+            "give one strength, or more labels",
         )
 
 

@@ -12,9 +12,9 @@ from kdjax.config.own import shown
 from kdjax.inputs import Inputs
 from kdjax.models import Compute, called
 from kdjax.stages import sizes
-from kdjax.stages.context import Context, Splits, under
+from kdjax.stages.context import Context, Splits
 from kdjax.stages.model import Spec
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 
 def classifier(c: config.Training, spec: Spec) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
     Raises:
       BadInput: it cannot be drawn, or shows nothing.
     """
-    for field, fault in c.misfits(inputs):
-        raise BadInput(f"{path}.{field}: {fault}")
+    for field, fault, *mend in c.misfits(inputs):
+        raise BadInput(f"{path}.{field}", fault, *mend)
     with under(path):
         recipe = c.recipe_for(inputs)
         example = {
@@ -66,12 +66,13 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
                 if encoder.source:
                     raise  # with a line of the user's, see `own.explained`
                 said = user_code.described(error)
-                raise BadInput(f"encoder.function: {encoder.function}: {said}") from None
+                raise BadInput("encoder.function", f"{encoder.function}: {said}") from None
             shape = getattr(features, "shape", ())
             if len(shape) != 2 or shape[0] != 2:
                 raise BadInput(
-                    f"encoder.function: {encoder.function} gave {shown(features)} of two examples; "
-                    "features are [batch, dim]"
+                    "encoder.function",
+                    f"{encoder.function} gave {shown(features)} of two examples",
+                    "features are [batch, dim]",
                 )
 
 
@@ -82,8 +83,8 @@ def check_data(splits: Splits) -> None:
         if (other := test.get(name)) != field:
             found = "nothing" if other is None else f"{other.dtype} {other.shape}"
             raise BadInput(
-                f"config.data.test_split: {name} is {found}, and of what is trained on "
-                f"{field.dtype} {field.shape}"
+                "config.data.test_split",
+                f"{name} is {found}, and of what is trained on {field.dtype} {field.shape}",
             )
 
 
@@ -94,6 +95,8 @@ def check_labels(context: Context, stage: config.Stage) -> None:
     test = context.splits.test
     if without := int((test.labels < 0).sum()):
         raise BadInput(
-            f"config.data.test_split: {without} of the {len(test)} examples of {test.name} have no "
-            f"label, and {context.name} is measured on them; name a split that has labels"
+            "config.data.test_split",
+            f"{without} of the {len(test)} examples of {test.name} have no label, and {context.name} "
+            "is measured on them",
+            "name a split that has labels",
         )

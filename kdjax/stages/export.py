@@ -38,14 +38,15 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
         try:
             runtime.require()
         except BadInput as error:
-            raise BadInput(f"{path}: {error}") from None
+            raise BadInput(path, f"{error}") from None
     spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
     taken: dict[str, str] = {}
     for path, runtime in runtimes:
         if (other := taken.setdefault(runtime.suffix, path)) != path:
             raise BadInput(
-                f"{path}: its files end in {runtime.suffix}, as those of {other} do; give one of them "
-                "another suffix, or a stage of its own"
+                path,
+                f"its files end in {runtime.suffix}, as those of {other} do",
+                "give one of them another suffix, or a stage of its own",
             )
     _refuse_misfits(context, c, spec)
     return {}
@@ -62,7 +63,7 @@ def _refuse_misfits(context: Context, c: config.Export, spec: Spec) -> None:
     """Raises `BadInput` where a format should not be asked to hold this model."""
     for _, runtime in runtimes_of(c, context.path):
         for fault in runtime.misfits(spec.rules, lambda: spec.layers().layers, model=c.model):
-            raise BadInput(f"{context.path}.formats: {fault}")
+            raise BadInput(f"{context.path}.formats", fault)
 
 
 def run(context: Context, c: config.Export) -> Mapping[str, Any]:
@@ -80,7 +81,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
         with own.explaining((c.formats, f"{context.path}.formats")):
             runtime.write(model, path)
             if not path.is_file():
-                raise BadInput(f"{at}: there is no file {path.name} after write(model, path)")
+                raise BadInput(at, f"there is no file {path.name} after write(model, path)")
             reloaded = by_name(runtime.load(path, threads=threads), spec.inputs.fields)
             try:
                 found, parity = compare(

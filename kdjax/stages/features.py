@@ -18,7 +18,7 @@ from kdjax.stages.context import Context
 from kdjax.stages.lesson import Lesson, taught_views
 from kdjax.stages.model import Spec
 from kdjax.stages.source import Source
-from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.types import BadInput, Batch, PyTree, Variables, under
 
 _PART = "teacher_features/"
 """Before the path of a module: what it gives, in a batch."""
@@ -65,19 +65,15 @@ def of_stage(
     if not c.features:
         return ()
     if len(source.teachers) != 1:
-        raise BadInput(f"{path}.features: {c.cache} has several teachers; give it one")
+        raise BadInput(f"{path}.features", f"{c.cache} has several teachers", "give it one")
     if spec.rules or source.teachers[0].quantized:
         raise BadInput(
-            f"{path}.features: a quantized model is run without its modules; take the float one"
+            f"{path}.features", "a quantized model is run without its modules", "take the float one"
         )
     found = []
     for name, one in c.features.items():
-        field = f"{path}.features.{name}"
-        try:
-            found.append(_term(name, one, context, c, spec, source, field))
-        except BadInput as error:
-            said = str(error)
-            raise BadInput(said if said.startswith(field) else f"{field}.{said}") from None
+        with under(f"{path}.features.{name}"):
+            found.append(_term(name, one, context, c, spec, source))
     return tuple(found)
 
 
@@ -88,7 +84,6 @@ def _term(
     stage: config.Distill,
     spec: Spec,
     source: Source,
-    field: str,
 ) -> Term:
     asked = source.teachers[0]
     student = _shapes(spec.module(), spec.abstract(), c.student, spec.inputs, "student")
@@ -96,10 +91,10 @@ def _term(
     if c.drawn:
         if source.c.mix is not None:
             raise BadInput(
-                f"name: {c.name} has a memory of each example, and {stage.cache} mixes two"
+                "name", f"{c.name} has a memory of each example, and {stage.cache} mixes two"
             )
         if len(source.dataset) < 2:
-            raise BadInput("negatives: there is no other example")
+            raise BadInput("negatives", "there is no other example")
     margins = ()
     if c.reads_norms:
         params = tree.named_leaves(source.variables[0]["params"])
@@ -108,10 +103,8 @@ def _term(
     found = Term(name, c, weight, (student, teacher), margins)
     if not context.exact:
         return found
-    try:
+    with under("", {"student_shape": "student"}):
         found.comparison(Compute())
-    except BadInput as error:
-        raise BadInput(str(error).replace("student_shape: ", "student: ", 1)) from None
     return found
 
 
@@ -128,13 +121,11 @@ def _shapes(
         seen = models.capture(module, variables, inputs.blank(), paths=paths, train=False)
         return seen.features
 
-    try:
+    with under(side, {"paths": ""}):
         found = jax.eval_shape(features, variables)
-    except BadInput as error:
-        raise BadInput(f"{side}: {str(error).removeprefix('paths: ')}") from None
     for path in paths:
         if not isinstance(found[path], jax.ShapeDtypeStruct) or found[path].ndim < 2:
-            raise BadInput(f"{side}: {path} does not give one array a view; tap another module")
+            raise BadInput(side, f"{path} does not give one array a view", "tap another module")
     return tuple(found[path].shape for path in paths)
 
 
@@ -144,7 +135,7 @@ def _margin(params: Mapping[str, Any], path: str) -> Float[Array, " channel"]:
         return losses.ofd_margin(*norm)
     except KeyError:
         raise BadInput(
-            f"teacher: {path} is not a convolution with its BatchNorm, which ofd reads; tap one"
+            "teacher", f"{path} is not a convolution with its BatchNorm, which ofd reads", "tap one"
         ) from None
 
 

@@ -15,9 +15,9 @@ from kdjax.data import Dataset
 from kdjax.data.feed import Join
 from kdjax.stages import coupling
 from kdjax.stages.artifact import EARLY, save_variables
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.train import interruption, observing
-from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.types import BadInput, Batch, PyTree, Variables, under
 
 Views = Callable[[dict[str, Any], PyTree, Key[Array, ""]], Batch]
 """`(batch with raw inputs, resident, key of the run) -> what the objective sees`."""
@@ -134,8 +134,10 @@ def _blank(context: Context, setup: Setup, rows: int) -> dict[str, Any]:
     if setup.partner_rows is not None:
         if context.splits.buckets:
             raise BadInput(
-                "config.data.buckets: views that mix an example with another take batches of one "
-                f"length, and those of {context.path} are such; leave one of them out"
+                "config.data.buckets",
+                "views that mix an example with another take batches of one length, and those of "
+                f"{context.path} are such",
+                "leave one of them out",
             )
         batch |= {f"partner_{name}": batch[name] for name in ("id", "inputs", "label")}
     if setup.join is not None:

@@ -19,28 +19,32 @@ def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: st
     of = signal.of if isinstance(signal, teacher.Apart) else signal
     if not isinstance(of, teacher.Logits | teacher.TopK):
         raise BadInput(
-            f"{path}.cache: {c.cache} keeps an embedding, which says nothing of classes; learn it in "
-            "a stage of kind distill_encoder"
+            f"{path}.cache",
+            f"{c.cache} keeps an embedding, which says nothing of classes",
+            "learn it in a stage of kind distill_encoder",
         )
     if of.classes != spec.task.classes:
         raise BadInput(
-            f"{path}.cache: the teacher of {c.cache} has {of.classes} classes, the student has "
-            f"{spec.task.classes}"
+            f"{path}.cache",
+            f"the teacher of {c.cache} has {of.classes} classes, the student has {spec.task.classes}",
         )
     if isinstance(of, teacher.TopK):
         mend = f"set config.stages.{c.cache}.signal.name=logits"
         if not c.logits.takes_top_k:
             raise BadInput(
-                f"{path}.logits: {c.logits.name} needs all logits, and {c.cache} keeps a top k; {mend}"
+                f"{path}.logits",
+                f"{c.logits.name} needs all logits, and {c.cache} keeps a top k",
+                mend,
             )
         if c.standardize:
             raise BadInput(
-                f"{path}.standardize: it needs all logits, and {c.cache} keeps a top k; {mend}"
+                f"{path}.standardize", f"it needs all logits, and {c.cache} keeps a top k", mend
             )
         if isinstance(c.temperature, config.Ramp):
             raise BadInput(
-                f"{path}.temperature: {c.cache} keeps the tail of a top k at fixed temperatures; give "
-                f"one of them, or {mend}"
+                f"{path}.temperature",
+                f"{c.cache} keeps the tail of a top k at fixed temperatures",
+                f"give one of them, or {mend}",
             )
 
 
@@ -77,8 +81,9 @@ def settings(
             if isinstance(of, teacher.TopK) and temperature not in of.temperatures:
                 known = ", ".join(map(str, of.temperatures))
                 raise BadInput(
-                    f"{where}: {c.cache} keeps the tail at temperature {known}, not at {temperature}; "
-                    f"add it to config.stages.{c.cache}.signal.temperatures"
+                    where,
+                    f"{c.cache} keeps the tail at temperature {known}, not at {temperature}",
+                    f"add it to config.stages.{c.cache}.signal.temperatures",
                 )
     return found
 
@@ -88,7 +93,7 @@ def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[t
     field, given = f"{path}.teacher_weights", c.teacher_weights
     if cached.together != "apart" or len(cached.teachers) < 2:
         if given is not None:
-            raise BadInput(f"{field}: {c.cache} keeps no teachers apart; set its together=apart")
+            raise BadInput(field, f"{c.cache} keeps no teachers apart", "set its together=apart")
         return []
     fixed = [weight for weight in given or () if not isinstance(weight, config.Ramp)]
     if given is None or len(fixed) == len(given):
@@ -102,8 +107,9 @@ def teacher_shares(c: config.Distill, cached: config.Cache, path: str) -> list[t
         over = np.asarray(jax.vmap(all_at)(jnp.arange(c.steps)))
     if len(given) != len(cached.teachers) or over.min() < 0 or over.sum(1).min() <= 0:
         raise BadInput(
-            f"{field}: give each of the {len(cached.teachers)} teachers a weight that is never "
-            "negative, and not all of them zero at one step"
+            field,
+            f"give each of the {len(cached.teachers)} teachers a weight that is never negative, and "
+            "not all of them zero at one step",
         )
 
     def share(i: int) -> optax.Schedule:

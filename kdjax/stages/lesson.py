@@ -11,9 +11,9 @@ from kdjax import config, teacher
 from kdjax.data.feed import Join
 from kdjax.inputs import Inputs
 from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.stages.source import See, Source
-from kdjax.types import BadInput, Batch, PyTree
+from kdjax.types import BadInput, Batch, PyTree, under
 
 
 class Lesson(NamedTuple):
@@ -42,9 +42,9 @@ def source_of(context: Context, c: config.FromCache) -> Source:
       BadInput: there is no such cache, or its teachers cannot be asked.
     """
     if not isinstance(context.run.stages[c.cache], config.Cache):
-        raise BadInput(f"{context.path}.cache: {c.cache} is not a stage of kind cache")
+        raise BadInput(f"{context.path}.cache", f"{c.cache} is not a stage of kind cache")
     if c.size is not None and c.size < 1:
-        raise BadInput(f"{context.path}.size: {c.size} is not a positive number of pixels")
+        raise BadInput(f"{context.path}.size", f"{c.size} is not a positive number of pixels")
     return Source.of(
         context.run,
         c.cache,

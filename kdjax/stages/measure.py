@@ -1,5 +1,6 @@
 """The rows of the report: what a model is worth on the test examples, and what it costs."""
 
+import dataclasses
 import gzip
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +9,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate, export, report, tasks, tree
+from kdjax import evaluate, export, parse, report, tasks, tree
 from kdjax.stages import machine
-from kdjax.stages.artifact import variables_bytes
+from kdjax.stages.artifact import Artifact, variables_bytes
 from kdjax.stages.context import Context
-from kdjax.stages.model import Spec
+from kdjax.stages.model import Spec, load
 from kdjax.types import BadInput, Variables
 
 _BATCH = 512
@@ -107,10 +108,36 @@ def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str,
     for name, own in context.run.scores.items():
         path = f"config.scores.{name}"
         if name in found:
-            raise BadInput(f"{path}: the task has a score of this name; give it another")
+            raise BadInput(path, "the task has a score of this name", "give it another")
         found[name] = own.score(answers, labels, path=path)
         primary = name if own.primary else primary
     return {"scores": found, "primary": primary}
+
+
+def again(context: Context, artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of a finished model, with the scores that this run asks for; else as they are.
+
+    Args:
+      context: of its stage; of its inputs none is asked for.
+      artifact: what it left, with the rows in its manifest.
+
+    Raises:
+      BadInput: a score cannot be found, or the model is not whole.
+    """
+    said = artifact.manifest
+    if "sweep" in said:
+        spec = parse.parse(Spec, said["sweep"]["model"], f"{artifact.folder}: sweep.model")
+        students = range(len(said["sweep"]["students"]))
+        models = [artifact.student(spec.abstract(), i) for i in students]
+    else:
+        spec, variables = load(artifact, field=context.path)
+        models = [variables]
+    rows = []
+    for row, variables in zip(said["rows"], models, strict=True):
+        found = scored(context, spec.task, live_logits(context, spec, variables))
+        plain = {name: dataclasses.asdict(score) for name, score in found["scores"].items()}
+        rows.append({**row, "scores": plain, "primary": found["primary"]})
+    return rows
 
 
 def check_scores(context: Context) -> None:

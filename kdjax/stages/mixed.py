@@ -9,7 +9,7 @@ from kdjax import config, evaluate, parse, quant, tree
 from kdjax.stages.context import Context
 from kdjax.stages.export import TIMED_IN
 from kdjax.stages.model import Spec
-from kdjax.types import BadInput, Variables
+from kdjax.types import BadInput, Variables, under
 
 FLOAT = "float"
 _TRIES = 8
@@ -77,7 +77,9 @@ def mixed_rules(
             break
         aim *= min(most / taken, 0.98)
     raise BadInput(
-        f"{path}.budget: {most:g} ms cannot be met; the last choice of numbers took {taken:.3g} ms"
+        f"{path}.budget",
+        f"{most:g} ms cannot be met",
+        f"the last choice of numbers took {taken:.3g} ms",
     )
 
 
@@ -93,7 +95,7 @@ def check_mixed(
     hurts, rules = _measured(context, c, graph, path)
     given = {name: value for name, value in vars(c.budget).items() if value is not None}
     if len(given) != 1 or not given.keys() <= {"bytes", "latency_ms"}:
-        raise BadInput(f"{path}.budget: give bytes or latency_ms")
+        raise BadInput(f"{path}.budget", "give bytes or latency_ms")
     if "latency_ms" in given:
         TIMED_IN.require()
     elif context.exact:
@@ -114,7 +116,7 @@ def _check_bytes(
     least = others + _least(costs)
     if least > most:
         raise BadInput(
-            f"{path}.budget: {most} cannot be met; the cheapest numbers take {least:g} bytes"
+            f"{path}.budget", f"{most} cannot be met", f"the cheapest numbers take {least:g} bytes"
         )
     if others + sum(found[FLOAT] for found in costs.values()) <= most:
         raise _met(path)
@@ -125,7 +127,7 @@ def _rules(chosen: Mapping[str, str], rules: Rules) -> dict[str, quant.Rule]:
 
 
 def _met(path: str) -> BadInput:
-    return BadInput(f"{path}.budget: the model meets it in float; nothing is left to quantize")
+    return BadInput(f"{path}.budget", "the model meets it in float", "nothing is left to quantize")
 
 
 def _measured(
@@ -136,8 +138,8 @@ def _measured(
     said = context.inputs[c.sensitivity].manifest.get("sensitivity", {})
     if said.get("model") != c.model or not said.get("layers"):
         raise BadInput(
-            f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model} "
-            "that has numbers"
+            f"{path}.sensitivity",
+            f"{c.sensitivity} is not a stage of kind sensitivity of {c.model} that has numbers",
         )
     hurts = {
         layer: {FLOAT: 0.0, **found}
@@ -145,7 +147,9 @@ def _measured(
         if not (c.float_edges and layer in graph.edges)
     }
     if not hurts:
-        raise BadInput(f"{path}.sensitivity: {c.sensitivity} measured no layer that is not an edge")
+        raise BadInput(
+            f"{path}.sensitivity", f"{c.sensitivity} measured no layer that is not an edge"
+        )
     rules = {
         name: parse.parse(quant.Rule, plain, f"{path}.sensitivity")
         for name, plain in said["numbers"].items()
@@ -155,10 +159,8 @@ def _measured(
 
 def _allocated(hurts, costs, budget: float, path: str) -> dict[str, str]:
     """The choice of numbers, with the path in what is said where there is none."""
-    try:
+    with under(path):
         return quant.allocate(hurts, costs, budget=budget)
-    except BadInput as error:
-        raise BadInput(f"{path}.{error}") from None
 
 
 def _least(costs: Mapping[str, Mapping[str, float]]) -> float:

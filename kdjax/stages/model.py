@@ -102,13 +102,15 @@ class Spec(_OnEncoder):
         """
         if "sweep" in artifact.manifest:
             raise BadInput(
-                f"{field}: {artifact.manifest['stage']} is a sweep of several students; give the "
-                "values of the one that is wanted to a stage of its own"
+                field,
+                f"{artifact.manifest['stage']} is a sweep of several students",
+                "give the values of the one that is wanted to a stage of its own",
             )
         if "model" not in artifact.manifest:
             raise BadInput(
-                f"{field}: {artifact.manifest['stage']} has no head; name a stage that leaves a whole "
-                "model"
+                field,
+                f"{artifact.manifest['stage']} has no head",
+                "name a stage that leaves a whole model",
             )
         return parse.parse(cls, artifact.manifest["model"], f"{artifact.folder}: model")
 
@@ -139,7 +141,9 @@ class Spec(_OnEncoder):
         """
         if self.rules:
             raise BadInput(
-                f"{self.name}: a quantized model is not shrunk any more; shrink it, then quantize it"
+                "",
+                f"{self.name}: a quantized model is not shrunk any more",
+                "shrink it, then quantize it",
             )
         return super().analysed()
 
@@ -306,7 +310,9 @@ def encoder_of(
     spec = Spec.of(artifact, field=field)
     if spec.rules:
         raise BadInput(
-            f"{field}: {artifact.manifest['stage']} is quantized; give the float model it is made of"
+            field,
+            f"{artifact.manifest['stage']} is quantized",
+            "give the float model it is made of",
         )
     found = EncoderSpec(
         encoder=spec.encoder,

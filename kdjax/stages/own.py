@@ -94,7 +94,7 @@ class Given:
         context, folder = self._context, self._artifact(name).folder
         stage = context.run.stages[name]
         if not isinstance(stage, config.Cache):
-            raise BadInput(f"{context.path}.reads: {name} is not a stage of kind cache")
+            raise BadInput(f"{context.path}.reads", f"{name} is not a stage of kind cache")
         source = Source.of(
             context.run,
             name,
@@ -128,15 +128,15 @@ class Given:
         context, path = self._context, self._context.path
         if (like := self._stage.leaves) is None:
             raise BadInput(
-                f"{path}.leaves: missing, and a model is left; name the stage it is like"
+                f"{path}.leaves", "missing, and a model is left", "name the stage it is like"
             )
         if self.left:
             raise BadInput(
-                f"{path}.function: it leaves a second model; give that a stage of its own"
+                f"{path}.function", "it leaves a second model", "give that a stage of its own"
             )
         spec, variables = self._spec(like), jax.tree.map(jax.numpy.asarray, variables)
         if fault := _unlike(spec.abstract(), variables):
-            raise BadInput(f"{path}.function: the model it leaves is not like {like}'s: {fault}")
+            raise BadInput(f"{path}.function", f"the model it leaves is not like {like}'s: {fault}")
         pruned = pruning.carried(self._artifact(like), variables["params"])
         mark = save_variables(context.folder, variables, alone=True)
         row = measure.live_row(
@@ -152,7 +152,9 @@ class Given:
     def _artifact(self, name: str) -> Artifact:
         if name not in self.reads:
             path = self._context.path
-            raise BadInput(f"{path}.reads: {name} is not among {list(self.reads)}; name it there")
+            raise BadInput(
+                f"{path}.reads", f"{name} is not among {list(self.reads)}", "name it there"
+            )
         return self._context.inputs[name]
 
     def _spec(self, name: str) -> Spec:
@@ -161,8 +163,9 @@ class Given:
     def _refuse_ahead(self, what: str) -> None:
         if self._context.ahead:
             raise BadInput(
-                f"{self._context.path}.function: given.{what} in check, before anything has run; use it "
-                "in run"
+                f"{self._context.path}.function",
+                f"given.{what} in check, before anything has run",
+                "use it in run",
             )
 
 
@@ -210,13 +213,15 @@ def run(context: Context, c: config.OwnStage) -> Mapping[str, Any]:
         said = c.made_stage(context.path)[0](given)
     at = f"{context.path}.function: {c.function}"
     if said is not None and not isinstance(said, Mapping):
-        raise BadInput(f"{at} gave {shown(said)}; it is to give what the manifest says, or nothing")
+        raise BadInput(
+            "", f"{at} gave {shown(said)}", "it is to give what the manifest says, or nothing"
+        )
     try:
         plain = json.loads(json.dumps(dict(said or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{at} gave what is no JSON: {error}") from None
+        raise BadInput("", f"{at} gave what is no JSON: {error}") from None
     if c.leaves is not None and not given.left:
         raise BadInput(
-            f"{at} left no model, and the config has leaves={c.leaves!r}; call given.leave"
+            "", f"{at} left no model, and the config has leaves={c.leaves!r}", "call given.leave"
         )
     return {"own": plain, **given.left}

@@ -8,9 +8,10 @@ from kdjax import config, ssl
 from kdjax.inputs import Inputs
 from kdjax.stages import build, expected
 from kdjax.stages.begin import leave_encoder, ready_encoder
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.stages.fit import Setup, fit, model_key, rehearse
 from kdjax.stages.model import EncoderSpec
+from kdjax.types import under
 from kdjax.views import draws
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from kdjax import files
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
@@ -137,17 +137,16 @@ def _side_by_side(call: Any, names: Sequence[str]) -> list[Any]:
         return list(pool.map(call, names))
 
 
-class Damaged(BadInput):
+class Damaged(BadFile):
     """A finished stage is not whole any more; what to do is left to the user, who may have a copy.
 
-    Attributes:
-      fault: what was found and what was expected, without the folder and the mend.
+    Its fault is what was found and what was expected.
     """
 
     def __init__(self, folder: epath.PathLike, fault: str):
-        self.fault = fault
-        folder = os.fspath(folder)
-        super().__init__(f"{folder}: {fault}; delete {folder} and run the same command again")
+        super().__init__(
+            folder, fault, f"delete {os.fspath(folder)} and run the same command again"
+        )
 
 
 def _unreadable(folder: epath.Path, name: str, error: OSError) -> BadInput:
@@ -155,7 +154,7 @@ def _unreadable(folder: epath.Path, name: str, error: OSError) -> BadInput:
     fault, what_to_do = files.meaning(error) or (str(error), "")
     if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENOTDIR):
         return Damaged(folder, f"{name}: {fault}")
-    return BadInput(f"{os.fspath(folder)}: {name}: {fault}; {what_to_do}")
+    return BadFile(folder, f"{name}: {fault}", what_to_do)
 
 
 def read(folder: epath.Path) -> dict[str, Any] | None:
@@ -170,7 +169,7 @@ def read(folder: epath.Path) -> dict[str, Any] | None:
         return None
     except NotADirectoryError as error:
         if files.blocking(folder) != os.fspath(folder):
-            raise BadInput(str(files.described(error, folder))) from None
+            raise BadInput("", str(files.described(error, folder))) from None
         raise Damaged(folder, "a file is where the folder of a stage must be") from None
     except OSError as error:
         raise _unreadable(folder, MANIFEST, error) from None

@@ -18,7 +18,7 @@ from kdjax.shrink import Groups
 from kdjax.stages.artifact import VARIABLES, Artifact
 from kdjax.stages.context import Context
 from kdjax.train import BESIDE, TrainState, load_tree
-from kdjax.types import BadInput, PyTree, Variables
+from kdjax.types import BadInput, PyTree, Variables, under
 
 UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
     "group_l1": shrink.group_l1,
@@ -62,9 +62,8 @@ def prepare(
     Raises:
       BadInput: the pruning does not fit the training or the model.
     """
-    path = f"config.stages.{context.name}"
     how = _of_model(c.prune, variables["params"])
-    try:
+    with under(context.path):
         masks_before = _zeros_of(begun, variables["params"])
         match how:
             case None:
@@ -76,14 +75,13 @@ def prepare(
             case config.SparseTraining():
                 if masks_before is not None:
                     raise BadInput(
-                        "start_from: it is pruned already; train sparse from a dense model, or "
-                        "from none"
+                        "start_from",
+                        "it is pruned already",
+                        "train sparse from a dense model, or from none",
                     )
                 variables, held = _sparse(context, how, variables, tx)
         if context.exact:
             _try_out(held, variables["params"])
-    except BadInput as error:
-        raise BadInput(f"{path}.{error}") from None
     return variables, held
 
 
@@ -117,7 +115,7 @@ def _within(before: PyTree | None, prunable: str, params: PyTree) -> PyTree | No
     given, chosen = tree.named_leaves(before), tree.named_leaves(tree.match(params, prunable))
     if odd := [name for name in given if not chosen[name]]:
         raise BadInput(
-            f"prune.prunable: {odd[0]} is pruned already; match it, too, to keep its zeros"
+            "prune.prunable", f"{odd[0]} is pruned already", "match it, too, to keep its zeros"
         )
     leaves = tree.named_leaves(params)
     found = [
@@ -184,7 +182,7 @@ def _gradual(
                 else allocation.by_hand(params, dict(shares))
             )
             if odd := [n for n in by_name if not re.fullmatch(c.prunable, n)]:
-                raise BadInput(f"prune.allocation: prunable does not match {odd[0]}")
+                raise BadInput("prune.allocation", f"prunable does not match {odd[0]}")
             chosen = allocation.matching(params, c.prunable, "prune.prunable")
             plan = {name: _schedule(c, by_name.get(name, 0.0)) for name in chosen}
             rule = prune.gradual(plan, mask=_mask(c.pattern), **given)
@@ -256,8 +254,9 @@ def _ticket(
 ) -> tuple[Variables, optax.GradientTransformation]:
     if begun is None or early is None or "early" not in begun.manifest:
         raise BadInput(
-            "prune: a ticket begins from a stage that keeps its early parameters; give start_from "
-            "a stage with a rewind_step, or another ticket"
+            "prune",
+            "a ticket begins from a stage that keeps its early parameters",
+            "give start_from a stage with a rewind_step, or another ticket",
         )
     params = variables["params"]
     chosen = allocation.matching(params, c.prunable, "prune.prunable")

@@ -12,12 +12,12 @@ from kdjax import config, quant, tree
 from kdjax.models import Compute
 from kdjax.stages import measure, pruning
 from kdjax.stages.artifact import Artifact, save_variables
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.stages.export import file_latency
 from kdjax.stages.mixed import check_mixed, mixed_rules
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import compare
-from kdjax.types import BadInput, Variables
+from kdjax.types import BadInput, Variables, under
 
 _BATCH = 64
 
@@ -101,7 +101,7 @@ def check(context: Context, c: config.Quantize) -> Mapping[str, Any]:
 def _float(artifact: Artifact, c: config.Quantize, path: str) -> Spec:
     spec = Spec.of(artifact, field=f"{path}.model")
     if spec.rules:
-        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
+        raise BadInput(f"{path}.model", f"{c.model} is quantized already", "give the float one")
     return spec
 
 

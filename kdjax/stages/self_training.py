@@ -84,8 +84,9 @@ def check_batch(context: Context, c: config.Training, every: int) -> None:
     rows = c.batch // devices // c.accumulate
     if rows % every:
         raise BadInput(
-            f"{context.path}.self_training.every: {every} does not divide the {rows} examples that a "
-            f"device has at once (batch {c.batch} on {devices} devices, accumulate {c.accumulate})"
+            f"{context.path}.self_training.every",
+            f"{every} does not divide the {rows} examples that a device has at once (batch {c.batch} "
+            f"on {devices} devices, accumulate {c.accumulate})",
         )
 
 

@@ -15,11 +15,11 @@ from kdjax.increases import increases
 from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.stages.model import Spec, load
 from kdjax.stages.pruning import UNIT_SCORES, unit_scores
 from kdjax.stages.source import Source, weights_of
-from kdjax.types import BadInput, Batch, Variables
+from kdjax.types import BadInput, Batch, Variables, under
 
 _BATCH = 128
 
@@ -57,7 +57,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     if c.against == "predictions":
         predict = jax.jit(says)
         batches = [{**batch, "whole": predict(whole, batch)} for batch in batches]
-    try:
+    with under(path):
         units = shrink.fallen(groups, scores, c.sparsities) if c.sparsities else {}
         states: dict[tuple[str, float | str], State] = {
             at: whole._replace(keep=keep) for at, keep in units.items()
@@ -69,8 +69,6 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
         rises = increases(
             lambda state, batch: term(says(state, batch), batch).mean(), whole, states, batches
         )
-    except BadInput as error:
-        raise BadInput(f"{path}.{error}") from None
     curves = (
         shrink.curves({at: rises[at] for at in units}, groups, scores, c.sparsities)
         if c.sparsities
@@ -138,7 +136,7 @@ def _check(context: Context, c: config.Sensitivity) -> Spec:
     context.check_sample(c.examples, field=f"{path}.examples")
     spec = Spec.of(context.inputs[c.model], field=f"{path}.model")
     if spec.rules:
-        raise BadInput(f"{path}.model: {c.model} is quantized already; give the float one")
+        raise BadInput(f"{path}.model", f"{c.model} is quantized already", "give the float one")
     return spec
 
 
@@ -177,7 +175,7 @@ def _parts(n: int) -> list[slice]:
 def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
     """What a cache is made of whose teachers say what a model of these classes can be held against."""
     if not isinstance(context.run.stages[name], config.Cache):
-        raise BadInput(f"{path}.cache: {name} is not a stage of kind cache")
+        raise BadInput(f"{path}.cache", f"{name} is not a stage of kind cache")
     source = Source.of(
         context.run,
         name,
@@ -189,7 +187,8 @@ def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
     of = signal.of if isinstance(signal, teacher.Apart) else signal
     if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.task.classes:
         raise BadInput(
-            f"{path}.cache: {name} does not keep what teachers say of {spec.task.classes} classes"
+            f"{path}.cache",
+            f"{name} does not keep what teachers say of {spec.task.classes} classes",
         )
     return source
 
@@ -251,6 +250,6 @@ def _candidates(c: config.Sensitivity, names: list[str], path: str) -> dict[str,
         for name in quant.choose({layers.pattern: layers.rule}, names, field=field):
             rules = candidates.setdefault(name, [])
             if layers.rule in rules:
-                raise BadInput(f"{field}: {layers.rule.name} is given twice to {name}")
+                raise BadInput(field, f"{layers.rule.name} is given twice to {name}")
             rules.append(layers.rule)
     return {name: candidates[name] for name in names if name in candidates}

@@ -15,12 +15,12 @@ from kdjax.prune import allocation
 from kdjax.shrink import Groups
 from kdjax.stages import measure
 from kdjax.stages.artifact import save_variables
-from kdjax.stages.context import Context, under
+from kdjax.stages.context import Context
 from kdjax.stages.export import TIMED_IN, file_latency
 from kdjax.stages.model import Spec, load
 from kdjax.stages.parity import StageFailed
 from kdjax.stages.pruning import UNIT_SCORES, unit_scores
-from kdjax.types import BadInput, PyTree, Variables
+from kdjax.types import BadInput, PyTree, Variables, under
 
 _BATCH = 128
 _EXAMPLE = 8  # examples that the model is traced with, and that show what is constant
@@ -49,12 +49,10 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
         kept = keep(c.sparsity)
     else:
         cost, limit = _cost(context, c.budget, path)
-        try:
+        with under(path, {"prune.budget": "budget"}):
             kept = allocation.meet(
                 keep, lambda kept: cost(*smaller(kept)), limit, most=_MOST, tolerance=0.002
             )
-        except BadInput as error:
-            raise BadInput(f"{path}.budget: {error}") from None
     masks, masked = jax.jit(functools.partial(_masked, movable))(kept, variables["params"])
     found = shrink.shrink(model, masks, variables, example, groups=groups)
     small = dataclasses.replace(spec, widths=found.widths)
@@ -113,27 +111,28 @@ def _check(context: Context, c: config.Shrink) -> Spec:
     with under(f"{path}.model"):
         spec.analysed()  # it is quantized
     if not 0 <= c.sparsity < 1:
-        raise BadInput(f"{path}.sparsity: {c.sparsity} is not in [0, 1)")
+        raise BadInput(f"{path}.sparsity", f"{c.sparsity} is not in [0, 1)")
     if c.multiple < 1:
-        raise BadInput(f"{path}.multiple: {c.multiple} is not positive")
+        raise BadInput(f"{path}.multiple", f"{c.multiple} is not positive")
     if c.examples:
         context.check_sample(c.examples, field=f"{path}.examples")
     if c.budget is not None:
         if c.sparsity:
-            raise BadInput(f"{path}.budget: give one of sparsity and budget")
+            raise BadInput(f"{path}.budget", "give one of sparsity and budget")
         (name, limit) = _budget(c.budget, path)
         if limit <= 0:
-            raise BadInput(f"{path}.budget.{name}: {limit:g} is not above zero")
+            raise BadInput(f"{path}.budget.{name}", f"{limit:g} is not above zero")
         if name == "latency_ms":
             TIMED_IN.require()
     if c.sensitivity is not None:
         said = context.inputs[c.sensitivity].manifest.get("sensitivity", {})
         if said.get("model") != c.model:
             raise BadInput(
-                f"{path}.sensitivity: {c.sensitivity} is not a stage of kind sensitivity of {c.model}"
+                f"{path}.sensitivity",
+                f"{c.sensitivity} is not a stage of kind sensitivity of {c.model}",
             )
         if not said["curves"]:
-            raise BadInput(f"{path}.sensitivity: {c.sensitivity} has no sparsities to go by")
+            raise BadInput(f"{path}.sensitivity", f"{c.sensitivity} has no sparsities to go by")
     return spec
 
 
@@ -141,7 +140,7 @@ def _movable(groups: Groups, c: config.Shrink, path: str) -> Groups:
     """The groups that may lose units."""
     movable = groups.without(_frozen(groups, c.frozen, path))
     if not len(movable):
-        raise BadInput(f"{path}: {c.model} has no group of units that can lose any")
+        raise BadInput(path, f"{c.model} has no group of units that can lose any")
     return movable
 
 
@@ -151,10 +150,12 @@ def _frozen(groups: Groups, pattern: str | None, path: str) -> dict[str, str]:
     try:
         found = {g.name: "the config says so" for g in groups if re.fullmatch(pattern, g.name)}
     except re.error as error:
-        raise BadInput(f"{path}.frozen: {pattern!r} is no regular expression: {error}") from None
+        raise BadInput(f"{path}.frozen", f"{pattern!r} is no regular expression: {error}") from None
     if not found:
         raise BadInput(
-            f"{path}.frozen: {pattern!r} matches no group; the first is {next(iter(groups.sizes))!r}"
+            f"{path}.frozen",
+            f"{pattern!r} matches no group",
+            f"the first is {next(iter(groups.sizes))!r}",
         )
     return found
 
@@ -219,7 +220,7 @@ def _budget(budget: config.Budget, path: str) -> tuple[str, float]:
     """What is limited, and to what."""
     given = {name: value for name, value in vars(budget).items() if value is not None}
     if len(given) != 1:
-        raise BadInput(f"{path}.budget: give one of {', '.join(vars(budget))}")
+        raise BadInput(f"{path}.budget", f"give one of {', '.join(vars(budget))}")
     ((name, limit),) = given.items()
     return name, float(limit)
 

@@ -2,8 +2,8 @@
 
 from kdjax import config
 from kdjax.inputs import Inputs
-from kdjax.stages.context import Splits, under
-from kdjax.types import BadInput
+from kdjax.stages.context import Splits
+from kdjax.types import BadInput, under
 
 
 def check_data(splits: Splits) -> None:
@@ -12,8 +12,8 @@ def check_data(splits: Splits) -> None:
     Raises:
       BadInput: it does not fit; the line names the field.
     """
-    for field, fault in splits.inputs.faults():
-        raise BadInput(f"config.data.{field}: {fault}")
+    for field, fault, *mend in splits.inputs.faults():
+        raise BadInput(f"config.data.{field}", fault, *mend)
 
 
 def check(run: config.Run, name: str, splits: Splits) -> None:
@@ -35,8 +35,9 @@ def check(run: config.Run, name: str, splits: Splits) -> None:
     c, path, n = run.stages[name], f"config.stages.{name}", len(splits.train)
     if isinstance(c, config.Training) and c.batch > n:
         raise BadInput(
-            f"{path}.batch: {c.batch} of {n} training examples would have some of them twice in a "
-            f"step; give {n} at most"
+            f"{path}.batch",
+            f"{c.batch} of {n} training examples would have some of them twice in a step",
+            f"give {n} at most",
         )
     match c:
         case config.Pretrain():
@@ -81,6 +82,6 @@ def _check_views(c: config.Views, own: Inputs, path: str) -> Inputs:
     """What these views are, out of which no more is cut than there is."""
     with under(path):
         seen = own.sized(c.size)
-    for field, fault in c.too_large(seen):
-        raise BadInput(f"{path}.{field}: {fault}")
+    for field, fault, *mend in c.too_large(seen):
+        raise BadInput(f"{path}.{field}", fault, *mend)
     return seen

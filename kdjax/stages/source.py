@@ -17,9 +17,8 @@ from kdjax.data import Dataset, Partners
 from kdjax.inputs import Inputs
 from kdjax.stages import build
 from kdjax.stages.artifact import Artifact
-from kdjax.stages.context import under
 from kdjax.stages.model import Spec, encoder_of
-from kdjax.types import BadInput, Batch, PyTree, Variables
+from kdjax.types import BadInput, Batch, PyTree, Variables, under
 from kdjax.views import draws
 
 _SAMPLES = 32
@@ -115,12 +114,10 @@ class Source:
         found = tuple(_teacher(c, inputs[t], path=path) for t in c.teachers)
         if len({t.outputs for t in found}) > 1:
             shown = ", ".join(f"{n} {t.outputs}" for n, t in zip(c.teachers, found, strict=True))
-            raise BadInput(f"{path}.teacher: they say different numbers of things: {shown}")
+            raise BadInput(f"{path}.teacher", f"they say different numbers of things: {shown}")
         source = cls(c=c, name=name, seed=seed, dataset=dataset, teachers=found)
-        try:
+        with under(f"{path}.signal"):
             teacher.check(source.signal)
-        except BadInput as error:
-            raise BadInput(f"{path}.signal.{error}") from None
         return source
 
     @property
@@ -258,7 +255,7 @@ def weights_of(
     if weights is None:
         weights = (1.0,) * n
     if len(weights) != n or min(weights) <= 0:
-        raise BadInput(f"{field}: give one positive weight for each of the {n} teachers")
+        raise BadInput(field, f"give one positive weight for each of the {n} teachers")
     total = sum(weights)
     return jnp.asarray([weight / total for weight in weights], jnp.float32)
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from kdjax.teacher.storage import Folder, Part, checksum, spell
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 FORMAT = 2
 """Raised when older files are to be refused."""
@@ -66,7 +66,7 @@ def mend(files: Folder) -> str:
 
 def refuse(files: Folder, fault: str) -> BadInput:
     """The one line about a cache that cannot be used."""
-    return BadInput(f"teacher cache {files}: {fault}; {mend(files)}")
+    return BadFile(f"teacher cache {files}", fault, mend(files))
 
 
 def read_manifest(files: Folder) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def read_manifest(files: Folder) -> dict[str, Any]:
         fault = f"no {MANIFEST}"
         if files.read(BEGUN) is not None:
             fault += ": its writing was stopped, and goes on when the cache stage is run again"
-            raise BadInput(f"teacher cache {files}: {fault}")
+            raise BadFile(f"teacher cache {files}", fault)
         raise refuse(files, fault)
     try:
         manifest = dict(json.loads(content))

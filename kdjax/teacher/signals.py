@@ -238,8 +238,8 @@ def check(signal: Signal) -> None:
     """Raises `BadInput` where a signal cannot be kept: what has no entries, or more than there are."""
     match signal:
         case TopK(classes=classes, k=k) if not 1 <= k <= classes:
-            raise BadInput(f"k: {k} is not in 1 .. {classes}, the classes of the teacher")
+            raise BadInput("k", f"{k} is not in 1 .. {classes}, the classes of the teacher")
         case TopK(temperatures=temperatures) if not temperatures or min(temperatures) <= 0:
-            raise BadInput(f"temperatures: {list(temperatures)} are not one or more above zero")
+            raise BadInput("temperatures", f"{list(temperatures)} are not one or more above zero")
         case Apart(of=of) | Positions(of=of):
             check(of)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, UInt32
 
 from kdjax.teacher import layout, storage
 from kdjax.teacher.signals import Signal
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 _AHEAD = 2
 """Batches that are read and sent to the device before the first of them is waited for."""
@@ -32,8 +32,9 @@ class NotFinite(BadInput):
 
     def __init__(self, part: str, id: int, view: int, dtype: str):
         super().__init__(
-            f"{part} of id {id}, view {view} are not finite in {dtype}; store them as float32, or "
-            "look at the teacher"
+            "",
+            f"{part} of id {id}, view {view} are not finite in {dtype}",
+            "store them as float32, or look at the teacher",
         )
         self.part, self.id, self.view, self.dtype = part, id, view, dtype
 
@@ -266,7 +267,8 @@ def _finish(
 
 
 def _not_shared(files: storage.Folder, name: str) -> BadInput:
-    return BadInput(
-        f"teacher cache {files}: {name}, of another process, is not there; all processes must share "
-        "one --workdir"
+    return BadFile(
+        f"teacher cache {files}",
+        f"{name}, of another process, is not there",
+        "all processes must share one --workdir",
     )

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from kdjax import fingerprint, paths, tree
 from kdjax.train.state import TrainState
 from kdjax.train.storage import orbax_checkpointer, storing
-from kdjax.types import BadInput, PyTree
+from kdjax.types import BadFile, PyTree
 
 _ARRAYS, _RECORD, _UNFINISHED = "arrays", "record.json", ".unfinished"
 _NAMED = 64
@@ -317,9 +317,10 @@ def _fitted(arrays: Mapping[str, np.ndarray], state: TrainState, *, folder: epat
     }
     if lines := tree.differences(dict(arrays), wanted):
         more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        raise BadInput(
-            f"{folder}: this checkpoint does not fit what is trained: {'; '.join(lines[:3])}{more}; "
-            f"was it written by another version? Remove {folder.parent} to begin the stage anew"
+        raise BadFile(
+            folder,
+            f"this checkpoint does not fit what is trained: {'; '.join(lines[:3])}{more}",
+            f"was it written by another version? Remove {folder.parent} to begin the stage anew",
         )
 
     def placed(path: Any, like: Array) -> Array:

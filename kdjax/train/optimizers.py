@@ -120,7 +120,7 @@ def l1(weight: float, *, penalized: str) -> optax.GradientTransformation:
     def update(updates, state, params=None):
         chosen = tree.match(params, penalized)
         if not any(jax.tree.leaves(chosen)):
-            raise BadInput(f"scale_l1: {penalized!r} matches no parameter of this model")
+            raise BadInput("scale_l1", f"{penalized!r} matches no parameter of this model")
         return jax.tree.map(
             lambda yes, u, p: u + weight * jnp.sign(p) if yes else u, chosen, updates, params
         ), state

@@ -194,7 +194,7 @@ def choose(name: str, *, convolutions: str = "auto") -> Parallel:
       BadInput: a name is none of these, or `single` is asked for in several processes.
     """
     if convolutions not in ("auto", "xla"):
-        raise BadInput(f"convolutions: {convolutions!r} is neither auto nor xla")
+        raise BadInput("convolutions", f"{convolutions!r} is neither auto nor xla")
     parallel = _named(name)
     if convolutions == "xla" or jax.default_backend() != "cpu":
         return parallel
@@ -211,15 +211,16 @@ def _named(name: str) -> Parallel:
         case "single":
             if jax.process_count() > 1:
                 raise BadInput(
-                    f"parallel: single would train {jax.process_count()} models, one a process; "
-                    "take pmap or mesh"
+                    "parallel",
+                    f"single would train {jax.process_count()} models, one a process",
+                    "take pmap or mesh",
                 )
             return single()
         case "pmap":
             return mapped()
         case "mesh":
             return meshed()
-    raise BadInput(f"parallel: {name!r} is not one of auto, single, pmap, mesh")
+    raise BadInput("parallel", f"{name!r} is not one of auto, single, pmap, mesh")
 
 
 def check_batch(batch: int, parallel: Parallel, *, accumulate: int, field: str) -> None:
@@ -227,8 +228,10 @@ def check_batch(batch: int, parallel: Parallel, *, accumulate: int, field: str) 
     parts = parallel.devices * accumulate
     if batch % parts:
         raise BadInput(
-            f"{field}: {batch} examples cannot be shared by {parallel.devices} devices x "
-            f"{accumulate} accumulated parts; take a multiple of {parts}"
+            field,
+            f"{batch} examples cannot be shared by {parallel.devices} devices x {accumulate} "
+            "accumulated parts",
+            f"take a multiple of {parts}",
         )
 
 

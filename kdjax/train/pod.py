@@ -82,7 +82,7 @@ def join(
         # Of a cluster that is none: this process stays one alone.
         _pod.close()
         _pod = None
-        raise BadInput(f"--distributed: {str(error).splitlines()[0]}") from None
+        raise BadInput("--distributed", f"{str(error).splitlines()[0]}") from None
     _pod.joined = True
 
 
@@ -125,25 +125,27 @@ def _check(address: str | None, processes: int | None, process: int | None) -> N
     """Raises `BadInput` for what `jax.distributed` would not refuse in a line, or only in time."""
     if (address is None) != (processes is None) or (address is None) != (process is None):
         raise BadInput(
-            "--distributed: give all of --coordinator_address, --num_processes and --process_id, or "
-            "none where a cluster says"
+            "--distributed",
+            "give all of --coordinator_address, --num_processes and --process_id, or none where a "
+            "cluster says",
         )
     if address is None or processes is None or process is None:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise BadInput(f"--coordinator_address: {address!r} is not HOST:PORT")
+        raise BadInput("--coordinator_address", f"{address!r} is not HOST:PORT")
     if processes < 1:
-        raise BadInput(f"--num_processes: {processes} is not positive")
+        raise BadInput("--num_processes", f"{processes} is not positive")
     if not 0 <= process < processes:
-        raise BadInput(f"--process_id: {process} is not in 0 to {processes - 1}")
+        raise BadInput("--process_id", f"{process} is not in 0 to {processes - 1}")
     if process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
         try:  # of a port in use jaxlib dies
             socket.create_server(("", int(port))).close()
         except OSError as error:
             raise BadInput(
-                f"--coordinator_address: port {port} of this host cannot be opened "
-                f"({os.strerror(error.errno or 0)}); choose another"
+                "--coordinator_address",
+                f"port {port} of this host cannot be opened ({os.strerror(error.errno or 0)})",
+                "choose another",
             ) from None
 
 

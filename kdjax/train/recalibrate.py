@@ -112,7 +112,7 @@ def with_statistics(
             )
             sums[pair] = (first + n * mean, second + n * (var + mean**2))
     if not rows:
-        raise BadInput("recalibrate.batches: there is none; give one or more")
+        raise BadInput("recalibrate.batches", "there is none", "give one or more")
     for (mean, var), (first, second) in sums.items():
         named[mean] = jax.device_put(np.asarray(first / rows, named[mean].dtype))
         spread = np.maximum(second / rows - (first / rows) ** 2, 0.0)
@@ -142,7 +142,8 @@ def _momentum(name: str, slope: np.ndarray) -> np.float64:
     momentum = np.float64(str(np.float32(slope.flat[0])))
     if not (0 <= momentum < 1 and (slope == slope.flat[0]).all()):
         raise BadInput(
-            f"recalibrate.variables: {name!r} is not moved by a batch, as its momentum is "
-            f"{momentum}; give its BatchNorm a momentum below 1, or forward uncompiled"
+            "recalibrate.variables",
+            f"{name!r} is not moved by a batch, as its momentum is {momentum}",
+            "give its BatchNorm a momentum below 1, or forward uncompiled",
         )
     return momentum

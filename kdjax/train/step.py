@@ -59,9 +59,9 @@ def make_train_step(
     Reference: of `debiased`, Kingma and Ba 2014, https://arxiv.org/abs/1412.6980, sec. 3.
     """
     if debiased and (ema is None or callable(ema) or not 0 <= ema < 1):
-        raise BadInput(f"ema: {ema}; a debiased average takes a number in [0, 1)")
+        raise BadInput("ema", f"{ema}", "a debiased average takes a number in [0, 1)")
     if isinstance(ema, float | int) and not 0 <= ema <= 1:
-        raise BadInput(f"ema: {ema} is not in [0, 1]")
+        raise BadInput("ema", f"{ema} is not in [0, 1]")
     constant = ema if debiased and isinstance(ema, float | int) else None
 
     gradients = gradients_of(objective, parts=accumulate)

@@ -45,7 +45,7 @@ def _loaded(reference: str, text: str) -> Any:
         space = _space(text)(module) if module in source else importlib.import_module(module)
         return getattr(space, name)
     except Exception as error:  # whatever the user's code, or a package of theirs, raises
-        raise BadInput(f"{reference}: {place(error) or ''}{described(error)}") from None
+        raise BadInput("", f"{reference}: {place(error) or ''}{described(error)}") from None
 
 
 @functools.lru_cache(maxsize=256)

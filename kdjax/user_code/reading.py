@@ -15,8 +15,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax.parse import nearest
-from kdjax.types import BadInput
+from kdjax.parse import suggestion
+from kdjax.types import BadInput, under
 from kdjax.user_code.loading import STANDS
 
 FUNCTION, SOURCE = "function", "source"
@@ -42,10 +42,8 @@ def resolved(values: Any, *, folder: os.PathLike[str] | None, path: str = "confi
             name: resolved(v, folder=folder, path=f"{path}.{name}") for name, v in values.items()
         }
         if FUNCTION in found and SOURCE not in found:
-            try:
+            with under(f"{path}.{FUNCTION}"):
                 reference, source = read(found[FUNCTION], folder=folder)
-            except BadInput as error:
-                raise BadInput(f"{path}.{FUNCTION}: {error}") from None
             found = {**found, FUNCTION: reference, SOURCE: source}
         return found
     if isinstance(values, list | tuple):
@@ -67,7 +65,9 @@ def read(function: Any, *, folder: os.PathLike[str] | None = None) -> tuple[str,
     module, _, name = reference.partition(":")
     if not module or not name.isidentifier():
         raise BadInput(
-            f"{reference!r} names no function; write 'module:name', with the module beside the config"
+            "",
+            f"{reference!r} names no function",
+            "write 'module:name', with the module beside the config",
         )
     importlib.invalidate_caches()
     search = [os.fspath(f) for f in ((folder, Path(folder).parent) if folder else ())] + sys.path
@@ -75,7 +75,9 @@ def read(function: Any, *, folder: os.PathLike[str] | None = None) -> tuple[str,
     if closure.file(module) is None:
         if not _is_installed(module):
             where = f"beside {folder}" if folder else "on sys.path"
-            raise BadInput(f"there is no module {module!r} {where}; name a file there, without .py")
+            raise BadInput(
+                "", f"there is no module {module!r} {where}", "name a file there, without .py"
+            )
         return reference, {}
     closure.need(module, name)
     return reference, closure.texts()
@@ -91,17 +93,20 @@ def _is_installed(module: str) -> bool:
 def _named(function: Any) -> str:
     """The reference of an object."""
     if not callable(function):
-        raise BadInput(f"{function!r} is no function; give one, or 'module:name'")
+        raise BadInput("", f"{function!r} is no function", "give one, or 'module:name'")
     name, module = getattr(function, "__qualname__", None), getattr(function, "__module__", None)
     if not isinstance(name, str) or not isinstance(module, str):
         raise BadInput(
-            f"{type(function).__name__} has no name by which another process could find it; write a "
-            "function at the top of a file, and give its numbers as fields here"
+            "",
+            f"{type(function).__name__} has no name by which another process could find it",
+            "write a function at the top of a file, and give its numbers as fields here",
         )
     if not name.isidentifier():
         what = "a lambda" if "<lambda>" in name else f"{name}, which is defined inside another"
         raise BadInput(
-            f"{what} has no name by which another process could find it; define it at the top of a file"
+            "",
+            f"{what} has no name by which another process could find it",
+            "define it at the top of a file",
         )
     return f"{module}:{name}"
 
@@ -136,9 +141,9 @@ class _File:
         try:
             tree = ast.parse(path.read_bytes(), os.fspath(path))
         except SyntaxError as error:
-            raise BadInput(f"{path}:{error.lineno}: SyntaxError: {error.msg}") from None
+            raise BadInput("", f"{path}:{error.lineno}: SyntaxError: {error.msg}") from None
         except (OSError, ValueError) as error:
-            raise BadInput(f"{path} cannot be read: {error}") from None
+            raise BadInput("", f"{path} cannot be read: {error}") from None
         body = [part for node in tree.body for part in _parts(node)]
         self.flags = (
             __future__.annotations.compiler_flag
@@ -251,7 +256,7 @@ class _Closure:
         wanted = range(len(file.statements)) if name is None else file.defining(name)
         if name is not None and not wanted and not any(map(_is_star, file.statements)):
             known = [n for one in file.statements for n in one.defines]
-            raise BadInput(f"{file.path} defines no {name!r}{nearest(name, known)}")
+            raise BadInput("", f"{file.path} defines no {name!r}", suggestion(name, known))
         for i in wanted:
             self._take(module, i)
 
@@ -290,8 +295,9 @@ class _Closure:
                     continue
                 if "." in alias.name:
                     raise BadInput(
-                        f"{self._files[module].path}:{node.lineno}: import {alias.name}: write "
-                        f"from {alias.name.rpartition('.')[0]} import {alias.name.rpartition('.')[2]}"
+                        "",
+                        f"{self._files[module].path}:{node.lineno}: import {alias.name}: write from "
+                        f"{alias.name.rpartition('.')[0]} import {alias.name.rpartition('.')[2]}",
                     )
                 self.need(alias.name, None)
             return
@@ -324,7 +330,7 @@ def _absolute(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:
     try:
         return importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
     except ImportError:
-        raise BadInput(f"{module}: a relative import, and it is in no package") from None
+        raise BadInput("", f"{module}: a relative import, and it is in no package") from None
 
 
 def _bare(node: ast.stmt) -> ast.stmt:

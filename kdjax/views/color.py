@@ -30,7 +30,7 @@ Planes: TypeAlias = tuple[Plane, ...]
 
 def _check_channels(image: Image):
     if image.shape[-1] not in (1, 3):
-        raise BadInput(f"image: {image.shape[-1]} channels; a colour view takes 1 or 3 (RGB)")
+        raise BadInput("image", f"{image.shape[-1]} channels", "a colour view takes 1 or 3 (RGB)")
 
 
 def _planes(image: Image) -> Planes:
@@ -133,9 +133,9 @@ def jitter(
         ("hue", hue),
     ):
         if value < 0.0:
-            raise BadInput(f"{name}: strength {value} is negative")
+            raise BadInput(name, f"strength {value} is negative")
     if hue > 0.5:
-        raise BadInput(f"hue: {hue} is more than half a turn (0.5)")
+        raise BadInput("hue", f"{hue} is more than half a turn (0.5)")
     if image.shape[-1] == 1:
         saturation = hue = 0.0
 
@@ -228,12 +228,12 @@ def blur(
     check_probability(probability)
     check_pixels_at(pixels_at)
     if not 0.0 < sigma[0] <= sigma[1]:
-        raise BadInput(f"sigma: {sigma} is not 0 < low <= high")
+        raise BadInput("sigma", f"{sigma} is not 0 < low <= high")
     height, width, _ = image.shape
     up, left = (scaled(kernel_size // 2, size=s, pixels_at=pixels_at) for s in (height, width))
     if kernel_size % 2 != 1 or kernel_size < 1 or max(up, left) > 111:
         at = "" if pixels_at is None else f" at {height} x {width} pixels for {pixels_at}"
-        raise BadInput(f"kernel_size: {kernel_size} is not an odd number from 1 to 223{at}")
+        raise BadInput("kernel_size", f"{kernel_size} is not an odd number from 1 to 223{at}")
     if up == left == 0 or probability == 0.0:
         return image
     unit = jax.random.uniform(key, (2,))

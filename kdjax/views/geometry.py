@@ -22,13 +22,13 @@ _Pixels = TypeVar("_Pixels", int, Array)
 def check_probability(probability: float):
     """Raises BadInput unless `probability` is in [0, 1]."""
     if not 0.0 <= probability <= 1.0:
-        raise BadInput(f"probability: {probability} is outside [0, 1]")
+        raise BadInput("probability", f"{probability} is outside [0, 1]")
 
 
 def check_pixels_at(pixels_at: int | None):
     """Raises BadInput unless `pixels_at` is `None` or positive."""
     if pixels_at is not None and pixels_at < 1:
-        raise BadInput(f"pixels_at: {pixels_at} is not a positive number of pixels")
+        raise BadInput("pixels_at", f"{pixels_at} is not a positive number of pixels")
 
 
 def scaled(pixels: _Pixels, *, size: int, pixels_at: int | None) -> _Pixels:
@@ -76,9 +76,9 @@ def crop_box(
       BadInput: `scale` is not `0 < low <= high <= 1`, or `ratio` not `0 < low <= high`.
     """
     if not 0.0 < scale[0] <= scale[1] <= 1.0:
-        raise BadInput(f"scale: {scale} is not 0 < low <= high <= 1")
+        raise BadInput("scale", f"{scale} is not 0 < low <= high <= 1")
     if not 0.0 < ratio[0] <= ratio[1]:
-        raise BadInput(f"ratio: {ratio} is not 0 < low <= high")
+        raise BadInput("ratio", f"{ratio} is not 0 < low <= high")
     unit = jax.random.uniform(key, (4,))
     side = jnp.sqrt(fixed.between(unit[0], *scale) * (height * width))
     root_ratio = jnp.exp(0.5 * fixed.between(unit[1], math.log(ratio[0]), math.log(ratio[1])))
@@ -146,7 +146,7 @@ def resize(image: Image, *, size: int) -> Float[Array, "{size} {size} channel"]:
 
 def _check_size(size: int):
     if size < 1:
-        raise BadInput(f"size: {size} is not a positive number of pixels")
+        raise BadInput("size", f"{size} is not a positive number of pixels")
 
 
 def flip(key: Key[Array, ""], image: Image, *, probability: float = 0.5) -> Image:
@@ -175,7 +175,7 @@ def quarter_turns(image: Image, turns: Int[Array, ""] | int) -> Image:
     """
     height, width, _ = image.shape
     if height != width:
-        raise BadInput(f"image: {height} x {width} pixels cannot be turned; make it square")
+        raise BadInput("image", f"{height} x {width} pixels cannot be turned", "make it square")
     return jnp.stack([jnp.rot90(image, quarter) for quarter in range(4)])[turns % 4]
 
 
@@ -211,7 +211,7 @@ def warp(
         ("stretch", stretch, 1, 4),
     ):
         if not low <= value <= high:
-            raise BadInput(f"{name}: {value} is not in [{low}, {high}]")
+            raise BadInput(name, f"{value} is not in [{low}, {high}]")
     if not turn and not shear and stretch == 1:
         return image
     height, width, channels = image.shape
@@ -267,7 +267,7 @@ def shift(key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: int | No
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2.
     """
     if pixels < 0:
-        raise BadInput(f"pixels: {pixels} is negative")
+        raise BadInput("pixels", f"{pixels} is negative")
     check_pixels_at(pixels_at)
     if pixels == 0:
         return image
@@ -310,7 +310,7 @@ def cutout(
     Reference: DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552, section 3.2.
     """
     if length < 0:
-        raise BadInput(f"length: {length} is negative")
+        raise BadInput("length", f"{length} is negative")
     check_probability(probability)
     check_pixels_at(pixels_at)
     if length == 0 or probability == 0.0:

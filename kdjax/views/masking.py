@@ -30,7 +30,7 @@ def random_patch_mask(
     count = round(share * patches)
     if not 0 < count < patches:
         raise BadInput(
-            f"share: {share} hides {count} of {patches} patches; hide some and show some"
+            "share", f"{share} hides {count} of {patches} patches", "hide some and show some"
         )
     hidden = jax.random.permutation(key, patches) < count
     return jnp.flatnonzero(~hidden, size=patches - count), hidden

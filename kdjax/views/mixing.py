@@ -56,7 +56,7 @@ def _half_sides(alpha: float) -> Int32[np.ndarray, "4096"]:
 
 def _check_alpha(alpha: float):
     if not 0.0 < alpha < math.inf:
-        raise BadInput(f"alpha: {alpha} is not a positive number")
+        raise BadInput("alpha", f"{alpha} is not a positive number")
 
 
 def _row(bits: UInt32[Array, ""]) -> UInt32[Array, ""]:
@@ -139,7 +139,7 @@ def cutmix(
     _check_alpha(alpha)
     height, width, _ = view_a.shape
     if max(height, width) > 2048:
-        raise BadInput(f"view_a: {height} x {width} pixels; CutMix counts up to 2048 x 2048")
+        raise BadInput("view_a", f"{height} x {width} pixels", "CutMix counts up to 2048 x 2048")
     bits = jax.random.bits(key, (3,), jnp.uint32)
     half = jnp.asarray(_half_sides(alpha))[_row(bits[0])]
     # Odd places: the middles of a grid half as fine, so that both halves of the picture are alike.

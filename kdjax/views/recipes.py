@@ -53,9 +53,9 @@ def normalize(
     channels = image.shape[-1]
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
-            raise BadInput(f"{name}: {len(values)} numbers for {channels} channels; give 1 or all")
+            raise BadInput(name, f"{len(values)} numbers for {channels} channels", "give 1 or all")
     if min(std) <= 0.0:
-        raise BadInput(f"std: {std} must be positive")
+        raise BadInput("std", f"{std} must be positive")
     if not any(mean) and all(value == 1.0 for value in std):
         return image
     mean_row, std_row = (np.asarray(values, np.float32)[None, None, :] for values in (mean, std))
@@ -205,7 +205,9 @@ def crop_flip(
         view = geometry.shift(part[0], view, pixels=pixels, pixels_at=pixels_at)
     else:
         if shift:
-            raise BadInput(f"shift: {shift}, and crop_scale stands in for it; give one of the two")
+            raise BadInput(
+                "shift", f"{shift}, and crop_scale stands in for it", "give one of the two"
+            )
         view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
     view = geometry.flip(part[1], view, probability=flip)
     view = geometry.cutout(part[2], view, length=cutout, pixels_at=pixels_at)

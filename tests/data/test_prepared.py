@@ -169,9 +169,9 @@ def test_the_fingerprint_is_of_what_is_read_and_not_of_where(data_dir, tmp_path)
             {},
             r"data\.name: no tiny:2\.0\.0 .* has 1\.0\.0, 1\.10\.0, 1\.9\.0",
         ),
-        ("tiny", "validation", {}, r"data split 'validation': tiny has test, train"),
-        ("tiny", "train[", {}, r"data split 'train\[': tiny has test, train"),
-        ("tiny", "train[2:2]", {}, r"data split 'train\[2:2\]': it has no examples"),
+        ("tiny", "validation", {}, r"data: split 'validation': tiny has test, train"),
+        ("tiny", "train[", {}, r"data: split 'train\[': tiny has test, train"),
+        ("tiny", "train[2:2]", {}, r"data: split 'train\[2:2\]': it has no examples"),
         (
             "tiny",
             "train",

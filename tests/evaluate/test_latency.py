@@ -255,7 +255,9 @@ def test_command_prints_one_line_of_json(image_model, capsys):
     out, err = capsys.readouterr()
     assert (out.count("\n"), err) == (1, "")
     line = json.loads(out)
-    assert 0 < line.pop("latency_ms_p50") <= line.pop("latency_ms_p95")
+    p50, p95 = line.pop("latency_ms_p50"), line.pop("latency_ms_p95")
+    assert 0 < p50 <= p95
+    assert all(len(str(ms).replace(".", "").strip("0")) <= 4 for ms in (p50, p95))
     assert line.pop("repeats") >= 5
     assert line.pop("peak_memory_bytes") > 0
     assert line == {

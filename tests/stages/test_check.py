@@ -16,6 +16,7 @@ from kdjax.choice import choices
 from kdjax.config.views.plain import EvalViews
 from kdjax.stages import Context, Splits, cache, source
 from kdjax.types import BadInput
+from tests import config_lines
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 
@@ -166,7 +167,8 @@ def _check(tmp_path, name, changes, splits, **run):
     parsed = parse.parse(config.Run, values)
     workdir = epath.Path(tmp_path / "work")
     try:
-        pipeline.check(parsed, pipeline.plan(parsed, workdir, splits, only=[name]), splits)
+        with config_lines.well_placed(parse.plain(parsed)):
+            pipeline.check(parsed, pipeline.plan(parsed, workdir, splits, only=[name]), splits)
     finally:
         assert not workdir.exists()
 

@@ -1,6 +1,8 @@
 """Examples that are no images, and of several arrays, through the whole line."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline, train
+from kdjax.commands import run as command
 from kdjax.commands.report import write_report
 from kdjax.export import ONNX, load_onnx, load_stablehlo
 from kdjax.stages import Artifact, Splits
@@ -338,16 +341,58 @@ def test_a_score_that_is_none_is_one_line_before_anything_runs(tmp_path, scores,
     assert "\n" not in str(caught.value)
 
 
-def test_a_changed_score_is_another_stage_where_it_is_measured(tmp_path):
-    """And none of those that are not."""
+def test_a_changed_score_measures_again_what_is_trained_and_trains_nothing(tmp_path, capfd):
+    """What judges without leaving a model is another stage; every model stays, with other rows."""
     encoder = {"function": "tests.own_inputs:Reader", "width": 8}
-    run = _run("tests.own_inputs:sentences", encoder)
-    score = {"top": {"function": "tests.own_inputs:top", "k": 1}}
-    other = parse.parse(config.Run, {**parse.plain(run), "scores": score})
-    marks = [
-        {t.name: t.fingerprint for t in pipeline.plan(r, epath.Path(tmp_path), Splits(r.data))}
-        for r in (run, other)
-    ]
-    assert marks[0]["teacher"] != marks[1]["teacher"]
-    plain = parse.parse(config.Run, {**parse.plain(run), "scores": {}})
-    assert plain.scores == {}
+    students = [{"temperature": 1.0}, {"temperature": 4.0}]
+    before = _run("tests.own_inputs:sentences", encoder, student={"sweep": students})
+    line = {name: before.stages[name] for name in ("teacher", "cache", "student", "probe")}
+    before = dataclasses.replace(before, stages=line)
+    one = parse.plain(before)["scores"]["top"] | {"k": 1, "primary": False}
+    other = parse.parse(config.Run, {**parse.plain(before), "scores": {"first": one}})
+    splits, workdir = Splits(before.data), epath.Path(tmp_path)
+    tasks, others = (
+        {task.name: task for task in pipeline.plan(run, workdir, splits)} for run in (before, other)
+    )
+    same = {name for name, task in tasks.items() if task.fingerprint == others[name].fingerprint}
+    assert same == {"teacher", "cache", "student"}
+
+    def done(run, tasks):
+        pipeline.execute(run, [*tasks.values()], splits)
+        said = {name: Artifact.open(t.folder, t.stage).manifest for name, t in tasks.items()}
+        times = {
+            path: path.stat().st_mtime_ns
+            for name in same
+            for path in Path(tasks[name].folder).rglob("*")
+            if path.is_file() and path.name != "manifest.json"
+        }
+        return said, times, capfd.readouterr().err
+
+    first, written, _ = done(before, tasks)
+    command._print_plan([*others.values()])
+    states = [line.split("-")[0].split() for line in capfd.readouterr().out.splitlines()]
+    assert states[:3] == [["measure", "teacher"], ["done", "cache"], ["measure", "student"]]
+    assert states[3] == ["to", "do", "probe"]
+    missing = pipeline.finished(other, workdir, splits).missing
+    assert {m["stage"]: m["why"] for m in missing} == {
+        "teacher": "measured by other scores",
+        "student": "measured by other scores",
+        "probe": "not done",
+    }
+    second, kept, lines = done(other, others)
+    assert kept == written
+    for name in ("teacher", "student"):
+        assert f"{name} (seed 0): done before, measured by other scores" in lines
+        for old, new in zip(first[name]["rows"], second[name]["rows"], strict=True):
+            # Of one class alone, the first is the right one as often as the answer is.
+            assert new["scores"]["first"]["value"] == old["scores"]["accuracy"]["value"]
+            assert new["scores"]["accuracy"] == old["scores"]["accuracy"]
+            assert (old["primary"], new["primary"]) == ("top", "accuracy")
+            differ = {field for field in old if old[field] != new[field]}
+            assert differ == {"scores", "primary"}
+        differ = {field for field in first[name] if first[name][field] != second[name][field]}
+        assert differ == {"rows", "scores", "sha256"}
+    third, kept, lines = done(before, tasks)
+    assert (third, kept) == (first, written)
+    assert not pipeline.finished(before, workdir, splits).missing
+    assert "cache (seed 0): done before, skipped" in lines

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax import config, lock, parse, pipeline
+from kdjax.pipeline import running
 from kdjax.stages.audit import audit
 from kdjax.train import recorder
 from kdjax.types import BadInput
@@ -194,6 +195,6 @@ def test_jobs_of_an_array_wait_for_what_they_share(line):
     shared, own = tasks[0], tasks[-1]
     shared.lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.held(shared.lock, waiting=print):
-        pipeline._refuse_busy(tasks)
+        running._refuse_busy(tasks)
     with lock.held(own.lock, waiting=print), pytest.raises(lock.Busy, match="student"):
-        pipeline._refuse_busy(tasks)
+        running._refuse_busy(tasks)

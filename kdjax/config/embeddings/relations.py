@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from kdjax import losses, train
 from kdjax.config.embeddings import EmbeddingMethod, of_rows
 from kdjax.config.fields import NonNegative, Positive, all_zero
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class EmbeddingRKD(EmbeddingMethod):
     distance_weight: NonNegative = 25.0
     angle_weight: NonNegative = 50.0
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from all_zero(self, "distance_weight", "angle_weight")
 

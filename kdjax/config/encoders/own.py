@@ -40,7 +40,7 @@ class OwnEncoder(own.Own, Encoder):
         made = self.made("encoder.function", compute=compute)()
         if not isinstance(made, nn.Module):
             raise BadInput(
-                f"encoder.function: {self.function} gave {own.shown(made)}, and no linen module"
+                "encoder.function", f"{self.function} gave {own.shown(made)}, and no linen module"
             )
         # Neither changes a module that has seen to it by itself.
         if compute.folded:

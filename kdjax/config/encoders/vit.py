@@ -9,6 +9,7 @@ from kdjax.config.encoders import Encoder
 from kdjax.config.fields import Depth, Width
 from kdjax.config.views import Size
 from kdjax.models import Compute
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,13 @@ class ViT(Encoder):
     mlp: Width = 768
     patch: Size = 4
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.width % self.heads:
             yield (
                 "heads, width",
-                f"{self.heads} do not divide the width of {self.width}; take a divisor",
+                f"{self.heads} do not divide the width of {self.width}",
+                "take a divisor",
             )
 
     @property

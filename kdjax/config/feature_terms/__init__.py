@@ -19,7 +19,7 @@ from kdjax.config.fields import Text
 from kdjax.config.training import Weight
 from kdjax.distill import Comparison, Taps
 from kdjax.ranges import AtLeast
-from kdjax.types import PyTree
+from kdjax.types import Fault, PyTree
 
 Paths = Annotated[tuple[Text, ...], AtLeast(1)]
 """Of modules, by the names of their parameters."""
@@ -52,17 +52,18 @@ class FeatureTerm(Choice, abc.ABC):
     student: Paths
     teacher: Paths
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if len(self.student) != len(self.teacher):
             yield (
                 "teacher, student",
-                f"{len(self.teacher)} paths for {len(self.student)} of the student; give one for each",
+                f"{len(self.teacher)} paths for {len(self.student)} of the student",
+                "give one for each",
             )
         if len(self.student) < self.least:
-            yield "student", "it is of two maps; give two paths or more"
+            yield "student", "it is of two maps", "give two paths or more"
         if self.most and len(self.student) > self.most:
-            yield "student", "it has one memory; give one path"
+            yield "student", "it has one memory", "give one path"
 
     @abc.abstractmethod
     def comparison(self, taps: Taps) -> Comparison:

@@ -10,6 +10,7 @@ from kdjax.config.fields import NonNegative, Positive, all_zero
 from kdjax.config.training import Weight
 from kdjax.distill import Comparison, Taps
 from kdjax.ranges import In
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class RKD(Vectors):
     distance: NonNegative = 25.0
     angle: NonNegative = 50.0
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from all_zero(self, "distance", "angle")
 

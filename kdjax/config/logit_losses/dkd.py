@@ -11,7 +11,7 @@ from kdjax import losses
 from kdjax.config.fields import NonNegative, all_zero
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.distill import Compare
-from kdjax.types import Batch
+from kdjax.types import Batch, Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class DKD(LogitLoss):
     beta: NonNegative = 8.0
     target: Literal["label", "teacher"] = "label"
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from all_zero(self, "alpha", "beta")
 

@@ -11,6 +11,7 @@ from kdjax.config.fields import NonNegative, Positive, all_zero
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.distill import Compare
 from kdjax.ranges import AtLeast
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class DIST(LogitLoss):
     beta: NonNegative = 1.0
     gamma: NonNegative = 1.0
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from all_zero(self, "beta", "gamma")
 

@@ -15,6 +15,7 @@ from kdjax.config.training import Number
 from kdjax.config.views import Views
 from kdjax.inputs import Inputs
 from kdjax.ranges import In
+from kdjax.types import Fault
 from kdjax.views import draws
 
 Momentum = Annotated[Number, In("[0, 1]")]
@@ -89,7 +90,7 @@ class Method(Choice, abc.ABC):
         """How more views of each example are drawn, None where there are none."""
         return None
 
-    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+    def misfits(self, stage: Stage) -> Iterator[Fault]:
         """Fields of the stage, or of its method, that do not go together."""
         yield from ()
 

@@ -13,7 +13,7 @@ from kdjax.config.views import Views
 from kdjax.inputs import Inputs
 from kdjax.models import Prototypes
 from kdjax.ranges import In
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 from kdjax.views import draws
 
 Prototyped = Annotated[int, In("[2, 2^20]")]
@@ -27,15 +27,16 @@ class _Prototypical(Method):
     local_crops: int
     local_views: Views | None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Local crops without their views, or views of none."""
         if (self.local_views is None) != (self.local_crops == 0):
             yield (
                 "local_views, local_crops",
-                f"{self.local_crops} local crops; give both local_crops and local_views, or neither",
+                f"{self.local_crops} local crops",
+                "give both local_crops and local_views, or neither",
             )
 
-    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+    def misfits(self, stage: Stage) -> Iterator[Fault]:
         """Prototypes that no step would train."""
         if self.freeze_steps >= stage.steps:
             yield (
@@ -63,8 +64,9 @@ class _Prototypical(Method):
         own = inputs.sized(self.local_views.size)
         if own != inputs and isinstance(stage.encoder, ViT):
             raise BadInput(
-                f"method.local_views.size: {self.local_views.size}, but the positions of a ViT are "
-                f"those of {inputs}; leave it out: smaller crops are then shown at that size"
+                "method.local_views.size",
+                f"{self.local_views.size}, but the positions of a ViT are those of {inputs}",
+                "leave it out: smaller crops are then shown at that size",
             )
         recipe = self.local_views.recipe_for(own)
         return draws.together(large, draws.local_views(recipe, stream, crops=self.local_crops))

@@ -8,6 +8,7 @@ from kdjax import ssl
 from kdjax.config.fields import Count, Positive, Width
 from kdjax.config.methods import Method, Momentum, Stage
 from kdjax.config.training import Ramp, over_steps
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class MoCoV2(Method):
             axis_name=trained.compute.axis_name,
         )
 
-    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+    def misfits(self, stage: Stage) -> Iterator[Fault]:
         """Fields of the stage, or of its method, that do not go together."""
         if self.queue % stage.batch:
             yield (

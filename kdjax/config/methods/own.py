@@ -27,6 +27,7 @@ class OwnMethod(own.Own, Method):
         found = self.made("method.function")(trained)
         if not isinstance(found, ssl.Method):
             raise BadInput(
-                f"method.function: {self.function} gave {own.shown(found)}, and no kdjax.ssl.Method"
+                "method.function",
+                f"{self.function} gave {own.shown(found)}, and no kdjax.ssl.Method",
             )
         return found

@@ -10,7 +10,7 @@ from kdjax.config.fields import Depth, Width
 from kdjax.config.methods import Method, Stage
 from kdjax.inputs import Inputs
 from kdjax.ranges import In
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 from kdjax.views import draws
 
 
@@ -62,12 +62,13 @@ class MAE(Method):
     decoder_heads: Width = 4
     normalize: bool = True
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.decoder_width % self.decoder_heads:
             yield (
                 "decoder_heads, decoder_width",
-                f"{self.decoder_heads} do not divide the width of {self.decoder_width}; take a divisor",
+                f"{self.decoder_heads} do not divide the width of {self.decoder_width}",
+                "take a divisor",
             )
 
     def method(self, trained: ssl.Trained) -> ssl.Method:
@@ -100,17 +101,20 @@ class MAE(Method):
         count = round(self.share * patches)
         if not 0 < count < patches:
             raise BadInput(
-                f"method.share: {self.share} hides {count} of {patches} patches; hide some and show some"
+                "method.share",
+                f"{self.share} hides {count} of {patches} patches",
+                "hide some and show some",
             )
         masks = draws.patch_masks(stream, patches=patches, share=self.share)
         return draws.together(draws.one_view(recipe, stream, name="view_a"), masks)
 
-    def misfits(self, stage: Stage) -> Iterator[tuple[str, str]]:
+    def misfits(self, stage: Stage) -> Iterator[Fault]:
         """Fields of the stage, or of its method, that do not go together."""
         if not isinstance(stage.encoder, ViT):
             yield (
                 "encoder.name, method.name",
-                f"{stage.encoder.name} has no patches to hide; take vit",
+                f"{stage.encoder.name} has no patches to hide",
+                "take vit",
             )
         elif stage.projector:
-            yield "projector, method.name", "mae has a decoder in its place; give none: ()"
+            yield "projector, method.name", "mae has a decoder in its place", "give none: ()"

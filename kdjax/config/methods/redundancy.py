@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from kdjax import ssl
 from kdjax.config.fields import NonNegative
 from kdjax.config.methods import Method
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,12 +45,13 @@ class VICReg(Method):
     variance: NonNegative = 25.0
     covariance: NonNegative = 1.0
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if not self.invariance + self.variance + self.covariance:
             yield (
                 "invariance, variance, covariance",
-                "all three weights are zero; give one of them a weight",
+                "all three weights are zero",
+                "give one of them a weight",
             )
 
     least_rows: ClassVar = 2

@@ -19,6 +19,7 @@ from kdjax.config.fields import (
 from kdjax.config.stage import Stage
 from kdjax.config.stages.distillation import taught_by
 from kdjax.ranges import AtLeast, Distinct, In
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,13 +58,17 @@ class Shrink(Stage):
     examples: Natural = 1024
     tolerance: NonNegative = 1e-5
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.budget is not None and self.sparsity:
             yield "budget, sparsity", "give one of sparsity and budget"
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
         return True
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
@@ -101,17 +106,22 @@ class Sensitivity(Stage):
     cache: Text | None = None
     examples: Count = 512
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if not self.sparsities and not self.numbers:
-            yield "sparsities, numbers", "there is none, and no numbers; nothing would be measured"
+            yield (
+                "sparsities, numbers",
+                "there is none, and no numbers",
+                "nothing would be measured",
+            )
         if (self.against == "teacher") != (self.cache is not None):
             yield "cache, against", "goes with against=teacher, and with nothing else"
         for i, layers in enumerate(self.numbers):
             if layers.weights is None:
                 yield (
                     f"numbers[{i}].weights",
-                    "float is what a layer is held against; give other weights",
+                    "float is what a layer is held against",
+                    "give other weights",
                 )
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
@@ -154,17 +164,25 @@ class Quantize(Stage):
     agreement: Share = 0.95
     accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if (self.budget is None) != (self.sensitivity is None):
-            yield "budget, sensitivity", "goes with sensitivity; give both or neither"
+            yield "budget, sensitivity", "goes with sensitivity", "give both or neither"
         if self.budget is not None and self.rules != (Layers(),):
-            yield "rules, budget", f"the numbers are those of {self.sensitivity}; leave them out"
+            yield (
+                "rules, budget",
+                f"the numbers are those of {self.sensitivity}",
+                "leave them out",
+            )
         if self.budget is not None and self.budget.bytes is self.budget.latency_ms is None:
             yield "budget", "give bytes or latency_ms"
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
         return True
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:

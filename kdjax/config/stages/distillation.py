@@ -9,6 +9,7 @@ from kdjax.config.embeddings.rows import EmbeddingCosine
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
 from kdjax.config.fields import (
+    GIVE_WEIGHT,
     NO_WEIGHT,
     Count,
     NonNegative,
@@ -26,6 +27,7 @@ from kdjax.config.stages.starting import one_start
 from kdjax.config.training import Number, Ramp, Training, Weight
 from kdjax.config.views import Size, Views
 from kdjax.ranges import AtLeast, Distinct, In
+from kdjax.types import Fault
 
 Temperature = Annotated[Number, In("(0, inf)")]
 
@@ -59,15 +61,15 @@ class Cache(Stage):
     dtype: Literal["float16", "float32"] = "float16"
     batch: Count = aside(256)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         n = len(self.teachers)
         if self.weights is not None and self.together == "apart":
-            yield "weights, together", "they are of a mean; give a student teacher_weights"
+            yield "weights, together", "they are of a mean", "give a student teacher_weights"
         elif self.weights is not None and len(self.weights) != n:
-            yield "weights, teacher", f"{len(self.weights)} for {n} teachers; give one for each"
+            yield "weights, teacher", f"{len(self.weights)} for {n} teachers", "give one for each"
         if self.signal.of_features and n > 1 and self.together == "mean":
-            yield "together, signal.name, teacher", "embeddings have no mean; keep them apart"
+            yield "together, signal.name, teacher", "embeddings have no mean", "keep them apart"
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -153,7 +155,7 @@ class Distill(FromCache):
     sweep: tuple[Knobs, ...] = ()
     sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from one_start(self.start_from, self.encoder)
         for name in self.features:
@@ -163,17 +165,17 @@ class Distill(FromCache):
                     "give it a name of letters and digits that is not kd or ce",
                 )
         if self.features and not self.live:
-            yield "features, live", "no cache has features; set live=True"
+            yield "features, live", "no cache has features", "set live=True"
         if self.features and self.sweep:
-            yield "sweep, features", "not with features; give each student a stage of its own"
+            yield "sweep, features", "not with features", "give each student a stage of its own"
         for name in ("temperature", "kd_weight", "ce_weight"):
             ramp = isinstance(getattr(self, name), Ramp)
             own = sum(getattr(knobs, name) is not None for knobs in self.sweep)
             if ramp and 0 < own < len(self.sweep):
                 yield (
                     f"sweep, {name}",
-                    f"{name} is a schedule of some students and a number of others; give each a "
-                    "number of its own, or none",
+                    f"{name} is a schedule of some students and a number of others",
+                    "give each a number of its own, or none",
                 )
         if not self.features and not self.terms:
             for i, knobs in enumerate(self.sweep or (Knobs(),)):
@@ -184,13 +186,18 @@ class Distill(FromCache):
                     yield (
                         ", ".join(f"{at}{name}" for name in ("kd_weight", "ce_weight")),
                         NO_WEIGHT.format("ce_weight"),
+                        GIVE_WEIGHT,
                     )
         weights = self.teacher_weights or ()
         if weights and all(weight == 0 for weight in weights):
-            yield "teacher_weights", "all are zero; give one of them a weight"
+            yield "teacher_weights", "all are zero", "give one of them a weight"
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
         return True
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
@@ -222,12 +229,13 @@ class DistillEncoder(FromCache):
     projector: tuple[Width, ...] = ()
     method: EmbeddingMethod = _COSINE
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         together = max(self.batch // self.accumulate, 1)
         if (rows := self.method.remembered) % together:
             yield (
                 "method.queue, batch, accumulate",
-                f"{rows} rows; give a multiple of the {together} examples that go through the model at "
-                "once (batch / accumulate)",
+                f"{rows} rows",
+                f"give a multiple of the {together} examples that go through the model at once (batch "
+                "/ accumulate)",
             )

@@ -12,6 +12,7 @@ from kdjax.config.fields import (
 )
 from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.stage import Stage
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,13 @@ class Evaluate(Stage, Labels):
     pairs: Pairs | None = None
     batch: Count = aside(256)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.knn is None and self.linear is None and self.pairs is None:
             yield (
                 "., knn, linear, pairs",
-                "there is nothing to do; give one of knn, linear and pairs",
+                "there is nothing to do",
+                "give one of knn, linear and pairs",
             )
 
     def is_measured(self) -> bool:

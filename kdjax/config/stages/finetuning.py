@@ -18,6 +18,7 @@ from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Training, Weight
 from kdjax.config.views import Views
 from kdjax.ranges import In
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,38 +74,46 @@ class Finetune(Training, Labels):
     label_smoothing: Annotated[float, In("[0, 1)")] = 0.0
     teacher_free: TeacherFree | None = None
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from one_start(self.start_from, self.encoder)
         if self.teacher_free is not None and self.label_smoothing > 0:
             yield (
                 "label_smoothing, teacher_free",
-                f"{self.label_smoothing}, and teacher_free smooths the labels, too; give one of the two",
+                f"{self.label_smoothing}, and teacher_free smooths the labels, too",
+                "give one of the two",
             )
         if self.head == "probe" and self.start_from is None:
-            yield "head, start_from", "probe, and random features are no start; give start_from"
+            yield "head, start_from", "probe, and random features are no start", "give start_from"
         if self.self_training is None:
             return
         if self.batch % (self.self_training.every * self.accumulate):
             yield (
                 "self_training.every, batch",
-                f"{self.self_training.every}, and each part of a batch has one labelled example for so "
-                f"many; give a batch that it divides, times accumulate, and not {self.batch}",
+                f"{self.self_training.every}, and each part of a batch has one labelled example for "
+                "so many",
+                f"give a batch that it divides, times accumulate, and not {self.batch}",
             )
         for name in ("weak", "strong"):
             if getattr(self.self_training, name).size != self.views.size:
                 yield (
                     f"self_training.{name}.size, views.size",
-                    "the model sees all of them; give the same size",
+                    "the model sees all of them",
+                    "give the same size",
                 )
         if self.ema is not None:
             yield (
                 "ema, self_training",
-                f"{self.ema}, and self_training keeps an average of its own; leave ema out",
+                f"{self.ema}, and self_training keeps an average of its own",
+                "leave ema out",
             )
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored on test examples and their labels."""
+        return True
+
+    def leaves_model(self) -> bool:
+        """Whether what is scored is a model that it leaves: it can be scored again as it is."""
         return True
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from kdjax.config.methods.contrast import SimCLR
 from kdjax.config.stage import Stage
 from kdjax.config.training import Training
 from kdjax.config.views import Views
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,14 +36,14 @@ class Pretrain(Training):
     method: Method = SimCLR(name="simclr")
     probe: bool = False
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from self.method.misfits(self)
         if self.ema is not None and self.method.has_target:
             yield (
                 "ema, method.name",
-                f"{self.method.name} has a target network, which is the average; leave it out, and "
-                "give method.momentum",
+                f"{self.method.name} has a target network, which is the average",
+                "leave it out, and give method.momentum",
             )
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:

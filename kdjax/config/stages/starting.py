@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from kdjax.config.encoders import Encoder
+from kdjax.types import Fault
 
 
-def one_start(start_from: str | None, encoder: Encoder | None) -> Iterator[tuple[str, str]]:
+def one_start(start_from: str | None, encoder: Encoder | None) -> Iterator[Fault]:
     """One of the two, and never both: the fault of a classifier that has not."""
     if (start_from is None) == (encoder is None):
         yield "., start_from, encoder", "give one of start_from (a stage) and encoder (a model)"

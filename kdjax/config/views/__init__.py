@@ -11,7 +11,7 @@ from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Positive
 from kdjax.inputs import Inputs, Part
 from kdjax.ranges import Ascending, In
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 from kdjax.views import Recipe, draws
 
 Size = Annotated[int, In("[1, 2^14]")]
@@ -79,7 +79,9 @@ class Views(Choice, abc.ABC):
         """
         if self.augments and not inputs.images:
             raise BadInput(
-                f"recipe: {self.recipe} is one of images, and an example is {inputs}; take recipe=eval"
+                "recipe",
+                f"{self.recipe} is one of images, and an example is {inputs}",
+                "take recipe=eval",
             )
         sizes = {image.field: image.size for image in (meant_for or inputs).images}
         drawn = {
@@ -107,7 +109,7 @@ class Views(Choice, abc.ABC):
         """The side that a view must have at least, by the field that asks for it."""
         return {}
 
-    def too_large(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
+    def too_large(self, inputs: Inputs) -> Iterator[Fault]:
         """`(field, fault)` of what would leave nothing of a view."""
         for image in inputs.images:
             for name, least in self.pixels().items():
@@ -115,10 +117,11 @@ class Views(Choice, abc.ABC):
                     yield (
                         name,
                         f"{getattr(self, name)} pixels leave nothing of a view of {image.size} x "
-                        f"{image.size}; give fewer",
+                        f"{image.size}",
+                        "give fewer",
                     )
 
-    def misfits(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
+    def misfits(self, inputs: Inputs) -> Iterator[Fault]:
         """`(field, fault)` of fields that no view for these inputs can have."""
         yield from ()
 

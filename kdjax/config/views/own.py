@@ -33,7 +33,9 @@ class OwnViews(own.Own, Views):
             wanted = (frame.size, frame.size, image.shape[-1])
             if getattr(found, "shape", None) != wanted or found.dtype != "float32":
                 raise BadInput(
-                    f"function: {self.function} gave {own.shown(found)}; a view is float32 {wanted}"
+                    "function",
+                    f"{self.function} gave {own.shown(found)}",
+                    f"a view is float32 {wanted}",
                 )
             return views.normalize(found, mean=frame.mean, std=frame.std)
 

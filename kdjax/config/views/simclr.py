@@ -10,6 +10,7 @@ from kdjax.config.fields import NonNegative, Share
 from kdjax.config.views import Frame, Pixels, Ratio, Scale, Views
 from kdjax.inputs import Inputs
 from kdjax.ranges import In, Multiple
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class SimCLRViews(Views):
         """The side that a view must have at least, by the field that asks for it."""
         return {"cutout": self.cutout, "shift": self.shift + 1}
 
-    def misfits(self, inputs: Inputs) -> Iterator[tuple[str, str]]:
+    def misfits(self, inputs: Inputs) -> Iterator[Fault]:
         """`(field, fault)` of fields that no view for these inputs can have."""
         kernel = self.blur_kernel
         for size in (image.size for image in inputs.images):

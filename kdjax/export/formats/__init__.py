@@ -51,8 +51,9 @@ def of_file(path: str | os.PathLike[str]) -> Known:
     suffix = PurePath(os.fspath(path)).suffix
     if suffix not in found:
         raise BadInput(
-            f"{os.fspath(path)}: no format has files that end in {suffix!r}; known: "
-            f"{', '.join(sorted(found))}"
+            "",
+            f"{os.fspath(path)}: no format has files that end in {suffix!r}",
+            f"known: {', '.join(sorted(found))}",
         )
     return found[suffix]
 

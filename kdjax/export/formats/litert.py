@@ -101,7 +101,7 @@ class LiteRT(Known):
         """
         if length is not None:
             raise BadInput(
-                f"{os.fspath(path)}: a .tflite file takes one length; leave --length out"
+                "", f"{os.fspath(path)}: a .tflite file takes one length", "leave --length out"
             )
         return litert_call(path, threads=threads, batch=batch)
 

@@ -88,8 +88,9 @@ def write_stablehlo(
         jax.eval_shape(predict, *(field.batch(1) for field in inputs.values()))
         reason = str(error).splitlines()[0]
         raise BadInput(
-            f"StableHLO needs a model whose code takes a batch of any size"
-            f"{' and length' if open_length else ''}: {reason}"
+            "",
+            "StableHLO needs a model whose code takes a batch of any "
+            f"size{(' and length' if open_length else '')}: {reason}",
         ) from error
     epath.Path(path).write_bytes(bytes(exported.serialize()))
 
@@ -118,8 +119,9 @@ def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
         exported = export.deserialize(content)
     except Exception as error:  # whatever jax says of a version that it does not know
         raise BadInput(
+            "",
             f"{path}: jax {jax.__version__} does not read this StableHLO file, write it again with "
-            f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}",
         ) from error
     call = jax.jit(exported.call)
 
@@ -130,8 +132,9 @@ def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
             taken = ", ".join(each.str_short() for each in exported.in_avals)
             given = ", ".join(jax.typeof(array).str_short() for array in arrays)
             raise BadInput(
+                "",
                 f"{path}: it takes {taken}, no more positions than its model was trained for, and was "
-                f"given {given}"
+                f"given {given}",
             ) from error
 
     return run

@@ -1,0 +1,137 @@
+"""The arguments of every word of the command line, apart from what it does: help waits for nothing.
+
+What a word does is in the module of its name, which is imported when it is done.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kdjax.commands.arguments import Arguments, parser
+
+
+def verify() -> Arguments:
+    """`kdjax verify WORKDIR`: is everything that finished stages left still as it was written?
+
+    kdjax verify runs/digits
+    kdjax verify runs/digits/stages/cache-seed0-1a2b3c4d --teachers --samples=1000
+
+    Reads every file (SHA-256), the arrays of every model and the checksums of every teacher cache. No
+    config is needed, and nothing is changed. Prints one line for each stage:
+
+        whole         everything is as it was written
+        damaged       which file, what was found, what was expected, and what to do
+        not finished  under way, or stopped: it continues when its run is started again
+        not ours      not made by kdjax; in a folder that is whole, files that its manifest lacks
+
+    With --teachers, the teachers of every finished cache are asked again for random examples and views,
+    and the largest difference from what is stored is printed.
+
+    Exit status 0 if nothing is damaged and no difference is larger than rounding explains, 1 otherwise, 2
+    for bad input, such as a cache of other teachers, views or data.
+    """
+    found = parser("verify", verify.__doc__)
+    found.add_argument("path", help="a work directory, or the folder of one stage in it")
+    found.add_argument("--teachers", action="store_true", help="ask the teachers of caches again")
+    asked = found.add_argument_group("with --teachers")
+    asked.add_argument("--samples", type=int, help="pairs of example and view (default: 256)")
+    asked.add_argument("--seed", type=int, help="that chooses them (default: 0)")
+    asked.add_argument("--tolerance", type=float, help="default: what rounding explains")
+    asked.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
+    return found
+
+
+def report() -> Arguments:
+    """`kdjax report WORKDIR`: writes report.json and report.html of a work directory again.
+
+    kdjax report runs/digits
+
+    The report is of everything that is finished in it: use it after an array job, where each job ran
+    one seed, or with a newer kdjax, whose page shows more. Nothing is trained or timed. The config and
+    the command are taken from the last report.json, the devices and the versions from the stages; the
+    data must be where it was (or name the place of TFDS datasets with --data_dir).
+
+    Exit status 0 if the report was written, 2 if there is none to write.
+    """
+    found = parser("report", report.__doc__)
+    found.add_argument("workdir", help="work directory of a run")
+    found.add_argument("--data_dir", help="where TFDS datasets are; KDJAX_DATA_DIR by default")
+    return found
+
+
+def reexport() -> Arguments:
+    """`kdjax reexport WORKDIR`: writes every exported file again, with the installed jax.
+
+    kdjax reexport runs/digits
+
+    Exported files can outlive the version of jax that they were written for. No config is needed: the
+    models are as their manifests describe them. Each new file is compared with the live model, and with
+    the old file if that can still be read; it replaces the old one only if they agree. The report is
+    brought up to date.
+
+    Exit status 0 if all files were written, 1 if one was not and is as it was, 2 if there is none.
+    """
+    found = parser("reexport", reexport.__doc__)
+    found.add_argument("workdir", help="work directory of a run that has exported files")
+    return found
+
+
+def latency() -> Arguments:
+    """`kdjax latency MODEL`: times an ONNX or LiteRT file in its runtime on this CPU.
+
+    kdjax latency model.onnx --batch=64 --threads=1
+    kdjax latency model.tflite
+
+    Prints one line of JSON: the median and the 95th percentile of a call in milliseconds, the size of the
+    file, also after gzip, and the peak memory of a process that loads and runs it. The inputs are random.
+
+    Exit status 0, or 2 if the file cannot be timed.
+    """
+    found = parser("latency", latency.__doc__)
+    found.add_argument(
+        "model", metavar="MODEL", help="MODEL.onnx or MODEL.tflite: its ending says its format"
+    )
+    found.add_argument("--batch", type=int, default=1, help="examples in a call (default: 1)")
+    found.add_argument(
+        "--length",
+        type=int,
+        help="positions of inputs that differ in length (default: the most that the file takes)",
+    )
+    found.add_argument("--threads", type=int, default=1, help="threads of an operator (default: 1)")
+    found.add_argument(
+        "--repeats", type=int, default=100, help="least number of calls (default: 100)"
+    )
+    found.add_argument(
+        "--max_seconds",
+        type=float,
+        default=30.0,
+        help="stop after so long all the same (default: 30)",
+    )
+    return found
+
+
+def tables() -> Arguments:
+    """`kdjax tables`: writes the tables of pages from kept results; nothing in them is typed by hand.
+
+    kdjax tables keep runs/digits results/digits.json    keeps what a finished run found
+    kdjax tables write README.md                         writes the tables of a page again
+    kdjax tables check README.md kdjax/quant/README.md   shows what would be written differently
+
+    A page asks for its tables in comments; `kdjax.report.tables` has the format.
+
+    Exit status 0, 1 if a page differs from what would be written (check), 2 for bad input.
+    """
+    found = parser("tables", tables.__doc__)
+    commands = found.add_subparsers(dest="command", required=True, metavar="keep|write|check")
+    keep = commands.add_parser("keep", help="keep what a finished run found, as JSON")
+    keep.add_argument("workdir", type=Path, help="work directory of the run")
+    keep.add_argument("out", type=Path, help="the JSON file to write")
+    for name, told in (("write", "write the tables again"), ("check", "show what would differ")):
+        one = commands.add_parser(name, help=told)
+        one.add_argument("pages", type=Path, nargs="+", help="Markdown files")
+    return found
+
+
+PARSERS: Mapping[str, Callable[[], Arguments]] = {
+    one.__name__: one for one in (verify, report, reexport, latency, tables)
+}
+"""By word."""

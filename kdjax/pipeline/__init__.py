@@ -1,0 +1,22 @@
+"""A run as a graph of stages: what there is to do, what is done, and the doing of it."""
+
+from kdjax.pipeline.graph import check_names, order
+from kdjax.pipeline.one_step import replay
+from kdjax.pipeline.results import Finished, finished, first_said, twins
+from kdjax.pipeline.running import check, execute
+from kdjax.pipeline.tasks import VERSION, Task, plan
+
+__all__ = [
+    "VERSION",
+    "Finished",
+    "Task",
+    "check",
+    "check_names",
+    "execute",
+    "finished",
+    "first_said",
+    "order",
+    "plan",
+    "replay",
+    "twins",
+]
