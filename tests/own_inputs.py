@@ -66,6 +66,17 @@ def captioned(split, *, n: int = 240):
     )
 
 
+def spectra(split, *, n: int = 96, height: int = 12, width: int = 20, channels: int = 2):
+    """Pictures that are not square: which of four parts of the longer side is bright in channel 0."""
+    random = np.random.default_rng(len(split))
+    labels = np.arange(n) % 4
+    pictures = random.integers(0, 100, (n, height, width, channels), np.uint8)
+    part = np.arange(width) * 4 // width == labels[:, None]
+    pictures[..., 0] += (140 * part)[:, None, :].astype(np.uint8)
+    ids = np.arange(n) + (n if split == "test" else 0)
+    return data.from_arrays(pictures, labels, classes=4, ids=ids, name=f"spectra {split}")
+
+
 def pictures(split, *, kept: float = 1.0):
     """The first of the digits."""
     digits = data.digits(split)

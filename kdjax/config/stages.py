@@ -148,7 +148,7 @@ class Finetune(Training, Labels):
                 f"many; give a batch that it divides, times accumulate, and not {self.batch}",
             )
         for name in ("weak", "strong"):
-            if getattr(self.self_training, name).size != self.views.size:
+            if getattr(self.self_training, name).sides != self.views.sides:
                 yield (
                     f"self_training.{name}.size, views.size",
                     "the model sees all of them; give the same size",
@@ -174,8 +174,8 @@ class Cache(Seeded):
 
     Attributes:
       teacher: the stage whose model is asked, or several of them.
-      recipe: how a view is made. Its `size` is the side that the teacher sees, its own by default;
-        `shift`, `cutout` and `blur_kernel` are pixels of a view of that side.
+      recipe: how a view is made. Its `size` is what the teacher sees, its own by default; `shift`,
+        `cutout` and `blur_kernel` are pixels of a view of that size.
       views: how many of each example; a student cycles through them, one an epoch.
       mix: each view with another example's, chosen by the same keys, or not at all.
       signal: what is kept of the teacher's output.
@@ -232,7 +232,8 @@ class FromCache(Training):
     Attributes:
       cache: a stage of kind `cache`: its views, and what its teachers say of them.
       live: ask the teachers in the step instead of reading their signals; the views are the same.
-      size: side of the view that the student sees, the teacher's by default: the same crop.
+      size: height and width of the view that the student sees, or one integer for both, the teacher's
+        by default: the same crop.
       accept: what may be otherwise than when the cache was written, where the views are the same
         pixels all the same: `jax` (its version), `backend`.
     """
