@@ -66,13 +66,14 @@ def captioned(split, *, n: int = 240):
     )
 
 
-def spectra(split, *, n: int = 96, height: int = 12, width: int = 20, channels: int = 2):
-    """Pictures that are not square: which of four parts of the longer side is bright in channel 0."""
+def spectra(split, *, n: int = 96, height: int = 12, width: int = 20):
+    """Pictures of two channels that are not square: one of them has stripes, down or across."""
     random = np.random.default_rng(len(split))
     labels = np.arange(n) % 4
-    pictures = random.integers(0, 100, (n, height, width, channels), np.uint8)
-    part = np.arange(width) * 4 // width == labels[:, None]
-    pictures[..., 0] += (140 * part)[:, None, :].astype(np.uint8)
+    pictures = random.integers(0, 100, (n, height, width, 2), np.uint8)
+    down, across = np.broadcast_arrays(np.arange(height)[:, None] % 4, np.arange(width) % 4)
+    stripes = 140 * (np.stack([down, across]) < 2)[labels // 2]
+    pictures[np.arange(n), :, :, labels % 2] += stripes.astype(np.uint8)
     ids = np.arange(n) + (n if split == "test" else 0)
     return data.from_arrays(pictures, labels, classes=4, ids=ids, name=f"spectra {split}")
 

@@ -157,6 +157,22 @@ def test_another_size_shows_the_same_part_of_the_image(recipe, part):
     assert same.mean() < other.mean() / 5
 
 
+def test_another_size_of_a_rectangle_shows_the_same_part_of_the_image():
+    """A view of 16 x 48 in half that size, and squeezed into a square."""
+    recipe = functools.partial(
+        views.crop_flip, pixels_at=(16, 48), crop_scale=(0.1, 0.5), cutout=6, flip=0.0
+    )
+    image = raw(32, 96, 3)
+    large = seen(functools.partial(recipe, size=(16, 48)), image)
+    half = halved(large)
+    for size, means in (((8, 24), half), (8, half.reshape(-1, 8, 8, 3, 3).mean(3))):
+        small = seen(functools.partial(recipe, size=size), image)
+        same = np.abs(small - means).mean((1, 2, 3))
+        other = np.abs(small - np.roll(means, 1, axis=0)).mean((1, 2, 3))
+        assert same.max() < 0.08
+        assert same.mean() < other.mean() / 5
+
+
 @pytest.mark.parametrize("size", [8, 16, 20, 64])
 def test_shift_is_scaled_to_the_nearest_pixel(size):
     """The offsets of a view of 32, scaled: halves away from zero, so that no direction is favoured."""
