@@ -94,6 +94,11 @@ def test_a_size_that_is_none(size, line):
         parse.parse(config.Views, {"recipe": "eval", "size": size}, "views")
 
 
+def test_a_patch_is_square():
+    with pytest.raises(BadInput, match=r"^encoder\.patch: expected an integer"):
+        parse.parse(config.Encoder, {**VIT, "patch": [4, 2]}, "encoder")
+
+
 def test_what_leaves_nothing_of_a_rectangle():
     """A square that is cut out may be as long as the longer side; a shift leaves the shorter one."""
     inputs = Inputs.of({"picture": Field((12, 20, 3), "uint8")})

@@ -225,7 +225,8 @@ def test_a_square_is_an_integer_or_a_pair(recipe):
         functools.partial(recipe, size=size, pixels_at=at, **how)
         for size, at in ((12, 24), ((12, 12), (24, 24)))
     ]
-    np.testing.assert_array_equal(*(seen(way, image, 5) for way in ways))
+    integers, pairs = (seen(way, image, 5) for way in ways)
+    np.testing.assert_array_equal(integers, pairs)
     np.testing.assert_array_equal(
         views.eval_view(image, size=12), views.eval_view(image, size=(12, 12))
     )

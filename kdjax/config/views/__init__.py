@@ -16,6 +16,7 @@ from kdjax.types import BadInput
 from kdjax.views import draws
 
 Side = Annotated[int, In("[1, 2^14]")]
+"""Of a view, or of a part of it, in pixels."""
 
 Size = Side | tuple[Side, Side]
 """Height and width of a view, in pixels, or one integer for both."""
@@ -112,7 +113,7 @@ class Views(Choice, abc.ABC):
         return draw
 
     def most_cut(self) -> int:
-        """The side of the square that a view is cut out of, in pixels."""
+        """The side of the square that is cut out of a view, in pixels."""
         return 0
 
     def most_shifted(self) -> int:

@@ -30,7 +30,7 @@ class CropFlipViews(Views):
         return functools.partial(views.crop_flip, **self.numbers(), **frame._asdict())
 
     def most_cut(self) -> int:
-        """The side of the square that a view is cut out of, in pixels."""
+        """The side of the square that is cut out of a view, in pixels."""
         return self.cutout
 
     def most_shifted(self) -> int:

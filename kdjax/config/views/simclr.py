@@ -39,7 +39,7 @@ class SimCLRViews(Views):
         return functools.partial(views.simclr, **self.numbers(), **frame._asdict())
 
     def most_cut(self) -> int:
-        """The side of the square that a view is cut out of, in pixels."""
+        """The side of the square that is cut out of a view, in pixels."""
         return self.cutout
 
     def most_shifted(self) -> int:
