@@ -13,7 +13,8 @@ The rules:
   there are colours. Images are mirrored where a linear classifier cannot tell them from their mirror
   images (`mirrored`, `CHIRAL`): digits, letters and spectrograms are told apart, photographs are not.
   A labelled image is shifted and warped half as far, and never cut: of so few, no part can be missed.
-* Sizes. Cuts and shifts are parts of the side. An encoder halves its maps until 4 x 4 are left.
+* Sizes. Cuts and shifts are parts of the shorter side. An encoder halves its maps until 4 pixels of it
+  are left.
 * Steps are the same for all sets, so that the time goes with the area of the images.
 """
 
@@ -52,8 +53,8 @@ class Facts:
     """What the rules are about.
 
     Attributes:
-      side: of an image, in pixels, the longer one.
-      channels: 1 of grey, 3 of colour.
+      side: of an image, in pixels, the shorter one.
+      channels: 1 of grey, 3 of colour; of any other number they have no colours that vary.
       mean, std: of each channel, of pixels from 0 to 1.
       mirrored: see `mirrored`.
       warp: see `warp_strength`.
@@ -71,7 +72,7 @@ def facts(images: UInt8[np.ndarray, "n height width channel"], *, seed: int = 0)
     """Of a sample of the training images; no label is looked at."""
     unit = images.astype(np.float64) / 255
     return Facts(
-        side=max(images.shape[1:3]),
+        side=min(images.shape[1:3]),
         channels=images.shape[-1],
         mean=tuple(round(float(x), 3) for x in unit.mean((0, 1, 2))),
         std=tuple(max(round(float(x), 3), 0.001) for x in unit.std((0, 1, 2))),
@@ -151,12 +152,13 @@ def mirrored(images: UInt8[np.ndarray, "n height width channel"], *, seed: int =
 
 def views(facts: Facts) -> dict[str, dict[str, Any]]:
     """Recipes by what they are for: `contrast`, `label`, `weak`, `strong` and `student`."""
-    side, colour = facts.side, facts.channels > 1
+    side, colour = facts.side, facts.channels == 3
     flip = 0.0 if facts.mirrored > CHIRAL else 0.5
     contrast = {
         "recipe": "simclr",
         "crop_scale": [0.4, 1.0],
         "flip": flip,
+        **({} if facts.channels in (1, 3) else {"jitter": 0.0}),
         "brightness": 0.4,
         "contrast": 0.4,
         "saturation": 0.4 if colour else 0.0,

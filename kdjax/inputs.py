@@ -19,12 +19,12 @@ from kdjax.types import BadInput, Field, Fields, length_field, length_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Image:
-    """Raw pixels, of which the model sees a normalised square.
+    """Raw pixels, which the model sees normalised, and at a size of its own.
 
     Attributes:
       field: its name in the dataset.
       shape: height, width and channels of a raw image, uint8.
-      size: side of the square, in pixels.
+      size: height and width that the model sees, in pixels.
       mean: subtracted from pixels in [0, 1]: one number, or one a channel.
       std: divided by, likewise.
     """
@@ -32,7 +32,7 @@ class Image:
     kind: Literal["image"] = "image"
     field: str
     shape: tuple[int, int, int]
-    size: int
+    size: tuple[int, int]
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
@@ -44,7 +44,7 @@ class Image:
     @property
     def seen(self) -> Field:
         """What the model is given."""
-        return Field((self.size, self.size, self.shape[-1]), "float32")
+        return Field((*self.size, self.shape[-1]), "float32")
 
     def see(self, image: Array) -> Array:
         """One raw image as the model sees it in evaluation."""
@@ -132,6 +132,8 @@ class Inputs:
     ) -> "Inputs":
         """Those of a dataset: pixels of three axes in uint8 are an image, all else is given as it is.
 
+        An image is seen in its own height and width.
+
         Args:
           fields: of the dataset.
           mean: of images, see `Image`.
@@ -144,7 +146,7 @@ class Inputs:
                 return Image(
                     field=name,
                     shape=(height, width, channels),
-                    size=max(height, width),
+                    size=(height, width),
                     mean=mean,
                     std=std,
                 )
@@ -193,8 +195,11 @@ class Inputs:
                         f"{'1' if channels == 1 else f'1 or {channels}'}",
                     )
 
-    def sized(self, size: int | None) -> "Inputs":
-        """The same where images are seen at another size; None leaves theirs.
+    def sized(self, size: views.Size | None) -> "Inputs":
+        """The same where images are seen at another size.
+
+        Args:
+          size: height and width in pixels, or the side of a square; None leaves theirs.
 
         Raises:
           BadInput: there is no image.
@@ -203,8 +208,9 @@ class Inputs:
             return self
         if not self.images:
             raise BadInput("size", f"{size}, and there is no image among {', '.join(self.fields)}")
+        seen = views.sides(size)
         parts = (
-            dataclasses.replace(part, size=size) if isinstance(part, Image) else part
+            dataclasses.replace(part, size=seen) if isinstance(part, Image) else part
             for part in self.parts
         )
         return Inputs(tuple(parts))
@@ -234,7 +240,8 @@ class Inputs:
         def said(part: Part) -> str:
             match part:
                 case Image():
-                    return f"{part.field} of {part.size} x {part.size} pixels"
+                    height, width = part.size
+                    return f"{part.field} of {height} x {width} pixels"
                 case Numbers():
                     most = " at most" if part.ragged else ""
                     return f"{part.field} of {part.dtype}{list(part.shape)}{most}"

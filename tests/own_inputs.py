@@ -66,6 +66,18 @@ def captioned(split, *, n: int = 240):
     )
 
 
+def spectra(split, *, n: int = 96, height: int = 12, width: int = 20):
+    """Pictures of two channels that are not square: one of them has stripes, down or across."""
+    random = np.random.default_rng(len(split))
+    labels = np.arange(n) % 4
+    pictures = random.integers(0, 100, (n, height, width, 2), np.uint8)
+    down, across = np.broadcast_arrays(np.arange(height)[:, None] % 4, np.arange(width) % 4)
+    stripes = 140 * (np.stack([down, across]) < 2)[labels // 2]
+    pictures[np.arange(n), :, :, labels % 2] += stripes.astype(np.uint8)
+    ids = np.arange(n) + (n if split == "test" else 0)
+    return data.from_arrays(pictures, labels, classes=4, ids=ids, name=f"spectra {split}")
+
+
 def pictures(split, *, kept: float = 1.0):
     """The first of the digits."""
     digits = data.digits(split)

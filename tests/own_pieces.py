@@ -38,9 +38,9 @@ class TinyNet(nn.Module):
         return x.mean(axis=(1, 2))
 
 
-def speckled(key, image, *, size: int, amount: float = 0.1):
+def speckled(key, image, *, size: tuple[int, int], amount: float = 0.1):
     """The image with noise."""
-    noise = amount * jax.random.normal(key, (size, size, image.shape[-1]))
+    noise = amount * jax.random.normal(key, (*size, image.shape[-1]))
     return jnp.clip(jax.image.resize(image, noise.shape, "linear") + noise, 0.0, 1.0)
 
 

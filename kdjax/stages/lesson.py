@@ -43,8 +43,6 @@ def source_of(context: Context, c: config.FromCache) -> Source:
     """
     if not isinstance(context.run.stages[c.cache], config.Cache):
         raise BadInput(f"{context.path}.cache", f"{c.cache} is not a stage of kind cache")
-    if c.size is not None and c.size < 1:
-        raise BadInput(f"{context.path}.size", f"{c.size} is not a positive number of pixels")
     return Source.of(
         context.run,
         c.cache,

@@ -2,7 +2,17 @@
 
 from kdjax.views import draws
 from kdjax.views.color import blur, grayscale, jitter
-from kdjax.views.geometry import crop_resize, cutout, flip, quarter_turns, resize, shift, warp
+from kdjax.views.geometry import (
+    Size,
+    crop_resize,
+    cutout,
+    flip,
+    quarter_turns,
+    resize,
+    shift,
+    sides,
+    warp,
+)
 from kdjax.views.masking import random_patch_mask
 from kdjax.views.mixing import Mix, batch_mixed, cutmix, mixup
 from kdjax.views.recipes import (
@@ -20,6 +30,7 @@ __all__ = [
     "RECIPES_VERSION",
     "Mix",
     "Recipe",
+    "Size",
     "batch_mixed",
     "batch_views",
     "blur",
@@ -38,6 +49,7 @@ __all__ = [
     "random_patch_mask",
     "resize",
     "shift",
+    "sides",
     "simclr",
     "to_float",
     "warp",

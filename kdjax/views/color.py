@@ -1,7 +1,8 @@
 """Views that change colours: jitter, grayscale, blur.
 
-Each is `f(key, image, *, hyper-parameters)` on one float32 image in [0, 1] with 1 or 3 (RGB)
-channels; `jax.vmap` it over a batch. Hyper-parameters are static; one of zero costs nothing.
+Each is `f(key, image, *, hyper-parameters)` on one float32 image in [0, 1]; `jax.vmap` it over a
+batch. Jitter and grayscale take 1 or 3 (RGB) channels, and blur any number. Hyper-parameters are
+static; one of zero costs nothing.
 Pixels come out on the levels of `kdjax.views.fixed`, within 1e-3 of the formula.
 """
 
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from kdjax.types import BadInput
 from kdjax.views import fixed
-from kdjax.views.geometry import Image, check_pixels_at, check_probability, scaled
+from kdjax.views.geometry import Image, Size, check_probability, scaled, sides_at
 
 # ITU-R BT.601 (0.299, 0.587, 0.114) in 12 bits: whole numbers, so that the sum is exact.
 _LUMA = (1225.0, 2404.0, 467.0)
@@ -30,7 +31,10 @@ Planes: TypeAlias = tuple[Plane, ...]
 
 def _check_channels(image: Image):
     if image.shape[-1] not in (1, 3):
-        raise BadInput("image", f"{image.shape[-1]} channels", "a colour view takes 1 or 3 (RGB)")
+        raise BadInput(
+            "image",
+            f"{image.shape[-1]} channels have no colours to change, only 1 (grey) or 3 (RGB)",
+        )
 
 
 def _planes(image: Image) -> Planes:
@@ -120,11 +124,11 @@ def jitter(
       probability: of changing the image at all.
 
     Raises:
-      BadInput: a strength or the probability is out of range, or the channels are not 1 or 3.
+      BadInput: a strength or the probability is out of range, or the channels are not 1 or 3 and
+        something is to change.
 
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A.
     """
-    _check_channels(image)
     check_probability(probability)
     for name, value in (
         ("brightness", brightness),
@@ -155,6 +159,7 @@ def jitter(
     blends = jnp.array([blend for strength, blend in parts if strength > 0.0], jnp.float32)
     if blends.size == 0 or probability == 0.0:
         return image
+    _check_channels(image)
     order = _order(unit[4], len(blends))
 
     def step(planes, part):
@@ -177,12 +182,12 @@ def grayscale(key: Key[Array, ""], image: Image, *, probability: float) -> Image
     An image of one channel stays as it is.
 
     Raises:
-      BadInput: `probability` is outside [0, 1], or the channels are not 1 or 3.
+      BadInput: `probability` is outside [0, 1], or above 0 and the channels are not 1 or 3.
     """
-    _check_channels(image)
     check_probability(probability)
     if image.shape[-1] == 1 or probability == 0.0:
         return image
+    _check_channels(image)
     gray = fixed.pixels(_luma(_planes(image)))[..., None]
     return jnp.where(jax.random.uniform(key) < probability, gray, image)
 
@@ -203,7 +208,7 @@ def blur(
     kernel_size: int,
     sigma: tuple[float, float] = (0.1, 2.0),
     probability: float = 0.5,
-    pixels_at: int | None = None,
+    pixels_at: Size | None = None,
 ) -> Image:
     """Gaussian blur with this probability, each channel by itself, the border pixels repeated.
 
@@ -216,8 +221,8 @@ def blur(
       kernel_size: odd number of taps, in pixels.
       sigma: range of the uniform standard deviation, in pixels.
       probability: of blurring at all.
-      pixels_at: side of the image that `kernel_size` and `sigma` are given for, `None` for this one.
-        Both are scaled, the kernel to an odd number of taps again.
+      pixels_at: size of the image that `kernel_size` and `sigma` are given for, `None` for this one.
+        Both are scaled by axis, the kernel to an odd number of taps again.
 
     Raises:
       BadInput: `kernel_size` is not odd or, once scaled, above 223, `sigma` is not
@@ -226,11 +231,12 @@ def blur(
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A.
     """
     check_probability(probability)
-    check_pixels_at(pixels_at)
+    at_height, at_width = sides_at(pixels_at)
     if not 0.0 < sigma[0] <= sigma[1]:
         raise BadInput("sigma", f"{sigma} is not 0 < low <= high")
     height, width, _ = image.shape
-    up, left = (scaled(kernel_size // 2, size=s, pixels_at=pixels_at) for s in (height, width))
+    up = scaled(kernel_size // 2, size=height, pixels_at=at_height)
+    left = scaled(kernel_size // 2, size=width, pixels_at=at_width)
     if kernel_size % 2 != 1 or kernel_size < 1 or max(up, left) > 111:
         at = "" if pixels_at is None else f" at {height} x {width} pixels for {pixels_at}"
         raise BadInput("kernel_size", f"{kernel_size} is not an odd number from 1 to 223{at}")
@@ -238,11 +244,12 @@ def blur(
         return image
     unit = jax.random.uniform(key, (2,))
 
-    def taps(side, radius):
-        scale = 1.0 if pixels_at is None else side / pixels_at
+    def taps(side, radius, at):
+        scale = 1.0 if at is None else side / at
         spread = fixed.between(unit[0], sigma[0] * scale, sigma[1] * scale)
         return _gaussian(spread, radius=radius, size=side)
 
     padded = jnp.pad(fixed.levels(image), ((up, up), (left, left), (0, 0)), mode="edge")
-    blurred = fixed.pixels(fixed.separable(padded, taps(height, up), taps(width, left)))
+    rows, columns = taps(height, up, at_height), taps(width, left, at_width)
+    blurred = fixed.pixels(fixed.separable(padded, rows, columns))
     return jnp.where(unit[1] < probability, blurred, image)

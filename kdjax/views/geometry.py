@@ -16,6 +16,10 @@ from kdjax.types import BadInput
 from kdjax.views import fixed
 
 Image: TypeAlias = Float[Array, "height width channel"]
+
+Size: TypeAlias = int | tuple[int, int]
+"""Height and width in pixels, or one integer for both."""
+
 _Pixels = TypeVar("_Pixels", int, Array)
 
 
@@ -25,10 +29,38 @@ def check_probability(probability: float):
         raise BadInput("probability", f"{probability} is outside [0, 1]")
 
 
-def check_pixels_at(pixels_at: int | None):
-    """Raises BadInput unless `pixels_at` is `None` or positive."""
-    if pixels_at is not None and pixels_at < 1:
-        raise BadInput("pixels_at", f"{pixels_at} is not a positive number of pixels")
+def sides(size: Size, *, name: str = "size") -> tuple[int, int]:
+    """Height and width: those of `8` are those of `(8, 8)`.
+
+    Args:
+      size: in pixels.
+      name: that it has in messages.
+
+    Raises:
+      BadInput: one of them is not positive.
+    """
+    height, width = size if isinstance(size, tuple) else (size, size)
+    if min(height, width) < 1:
+        raise BadInput(name, f"{size} is not a positive number of pixels")
+    return height, width
+
+
+def meant_for(size: Size, pixels_at: Size | None) -> tuple[int, int]:
+    """Height and width that what is in pixels is given for: `pixels_at`, `size` where there is none.
+
+    Raises:
+      BadInput: one of them is not positive.
+    """
+    return sides(size) if pixels_at is None else sides(pixels_at, name="pixels_at")
+
+
+def sides_at(pixels_at: Size | None) -> tuple[int, int] | tuple[None, None]:
+    """`pixels_at` of each axis, see `scaled`.
+
+    Raises:
+      BadInput: one of them is not positive.
+    """
+    return (None, None) if pixels_at is None else sides(pixels_at, name="pixels_at")
 
 
 def scaled(pixels: _Pixels, *, size: int, pixels_at: int | None) -> _Pixels:
@@ -93,60 +125,68 @@ def crop_resize(
     key: Key[Array, ""],
     image: Image,
     *,
-    size: int,
+    size: Size,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Float[Array, "{size} {size} channel"]:
+    pixels_at: Size | None = None,
+) -> Float[Array, "rows columns channel"]:
     """Random resized crop: a random box (`crop_box`), resized as by `resize`.
 
     Departs from torchvision's `RandomResizedCrop`, which draws up to ten times until the box fits
     and then falls back to a central crop: here there is one draw, and a side that is longer than
     the image is clipped to it. Every draw is valid and costs the same; large boxes are a little
-    squarer and smaller than asked for.
+    closer to the image's shape and smaller than asked for.
+
+    It departs from it where the result is not square, too: `ratio` is the box's width / height over
+    that of the result, which is how far things are stretched. torchvision's is the box's own, so that
+    all it shows in a result of 1 to 4 would be stretched about four times.
 
     Args:
       key: key of this view.
       image: float32 in [0, 1].
-      size: side of the result, in pixels.
+      size: height and width of the result in pixels, or the side of a square.
       scale: range of the box's area, as a fraction of the image's.
-      ratio: range of the box's width / height.
+      ratio: range of the box's width / height, over that of the result.
+      pixels_at: the result that `ratio` is given for, `None` for this one, so that a result of any
+        shape shows the same box.
 
     Raises:
-      BadInput: see `crop_box`; or `size` is not positive.
+      BadInput: see `crop_box`; or `size` or `pixels_at` is not positive.
 
     Reference: Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, section 6.
     """
-    _check_size(size)
+    tall, wide = sides(size)
+    meant_tall, meant_wide = meant_for(size, pixels_at)
+    shape = meant_wide / meant_tall
     height, width, _ = image.shape
     top, left, box_height, box_width = crop_box(
-        key, height=height, width=width, scale=scale, ratio=ratio
+        key, height=height, width=width, scale=scale, ratio=(ratio[0] * shape, ratio[1] * shape)
     )
-    rows = _triangle(top, box_height, taps=height, size=size)
-    columns = _triangle(left, box_width, taps=width, size=size)
+    rows = _triangle(top, box_height, taps=height, size=tall)
+    columns = _triangle(left, box_width, taps=width, size=wide)
     return fixed.pixels(fixed.separable(fixed.levels(image), rows, columns))
 
 
-def resize(image: Image, *, size: int) -> Float[Array, "{size} {size} channel"]:
-    """The whole image at `size` by `size`: bilinear, antialiased where it shrinks.
+def resize(image: Image, *, size: Size) -> Float[Array, "rows columns channel"]:
+    """The whole image at another size: bilinear, antialiased where it shrinks.
 
-    Draws nothing. An image of that size is returned as it is; one that is not square is squeezed.
+    Draws nothing. An image of that size is returned as it is; one of another shape is squeezed.
     Within 1e-3 of `jax.image.resize(..., "linear")`, on the levels of `kdjax.views.fixed`.
+
+    Args:
+      image: float32 in [0, 1].
+      size: height and width of the result in pixels, or the side of a square.
 
     Raises:
       BadInput: `size` is not positive.
     """
-    _check_size(size)
+    tall, wide = sides(size)
     height, width, _ = image.shape
-    if (height, width) == (size, size):
+    if (height, width) == (tall, wide):
         return image
-    rows = _triangle(0, height, taps=height, size=size)
-    columns = _triangle(0, width, taps=width, size=size)
+    rows = _triangle(0, height, taps=height, size=tall)
+    columns = _triangle(0, width, taps=width, size=wide)
     return fixed.pixels(fixed.separable(fixed.levels(image), rows, columns))
-
-
-def _check_size(size: int):
-    if size < 1:
-        raise BadInput("size", f"{size} is not a positive number of pixels")
 
 
 def flip(key: Key[Array, ""], image: Image, *, probability: float = 0.5) -> Image:
@@ -249,7 +289,9 @@ def _thirty_seconds(distance: Int[Array, "h w"], side: int) -> Int[Array, "h w"]
     return ((distance + 32) >> 6) + 16 * (side - 1)
 
 
-def shift(key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: int | None = None) -> Image:
+def shift(
+    key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: Size | None = None
+) -> Image:
     """Moves the image by up to `pixels` each way, zeros coming in ("pad 4, crop 32").
 
     Both offsets are uniform in `-pixels .. pixels`.
@@ -258,8 +300,8 @@ def shift(key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: int | No
       key: key of this view.
       image: float32 in [0, 1].
       pixels: largest shift.
-      pixels_at: side of the image that `pixels` is given for, `None` for this one. Offsets are drawn
-        there, then scaled and rounded, so that the same part of the image shows at any size.
+      pixels_at: size of the image that `pixels` is given for, `None` for this one. Offsets are drawn
+        there, then scaled and rounded by axis, so that the same part of the image shows at any size.
 
     Raises:
       BadInput: `pixels` is negative or `pixels_at` is not positive.
@@ -268,16 +310,17 @@ def shift(key: Key[Array, ""], image: Image, *, pixels: int, pixels_at: int | No
     """
     if pixels < 0:
         raise BadInput("pixels", f"{pixels} is negative")
-    check_pixels_at(pixels_at)
+    at_height, at_width = sides_at(pixels_at)
     if pixels == 0:
         return image
     height, width, _ = image.shape
-    up, left = (scaled(pixels, size=side, pixels_at=pixels_at) for side in (height, width))
+    up = scaled(pixels, size=height, pixels_at=at_height)
+    left = scaled(pixels, size=width, pixels_at=at_width)
     offset = fixed.below(jax.random.uniform(key, (2,)), 2 * pixels + 1) - pixels
     # Scaled without its sign, as rounding must not favour one direction.
     distance, sign = jnp.abs(offset), jnp.sign(offset)
-    top = up + sign[0] * scaled(distance[0], size=height, pixels_at=pixels_at)
-    start = left + sign[1] * scaled(distance[1], size=width, pixels_at=pixels_at)
+    top = up + sign[0] * scaled(distance[0], size=height, pixels_at=at_height)
+    start = left + sign[1] * scaled(distance[1], size=width, pixels_at=at_width)
     padded = jnp.pad(image, ((up, up), (left, left), (0, 0)))
     return lax.dynamic_slice(padded, (top, start, 0), image.shape)
 
@@ -288,7 +331,7 @@ def cutout(
     *,
     length: int,
     probability: float = 1.0,
-    pixels_at: int | None = None,
+    pixels_at: Size | None = None,
 ) -> Image:
     """Zeroes a square of side `length` around a uniform pixel, clipped at the border.
 
@@ -300,9 +343,9 @@ def cutout(
       image: float32 in [0, 1].
       length: side of the square.
       probability: of zeroing at all.
-      pixels_at: side of the image that `length` is given for, `None` for this one. The square is
-        drawn there, then its edges are scaled and rounded, so that it hides the same part of the
-        image at any size.
+      pixels_at: size of the image that `length` is given for, `None` for this one. The square is
+        drawn there, then its edges are scaled and rounded by axis, so that it hides the same part of
+        the image at any size.
 
     Raises:
       BadInput: `length` is negative, `probability` is outside [0, 1] or `pixels_at` is not positive.
@@ -312,18 +355,19 @@ def cutout(
     if length < 0:
         raise BadInput("length", f"{length} is negative")
     check_probability(probability)
-    check_pixels_at(pixels_at)
+    at_height, at_width = sides_at(pixels_at)
     if length == 0 or probability == 0.0:
         return image
     height, width, _ = image.shape
     unit = jax.random.uniform(key, (3,))
 
-    def hidden(unit, side):
-        start = fixed.below(unit, side if pixels_at is None else pixels_at) - length // 2
-        low = scaled(start, size=side, pixels_at=pixels_at)
-        high = scaled(start + length, size=side, pixels_at=pixels_at)
+    def hidden(unit, side, at):
+        start = fixed.below(unit, side if at is None else at) - length // 2
+        low = scaled(start, size=side, pixels_at=at)
+        high = scaled(start + length, size=side, pixels_at=at)
         pixel = jnp.arange(side)
         return (pixel >= low) & (pixel < high)
 
-    inside = hidden(unit[0], height)[:, None] & hidden(unit[1], width)[None, :]
+    rows, columns = hidden(unit[0], height, at_height), hidden(unit[1], width, at_width)
+    inside = rows[:, None] & columns[None, :]
     return jnp.where(inside[..., None] & (unit[2] < probability), 0.0, image)

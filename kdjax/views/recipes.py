@@ -1,7 +1,8 @@
 """Recipes: a raw image to the view that a model is trained on.
 
-A recipe is `recipe(key, image, *, size, ...) -> [size, size, channel]` of one example, uint8 or
-float in [0, 1]; `batch_views` runs one over a batch, each example with its own key.
+A recipe is `recipe(key, image, *, size, ...) -> [height, width, channel]` of one example, uint8 or
+float in [0, 1]; `batch_views` runs one over a batch, each example with its own key. The size is
+`(height, width)`, or one integer for both.
 """
 
 from collections.abc import Callable
@@ -66,8 +67,8 @@ def simclr(
     key: Key[Array, ""],
     image: RawImage,
     *,
-    size: int,
-    pixels_at: int | None = None,
+    size: geometry.Size,
+    pixels_at: geometry.Size | None = None,
     crop_scale: tuple[float, float] = (0.08, 1.0),
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     shift: int = 0,
@@ -87,7 +88,7 @@ def simclr(
     stretch: float = 1.0,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
-) -> Float[Array, "{size} {size} channel"]:
+) -> Float[Array, "rows columns channel"]:
     """SimCLR: warp, crop, shift, flip, colour jitter, grayscale, blur, cutout; then normalisation.
 
     The defaults are the paper's, at colour strength 1. Each part draws from a key of its own, so
@@ -96,11 +97,12 @@ def simclr(
     Args:
       key: key of this view.
       image: uint8, or float in [0, 1].
-      size: side of the view, in pixels.
+      size: height and width of the view in pixels, or the side of a square.
       pixels_at: the size that what is in pixels of the view is given for, `size` by default. At
-        another size it is scaled: the same part of the image shows, shifted, hidden and blurred alike.
+        another size it is scaled by axis: the same part of the image shows, shifted, hidden and
+        blurred alike.
       crop_scale: range of the crop's area, as a fraction of the image's.
-      crop_ratio: range of the crop's width / height.
+      crop_ratio: range of the crop's width / height, over that of the view (at `pixels_at`).
       shift: largest shift after the crop, in pixels.
       flip: probability of mirroring; 0 for digits and text.
       brightness: strength, see `kdjax.views.jitter`.
@@ -110,7 +112,8 @@ def simclr(
       jitter: probability of the colour jitter.
       grayscale: probability.
       blur: probability.
-      blur_kernel: odd number of taps. `None`: a tenth of `pixels_at`, which below 20 is no blur.
+      blur_kernel: odd number of taps. `None`: a tenth of the shorter side of `pixels_at`, which below
+        20 is no blur.
       blur_sigma: range of the blur's standard deviation, in pixels.
       cutout: side of the zeroed square, in pixels. It is zero before normalisation.
       turn: largest angle, in degrees; with `shear` and `stretch` the first that is done to the image,
@@ -126,10 +129,12 @@ def simclr(
     Reference: Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A.
     """
     part = jax.random.split(key, 7)
-    tenth = (size if pixels_at is None else pixels_at) // 20
+    tenth = min(geometry.meant_for(size, pixels_at)) // 20
     kernel_size = 2 * tenth + 1 if blur_kernel is None else blur_kernel
     view = _warped(key, image, turn=turn, shear=shear, stretch=stretch)
-    view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
+    view = geometry.crop_resize(
+        part[0], view, size=size, scale=crop_scale, ratio=crop_ratio, pixels_at=pixels_at
+    )
     view = geometry.shift(part[1], view, pixels=shift, pixels_at=pixels_at)
     view = geometry.flip(part[2], view, probability=flip)
     view = color.jitter(
@@ -158,8 +163,8 @@ def crop_flip(
     key: Key[Array, ""],
     image: RawImage,
     *,
-    size: int,
-    pixels_at: int | None = None,
+    size: geometry.Size,
+    pixels_at: geometry.Size | None = None,
     crop_scale: tuple[float, float] | None = None,
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     shift: int | None = None,
@@ -170,18 +175,18 @@ def crop_flip(
     stretch: float = 1.0,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
-) -> Float[Array, "{size} {size} channel"]:
+) -> Float[Array, "rows columns channel"]:
     """The usual view of supervised training: warp, shift or crop, flip, cutout; then normalisation.
 
     Args:
       key: key of this view.
       image: uint8, or float in [0, 1].
-      size: side of the view, in pixels.
+      size: height and width of the view in pixels, or the side of a square.
       pixels_at: the size that what is in pixels of the view is given for, `size` by default. At
-        another size it is scaled: the same part of the image shows, shifted and hidden alike.
+        another size it is scaled by axis: the same part of the image shows, shifted and hidden alike.
       crop_scale: range of a random resized crop's area, which then stands in for resizing and
         shifting. `None`: the image is resized where it has another size, then shifted.
-      crop_ratio: range of the crop's width / height.
+      crop_ratio: range of the crop's width / height, over that of the view (at `pixels_at`).
       shift: largest shift, in pixels; 4 by default without a `crop_scale`, and none with one.
       flip: probability of mirroring; 0 for digits and text.
       cutout: side of the zeroed square, in pixels. It is zero before normalisation.
@@ -208,7 +213,9 @@ def crop_flip(
             raise BadInput(
                 "shift", f"{shift}, and crop_scale stands in for it", "give one of the two"
             )
-        view = geometry.crop_resize(part[0], view, size=size, scale=crop_scale, ratio=crop_ratio)
+        view = geometry.crop_resize(
+            part[0], view, size=size, scale=crop_scale, ratio=crop_ratio, pixels_at=pixels_at
+        )
     view = geometry.flip(part[1], view, probability=flip)
     view = geometry.cutout(part[2], view, length=cutout, pixels_at=pixels_at)
     return normalize(view, mean=mean, std=std)
@@ -217,15 +224,15 @@ def crop_flip(
 def eval_view(
     image: RawImage,
     *,
-    size: int,
+    size: geometry.Size,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
-) -> Float[Array, "{size} {size} channel"]:
+) -> Float[Array, "rows columns channel"]:
     """The one view to evaluate on: resized where the image has another size, and normalised.
 
     Args:
       image: uint8, or float in [0, 1].
-      size: side of the view, in pixels.
+      size: height and width of the view in pixels, or the side of a square.
       mean: subtracted, in [0, 1]: one number or one a channel.
       std: divided by: one number or one a channel.
 

@@ -207,7 +207,7 @@ def test_an_encoder_is_titled_folded_and_synchronised():
 def test_a_view_is_the_function_and_normalised():
     recipe = parse.parse(config.Views, SPECKLED).transform(Frame(size=6, mean=(0.5,), std=(0.25,)))
     image = jax.random.randint(jax.random.key(1), (8, 8, 1), 0, 256).astype(jnp.uint8)
-    view = own_pieces.speckled(jax.random.key(0), views.to_float(image), size=6)
+    view = own_pieces.speckled(jax.random.key(0), views.to_float(image), size=(6, 6))
     found = recipe(jax.random.key(0), image)
     np.testing.assert_allclose(found, (view - 0.5) / 0.25, rtol=1e-5)
 

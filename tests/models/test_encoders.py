@@ -66,6 +66,9 @@ def test_a_config_is_built_and_named(fields, name, dim):
     image = jnp.zeros((2, 32, 32, 3))
     features, _ = jax.eval_shape(lambda: encoder.init_with_output(KEY, image, train=True))
     assert (features.shape, features.dtype) == ((2, dim), jnp.float32)
+    spectrum = jnp.zeros((2, 32, 48, 2))
+    features, _ = jax.eval_shape(lambda: encoder.init_with_output(KEY, spectrum, train=True))
+    assert features.shape == (2, dim)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,8 @@ def test_two_inputs_are_shrunk_quantized_and_exported(tmp_path):
     assert min(scores[name] for name in ("teacher", "student")) > 0.8
     assert scores["int8.onnx"] > scores["small"] - 0.1
     assert list(splits.test_inputs) == ["picture", "tokens"]
+    spec, _ = load(artifacts["student"], field="here")
+    assert [part.seen.shape for part in spec.inputs.parts] == [(6, 4, 1), (12,)]
     _files_are_live(artifacts, splits)
     said = artifacts["file"].manifest["parity"]
     taken = "picture: uint8 [6, 4, 1], tokens: int32 [12]; any of 1 or more"

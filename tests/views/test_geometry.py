@@ -21,10 +21,10 @@ def picture(*shape, seed=0):
 def triangle_resize(image, size):
     """Bilinear, antialiased, one axis after the other; float64."""
     image = np.float64(image)
-    for axis in (0, 1):
+    for axis, side in enumerate(size if isinstance(size, tuple) else (size, size)):
         n = image.shape[axis]
-        stride = n / size
-        centre = (np.arange(size) + 0.5) * stride - 0.5
+        stride = n / side
+        centre = (np.arange(side) + 0.5) * stride - 0.5
         weights = 1 - np.abs(np.arange(n)[:, None] - centre) / max(stride, 1.0)
         weights = np.maximum(weights, 0)
         weights /= weights.sum(axis=0)
@@ -37,11 +37,11 @@ def boxes(count, **kwargs):
     return np.asarray(draw(jax.random.split(KEY, count))).T
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3)])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (12, 20, 2)])
 def test_crop_of_everything_is_identity(shape):
     image = jnp.round(picture(*shape) * 255) / 255
     whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
-    view = jax.jit(lambda key: views.crop_resize(key, image, size=shape[0], **whole))(KEY)
+    view = jax.jit(lambda key: views.crop_resize(key, image, size=shape[:2], **whole))(KEY)
     np.testing.assert_allclose(view, image, rtol=2e-7)
 
 
@@ -85,13 +85,52 @@ def test_crop_box_ratio_is_log_uniform_and_place_uniform():
     assert abs(np.corrcoef(places)[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize(("shape", "size"), [((28, 28, 1), 8), ((8, 8, 1), 28), ((30, 50, 3), 20)])
+def test_the_ratio_of_a_crop_is_how_far_it_is_stretched():
+    """A box has the shape of the view that the ratio is meant for, whatever the view's own shape is."""
+    image = picture(24, 80, 1)
+    ranges = {"scale": (0.2, 0.5), "ratio": (3 / 4, 4 / 3)}
+    # 4/3 of it and 3/4: the shape of a view of 12 x 40 is 40/12.
+    where = boxes(9, height=24, width=80, scale=(0.2, 0.5), ratio=(2.5, 40 / 9)).T
+    for size, pixels_at in (((12, 40), None), ((6, 6), (12, 40))):
+        crop = functools.partial(views.crop_resize, size=size, pixels_at=pixels_at, **ranges)
+        crops = jax.jit(jax.vmap(lambda key, crop=crop: crop(key, image)))(jax.random.split(KEY, 9))
+        for view, (top, left, height, width) in zip(crops, where, strict=True):
+            assert 0.7 < (width / height) / (40 / 12) < 1.45
+            box = np.asarray(image)[top : top + height, left : left + width]
+            np.testing.assert_allclose(view, triangle_resize(box, size), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((28, 28, 1), 8),
+        ((8, 8, 1), 28),
+        ((30, 50, 3), 20),
+        ((30, 50, 3), (9, 64)),
+        ((28, 28, 4), (28, 8)),
+        ((8, 20, 7), (20, 8)),
+    ],
+)
 def test_resize_golden(shape, size):
     image = picture(*shape)
     result = jax.jit(functools.partial(views.resize, size=size))(image)
     np.testing.assert_allclose(result, triangle_resize(image, size), atol=1e-3)
-    theirs = jax.image.resize(image, (size, size, shape[2]), "linear", antialias=True)
+    theirs = jax.image.resize(image, (*views.sides(size), shape[2]), "linear", antialias=True)
     np.testing.assert_allclose(result, theirs, atol=1e-3)
+
+
+def test_a_transposed_image_gives_the_transposed_view():
+    image = picture(12, 20, 2)
+    turned = image.swapaxes(0, 1)
+    small = views.resize(image, size=(5, 26))
+    np.testing.assert_allclose(
+        views.resize(turned, size=(26, 5)).swapaxes(0, 1), small, atol=2.1 / 4080
+    )
+    # 12 x 20 at 6 x 40: taps of 17 pixels are 33 down the rows and 9 along the columns.
+    how = {"kernel_size": 17, "probability": 1.0}
+    blur = jax.jit(functools.partial(views.blur, KEY, **how), static_argnames="pixels_at")
+    there = blur(turned, pixels_at=(40, 6)).swapaxes(0, 1)
+    np.testing.assert_allclose(there, blur(image, pixels_at=(6, 40)), atol=2.1 / 4080)
 
 
 def test_resize_keeps_size_and_constants():
@@ -214,6 +253,8 @@ def test_cutout_probability():
         (lambda image: views.crop_resize(KEY, image, size=4, scale=(0.5, 1.5)), "scale"),
         (lambda image: views.crop_resize(KEY, image, size=4, ratio=(2.0, 1.0)), "ratio"),
         (lambda image: views.resize(image, size=-1), "size"),
+        (lambda image: views.resize(image, size=(4, 0)), "size"),
+        (lambda image: views.shift(KEY, image, pixels=1, pixels_at=(0, 4)), "pixels_at"),
         (lambda image: views.flip(KEY, image, probability=1.5), "probability"),
         (lambda image: views.quarter_turns(image[:4], 1), "image"),
         (lambda image: views.warp(KEY, image, turn=181.0), "turn"),

@@ -157,6 +157,22 @@ def test_another_size_shows_the_same_part_of_the_image(recipe, part):
     assert same.mean() < other.mean() / 5
 
 
+def test_another_size_of_a_rectangle_shows_the_same_part_of_the_image():
+    """A view of 16 x 48 in half that size, and squeezed into a square."""
+    recipe = functools.partial(
+        views.crop_flip, pixels_at=(16, 48), crop_scale=(0.1, 0.5), cutout=6, flip=0.0
+    )
+    image = raw(32, 96, 3)
+    large = seen(functools.partial(recipe, size=(16, 48)), image)
+    half = halved(large)
+    for size, means in (((8, 24), half), (8, half.reshape(-1, 8, 8, 3, 3).mean(3))):
+        small = seen(functools.partial(recipe, size=size), image)
+        same = np.abs(small - means).mean((1, 2, 3))
+        other = np.abs(small - np.roll(means, 1, axis=0)).mean((1, 2, 3))
+        assert same.max() < 0.08
+        assert same.mean() < other.mean() / 5
+
+
 @pytest.mark.parametrize("size", [8, 16, 20, 64])
 def test_shift_is_scaled_to_the_nearest_pixel(size):
     """The offsets of a view of 32, scaled: halves away from zero, so that no direction is favoured."""
@@ -181,6 +197,65 @@ def test_cutout_is_scaled_to_the_nearest_pixel(size):
         low, high = inside.argmax(-1), 32 - inside[:, ::-1].argmax(-1)
         low, high = (np.floor(edge * size / 32 + 0.5)[:, None] for edge in (low, high))
         np.testing.assert_array_equal(scaled, (np.arange(size) >= low) & (np.arange(size) < high))
+
+
+def test_pixels_are_scaled_by_axis():
+    """A view of 16 x 64 of pixels meant for 32 x 32: half as far down, and twice as far along."""
+    ramp = jnp.stack(jnp.meshgrid(jnp.arange(1.0, 17), jnp.arange(1.0, 65), indexing="ij"), -1)
+    pixels_at = {"pixels_at": (32, 32)}
+    found = seen(functools.partial(views.shift, pixels=5, **pixels_at), ramp, 300)[:, 8, 32]
+    draw = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(jax.random.split(KEY, 300))
+    offset = np.floor(np.float64(draw) * 11) - 5
+    down = np.sign(offset[:, 0]) * np.floor(np.abs(offset[:, 0]) / 2 + 0.5)
+    np.testing.assert_array_equal(found - [9, 33], np.stack([down, 2 * offset[:, 1]], -1))
+
+    cut = seen(functools.partial(views.cutout, length=8, **pixels_at), jnp.ones((16, 64, 1)))
+    at_32 = seen(functools.partial(views.cutout, length=8), jnp.ones((32, 32, 1)))
+    rows, columns = ((cut[..., 0] == 0).any(axis).sum(-1) for axis in (2, 1))
+    at_rows, at_columns = ((at_32[..., 0] == 0).any(axis).sum(-1) for axis in (2, 1))
+    assert np.abs(rows - at_rows / 2).max() <= 0.5
+    np.testing.assert_array_equal(columns, 2 * at_columns)
+
+
+@pytest.mark.parametrize("recipe", [views.simclr, views.crop_flip])
+def test_a_square_is_an_integer_or_a_pair(recipe):
+    how = {"cutout": 5, "shift": 2, "turn": 10.0}
+    image = raw(20, 20, 3)
+    ways = [
+        functools.partial(recipe, size=size, pixels_at=at, **how)
+        for size, at in ((12, 24), ((12, 12), (24, 24)))
+    ]
+    integers, pairs = (seen(way, image, 5) for way in ways)
+    np.testing.assert_array_equal(integers, pairs)
+    np.testing.assert_array_equal(
+        views.eval_view(image, size=12), views.eval_view(image, size=(12, 12))
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 7])
+def test_recipes_of_any_number_of_channels(channels):
+    """Every channel is treated as an image of its own would be."""
+    image = raw(12, 20, channels)
+    plain = {"size": (9, 24), "cutout": 4, "shift": 2, "turn": 20.0, "mean": (0.2,), "std": (0.5,)}
+    for recipe in (
+        functools.partial(views.simclr, jitter=0.0, grayscale=0.0, blur_kernel=5, **plain),
+        functools.partial(views.crop_flip, **plain),
+    ):
+        found = seen(recipe, image, 6)
+        assert found.shape == (6, 9, 24, channels)
+        assert np.ptp(found) > 0.5
+        alone = seen(
+            lambda key, planes, recipe=recipe: jax.vmap(lambda one: recipe(key, one))(planes),
+            jnp.moveaxis(image, -1, 0)[..., None],
+            6,
+        )
+        np.testing.assert_array_equal(found, np.moveaxis(alone[..., 0], 1, -1))
+
+
+@pytest.mark.parametrize("part", [{"grayscale": 0.0}, {"jitter": 0.0}, {"brightness": 0.0}])
+def test_colours_of_channels_that_have_none_are_refused(part):
+    with pytest.raises(BadInput, match=r"^image: 2 channels have no colours to change"):
+        views.simclr(KEY, raw(8, 8, 2), size=8, **part)
 
 
 def test_blur_is_scaled():

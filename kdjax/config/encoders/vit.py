@@ -7,7 +7,7 @@ from typing import Literal
 from kdjax import models
 from kdjax.config.encoders import Encoder
 from kdjax.config.fields import Depth, Width
-from kdjax.config.views import Size
+from kdjax.config.views import Side
 from kdjax.models import Compute
 from kdjax.types import Fault
 
@@ -21,7 +21,7 @@ class ViT(Encoder):
       depth: blocks.
       heads: of each attention; divides `width`.
       mlp: hidden units of each block.
-      patch: side in pixels; divides the size of the views.
+      patch: side in pixels; divides the height and the width of the views.
     """
 
     name: Literal["vit"]
@@ -29,7 +29,7 @@ class ViT(Encoder):
     depth: Depth = 12
     heads: Width = 3
     mlp: Width = 768
-    patch: Size = 4
+    patch: Side = 4
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""

@@ -8,7 +8,7 @@ from kdjax import models, ssl
 from kdjax.config.encoders.vit import ViT
 from kdjax.config.fields import Depth, Width
 from kdjax.config.methods import Method, Stage
-from kdjax.inputs import Inputs
+from kdjax.inputs import Image, Inputs
 from kdjax.ranges import In
 from kdjax.types import BadInput, Fault
 from kdjax.views import draws
@@ -35,9 +35,35 @@ class Rotation(Method):
         stream: str,
         inputs: Inputs,
     ) -> draws.Draw:
-        """One view, which it turns itself."""
-        inputs.only_image("method: rotation")
+        """One view, which it turns itself.
+
+        Raises:
+          BadInput: the views are not square.
+        """
+        height, width = inputs.only_image("method: rotation").size
+        if height != width:
+            raise BadInput(
+                "method.name",
+                f"rotation turns views by quarters, and these are {height} x {width} pixels",
+                "give views.size one integer, which makes them square",
+            )
         return draws.one_view(recipe, stream, name="view_a")
+
+
+def _patches(image: Image, patch: int) -> int:
+    """How many of this side a view has.
+
+    Raises:
+      BadInput: they do not cover it.
+    """
+    height, width = image.size
+    if height % patch or width % patch:
+        raise BadInput(
+            "encoder.patch",
+            f"{patch} does not divide the image of {height} x {width} pixels",
+            "take a divisor, or another size of the views",
+        )
+    return (height // patch) * (width // patch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,13 +102,12 @@ class MAE(Method):
         encoder = trained.encoder
         assert isinstance(encoder, models.ViT)  # see `misfits`
         image = trained.inputs.only_image("method: mae")
-        side, channels = image.size, image.shape[-1]
         decoder = models.PatchDecoder(
             width=self.decoder_width,
             depth=self.decoder_depth,
             heads=self.decoder_heads,
-            patches=(side // encoder.patch) ** 2,
-            pixels=encoder.patch**2 * channels,
+            patches=_patches(image, encoder.patch),
+            pixels=encoder.patch**2 * image.shape[-1],
             compute=trained.compute,
         )
         return ssl.mae(encoder, decoder, normalize=self.normalize)
@@ -97,7 +122,7 @@ class MAE(Method):
     ) -> draws.Draw:
         """One view, and which of its patches are hidden."""
         assert isinstance(stage.encoder, ViT)  # see `misfits`
-        patches = (inputs.only_image("method: mae").size // stage.encoder.patch) ** 2
+        patches = _patches(inputs.only_image("method: mae"), stage.encoder.patch)
         count = round(self.share * patches)
         if not 0 < count < patches:
             raise BadInput(

@@ -38,8 +38,8 @@ class Cache(Stage):
 
     Attributes:
       teacher: the stage whose model is asked, or several of them.
-      recipe: how a view is made. Its `size` is the side that the teacher sees, its own by default;
-        `shift`, `cutout` and `blur_kernel` are pixels of a view of that side.
+      recipe: how a view is made. Its `size` is what the teacher sees, its own by default; `shift`,
+        `cutout` and `blur_kernel` are pixels of a view of that size.
       views: how many of each example; a student cycles through them, one an epoch.
       mix: each view with another example's, chosen by the same keys, or not at all.
       signal: what is kept of the teacher's output.
@@ -96,7 +96,8 @@ class FromCache(Training):
     Attributes:
       cache: a stage of kind `cache`: its views, and what its teachers say of them.
       live: ask the teachers in the step instead of reading their signals; the views are the same.
-      size: side of the view that the student sees, the teacher's by default: the same crop.
+      size: height and width of the view that the student sees, or one integer for both, the teacher's
+        by default: the same crop.
       accept: what may be otherwise than when the cache was written, where the views are the same
         pixels all the same: `jax` (its version), `backend`.
     """

@@ -95,7 +95,7 @@ class Finetune(Training, Labels):
                 f"give a batch that it divides, times accumulate, and not {self.batch}",
             )
         for name in ("weak", "strong"):
-            if getattr(self.self_training, name).size != self.views.size:
+            if getattr(self.self_training, name).sides != self.views.sides:
                 yield (
                     f"self_training.{name}.size, views.size",
                     "the model sees all of them",

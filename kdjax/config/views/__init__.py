@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from jaxtyping import Array, Key
 
+from kdjax import views
 from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Positive
 from kdjax.inputs import Inputs, Part
 from kdjax.ranges import Ascending, In
 from kdjax.types import BadInput, Fault
-from kdjax.views import Recipe, draws
+from kdjax.views import draws
 
-Size = Annotated[int, In("[1, 2^14]")]
-"""Side of a view, in pixels."""
+Side = Annotated[int, In("[1, 2^14]")]
+"""Of a view, or of a part of it, in pixels."""
+
+Size = Side | tuple[Side, Side]
+"""Height and width of a view, in pixels, or one integer for both."""
 
 Pixels = Annotated[int, In("[0, 2^14]")]
 
@@ -32,16 +36,16 @@ class Frame(NamedTuple):
     """What a view is to be, whatever the recipe; the names are those of the functions of `kdjax.views`.
 
     Attributes:
-      size: side of the view.
+      size: height and width of the view, or the side of a square.
       mean: subtracted from pixels in [0, 1]: one number, or one a channel.
       std: divided by, likewise.
       pixels_at: the size that the recipe's pixels are meant for, where that is another one.
     """
 
-    size: int
+    size: views.Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    pixels_at: int | None = None
+    pixels_at: views.Size | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class Views(Choice, abc.ABC):
     """How a view of an image is drawn.
 
     Attributes:
-      size: side of the view, the image's own by default.
+      size: height and width of the view, or one integer for both; the image's own by default.
       augments: it changes images, and so asks for some.
     """
 
@@ -61,8 +65,13 @@ class Views(Choice, abc.ABC):
     if TYPE_CHECKING:
         recipe: Any
 
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """`size` as height and width, None where it is the image's own."""
+        return None if self.size is None else views.sides(self.size)
+
     @abc.abstractmethod
-    def transform(self, frame: Frame) -> Recipe:
+    def transform(self, frame: Frame) -> views.Recipe:
         """`(key, raw image) -> view` in this frame."""
 
     def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
@@ -105,19 +114,26 @@ class Views(Choice, abc.ABC):
 
         return draw
 
-    def pixels(self) -> Mapping[str, int]:
-        """The side that a view must have at least, by the field that asks for it."""
-        return {}
+    def most_cut(self) -> int:
+        """The side of the square that is cut out of a view, in pixels."""
+        return 0
+
+    def most_shifted(self) -> int:
+        """How far a view is shifted at most, in pixels."""
+        return 0
 
     def too_large(self, inputs: Inputs) -> Iterator[Fault]:
         """`(field, fault)` of what would leave nothing of a view."""
-        for image in inputs.images:
-            for name, least in self.pixels().items():
-                if least > image.size:
+        for height, width in (image.size for image in inputs.images):
+            cut, shifted = self.most_cut(), self.most_shifted()
+            for name, pixels, leaves_nothing in (
+                ("cutout", cut, cut > max(height, width)),
+                ("shift", shifted, shifted >= min(height, width)),
+            ):
+                if leaves_nothing:
                     yield (
                         name,
-                        f"{getattr(self, name)} pixels leave nothing of a view of {image.size} x "
-                        f"{image.size}",
+                        f"{pixels} pixels leave nothing of a view of {height} x {width}",
                         "give fewer",
                     )
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from kdjax import views
@@ -25,18 +25,17 @@ class CropFlipViews(Views):
     shear: Share = 0.0
     stretch: Annotated[float, In("[1, 4]")] = 1.0
 
-    @property
-    def shifted(self) -> int:
-        """Largest shift in pixels: none where there is a `crop_scale`, and by default else 4."""
-        return (0 if self.crop_scale else 4) if self.shift is None else self.shift
-
     def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.crop_flip`."""
         return functools.partial(views.crop_flip, **self.numbers(), **frame._asdict())
 
-    def pixels(self) -> Mapping[str, int]:
-        """The side that a view must have at least, by the field that asks for it."""
-        return {"cutout": self.cutout, "shift": self.shifted + 1}
+    def most_cut(self) -> int:
+        """The side of the square that is cut out of a view, in pixels."""
+        return self.cutout
+
+    def most_shifted(self) -> int:
+        """How far a view is shifted at most: not at all by default with a `crop_scale`, else 4 pixels."""
+        return (0 if self.crop_scale else 4) if self.shift is None else self.shift
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """`(field, why)` of fields that nothing reads beside the others."""

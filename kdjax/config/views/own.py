@@ -13,8 +13,9 @@ from kdjax.types import BadInput
 class OwnViews(own.Own, Views):
     """A recipe of views: `(key, image, *, size, ...) -> view`, pure, of one image.
 
-    Both are float32 from 0 to 1; the view is [size, size, channel], and is normalised as the data say.
-    It may take `pixels_at`, the size that what is in pixels is given for, where that is another one.
+    Both are float32 from 0 to 1; `size` is the height and the width of the view, which is [height, width,
+    channel], and is normalised as the data say. It may take `pixels_at`, the size that what is in pixels
+    is given for, where that is another one, or None.
     """
 
     called_with: ClassVar[tuple[str, ...]] = ("key", "image")
@@ -26,11 +27,13 @@ class OwnViews(own.Own, Views):
         Raises:
           BadInput: as it is traced, where it gives no such view.
         """
-        function = self.made("function", size=frame.size, pixels_at=frame.pixels_at)
+        size, at = views.sides(frame.size), frame.pixels_at
+        pixels_at = None if at is None else views.sides(at, name="pixels_at")
+        function = self.made("function", size=size, pixels_at=pixels_at)
 
         def draw(key, image):
             found = function(key, views.to_float(image))
-            wanted = (frame.size, frame.size, image.shape[-1])
+            wanted = (*size, image.shape[-1])
             if getattr(found, "shape", None) != wanted or found.dtype != "float32":
                 raise BadInput(
                     "function",

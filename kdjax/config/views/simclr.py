@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from kdjax import views
@@ -39,17 +39,32 @@ class SimCLRViews(Views):
         """See `kdjax.views.simclr`."""
         return functools.partial(views.simclr, **self.numbers(), **frame._asdict())
 
-    def pixels(self) -> Mapping[str, int]:
-        """The side that a view must have at least, by the field that asks for it."""
-        return {"cutout": self.cutout, "shift": self.shift + 1}
+    def most_cut(self) -> int:
+        """The side of the square that is cut out of a view, in pixels."""
+        return self.cutout
+
+    def most_shifted(self) -> int:
+        """How far a view is shifted at most, in pixels."""
+        return self.shift
 
     def misfits(self, inputs: Inputs) -> Iterator[Fault]:
         """`(field, fault)` of fields that no view for these inputs can have."""
         kernel = self.blur_kernel
-        for size in (image.size for image in inputs.images):
-            if kernel is not None and not (kernel % 2 and 1 <= kernel <= 2 * size - 1):
+        for image in inputs.images:
+            side, channels = max(image.size), image.shape[-1]
+            if kernel is not None and not (kernel % 2 and 1 <= kernel <= 2 * side - 1):
                 yield (
                     "blur_kernel",
-                    f"{kernel} is not an odd number of pixels from 1 to {2 * size - 1}, which reach "
-                    f"from one side of a view of {size} to the other",
+                    f"{kernel} is not an odd number of pixels from 1 to {2 * side - 1}, which reach "
+                    f"from one side of a view of {side} to the other",
                 )
+            if channels in (1, 3):
+                continue
+            varied = max(self.brightness, self.contrast, self.saturation, self.hue)
+            for name, changes in (("jitter", self.jitter * varied), ("grayscale", self.grayscale)):
+                if changes > 0:
+                    yield (
+                        name,
+                        f"{getattr(self, name)}, and images of {channels} channels have no colours "
+                        "to change, only 1 (grey) or 3 (RGB); give 0.0",
+                    )
