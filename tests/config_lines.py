@@ -212,7 +212,18 @@ def _stages() -> Iterator[tuple[str, dict]]:
     yield "less", {"kind": "shrink", "model": "net", "sparsity": 0.5, "frozen": "x"}
     yield "small", {"kind": "shrink", "model": "net", "budget": {"params": 100}}
     yield "int8", {"kind": "quantize", "model": "net", "rules": [{"weights": "int8"}]}
-    yield "file", {"kind": "export", "model": "int8"}
+    formats = ["stablehlo", "onnx", "litert", {"function": "tests.own_formats:Npz", "packed": True}]
+    yield "file", {"kind": "export", "model": "int8", "formats": formats}
+    yield (
+        "rounded",
+        {
+            "kind": "own",
+            "function": "tests.own_stages:rounded",
+            "reads": ["net"],
+            "leaves": "net",
+            "step": 0.5,
+        },
+    )
 
 
 EVERYTHING = {
