@@ -11,7 +11,7 @@ from kdjax.pipeline.graph import default, order
 from kdjax.stages import Splits, proof
 from kdjax.types import BadInput
 
-VERSION = 6
+VERSION = 7
 """Part of every fingerprint: raised when stages compute other things from the same config."""
 
 
