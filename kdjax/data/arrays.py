@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8, UInt32
+from jaxtyping import Shaped, UInt8, UInt32
 
 from kdjax import fingerprint
-from kdjax.data.dataset import UNLABELLED, Dataset, Read, whole_labels
+from kdjax.data.dataset import Dataset, Read
+from kdjax.data.targets import Target, target_of
 from kdjax.types import BadInput, Field, Fields
 
 
@@ -15,7 +16,8 @@ def from_fields(
     inputs: Mapping[str, Any],
     labels: Any,
     *,
-    classes: Any,
+    classes: Any = None,
+    target: Target | None = None,
     ids: Any = None,
     below: Mapping[str, int] | None = None,
     name: str = "arrays",
@@ -28,8 +30,9 @@ def from_fields(
     Args:
       inputs: arrays [n, ...] by name, in the order in which a file of the model takes them. What is uint8
         with height, width and channels is seen as an image, see `kdjax.inputs`.
-      labels: as of `from_arrays`, and so are `classes` and `ids`.
+      labels: as of `from_arrays`, and so are `classes`, `target` and `ids`.
       classes: see there.
+      target: see there.
       ids: see there.
       below: of integers, by name: how many values there may be, such as the size of a vocabulary; one
         more than the largest by default.
@@ -54,7 +57,7 @@ def from_fields(
         arrays,
         labels,
         n=next(iter(lengths.values())),
-        classes=classes,
+        target=target_of(classes, target, name=name),
         ids=ids,
         name=name,
     )
@@ -106,7 +109,8 @@ def from_arrays(
     images: Any,
     labels: Any,
     *,
-    classes: Any,
+    classes: Any = None,
+    target: Target | None = None,
     ids: Any = None,
     name: str = "arrays",
 ) -> Dataset:
@@ -119,8 +123,9 @@ def from_arrays(
 
     Args:
       images: uint8, [n, height, width, channel]; whatever `np.asarray` takes.
-      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use.
+      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use; or what `target` takes.
       classes: how many there are, an integer, also if some never occur.
+      target: what the labels are of, where that is no class of the example: see `kdjax.data.targets`.
       ids: integers below 2**32, [n], each once; `kdjax.data.unique_ids` makes them of names.
       name: for messages and the report.
 
@@ -135,7 +140,7 @@ def from_arrays(
         {"images": own_images},
         labels,
         n=len(own_images),
-        classes=classes,
+        target=target_of(classes, target, name=name),
         ids=ids,
         name=name,
     )
@@ -148,7 +153,7 @@ def labelled(
     labels: Any,
     *,
     n: int,
-    classes: Any,
+    target: Target,
     ids: Any,
     name: str,
 ) -> Dataset:
@@ -160,31 +165,26 @@ def labelled(
       content: that the fingerprint is of.
       labels: see `from_arrays`.
       n: how many examples there are.
-      classes: see `from_arrays`.
+      target: what the labels are of.
       ids: see `from_arrays`.
       name: for messages.
 
     Raises:
       BadInput: see `from_arrays`.
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
-        raise BadInput(f"data: {name} needs the number of its classes; {classes!r} is none")
-    own_labels = _array(labels, f"labels of {name}")
-    _one_each(own_labels, n, name)
-    whole_labels(own_labels, classes=int(classes), name=name)
-    own_labels = own_labels.astype(np.int32)
+    own_labels = target.read(_array(labels, f"labels of {name}"), n=n, name=name)
     own_ids = np.arange(n, dtype=np.uint32) if ids is None else _ids(ids, n, name)
     for array in (own_labels, own_ids):
         array.setflags(write=False)
 
-    def marked(labels: Int32[np.ndarray, " n"]) -> str:
+    def marked(labels: Shaped[np.ndarray, "n ..."]) -> str:
         return fingerprint.of_arrays({**content, "labels": labels, "ids": own_ids})
 
     return Dataset(
         name=name,
         ids=own_ids,
         labels=own_labels,
-        classes=int(classes),
+        target=target,
         fields=fields,
         read=read,
         marked=marked,
@@ -252,25 +252,6 @@ def _as_uint8(images: np.ndarray) -> str:
     if images.dtype == np.uint16:
         return "give (images >> 8).astype(np.uint8), if all 16 bits are used"
     return f"they go from {low} to {high}; scale them"
-
-
-def _one_each(labels: np.ndarray, n: int, name: str) -> None:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        raise BadInput(f"data: labels of {name} have shape {labels.shape}; give labels[:, 0]")
-    if labels.ndim == 2:
-        raise BadInput(
-            f"data: labels of {name} have shape {labels.shape}; if they are one-hot rows, give "
-            "labels.argmax(-1)"
-        )
-    if labels.ndim != 1:
-        raise BadInput(f"data: labels of {name} have shape {labels.shape}; give one an image")
-    if len(labels) != n:
-        raise BadInput(f"data: {name} has {len(labels)} labels for {n} images; give one each")
-    if labels.dtype.kind not in "iu":
-        raise BadInput(
-            f"data: labels of {name} are {labels.dtype}, not integers; give the number of the class, "
-            f"from 0, and {UNLABELLED} for none"
-        )
 
 
 def _ids(given: Any, n: int, name: str) -> UInt32[np.ndarray, " n"]:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
+from kdjax.data.targets import Target, target_of
 from kdjax.parse import nearest
 from kdjax.types import BadInput
 
@@ -18,7 +19,8 @@ def from_source(
     source: Any,
     *,
     inputs: Sequence[str],
-    classes: Any,
+    classes: Any = None,
+    target: Target | None = None,
     label: str = "label",
     id: str | None = None,
     below: Mapping[str, int] | None = None,
@@ -34,7 +36,8 @@ def from_source(
         from several threads.
       inputs: names of what a model is given, in the order in which a file of it takes them.
       classes: how many there are, an integer.
-      label: name of the class, an integer; -1 where there is none to use.
+      target: what the labels are of, where that is no class of the example; see `from_arrays`.
+      label: name of the class, an integer; -1 where there is none to use; or of what `target` takes.
       id: name of the example's own id, an integer or a text; the index where none is given.
       below: as of `from_fields`.
       name: for messages and the report.
@@ -43,10 +46,10 @@ def from_source(
       BadInput: an example has no such field, or arrays of one field differ in shape or dtype; see also
         `from_fields`.
     """
-    n = len(source)
+    asked, n = target_of(classes, target, name=name), len(source)
     if not n:
         raise BadInput(f"data: {name} has no examples; name another split")
-    labels, own, digest = np.empty(n, np.int64), [], hashlib.sha256()
+    labels, own, digest = [], [], hashlib.sha256()
     shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     ends: dict[str, np.ndarray] = {}
     for row in range(n):
@@ -67,7 +70,7 @@ def from_source(
             narrow = numbers(array[None], f"{field} of example {row} of {name}")
             seen = np.append(ends.get(field, narrow[:0]), narrow)
             ends[field] = np.array([seen.min(), seen.max()])
-        labels[row] = example[label]
+        labels.append(example[label])
         own.append(row if id is None else example[id])
     fields = {
         field: field_of(ends[field], shape, (below or {}).get(field), f"{field} of {name}")
@@ -84,4 +87,4 @@ def from_source(
 
     ids = np.arange(n) if id is None else unique_ids(own)
     content = {"content": np.frombuffer(digest.digest(), np.uint8)}
-    return labelled(fields, read, content, labels, n=n, classes=classes, ids=ids, name=name)
+    return labelled(fields, read, content, labels, n=n, target=asked, ids=ids, name=name)
