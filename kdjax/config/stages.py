@@ -32,7 +32,7 @@ from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.config.methods import Method
 from kdjax.config.methods.contrast import SimCLR
 from kdjax.config.mixes import Mix
-from kdjax.config.signals import FullLogits, Signal
+from kdjax.config.signals import Signal
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, Weight
 from kdjax.config.views import Size, Views
@@ -105,7 +105,7 @@ class SelfTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetune(Training, Labels):
-    """A classifier trained on the examples whose labels may be used.
+    """A model trained on the examples whose labels may be used: a classifier, or of another task.
 
     Attributes:
       views: new ones each epoch.
@@ -178,7 +178,8 @@ class Cache(Seeded):
         `shift`, `cutout` and `blur_kernel` are pixels of a view of that side.
       views: how many of each example; a student cycles through them, one an epoch.
       mix: each view with another example's, chosen by the same keys, or not at all.
-      signal: what is kept of the teacher's output.
+      signal: what is kept of the teacher's output; by default its whole answer: all logits of classes,
+        the values of a regression.
       together: of several teachers: `mean` keeps the mean of their probabilities, `apart` what each
         says, for a student to weigh (`teacher_weights`).
       weights: of the teachers in the mean, equal by default.
@@ -191,7 +192,7 @@ class Cache(Seeded):
     recipe: Views
     views: Count
     mix: Mix | None = None
-    signal: Signal = FullLogits(name="logits")
+    signal: Signal | None = None
     together: Literal["mean", "apart"] = "mean"
     weights: tuple[Positive, ...] | None = None
     dtype: Literal["float16", "float32"] = "float16"
@@ -204,8 +205,13 @@ class Cache(Seeded):
             yield "weights, together", "they are of a mean; give a student teacher_weights"
         elif self.weights is not None and len(self.weights) != n:
             yield "weights, teacher", f"{len(self.weights)} for {n} teachers; give one for each"
-        if self.signal.of_features and n > 1 and self.together == "mean":
+        if self.of_features and n > 1 and self.together == "mean":
             yield "together, signal.name, teacher", "embeddings have no mean; keep them apart"
+
+    @property
+    def of_features(self) -> bool:
+        """Whether the features of the teacher's encoder are kept, and not its answers."""
+        return self.signal is not None and self.signal.of_features
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -263,11 +269,13 @@ class Distill(FromCache):
     Attributes:
       start_from: a stage whose whole model to begin with; then `encoder` is not given.
       encoder: what to train from scratch.
-      logits: how the student's are compared with the teacher's; all but `kl` need all logits.
+      logits: how the student's are compared with the teacher's, where the task has classes (a regression
+        has the squared error); all but `kl` need all logits.
       standardize: first of all both are standardized, see `kdjax.losses.standardize`.
       temperature: of the softened softmaxes.
       kd_weight: of the term of the logits, a mean over all rows.
-      ce_weight: of the cross-entropy, a mean over the rows whose labels may be used.
+      ce_weight: of the loss against the labels (of classes the cross-entropy), a mean over the rows whose
+        labels may be used.
       teacher_weights: of teachers that are kept apart, equal by default; they add up to one.
       features: more terms, of features and by name. No cache has features: it takes `live` and one
         teacher, which is asked for them and for its logits at once. What is learned for a term alone
@@ -427,7 +435,7 @@ class Shrink(Seeded):
       frozen: pattern of the names of groups that stay whole.
       examples: training images that the statistics of BatchNorm are found anew on, at most all; 0
         leaves the statistics. `activity` sees 128, or all where there are fewer.
-      tolerance: largest difference of a logit between masked and shrunk, relative to the largest.
+      tolerance: largest difference of an output between masked and shrunk, relative to the largest.
     """
 
     kind: Literal["shrink"]
@@ -523,9 +531,9 @@ class Quantize(Seeded):
       calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
       percentile: of `calibration=percentile`.
       calibration_examples: how many training images the ranges are found on.
-      agreement: lowest share of test images on which the quantized and the float model must give one
-        label.
-      accuracy_drop: largest fall of the test accuracy from the float model's, which then decides
+      agreement: lowest agreement of the quantized and the float model on the test examples, by the
+        measure of their task: of classes, the share that gets one label from both.
+      accuracy_drop: of classes, largest fall of the test accuracy from the float model's, which then decides
         instead: a transformer's logits may move while it is as often right.
     """
 
@@ -567,12 +575,12 @@ class Export(Seeded):
       model: the stage whose model is exported.
       formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`). Of
         a quantized model `stablehlo` rounds in float; the others have the integers.
-      tolerance: largest difference of a logit from the live one, on the test images, relative to
-        the largest live logit; beyond it the stage fails.
-      agreement: of a model with quantized activations, smallest share of test images on which the
-        file and the live model must give one label. The tolerance is not for them: a sum added up in
-        another order is rounded the other way now and then.
-      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead;
+      tolerance: largest difference of an output from the live one, on the test examples, relative to
+        the largest live output; beyond it the stage fails.
+      agreement: of a model with quantized activations, lowest agreement of the file and the live model,
+        as of `quantize`. The tolerance is not for them: a sum added up in another order is rounded the
+        other way now and then.
+      accuracy_drop: of such a model of classes, largest fall of the test accuracy, which then decides instead;
         below zero, what it must rise by.
     """
 

@@ -1,7 +1,7 @@
 """What a model is worth: its scores and features, how long it takes and how much it computes."""
 
+from kdjax.evaluate.agreement import Agreement, compared, cosines, differences, r2
 from kdjax.evaluate.classification import (
-    Agreement,
     Scores,
     agreement,
     confusion,
@@ -28,7 +28,10 @@ __all__ = [
     "Scores",
     "agreement",
     "alignment",
+    "compared",
     "confusion",
+    "cosines",
+    "differences",
     "equation_flops",
     "flops",
     "interleaved",
@@ -39,6 +42,7 @@ __all__ = [
     "logits_over",
     "onnx_call",
     "peak_memory",
+    "r2",
     "scores",
     "uniformity",
 ]

@@ -38,14 +38,16 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
     """Asks for what the formats need, before anything that is exported has been trained.
 
     Raises:
-      BadInput: the extra of a format is not installed, there is no model to export, or its file
-        would be slower than that of the float one.
+      BadInput: the extra of a format is not installed, there is no model to export, its file would be
+        slower than that of the float one, or the accuracy may not fall of a task that has none.
     """
     if "onnx" in c.formats:
         require_onnx()
     if "litert" in c.formats:
         require_litert()
     spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
+    if c.accuracy_drop is not None:
+        spec.task.check_accuracy(f"{context.path}.accuracy_drop")
     _refuse_slow(context, c, spec)
     return {}
 
@@ -107,7 +109,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
         labels = context.splits.test.labels
         try:
             found, parity = compare(
-                path, reloaded, inputs, live, labels, runtime=runtime, **allowed
+                path, reloaded, inputs, live, labels, task=spec.task, runtime=runtime, **allowed
             )
         except StageFailed as failed:
             if format == "stablehlo":
