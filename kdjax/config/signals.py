@@ -24,7 +24,8 @@ class Signal(Choice, abc.ABC):
         """The signal of one teacher.
 
         Args:
-          outputs: of the teacher: its classes, at each position if it has any; or the width of its features.
+          outputs: of the teacher: its classes, at each position if there are any; or the width of its
+            features.
           dtype: of the stored numbers.
         """
 

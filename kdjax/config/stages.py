@@ -533,8 +533,8 @@ class Quantize(Seeded):
       calibration_examples: how many training images the ranges are found on.
       agreement: lowest agreement of the quantized and the float model on the test examples, by the
         measure of their task: of classes, the share that gets one label from both.
-      accuracy_drop: of classes, largest fall of the test accuracy from the float model's, which then decides
-        instead: a transformer's logits may move while it is as often right.
+      accuracy_drop: of classes, largest fall of the test accuracy from the float model's, which then
+        decides instead: a transformer's logits may move while it is as often right.
     """
 
     kind: Literal["quantize"]
@@ -580,8 +580,8 @@ class Export(Seeded):
       agreement: of a model with quantized activations, lowest agreement of the file and the live model,
         as of `quantize`. The tolerance is not for them: a sum added up in another order is rounded the
         other way now and then.
-      accuracy_drop: of such a model of classes, largest fall of the test accuracy, which then decides instead;
-        below zero, what it must rise by.
+      accuracy_drop: of such a model of classes, largest fall of the test accuracy, which then decides
+        instead; below zero, what it must rise by.
     """
 
     kind: Literal["export"]

@@ -123,7 +123,8 @@ def from_arrays(
 
     Args:
       images: uint8, [n, height, width, channel]; whatever `np.asarray` takes.
-      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use; or what `target` takes.
+      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use; or what `target`
+        takes.
       classes: how many there are, an integer, also if some never occur.
       target: what the labels are of, where that is no class of the example: see `kdjax.data.targets`.
       ids: integers below 2**32, [n], each once; `kdjax.data.unique_ids` makes them of names.

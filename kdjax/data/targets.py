@@ -246,8 +246,8 @@ class Vectors(_Floats):
         wrong = np.flatnonzero((labels == 0).all(-1))
         if wrong.size:
             raise BadInput(
-                f"data: the label of example {wrong[0]} of {name} is zero, which has no direction; NaN in "
-                "every entry is for none"
+                f"data: the label of example {wrong[0]} of {name} is zero, which has no direction; NaN "
+                "in every entry is for none"
             )
 
     def __str__(self) -> str:
@@ -284,14 +284,15 @@ class Tags(Target):
 
     def shown(self, labels: Labels) -> Bool[Array | np.ndarray, " n"]:
         """See `Target`."""
-        return (labels >= 0).any(-1)
+        known: Any = labels >= 0
+        return known.any(-1)
 
     def read(self, given: np.ndarray, *, n: int, name: str) -> Shaped[np.ndarray, "n ..."]:
         """Integers [n, positions]; see `Target`."""
         if given.shape != (n, self.positions) or given.dtype.kind not in "iu":
             raise BadInput(
-                f"data: labels of {name} are {given.dtype}{list(given.shape)}; give the number of the class "
-                f"at each position, integers [{n}, {self.positions}], and {UNLABELLED} for none"
+                f"data: labels of {name} are {given.dtype}{list(given.shape)}; give the number of the "
+                f"class at each position, integers [{n}, {self.positions}], and {UNLABELLED} for none"
             )
         self.check(given, name=name)
         return np.array(given, self.dtype, order="C", subok=False)

@@ -89,7 +89,7 @@ def kd_term(
 def _kept(
     signal: teacher.Signal, outputs: train.Outputs, batch: Batch
 ) -> Bool[Array, "batch positions"] | None:
-    """Positions that the teacher has kept and the student has no padding at; None where there are none."""
+    """Positions that the teacher has kept and that are no padding; None where there are none."""
     if not isinstance(signal, teacher.Positions):
         return None
     kept = signal.mask(batch["teacher_length"])

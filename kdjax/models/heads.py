@@ -76,7 +76,7 @@ class Classifier(nn.Module):
 
 
 class Linear(nn.Module):
-    """An encoder and a linear layer. Gives `features` [batch, ..., dim] and an answer [batch, ..., width].
+    """An encoder and a linear layer. Gives `features` [batch, ..., dim], an answer [batch, ..., width].
 
     Attributes:
       encoder: gives the features, or `(features, mask)`, where the mask [batch, ...] is True at positions

@@ -22,13 +22,15 @@ def check_signal(c: config.Distill, source: Source, task: tasks.Task, path: str)
     of = of.of if isinstance(of, teacher.Positions) else of
     if source.of_features:
         raise BadInput(
-            f"{path}.cache: {c.cache} keeps an embedding, the features of an encoder, and not the answers "
-            "of its teacher; learn it in a stage of kind distill_encoder"
+            f"{path}.cache: {c.cache} keeps an embedding, the features of an encoder, and not the "
+            "answers of its teacher; learn it in a stage of kind distill_encoder"
         )
     if fault := task.misfit(signal, c.cache):
         raise BadInput(f"{path}.cache: {fault}")
     if task.loss in c.features:
-        raise BadInput(f"{path}.features.{task.loss}: the task has a term of this name; give another")
+        raise BadInput(
+            f"{path}.features.{task.loss}: the task has a term of this name; give another"
+        )
     _check_softmaxes(c, task, path)
     if isinstance(of, teacher.TopK):
         mend = f"set config.stages.{c.cache}.signal.name=logits"

@@ -90,9 +90,7 @@ def compare(
         )
     fall = None
     if task.primary == "accuracy":
-        right, right_live = (
-            task.scores(x, labels)[task.primary].value for x in (answers, live)
-        )
+        right, right_live = (task.scores(x, labels)[task.primary].value for x in (answers, live))
         fall = right_live - right
         if drop is not None and fall > drop:
             raise StageFailed(

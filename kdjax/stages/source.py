@@ -119,7 +119,9 @@ class Source:
             shown = ", ".join(f"{n} {t.outputs}" for n, t in zip(c.teachers, found, strict=True))
             raise BadInput(f"{path}.teacher: they say different numbers of things: {shown}")
         if len({t.task for t in found}) > 1:
-            raise BadInput(f"{path}.teacher: they are not asked the same; give teachers of one task")
+            raise BadInput(
+                f"{path}.teacher: they are not asked the same; give teachers of one task"
+            )
         source = cls(c=c, name=name, seed=seed, dataset=dataset, teachers=found)
         with under(path):
             signal = source.signal

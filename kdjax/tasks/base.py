@@ -101,7 +101,7 @@ class Task(Choice, abc.ABC):
 
     @abc.abstractmethod
     def losses(
-        self, answer: Float[Array, "batch ..."], label: Shaped[Array, "batch ..."]
+        self, outputs: train.Outputs, label: Shaped[Array, "batch ..."]
     ) -> Float[Array, "batch ..."]:
         """Of each example, or of each of its positions; finite where there is no label."""
 
@@ -117,17 +117,17 @@ class Task(Choice, abc.ABC):
 
     def supervised(self, outputs: train.Outputs, batch: Batch) -> train.Losses:
         """The losses of a batch in which every example has a label, see `train.Term`."""
-        return self.losses(outputs[self.output], batch["label"])
+        return self.losses(outputs, batch["label"])
 
     def labelled(self, outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:
         """The losses, and which have a label; of mixed examples with both labels, in their shares."""
-        answer, label = outputs[self.output], batch["label"]
-        found, shown = self.losses(answer, label), self.has_label(label)
+        label = batch["label"]
+        found, shown = self.losses(outputs, label), self.has_label(label)
         if "weight" not in batch:
             return found, shown
         other = batch["partner_label"]
         weight = batch["weight"].reshape(-1, *(1,) * (found.ndim - 1))
-        found = jnp.concatenate([found, self.losses(answer, other)])
+        found = jnp.concatenate([found, self.losses(outputs, other)])
         return found, jnp.concatenate([weight * shown, (1.0 - weight) * self.has_label(other)])
 
     def terms(

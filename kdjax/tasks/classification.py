@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from kdjax import evaluate, losses, models, report, teacher, train
-from kdjax.data import Classes
+from kdjax.data import Classes, Target
 from kdjax.distill import kd_term
 from kdjax.report import Score
 from kdjax.tasks.base import Softmaxes, Task, VirtualTeacher, _one
@@ -40,11 +40,9 @@ class OfClasses(Task):
         """How many there are."""
         return self.classes
 
-    def losses(
-        self, answer: Float[Array, "*batch classes"], label: Int[Array, "*batch"]
-    ) -> Float[Array, "*batch"]:
+    def losses(self, outputs: train.Outputs, label: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Cross-entropy, in nats; see `kdjax.losses.cross_entropy`."""
-        return losses.cross_entropy(answer, label)
+        return losses.cross_entropy(outputs[self.output], label)
 
     def has_label(self, label: Int[Array, "*batch"]) -> Bool[Array, "*batch"]:
         """See `Task`."""
@@ -120,9 +118,7 @@ class OfClasses(Task):
         if not isinstance(vector, teacher.Logits | teacher.TopK):
             return f"{cache} keeps {teacher.describe(of)}, which says nothing of classes"
         if vector.classes != self.classes:
-            return (
-                f"the teacher of {cache} has {vector.classes} classes, the student has {self.classes}"
-            )
+            return f"the teacher of {cache} has {vector.classes} classes, the student has {self.classes}"
         if of != self.each(vector):
             return f"the teacher of {cache} does not answer what is asked of {self.name}"
         return None
@@ -140,7 +136,7 @@ class Classification(OfClasses):
       classes: how many.
     """
 
-    target: ClassVar[type[Classes]] = Classes
+    target: ClassVar[type[Target]] = Classes
 
     name: Literal["classification"] = "classification"
     classes: int

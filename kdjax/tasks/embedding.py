@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from kdjax import evaluate, losses, models, report, teacher
-from kdjax.data import Vectors
+from kdjax import evaluate, losses, models, report, teacher, train
+from kdjax.data import Target, Vectors
 from kdjax.report import Score
 from kdjax.tasks.base import Task, counted
 
@@ -27,7 +27,7 @@ class Embedding(Task):
       dim: of the vectors.
     """
 
-    target: ClassVar[type[Vectors]] = Vectors
+    target: ClassVar[type[Target]] = Vectors
     output: ClassVar[str] = "embedding"
     loss: ClassVar[str] = "cosine"
     primary: ClassVar[str] = "cosine"
@@ -59,12 +59,12 @@ class Embedding(Task):
         return np.random.default_rng(0).normal(size=(examples, self.dim)).astype(np.float32)
 
     def losses(
-        self, answer: Float[Array, "batch dim"], label: Float[Array, "batch dim"]
+        self, outputs: train.Outputs, label: Float[Array, "batch dim"]
     ) -> Float[Array, " batch"]:
         """1 less the cosine of the pair, in [0, 2]; zero where the target is NaN."""
         known = self.has_label(label)
         label = jnp.where(known[:, None], label, 1.0)
-        return jnp.where(known, losses.embedding_cosine(answer, label), 0.0)
+        return jnp.where(known, losses.embedding_cosine(outputs[self.output], label), 0.0)
 
     def has_label(self, label: Float[Array, "batch dim"]) -> Bool[Array, " batch"]:
         """See `Task`."""
@@ -84,7 +84,7 @@ class Embedding(Task):
         self, answers: Float[np.ndarray, "n dim"], labels: Float[np.ndarray, "n dim"]
     ) -> Mapping[str, Score]:
         """The mean cosine of answer and target, with Student's t interval over the examples."""
-        counted(~np.isnan(labels).any(-1))
+        counted(np.asarray(Vectors(self.dim).shown(labels)))
         each = evaluate.cosines(answers, labels)
         found = report.mean_interval(each)
         ends = None if found is None else (max(-1.0, found[0]), min(1.0, found[1]))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from kdjax import evaluate, losses, models, report, teacher
-from kdjax.data import Values
+from kdjax import evaluate, losses, models, report, teacher, train
+from kdjax.data import Target, Values
 from kdjax.report import Score
 from kdjax.tasks.base import Task, counted
 
@@ -29,7 +29,7 @@ class Regression(Task):
       dim: how many.
     """
 
-    target: ClassVar[type[Values]] = Values
+    target: ClassVar[type[Target]] = Values
     output: ClassVar[str] = "values"
     loss: ClassVar[str] = "mse"
     primary: ClassVar[str] = "mse"
@@ -61,13 +61,13 @@ class Regression(Task):
         return np.random.default_rng(0).normal(size=(examples, self.dim)).astype(np.float32)
 
     def losses(
-        self, answer: Float[Array, "batch dim"], label: Float[Array, "batch dim"]
+        self, outputs: train.Outputs, label: Float[Array, "batch dim"]
     ) -> Float[Array, " batch"]:
         """Mean over the values of the squared error; zero where the target is NaN."""
         # The target is taken out before the difference, whose gradient would be NaN times zero.
         known = self.has_label(label)
         label = jnp.where(known[:, None], label, 0.0)
-        return jnp.where(known, losses.embedding_mse(answer, label), 0.0)
+        return jnp.where(known, losses.embedding_mse(outputs[self.output], label), 0.0)
 
     def has_label(self, label: Float[Array, "batch dim"]) -> Bool[Array, " batch"]:
         """See `Task`."""
@@ -91,7 +91,7 @@ class Regression(Task):
         The errors are means over examples, whose interval is Student's t. R² is a ratio, which has none
         here; it is left out of a test set of one example.
         """
-        counted(~np.isnan(labels).any(-1))
+        counted(np.asarray(Values(self.dim).shown(labels)))
         error = answers.astype(np.float64) - labels.astype(np.float64)
         found = {
             name: _error(each.mean(-1)) for name, each in (("mse", error**2), ("mae", abs(error)))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from kdjax import evaluate, models, report, teacher, train
-from kdjax.data import Tags
+from kdjax.data import Tags, Target
 from kdjax.report import Score
 from kdjax.tasks.base import Softmaxes, counted
 from kdjax.tasks.classification import OfClasses
@@ -29,7 +29,7 @@ class Tagging(OfClasses):
       positions: of an example, those of padding counted.
     """
 
-    target: ClassVar[type[Tags]] = Tags
+    target: ClassVar[type[Target]] = Tags
     features: ClassVar[tuple[str, ...]] = ("batch", "positions", "dim")
 
     name: Literal["tagging"] = "tagging"
@@ -42,7 +42,7 @@ class Tagging(OfClasses):
         return cls(classes=target.classes, positions=target.positions)
 
     def head(self, encoder: nn.Module) -> nn.Module:
-        """The model: `features` [batch, positions, dim], `logits` [batch, positions, classes], maybe `mask`."""
+        """The model: `features` [batch, positions, dim], `logits` [..., classes], maybe `mask`."""
         return models.Linear(encoder, self.classes, self.output)
 
     def made_up(self, examples: int) -> Float32[np.ndarray, "n positions classes"]:
@@ -76,7 +76,7 @@ class Tagging(OfClasses):
         teacher_weights: Float[Array, " teachers"] | None = None,
         axis_name: str | None = None,
     ) -> train.Term:
-        """The distance of the softmaxes at each position that the mask of the student has, if there is one.
+        """The distance of the softmaxes at each position that the mask of the student has, if any.
 
         Raises:
           BadInput: the loss is not one of single rows.
@@ -97,13 +97,13 @@ class Tagging(OfClasses):
     ) -> Mapping[str, Score]:
         """Accuracy over the positions that have a label, and the means over classes as of a classifier.
 
-        The interval of the accuracy is that of a ratio of sums over examples: positions of one example are
-        not independent of each other.
+        The interval of the accuracy is that of a ratio of sums over examples: positions of one example
+        are not independent of each other.
 
         Reference: Cochran 1977, Sampling Techniques, 3rd ed., ch. 6: the ratio estimator.
         """
         shown = labels >= 0
-        counted(shown.any(-1))
+        counted(np.asarray(shown.any(-1)))
         predicted = answers.argmax(-1)
         found = evaluate.scores(
             evaluate.confusion(labels[shown], predicted[shown], classes=self.classes)

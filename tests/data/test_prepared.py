@@ -65,7 +65,11 @@ def data_dir(tmp_path_factory):
 
 def test_a_split_is_read_as_it_was_written(data_dir):
     train = prepared("tiny", "train", data_dir=data_dir)
-    assert (train.name, train.target, train.fields["image"].shape) == ("tiny train", Classes(3), (4, 5, 3))
+    assert (train.name, train.target, train.fields["image"].shape) == (
+        "tiny train",
+        Classes(3),
+        (4, 5, 3),
+    )
     np.testing.assert_array_equal(train.labels, np.arange(9) % 3)
     np.testing.assert_array_equal(train.inputs()["image"], IMAGES[:9])
     np.testing.assert_array_equal(train.read(np.array([7, 0, 7]))["image"], IMAGES[[7, 0, 7]])
