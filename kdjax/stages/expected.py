@@ -72,7 +72,7 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
                 raise BadInput(f"encoder.function: {encoder.function}: {said}") from None
             if isinstance(features, tuple) and len(features) == 2 and len(axes) > 2:
                 features, _ = features  # with the mask of their positions
-            shape = tuple(getattr(features, "shape", ()))
+            shape = list(getattr(features, "shape", ()))
             if len(shape) != len(axes) or shape[0] != 2:
                 raise BadInput(
                     f"encoder.function: {encoder.function} gave {shown(features)} of two examples; "
