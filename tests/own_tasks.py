@@ -50,6 +50,20 @@ def tagged(split, *, n: int = 240):
     )
 
 
+def measured_tags(split, *, n: int = 96):
+    """A tag of each measurement, which an encoder of the whole example cannot give."""
+    x, _ = _measurements(split, n)
+    target = data.Tags(classes=2, positions=WIDTH)
+    return data.from_fields(
+        {"x": x}, (x > 0).astype(np.int32), target=target, name=f"signs {split}"
+    )
+
+
+def changing(split):
+    """One value to learn, and two to be tested on."""
+    return single(split) if split == "train" else measured(split)
+
+
 class MLP(nn.Module):
     """Two hidden layers."""
 
