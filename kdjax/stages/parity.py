@@ -89,8 +89,8 @@ def compare(
             f"{path}: {task.agreed(found.agreement)} with the live model's, less than {agreement:g}"
         )
     fall = None
-    if task.primary == "accuracy":
-        right, right_live = (task.scores(x, labels)[task.primary].value for x in (answers, live))
+    right, right_live = (task.accuracy(x, labels) for x in (answers, live))
+    if right is not None and right_live is not None:
         fall = right_live - right
         if drop is not None and fall > drop:
             raise StageFailed(

@@ -252,16 +252,16 @@ class Task(Choice, abc.ABC):
         self._refuse(field, "classes")
 
     def check_accuracy(self, field: str) -> None:
-        """Refuses a limit on the accuracy where the models are not compared by one.
+        """Refuses a limit on the accuracy of a task that has none.
 
         Raises:
           BadInput: that is so; the line names `field`.
         """
-        if self.primary != "accuracy":
-            raise BadInput(
-                f"{field}: it is of classes, and the task is {self.name}, whose primary score is "
-                f"{self.primary}; leave it out"
-            )
+        self._refuse(field, "classes")
+
+    def accuracy(self, answers: Answers, labels: Shaped[np.ndarray, "n ..."]) -> float | None:
+        """Share of the answers that are right; None of a task that has no right and wrong."""
+        return None
 
     def _refuse(self, field: str, needed: str) -> NoReturn:
         raise BadInput(f"{field}: it needs {needed}, and the task is {self.name}; leave it out")

@@ -123,6 +123,15 @@ class OfClasses(Task):
             return f"the teacher of {cache} does not answer what is asked of {self.name}"
         return None
 
+    def check_accuracy(self, field: str) -> None:
+        """Refuses nothing."""
+
+    def accuracy(
+        self, answers: Float[np.ndarray, "*n classes"], labels: Int[np.ndarray, "*n"]
+    ) -> float | None:
+        """That of the scores."""
+        return self.scores(answers, labels)["accuracy"].value
+
     def agreed(self, agreement: float) -> str:
         """See `Task`."""
         return f"{agreement:.1%} of the labels agree"

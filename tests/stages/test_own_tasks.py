@@ -4,15 +4,18 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 from etils import epath
 
+import kdjax
 from kdjax import config, parse, pipeline, train
 from kdjax.commands.report import write_report
 from kdjax.export import load_onnx, load_stablehlo
 from kdjax.stages import Artifact, Context, Splits
 from kdjax.stages.model import load
 from kdjax.types import BadInput
+from tests import own_tasks
 
 _PLAIN = {"recipe": "eval"}
 _TRAINING = {
@@ -161,8 +164,14 @@ def test_a_tag_for_each_word_through_the_whole_line(tmp_path):
     ("source", "encoder"), [("measured", _MLP), ("directions", _MLP), ("tagged", _WORDS)]
 )
 def test_a_line_of_each_task_is_checked_before_it_runs(tmp_path, source, encoder):
+    _checked(_run(source, encoder), tmp_path)
+
+
+def test_a_top_k_of_each_position_and_a_live_teacher_are_checked(tmp_path):
     top_k = {"signal": {"name": "top_k", "k": 2, "temperatures": [4.0]}}
-    _checked(_run(source, encoder, cache=top_k if source == "tagged" else {}), tmp_path)
+    only = ["teacher", "cache", "student"]
+    _checked(_run("tagged", _WORDS, only=only, cache=top_k), tmp_path)
+    _checked(_run("tagged", _WORDS, only=only, student={"live": True}), tmp_path)
 
 
 def test_a_share_of_the_values_may_be_used():
@@ -177,6 +186,17 @@ def test_a_share_of_the_values_may_be_used():
     rows, labels = _context(run, splits).labelled_sample(16, field="here")
     assert labels.shape == (16, 2)
     np.testing.assert_array_equal(labels, splits.partly_labelled(0).labels[rows])
+
+
+def test_values_are_learned_in_a_notebook():
+    train_set, test = own_tasks.measured("train", hidden=100), own_tasks.measured("test")
+    fitted = kdjax.fit(
+        own_tasks.MLP(16), train_set, steps=40, batch=48, optimizer=optax.adamw(2e-2), test=test
+    )
+    assert np.isfinite(fitted.history["loss/mse"]).all()
+    error = (np.asarray(fitted.predict(test.inputs())["values"]) - test.labels) ** 2
+    np.testing.assert_allclose(fitted.scores["mse"], error.mean(), rtol=1e-5)
+    assert error.mean() < 0.5 * test.labels.var(0).mean()
 
 
 def _context(run, splits):
@@ -246,12 +266,12 @@ _FEW = {
         (
             ["teacher", "int8"],
             {"int8": {"model": "teacher", "accuracy_drop": 0.1}},
-            "int8.accuracy_drop: it is of classes, and the task is regression, whose primary score is",
+            "int8.accuracy_drop: it needs classes, and the task is regression; leave it out",
         ),
         (
             ["teacher", "file"],
             {"file": {"model": "teacher", "accuracy_drop": 0.1}},
-            "file.accuracy_drop: it is of classes",
+            "file.accuracy_drop: it needs classes",
         ),
     ],
 )
