@@ -23,7 +23,6 @@ from jaxtyping import Array
 from kdjax import config, data, evaluate, parse, tasks, train
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
-from kdjax.losses import cross_entropy
 from kdjax.models import Compute
 from kdjax.stages import audit, proof
 from kdjax.stages.context import Splits
@@ -133,7 +132,7 @@ def fit(
       on: the views and the teachers' words of a cache, or a dataset.
       terms: of the loss, see `kdjax.train.weigh`. `outputs` have `features` and `logits`; a batch has
         `inputs`, `label`, which is negative where it may not be used, and of a cache `teacher_logits` or
-        what else it keeps. By default cross-entropy with the labels.
+        what else it keeps. By default the loss of the task against the labels: of classes, cross-entropy.
       steps: updates.
       batch: examples of a step.
       optimizer: from optax.
@@ -163,7 +162,7 @@ def fit(
         made = parse.parse(config.Encoder, encoder, "encoder").module(Compute())
     module = task.head(made)
     objective = train.weigh(
-        train.forward_of(module), {"ce": (1.0, _of_labels)} if terms is None else terms
+        train.forward_of(module), {task.loss: (1.0, task.labelled)} if terms is None else terms
     )
     init = jax.jit(functools.partial(module.init, train=True))
     variables = init({"params": jax.random.key(seed), "dropout": key}, inputs.blank())
@@ -201,10 +200,6 @@ def fit(
     return Fitted(module, variables, inputs, history, scores, outputs)
 
 
-def _of_labels(outputs: train.Outputs, batch: Mapping[str, Any]) -> tuple[Array, Array]:
-    return cross_entropy(outputs["logits"], batch["label"]), batch["label"] >= 0
-
-
 def _scored(
     outputs: _Outputs, variables: Variables, task: tasks.Task, test: Dataset
 ) -> dict[str, float]:
@@ -213,6 +208,5 @@ def _scored(
         test.inputs(),
         batch=min(_PREDICTED, len(test)),
     )
-    shown = test.labels >= 0
-    found = task.scores(answers[shown], test.labels[shown])
+    found = task.scores(answers[test.shown], test.labels[test.shown])
     return {name: score.value for name, score in found.items()}

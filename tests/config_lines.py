@@ -182,7 +182,7 @@ def _stages() -> Iterator[tuple[str, dict]]:
     yield "cache", cache
     yield "top", {**cache, "signal": {"name": "top_k", "k": 3, "temperatures": [4.0, 2.0]}}
     both = {"teacher": ["net", "with_sgd"], "weights": [1.0, 2.0], "mix": {"name": "mixup"}}
-    yield "mean", {**cache, **both}
+    yield "mean", {**cache, **both, "signal": {"name": "logits"}}
     said = {"teacher": "by_simclr", "signal": {"name": "embedding"}, "mix": {"name": "cutmix"}}
     yield "said", {**cache, **said}
     for logits in _LOGITS:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, evaluate, export, files, lock, parse, report, stages
+from kdjax import config, export, files, lock, parse, report, stages
 from kdjax.commands import words
 from kdjax.config import own
 from kdjax.stages import MANIFEST, Artifact, proof
@@ -144,7 +144,7 @@ def _compare(
     Raises:
       StageFailed: it gives something else.
     """
-    logits = np.asarray(_load(runtime, new, spec)(inputs))
+    answers = np.asarray(_load(runtime, new, spec)(inputs))
     others = {"the live model": live}
     said = ""
     try:
@@ -154,14 +154,14 @@ def _compare(
     rounds = any(rule.activations for rule in spec.rules.values())
     parts = []
     for name, other in others.items():
-        found = evaluate.agreement(logits, other)
+        found = spec.task.agreement(answers, other)
         apart = found.max_difference / max(float(np.abs(other).max()), 1e-30)
-        parts.append(f"{apart:.1e} of the largest logit from {name}")
-        # With rounding, a sum in another order may round the other way: labels are compared then.
-        if not (found.label_agreement >= c.agreement if rounds else apart <= c.tolerance):
+        parts.append(f"{apart:.1e} of the largest output from {name}")
+        # With rounding, a sum in another order may round the other way: the agreement decides then.
+        if not (found.agreement >= c.agreement if rounds else apart <= c.tolerance):
             raise StageFailed(
-                f"{new.name}: the new file disagrees with {name}: a logit differs by "
-                f"{apart:.2g} of the largest one, {found.label_agreement:.1%} of the labels agree; "
+                f"{new.name}: the new file disagrees with {name}: an output differs by "
+                f"{apart:.2g} of the largest one, {spec.task.agreed(found.agreement)}; "
                 "the old file stays"
             )
     return ", ".join(parts) + said

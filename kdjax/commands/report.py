@@ -136,7 +136,7 @@ def _write_report(
                 "name": run.data.name,
                 "train": len(train_set),
                 "test": len(test_set),
-                "classes": train_set.classes,
+                **train_set.target.facts(),
                 "labels per class": "all" if labels is None else labels,
             },
             **_mean_features(features),

@@ -14,7 +14,7 @@ class Signal(Choice, abc.ABC):
     """What is kept of the output.
 
     Attributes:
-      of_features: it is of the teacher's features and not of its classes.
+      of_features: it is of the teacher's features and not of the softmax of its classes.
     """
 
     of_features: ClassVar[bool] = False
@@ -24,7 +24,8 @@ class Signal(Choice, abc.ABC):
         """The signal of one teacher.
 
         Args:
-          outputs: of the teacher: classes, or the width of its features.
+          outputs: of the teacher: its classes, at each position if there are any; or the width of its
+            features.
           dtype: of the stored numbers.
         """
 

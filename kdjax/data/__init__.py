@@ -9,11 +9,18 @@ from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared, unique_ids
 from kdjax.data.random_access import from_source
 from kdjax.data.seen import Kept
+from kdjax.data.targets import UNLABELLED, Classes, Tags, Target, Values, Vectors
 
 __all__ = [
+    "UNLABELLED",
+    "Classes",
     "Dataset",
     "Kept",
     "Partners",
+    "Tags",
+    "Target",
+    "Values",
+    "Vectors",
     "digits",
     "from_arrays",
     "from_fields",

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8, UInt32
+from jaxtyping import Int, Int32, Shaped, UInt8, UInt32
 
 from kdjax import fingerprint
-from kdjax.data.dataset import UNLABELLED, Dataset, Read, whole_labels
+from kdjax.data.dataset import Dataset, Read
 from kdjax.data.ragged import Ragged, check_ragged, with_lengths
+from kdjax.data.targets import Target, target_of
 from kdjax.types import BadInput, Field, Fields
 
 
@@ -17,7 +18,8 @@ def from_fields(
     inputs: Mapping[str, Any],
     labels: Any,
     *,
-    classes: Any,
+    classes: Any = None,
+    target: Target | None = None,
     ids: Any = None,
     below: Mapping[str, int] | None = None,
     ragged: Mapping[str, Any] | None = None,
@@ -31,8 +33,9 @@ def from_fields(
     Args:
       inputs: arrays [n, ...] by name, in the order in which a file of the model takes them. What is uint8
         with height, width and channels is seen as an image, see `kdjax.inputs`.
-      labels: as of `from_arrays`, and so are `classes` and `ids`.
+      labels: as of `from_arrays`, and so are `classes`, `target` and `ids`.
       classes: see there.
+      target: see there.
       ids: see there.
       below: of integers, by name: how many values there may be, such as the size of a vocabulary; one
         more than the largest by default.
@@ -85,7 +88,7 @@ def from_fields(
         content,
         labels,
         n=next(iter(counts.values())),
-        classes=classes,
+        target=target_of(classes, target, name=name),
         ids=ids,
         name=name,
         lengths=lengths,
@@ -140,7 +143,8 @@ def from_arrays(
     images: Any,
     labels: Any,
     *,
-    classes: Any,
+    classes: Any = None,
+    target: Target | None = None,
     ids: Any = None,
     name: str = "arrays",
 ) -> Dataset:
@@ -153,8 +157,10 @@ def from_arrays(
 
     Args:
       images: uint8, [n, height, width, channel]; whatever `np.asarray` takes.
-      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use.
+      labels: integers, [n]: 0 to `classes - 1`, and -1 where there is none to use; or what `target`
+        takes.
       classes: how many there are, an integer, also if some never occur.
+      target: what the labels are of, where that is no class of the example: see `kdjax.data.targets`.
       ids: integers below 2**32, [n], each once; `kdjax.data.unique_ids` makes them of names.
       name: for messages and the report.
 
@@ -169,7 +175,7 @@ def from_arrays(
         {"images": own_images},
         labels,
         n=len(own_images),
-        classes=classes,
+        target=target_of(classes, target, name=name),
         ids=ids,
         name=name,
     )
@@ -182,7 +188,7 @@ def labelled(
     labels: Any,
     *,
     n: int,
-    classes: Any,
+    target: Target,
     ids: Any,
     name: str,
     lengths: Mapping[str, Int32[np.ndarray, " n"]] | None = None,
@@ -195,7 +201,7 @@ def labelled(
       content: that the fingerprint is of.
       labels: see `from_arrays`.
       n: how many examples there are.
-      classes: see `from_arrays`.
+      target: what the labels are of.
       ids: see `from_arrays`.
       name: for messages.
       lengths: of the ragged fields, see `Dataset`.
@@ -203,24 +209,19 @@ def labelled(
     Raises:
       BadInput: see `from_arrays`.
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
-        raise BadInput("data", f"{name} needs the number of its classes", f"{classes!r} is none")
-    own_labels = _array(labels, f"labels of {name}")
-    _one_each(own_labels, n, name)
-    whole_labels(own_labels, classes=int(classes), name=name)
-    own_labels = own_labels.astype(np.int32)
+    own_labels = target.read(_array(labels, f"labels of {name}"), n=n, name=name)
     own_ids = np.arange(n, dtype=np.uint32) if ids is None else _ids(ids, n, name)
     for array in (own_labels, own_ids):
         array.setflags(write=False)
 
-    def marked(labels: Int32[np.ndarray, " n"]) -> str:
+    def marked(labels: Shaped[np.ndarray, "n ..."]) -> str:
         return fingerprint.of_arrays({**content, "labels": labels, "ids": own_ids})
 
     return Dataset(
         name=name,
         ids=own_ids,
         labels=own_labels,
-        classes=int(classes),
+        target=target,
         fields=fields,
         read=read,
         marked=marked,
@@ -294,27 +295,6 @@ def _as_uint8(images: np.ndarray) -> str:
     if images.dtype == np.uint16:
         return "give (images >> 8).astype(np.uint8), if all 16 bits are used"
     return f"they go from {low} to {high}; scale them"
-
-
-def _one_each(labels: np.ndarray, n: int, name: str) -> None:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        raise BadInput("data", f"labels of {name} have shape {labels.shape}", "give labels[:, 0]")
-    if labels.ndim == 2:
-        raise BadInput(
-            "data",
-            f"labels of {name} have shape {labels.shape}",
-            "if they are one-hot rows, give labels.argmax(-1)",
-        )
-    if labels.ndim != 1:
-        raise BadInput("data", f"labels of {name} have shape {labels.shape}", "give one an image")
-    if len(labels) != n:
-        raise BadInput("data", f"{name} has {len(labels)} labels for {n} images", "give one each")
-    if labels.dtype.kind not in "iu":
-        raise BadInput(
-            "data",
-            f"labels of {name} are {labels.dtype}, not integers",
-            f"give the number of the class, from 0, and {UNLABELLED} for none",
-        )
 
 
 def _ids(given: Any, n: int, name: str) -> UInt32[np.ndarray, " n"]:

@@ -5,14 +5,11 @@ import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64, Integer, UInt32
+from jaxtyping import Bool, Int, Int32, Int64, Shaped, UInt32
 
 from kdjax import fingerprint
+from kdjax.data.targets import Target
 from kdjax.types import BadInput, Field, Fields, length_field, length_of
-
-UNLABELLED = -1
-"""Label of an example whose label may not be used."""
-
 
 Read = Callable[[Int[np.ndarray, " b"]], Mapping[str, np.ndarray]]
 """`rows -> arrays` [b, ...] by the name of their field."""
@@ -25,8 +22,8 @@ class Dataset:
     Attributes:
       name: what it is, for messages and the report.
       ids: the dataset's own example ids as unique uint32; views are keyed by them.
-      labels: integer classes, `UNLABELLED` where there is none to use.
-      classes: how many there are, as the dataset declares it.
+      labels: one an example, as `target` has them, which also says how one is none.
+      target: what they are of.
       fields: what a model is given of every example, by name: `{"image": Field((32, 32, 3), "uint8")}`.
       read: rows -> arrays of those names, shapes and dtypes. Safe to call from several threads.
       marked: `labels -> fingerprint` of the content that `read` gives, with these labels.
@@ -36,11 +33,11 @@ class Dataset:
 
     name: str
     ids: UInt32[np.ndarray, " n"]
-    labels: Int32[np.ndarray, " n"]
-    classes: int
+    labels: Shaped[np.ndarray, "n ..."]
+    target: Target
     fields: Fields
     read: Read
-    marked: Callable[[Int32[np.ndarray, " n"]], str]
+    marked: Callable[[Shaped[np.ndarray, "n ..."]], str]
     lengths: Mapping[str, Int32[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -54,7 +51,14 @@ class Dataset:
             )
         if len(np.unique(self.ids)) != len(self.ids):
             raise BadInput("data", f"ids of {self.name} are not unique", "each names one example")
-        whole_labels(self.labels, classes=self.classes, name=self.name)
+        found, shape = self.labels.dtype, self.labels.shape[1:]
+        if (found, shape) != (self.target.dtype, self.target.shape):
+            raise BadInput(
+                "data",
+                f"a label of {self.name} is {found}{list(shape)}, and of {self.target} it is "
+                f"{self.target.dtype}{list(self.target.shape)}",
+            )
+        self.target.check(self.labels, name=self.name)
         for field, own in self.fields.items():
             if own.ragged and not self._says_lengths(field, own):
                 raise BadInput(
@@ -80,6 +84,11 @@ class Dataset:
         return self.marked(self.labels)
 
     @property
+    def shown(self) -> Bool[np.ndarray, " n"]:
+        """Which examples have a label that may be used."""
+        return np.asarray(self.target.shown(self.labels))
+
+    @property
     def size(self) -> int:
         """Bytes of all inputs."""
         return len(self) * sum(field.size for field in self.fields.values())
@@ -103,8 +112,8 @@ class Dataset:
         """
         rows, n = self._own(rows), len(self)
 
-        def marked(labels: Int32[np.ndarray, " m"]) -> str:
-            every = np.full(n, UNLABELLED, np.int32)
+        def marked(labels: Shaped[np.ndarray, "m ..."]) -> str:
+            every = self.target.hidden(n)
             every[rows] = labels
             return fingerprint.of_json([self.marked(every), "select", rows.tolist()])
 
@@ -124,7 +133,7 @@ class Dataset:
           IndexError: a row is not there; a negative one is none.
         """
         shown = self._own(shown)
-        labels = np.full_like(self.labels, UNLABELLED)
+        labels = self.target.hidden(len(self))
         labels[shown] = self.labels[shown]
         return dataclasses.replace(self, labels=labels)
 
@@ -135,21 +144,3 @@ class Dataset:
                 f"rows {rows.min()} to {rows.max()} of {self.name}, which has {len(self)} examples"
             )
         return rows
-
-
-def whole_labels(labels: Integer[np.ndarray, " n"], *, classes: int, name: str) -> None:
-    """Refuses labels that are no class, in whichever integers they come.
-
-    Raises:
-      BadInput: a label is out of range, or there are no classes.
-    """
-    if classes < 1:
-        raise BadInput("data", f"{name} has {classes} classes", "there is at least one")
-    wrong = np.flatnonzero((labels < UNLABELLED) | (labels >= classes))
-    if wrong.size:
-        raise BadInput(
-            "data",
-            f"label {labels[wrong[0]]} of {name} is out of range",
-            f"{classes} classes are 0 to {classes - 1}, and {UNLABELLED} is for none (example "
-            f"{wrong[0]})",
-        )

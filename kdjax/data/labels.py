@@ -1,4 +1,4 @@
-"""Which labels may be used: a part of each class, chosen by seed and id."""
+"""Which labels may be used: a part of each class, or of all, chosen by seed and id."""
 
 import numpy as np
 from jaxtyping import Int64, UInt32, UInt64
@@ -17,6 +17,8 @@ def labelled_rows(
 ) -> Int64[np.ndarray, " m"]:
     """The rows whose labels may be used, in their order: so many of each class, by seed and id.
 
+    Where the target of the dataset has no classes of examples, the share is one of all labels.
+
     The choice depends on the ids alone, not on the order of the dataset, and fewer are a subset of
     more, whether they are counted or a share.
 
@@ -24,7 +26,8 @@ def labelled_rows(
       dataset: with all its labels; an example without one is never chosen.
       seed: of the choice.
       per_class: how many of each class.
-      share: of each class, rounded, and one at least where the class has any; in (0, 1].
+      share: of each class (see `Target.strata`), rounded, and one at least where the class has any; in
+        (0, 1].
       field: that has `labels_per_class` and `labels_share`, for messages.
 
     Returns:
@@ -32,11 +35,11 @@ def labelled_rows(
       in either case.
 
     Raises:
-      BadInput: both are given, one is out of range, or a class has examples, but
-        fewer than `per_class`.
+      BadInput: both are given, one is out of range, there are no classes to count by, or a class has
+        examples, but fewer than `per_class`.
     """
     if per_class is None and share is None:
-        return np.flatnonzero(dataset.labels >= 0)
+        return np.flatnonzero(dataset.shown)
     if per_class is not None and share is not None:
         raise BadInput(
             f"{field}.labels_share", "labels_per_class is given, too", "give one of the two"
@@ -47,10 +50,11 @@ def labelled_rows(
         )
     if share is not None and not 0.0 < share <= 1.0:
         raise BadInput(f"{field}.labels_share", f"{share} is not in (0, 1]", "0.01 is one percent")
+    if per_class is not None:
+        dataset.target.count_per_class(f"{field}.labels_per_class", dataset.name)
     score = _draws(seed, dataset.ids)
     chosen = []
-    for label in range(dataset.classes):
-        rows = np.flatnonzero(dataset.labels == label)
+    for stratum, rows in dataset.target.strata(dataset.labels):
         if share is not None:
             count = min(len(rows), max(1, round(share * len(rows))))
         else:
@@ -59,7 +63,7 @@ def labelled_rows(
         if len(rows) < count:
             raise BadInput(
                 f"{field}.labels_per_class",
-                f"class {label} of {dataset.name} has {len(rows)} examples, fewer than {per_class}",
+                f"{stratum} of {dataset.name} has {len(rows)} examples, fewer than {per_class}",
                 f"give {len(rows)} at most, or labels_share",
             )
         chosen.append(rows[np.argsort(score[rows], kind="stable")[:count]])

@@ -12,9 +12,10 @@ from jaxtyping import Int, UInt8, UInt32
 
 from kdjax import files, fingerprint, paths
 from kdjax.data import pictures
-from kdjax.data.dataset import Dataset, whole_labels
+from kdjax.data.dataset import Dataset
 from kdjax.data.records import MEND, Records
 from kdjax.data.seen import Kept, Seen
+from kdjax.data.targets import Classes
 from kdjax.types import BadInput, Field
 
 with epy.lazy_imports():  # slow to import, and other sets do without
@@ -132,7 +133,7 @@ def prepared(
         name=records.name,
         ids=seen.ids,
         labels=seen.labels,
-        classes=classes,
+        target=Classes(classes),
         fields={"image": Field(seen.shape, "uint8")},
         read=_reader(records, image_key, seen),
         marked=lambda labels: fingerprint.of_json(
@@ -236,7 +237,7 @@ def _read_once(
     assert height is not None
     assert width is not None
     numbers = unique_ids(ids)
-    whole_labels(labels, classes=classes, name=records.name)
+    Classes(classes).check(labels, name=records.name)
     return Seen(
         shape=(height, width, channels),
         labels=labels.astype(np.int32),

@@ -12,6 +12,7 @@ from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
 from kdjax.data.ragged import check_ragged, whole_length, with_lengths
+from kdjax.data.targets import Target, target_of
 from kdjax.parse import suggestion
 from kdjax.types import BadInput, Field
 
@@ -20,7 +21,8 @@ def from_source(
     source: Any,
     *,
     inputs: Sequence[str],
-    classes: Any,
+    classes: Any = None,
+    target: Target | None = None,
     label: str = "label",
     id: str | None = None,
     below: Mapping[str, int] | None = None,
@@ -37,7 +39,8 @@ def from_source(
         from several threads.
       inputs: names of what a model is given, in the order in which a file of it takes them.
       classes: how many there are, an integer.
-      label: name of the class, an integer; -1 where there is none to use.
+      target: what the labels are of, where that is no class of the example; see `from_arrays`.
+      label: name of the class, an integer; -1 where there is none to use; or of what `target` takes.
       id: name of the example's own id, an integer or a text; the index where none is given.
       below: as of `from_fields`.
       ragged: likewise: inputs whose examples differ in length, with the length of the longest.
@@ -47,11 +50,11 @@ def from_source(
       BadInput: an example has no such field, or arrays of one field differ in shape or dtype; see also
         `from_fields`.
     """
-    n = len(source)
+    asked, n = target_of(classes, target, name=name), len(source)
     if not n:
         raise BadInput("data", f"{name} has no examples", "name another split")
     check_ragged(ragged or {}, inputs, name=name)
-    labels, own, digest = np.empty(n, np.int64), [], hashlib.sha256()
+    labels, own, digest = [], [], hashlib.sha256()
     looked = {
         field: _Looked(field, name, (below or {}).get(field), (ragged or {}).get(field))
         for field in inputs
@@ -65,7 +68,7 @@ def from_source(
                 )
         for field in inputs:
             digest.update(looked[field].at(row, np.asarray(example[field])))
-        labels[row] = example[label]
+        labels.append(example[label])
         own.append(row if id is None else example[id])
     lengths = {field: np.asarray(looked[field].lengths, np.int32) for field in ragged or {}}
     fields, beside = with_lengths(
@@ -86,7 +89,7 @@ def from_source(
     ids = np.arange(n) if id is None else unique_ids(own)
     content = {"content": np.frombuffer(digest.digest(), np.uint8), **beside}
     return labelled(
-        fields, read, content, labels, n=n, classes=classes, ids=ids, name=name, lengths=lengths
+        fields, read, content, labels, n=n, target=asked, ids=ids, name=name, lengths=lengths
     )
 
 

@@ -18,7 +18,7 @@ from kdjax.distill.feature_terms import (
     similarity,
     vid,
 )
-from kdjax.distill.logit_terms import Compare, LogitLoss, Scalar, ce_term, kd_term
+from kdjax.distill.logit_terms import Compare, LogitLoss, Scalar, kd_term
 
 __all__ = [
     "Compare",
@@ -29,7 +29,6 @@ __all__ = [
     "Taps",
     "attention",
     "behind_relu",
-    "ce_term",
     "correlation",
     "crd",
     "fsp",

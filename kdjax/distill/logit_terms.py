@@ -23,6 +23,7 @@ class LogitLoss(Protocol):
     """How logits are compared; `kdjax.config.LogitLoss` is one."""
 
     takes_top_k: ClassVar[bool]
+    at_positions: ClassVar[bool]
 
     @property
     def name(self) -> Any:
@@ -49,6 +50,9 @@ def kd_term(
 ) -> Callable[[train.Outputs, Batch], Any]:
     """The term of a signal, see `train.Term`: the distance to what the teacher says.
 
+    Of a signal at positions it is of those that the teacher has kept, and that the student's own `mask`
+    has, where it gives one.
+
     Args:
       signal: that a batch has the parts of.
       temperature: of both softmaxes. One of its own, if the signal is a top k.
@@ -74,9 +78,22 @@ def kd_term(
             weights = teacher_weights.reshape(-1, *(1,) * (each.ndim - 1))
             found = (weights * each).sum(0)
         rows = loss.rows(batch)
+        kept = _kept(signal, outputs, batch)
+        if kept is not None:
+            rows = kept if rows is None else rows & kept
         return found if rows is None else (found, rows)
 
     return term
+
+
+def _kept(
+    signal: teacher.Signal, outputs: train.Outputs, batch: Batch
+) -> Bool[Array, "batch positions"] | None:
+    """Positions that the teacher has kept and that are no padding; None where there are none."""
+    if not isinstance(signal, teacher.Positions):
+        return None
+    kept = signal.mask(batch["teacher_length"])
+    return kept & outputs["mask"] if "mask" in outputs else kept
 
 
 def _compare(
@@ -87,7 +104,7 @@ def _compare(
     axis_name: str | None,
 ) -> _OfParts:
     match signal:
-        case teacher.Apart(of=of):
+        case teacher.Apart(of=of) | teacher.Positions(of=of):
             return _compare(of, loss, temperature, standardize, axis_name)
         case teacher.TopK(temperatures=temperatures):
             if standardize or not loss.takes_top_k:
@@ -115,13 +132,3 @@ def _compare(
 
             return of_logits
     raise BadInput("", "an embedding says nothing of classes", "a stage distill_encoder learns it")
-
-
-def ce_term(outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:
-    """Cross-entropy of the labelled rows; of mixed ones with both labels, in their shares."""
-    ce, shown = losses.cross_entropy(outputs["logits"], batch["label"]), batch["label"] >= 0
-    if "weight" not in batch:
-        return ce, shown
-    weight, other = batch["weight"], batch["partner_label"]
-    ce = jnp.concatenate([ce, losses.cross_entropy(outputs["logits"], other)])
-    return ce, jnp.concatenate([weight * shown, (1.0 - weight) * (other >= 0)])

@@ -1,7 +1,7 @@
 """What a model is worth: its scores and features, how long it takes and how much it computes."""
 
+from kdjax.evaluate.agreement import Agreement, compared, cosines, differences, r2
 from kdjax.evaluate.classification import (
-    Agreement,
     Scores,
     agreement,
     confusion,
@@ -21,7 +21,10 @@ __all__ = [
     "Scores",
     "agreement",
     "alignment",
+    "compared",
     "confusion",
+    "cosines",
+    "differences",
     "equation_flops",
     "flops",
     "interleaved",
@@ -29,6 +32,7 @@ __all__ = [
     "latency",
     "linear_probe",
     "logits_over",
+    "r2",
     "scores",
     "uniformity",
 ]

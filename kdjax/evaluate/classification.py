@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Integer
+from jaxtyping import Array, Bool, Float, Float32, Int, Integer
 
 from kdjax import tree
+from kdjax.evaluate.agreement import Agreement, differences
 from kdjax.types import PyTree
 
 
@@ -33,22 +34,6 @@ class Scores:
     f1_macro: float
     confusion: tuple[tuple[int, ...], ...]
     examples: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Agreement:
-    """How far two sets of logits of the same examples are apart.
-
-    Attributes:
-      max_difference: largest absolute difference of two logits; `inf` if either side has a NaN.
-      mean_difference: mean absolute difference; `inf` if either side has a NaN.
-      label_agreement: fraction of examples with the same predicted class on both sides; an example
-        with a NaN on either side counts as not agreeing.
-    """
-
-    max_difference: float
-    mean_difference: float
-    label_agreement: float
 
 
 def check_classes(name: str, values: Integer[np.ndarray, " n"], *, classes: int):
@@ -154,29 +139,30 @@ def logits_over(
 
 
 def agreement(
-    logits_a: Float[Array | np.ndarray, "n classes"],
-    logits_b: Float[Array | np.ndarray, "n classes"],
+    logits_a: Float[Array | np.ndarray, "*n classes"],
+    logits_b: Float[Array | np.ndarray, "*n classes"],
+    *,
+    where: Bool[np.ndarray, "*n"] | None = None,
 ) -> Agreement:
     """Compares two sets of logits, say of a live model and of its exported form.
 
-    A NaN on either side (both included) is a difference of `inf`, so a bound on the difference can
-    never pass by comparing with NaN. Equal infinities do agree: a masked class may be -inf.
+    Differences are those of `differences`. The agreement is the share of rows with the same predicted
+    class on both sides; one with a NaN on either side does not agree.
+
+    Args:
+      logits_a: of some examples, or of all positions of some.
+      logits_b: of the same.
+      where: the rows that count for the agreement; all of them by default.
 
     Raises:
       ValueError: the shapes differ, or there is nothing to compare.
     """
+    apart = differences(logits_a, logits_b)
     a, b = np.asarray(logits_a, np.float64), np.asarray(logits_b, np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"logits of shape {list(a.shape)} and {list(b.shape)}")
-    if not a.size:
-        raise ValueError("no logits to compare")
     unknown = np.isnan(a) | np.isnan(b)
-    same = a == b  # where both are +inf, or -inf, the difference below would be NaN
-    apart = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=~(same | unknown)))
-    apart = np.where(unknown, np.inf, apart)
     agrees = (a.argmax(axis=-1) == b.argmax(axis=-1)) & ~unknown.any(axis=-1)
     return Agreement(
         max_difference=float(apart.max()),
         mean_difference=float(apart.mean()),
-        label_agreement=float(agrees.mean()),
+        agreement=float((agrees if where is None else agrees[where]).mean()),
     )

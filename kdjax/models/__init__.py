@@ -18,7 +18,7 @@ from kdjax.models.convolution import convolve, with_fast_convolutions
 from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0
 from kdjax.models.folding import Folded, fold
-from kdjax.models.heads import Classifier, Contrastive, Projector, Prototypes, called
+from kdjax.models.heads import Classifier, Contrastive, Linear, Projector, Prototypes, called
 from kdjax.models.inverted_residual import MobileNet
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
@@ -37,6 +37,7 @@ __all__ = [
     "Contrastive",
     "ConvNorm",
     "Folded",
+    "Linear",
     "MobileNet",
     "PatchDecoder",
     "Pointwise",

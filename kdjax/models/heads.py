@@ -95,6 +95,29 @@ class Classifier(nn.Module):
         return {"features": features, "logits": logits}
 
 
+class Linear(nn.Module):
+    """An encoder and a linear layer. Gives `features` [batch, ..., dim], an answer [batch, ..., width].
+
+    Attributes:
+      encoder: gives the features, or `(features, mask)`, where the mask [batch, ...] is True at positions
+        that are no padding: it is an output, too. See `called` for its inputs.
+      width: of the answer.
+      output: its name.
+    """
+
+    encoder: nn.Module
+    width: int
+    output: str
+
+    @nn.compact
+    def __call__(self, inputs: Any, *, train: bool):
+        """A dict of named outputs, float32; `inputs` by name, or the one that there is."""
+        found = called(self.encoder, inputs, train=train)
+        features, mask = found if isinstance(found, tuple) else (found, None)
+        outputs = {"features": features, self.output: nn.Dense(self.width, name="head")(features)}
+        return outputs if mask is None else {**outputs, "mask": mask}
+
+
 class Contrastive(nn.Module):
     """An encoder and a projector. Gives `features` and `projections`, [batch, dim] each.
 

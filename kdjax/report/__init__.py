@@ -2,7 +2,18 @@
 
 from kdjax.report.page import write
 from kdjax.report.pareto import pareto_front
-from kdjax.report.rows import Row, aggregate, labels, wilson
+from kdjax.report.rows import Row, aggregate, labels, mean_interval, ratio_interval, wilson
 from kdjax.report.scores import Score, title
 
-__all__ = ["Row", "Score", "aggregate", "labels", "pareto_front", "title", "wilson", "write"]
+__all__ = [
+    "Row",
+    "Score",
+    "aggregate",
+    "labels",
+    "mean_interval",
+    "pareto_front",
+    "ratio_interval",
+    "title",
+    "wilson",
+    "write",
+]

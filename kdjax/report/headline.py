@@ -52,8 +52,8 @@ def settings_text(setting: tuple[int | None, int | None]) -> str:
 def within_tolerance(export: Mapping[str, Any]) -> bool | None:
     """Whether an export is as near its model as was asked; `None` if nothing was, or not measured."""
     asked = (
-        ("max_logit_difference", "tolerance", 1),
-        ("label_agreement", "required_agreement", -1),
+        ("max_difference", "tolerance", 1),
+        ("agreement", "required_agreement", -1),
         ("accuracy_drop", "allowed_drop", 1),
     )
     found = [
@@ -287,7 +287,7 @@ def _exports(parity: Sequence[Mapping[str, Any]]) -> list[Claim]:
     if not judged:
         return []
     good = sum(within_tolerance(export) is True for export in judged)
-    worst = max(export["max_logit_difference"] for export in judged)
+    worst = max(export["max_difference"] for export in judged)
     what = "exports agree with the live model within their tolerance"
-    detail = f"largest logit difference {worst:.2g}"
+    detail = f"largest difference {worst:.2g}"
     return [Claim(f"{good} of {len(judged)}", what, detail, is_warning=good < len(judged))]

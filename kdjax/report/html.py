@@ -204,7 +204,7 @@ def _groups(
         picture = group_matrix(found["groups"], name=f"groups{i}")
         if picture is not None:
             differs = f" Largest difference from the masked model: {found['difference']:.2g} of the"
-            picture = _of_stage(picture, run, stage, found, f"{differs} largest logit.")
+            picture = _of_stage(picture, run, stage, found, f"{differs} largest output.")
             frozen = found["frozen"]
             title = f"{units.count(len(frozen), 'axis', 'axes')} that cannot lose any, and why"
             figures.append(_wide_figure(picture, _folded(title, frozen_list(frozen))))
@@ -231,13 +231,7 @@ def _of_stage(
 
 
 def _measured_on(found: Mapping[str, Any]) -> str:
-    losses = {
-        "labels": "the cross-entropy with the labels",
-        "predictions": "the KL divergence from what the whole model says",
-        "teacher": "the KL divergence from what the cached teacher says",
-    }
-    loss = losses.get(found["against"], found["against"])
-    return f"The loss is {loss}, in nats, over {found['examples']:,} training examples."
+    return f"The loss is {found['loss']}, over {found['examples']:,} training examples."
 
 
 def _folded(title: str, body: str) -> str:
@@ -257,10 +251,10 @@ def _scrolling(name: str, label: str, body: str) -> str:
 _EXPORT_COLUMNS = {
     "artifact": ("artifact", ""),
     "runtime": ("runtime", ""),
-    "max_logit_difference": ("largest difference", "logits"),
-    "tolerance": ("tolerance", "logits"),
-    "label_agreement": ("same label", "% of examples"),
-    "required_agreement": ("required", "% of examples"),
+    "max_difference": ("largest difference", "of outputs"),
+    "tolerance": ("tolerance", "of outputs"),
+    "agreement": ("agreement", "%"),
+    "required_agreement": ("required", "%"),
     "accuracy_drop": ("accuracy lost", "points"),
     "allowed_drop": ("allowed", "points"),
 }
@@ -298,7 +292,7 @@ def _export(export: Mapping[str, Any], keys: Sequence[str]) -> str:
     cells = []
     for key in others:
         value = export.get(key)
-        if _EXPORT_COLUMNS.get(key, ("", ""))[1] in ("% of examples", "points"):
+        if _EXPORT_COLUMNS.get(key, ("", ""))[1] in ("%", "points"):
             shown = units.percent(value) if value in (None, 0, 1) else f"{100 * value:.2f}"
         elif isinstance(value, float):
             shown = f"{value:.2g}"

@@ -48,8 +48,8 @@ def write(
       rows: one a model, in the order of the table.
       curves: `{stage: [{"step": int, "loss": float, "loss/kd": float, ...}, ...]}` in the order of
         logging; several seeds one after the other. Only in the page, not in the json.
-      parity: one mapping an export: `artifact`, `runtime`, `max_logit_difference`, `tolerance`,
-        `label_agreement` (a fraction), and whatever else is worth a column.
+      parity: one mapping an export: `artifact`, `runtime`, `max_difference`, `tolerance`,
+        `agreement` (1 is the same), and whatever else is worth a column.
       shrunk: `{stage: {"seed": 0, **manifest["shrunk"]}}` of one seed, usually the first: `model`,
         `difference`, `groups` (see `kdjax.shrink.described`) and `frozen` (`{"name[axis]": why}`).
       sensitivity: `{stage: {"seed": 0, **manifest["sensitivity"]}}`: `model`, `against`,

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+from jaxtyping import Float, Integer
 from scipy import special
 
 from kdjax.report.scores import Score
@@ -132,6 +134,39 @@ def wilson(correct_fraction: float, n: int) -> tuple[float, float]:
         max(0.0, min((centre - spread) / scale, correct_fraction)),
         min(1.0, max((centre + spread) / scale, correct_fraction)),
     )
+
+
+def mean_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
+    """95 % interval of the mean of a figure of each test example: Student's t.
+
+    None of a single example. This is the uncertainty of the test set; the spread over training seeds is
+    not in it.
+    """
+    return _student_t(values.tolist()) if len(values) > 1 else None
+
+
+def ratio_interval(
+    counted: Integer[np.ndarray, " n"], of: Integer[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """95 % interval of `counted.sum() / of.sum()`, a fraction of parts that examples have some of each.
+
+    Parts of one example (the words of a sentence) are not independent of each other, so the spread is
+    that of examples: Student's t of `counted - ratio * of`, over the mean of `of`. Where it is zero, all
+    examples having the same fraction, it is Wilson's interval as if each had one part alone.
+
+    Args:
+      counted: parts of each example that count.
+      of: its parts, at least one.
+
+    Reference: Cochran 1977, Sampling Techniques, 3rd ed., ch. 6: the ratio estimator.
+    """
+    n, ratio = len(of), float(counted.sum() / of.sum())
+    apart = counted - ratio * of
+    if n < 2 or not apart.any():
+        return wilson(ratio, n)
+    error = float(np.sqrt((apart**2).sum() / (n - 1) / n)) / float(of.mean())
+    half = float(special.stdtrit(n - 1, 0.975)) * error
+    return max(0.0, ratio - half), min(1.0, ratio + half)
 
 
 def _student_t(values: Sequence[float]) -> tuple[float, float]:

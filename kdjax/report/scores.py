@@ -83,6 +83,8 @@ KNOWN: Mapping[str, Known] = {
         "F1",
         "Harmonic mean of precision and recall of each class, averaged with equal weight.",
     ),
+    "mse": Known("MSE", "Mean squared error; the lower, the better."),
+    "cosine": Known("cosine", "Mean cosine of the answer and the target; 1 is the same direction."),
     "rmse": Known("RMSE", "Root of the mean squared error; the lower, the better."),
     "mae": Known("MAE", "Mean absolute error; the lower, the better."),
     "r2": Known("R²", "Share of the variance of the targets that the predictions explain."),

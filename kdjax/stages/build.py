@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax import config, data, teacher, train, tree
+from kdjax import config, data, tasks, teacher, train, tree
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers
@@ -32,12 +32,31 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
     )
 
 
-def signal(c: config.Cache, *, outputs: int) -> teacher.Vector | teacher.Apart:
-    """What is kept of a teacher with this many outputs: classes, or the width of its features."""
-    of = c.signal.kept(outputs, dtype=c.dtype)
-    if c.together == "apart" and len(c.teachers) > 1:
-        return teacher.Apart(of=of, teachers=len(c.teachers))
-    return of
+def signal(
+    c: config.Cache, *, task: tasks.Task | None, width: int
+) -> teacher.Vector | teacher.Apart | teacher.Positions:
+    """What is kept of a teacher.
+
+    Args:
+      c: the config of the cache.
+      task: of the teacher, None where its features are kept.
+      width: of its features.
+
+    Raises:
+      BadInput: the task has no such signal; the line begins with the field.
+    """
+    if task is None:
+        assert c.signal is not None
+        of = c.signal.kept(width, dtype=c.dtype)
+    elif c.signal is None:
+        of = task.signal(c.dtype)
+    else:
+        of = task.each(c.signal.kept(task.classes_of_answer("signal.name"), dtype=c.dtype))
+    if c.together == "mean" or len(c.teachers) == 1:
+        return of
+    if isinstance(of, teacher.Positions):
+        raise BadInput("together", "what is said of positions is not kept apart", "give mean")
+    return teacher.Apart(of=of, teachers=len(c.teachers))
 
 
 def compute(c: config.Training, axis_name: str | None) -> Compute:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Int, Int32, Key
+from jaxtyping import Array, Int, Key, Shaped
 
 from kdjax import config, data
 from kdjax.config import Labels
@@ -224,7 +224,7 @@ class Context:
 
     def labelled_sample(
         self, examples: int, *, field: str
-    ) -> tuple[Int[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
+    ) -> tuple[Int[np.ndarray, " m"], Shaped[np.ndarray, "m ..."]]:
         """As `sample_rows`, only of those whose labels may be used, and their labels.
 
         There are fewer where fewer labels may be used.
@@ -233,12 +233,12 @@ class Context:
           BadInput: as `sample_rows`, or there is no label that may be used.
         """
         self.sample_rows(examples, field=field)
-        shown = self.splits.partly_labelled(self.seed).labels
+        dataset = self.splits.partly_labelled(self.seed)
         rows = self._drawn_rows()
-        rows = rows[shown[rows] >= 0][:examples]
+        rows = rows[dataset.shown[rows]][:examples]
         if not len(rows):
             raise BadInput(field, "no training example has a label that may be used")
-        return rows, shown[rows]
+        return rows, dataset.labels[rows]
 
     def sample(self, examples: int, *, field: str) -> Mapping[str, np.ndarray]:
         """Their raw inputs, [examples, ...] by field."""

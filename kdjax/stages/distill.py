@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax import config, keys, teacher, train
+from kdjax import config, keys, tasks, teacher, train
 from kdjax.config.logit_losses.plain import PLAIN_KD
-from kdjax.distill import Scalar, ce_term, kd_term
+from kdjax.distill import Scalar
 from kdjax.stages import build, expected, features, knobs
 from kdjax.stages.begin import begin
 from kdjax.stages.context import Context
@@ -23,6 +23,7 @@ from kdjax.stages.model import Spec
 
 def objective(
     model: nn.Module,
+    task: tasks.Task,
     *,
     signal: teacher.Signal,
     temperature: Scalar,
@@ -35,19 +36,21 @@ def objective(
     own: Callable[[train.Terms], train.Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
-    """The terms of the logits, of the labelled rows and of the features; see `config.Distill`.
+    """The terms of the answers, of the labelled rows and of the features; see `config.Distill`.
 
     `own` adds terms to these.
     """
-    kd = kd_term(
+    kd = task.taught(
         signal,
-        temperature=temperature,
-        loss=loss,
-        standardize=standardize,
+        tasks.Softmaxes(temperature, loss, standardize),
         teacher_weights=teacher_weights,
         axis_name=axis_name,
     )
-    terms = {"kd": (kd_weight, kd), "ce": (ce_weight, ce_term), **features.weighed(of_features)}
+    terms = {
+        "kd": (kd_weight, kd),
+        task.loss: (ce_weight, task.labelled),
+        **features.weighed(of_features),
+    }
     forward = (
         features.forward(model, of_features, axis_name) if of_features else train.forward_of(model)
     )
@@ -76,7 +79,7 @@ def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
     )
     if c.sweep:
         return {"sweep": {"model": spec.plain()}}
-    return {**expected.classifier(c, spec), **pruned}
+    return {**expected.model(c, spec), **pruned}
 
 
 def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[str, Any]], Setup]:
@@ -86,7 +89,7 @@ def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[s
         context, start_from=c.start_from, encoder=c.encoder, inputs=taught.inputs, path=path
     )
     source, signal = taught.source, taught.source.signal
-    knobs.check_signal(c, signal, start.spec, path)
+    knobs.check_signal(c, source, start.spec.task, path)
     settings, shares = knobs.settings(c, signal, path), knobs.teacher_shares(c, source.c, path)
     numbers = knobs.numbers(c) | {f"teacher {i}": share for i, share in enumerate(shares)}
     of_features = features.of_stage(context, c, spec=start.spec, source=source)
@@ -110,6 +113,7 @@ def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[s
         of_teachers = [jnp.asarray(now[f"teacher {i}"], jnp.float32) for i in range(len(shares))]
         return objective(
             model,
+            spec.task,
             signal=signal,
             temperature=now["temperature"],
             kd_weight=now["kd_weight"],

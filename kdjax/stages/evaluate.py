@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float, Float32, Int, Key
+from jaxtyping import Array, Float, Float32, Int, Key, Shaped
 
 from kdjax import config, data, evaluate, files, keys, report, tasks, tree, views
 from kdjax.inputs import Inputs
@@ -84,8 +84,8 @@ class Features(NamedTuple):
 def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     """Asks the encoder once for every labelled and every test example, and judges it."""
     path = f"config.stages.{context.name}"
-    labels = context.splits.partly_labelled(context.seed, c, path=path).labels
-    shown = np.flatnonzero(labels >= 0)
+    dataset = context.splits.partly_labelled(context.seed, c, path=path)
+    labels, shown = dataset.labels, np.flatnonzero(dataset.shown)
     _check(context, c, labels[shown], path)
     of = asked(context, c, field=f"{path}.model")()
     said: dict[str, Any] = {"labels": len(shown), "rows": []}
@@ -104,8 +104,8 @@ def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
 def check(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
     """Refuses what cannot be judged by these labels and examples, or has no encoder."""
     path = context.path
-    labels = context.splits.partly_labelled(context.seed, c, path=path).labels
-    _check(context, c, labels[labels >= 0], path)
+    dataset = context.splits.partly_labelled(context.seed, c, path=path)
+    _check(context, c, dataset.labels[dataset.shown], path)
     own = context.splits.inputs
     if c.model is not None:
         own = encoder_of(context.inputs[c.model], field=f"{path}.model")[0].inputs
@@ -125,7 +125,8 @@ def _with_labels(
     """The rows of `knn` and `linear`, and how the latter was chosen."""
     features, costs = _features(context, c, of, shown), _costs(context, of)
     x = features.train
-    said, rows, classes = {}, [], context.splits.train.classes
+    said, rows = {}, []
+    classes = tasks.of(context.splits.train).classes_of_example(f"{context.path}.knn")
     if c.knn is not None:
         shares = evaluate.knn(
             x, y, features.test, classes=classes, k=c.knn.k, temperature=c.knn.temperature
@@ -289,8 +290,14 @@ def _row(
     return report.Row(stage=f"{context.name}/{what}", seeds=1, notes=notes, **costs, **worth)
 
 
-def _check(context: Context, c: config.Evaluate, labels: Int[np.ndarray, " m"], path: str) -> None:
+def _check(
+    context: Context, c: config.Evaluate, labels: Shaped[np.ndarray, "m ..."], path: str
+) -> None:
     """Refuses, before the encoder is asked, what cannot be done with these labels and examples."""
+    task = tasks.of(context.splits.train)
+    for name, wanted in (("knn", c.knn), ("linear", c.linear)):
+        if wanted is not None:
+            task.classes_of_example(f"{path}.{name}")
     if c.knn is not None and c.knn.k > len(labels):
         raise BadInput(
             f"{path}.knn.k",

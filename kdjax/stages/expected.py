@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from kdjax import config, user_code
+from kdjax import config, tasks, user_code
 from kdjax.config.encoders import own
 from kdjax.config.own import shown
 from kdjax.inputs import Inputs
@@ -17,8 +17,8 @@ from kdjax.stages.model import Spec
 from kdjax.types import BadInput, under
 
 
-def classifier(c: config.Training, spec: Spec) -> dict[str, Any]:
-    """What the manifest of a stage says that trains a classifier."""
+def model(c: config.Training, spec: Spec) -> dict[str, Any]:
+    """What the manifest of a stage says that trains a whole model."""
     early = c.rewind_step is not None or isinstance(c.prune, config.Ticket)
     return {"model": spec.plain(), **({"early": None} if early else {})}
 
@@ -50,11 +50,14 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
     """Applies an encoder of the user's in shapes alone.
 
     Raises:
-      BadInput: it gives no features [batch, dim]; the line has its path.
+      BadInput: it gives no features [batch, dim], or as the task has them; the line has its path.
     """
     encoder = getattr(stage, "encoder", None)
     if not isinstance(encoder, own.OwnEncoder):
         return
+    axes = tasks.Task.features
+    if stage.is_measured():  # it has the head of the task, and no other
+        axes = tasks.of(context.splits.train).features
     inputs = sizes.inputs_of(context.run, context.name, context.splits).blank(2)
     with under(context.path):
         module = encoder.module(Compute())
@@ -67,17 +70,24 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
                     raise  # with a line of the user's, see `own.explained`
                 said = user_code.described(error)
                 raise BadInput("encoder.function", f"{encoder.function}: {said}") from None
-            shape = getattr(features, "shape", ())
-            if len(shape) != 2 or shape[0] != 2:
+            if isinstance(features, tuple) and len(features) == 2 and len(axes) > 2:
+                features, _ = features  # with the mask of their positions
+            shape = list(getattr(features, "shape", ()))
+            if len(shape) != len(axes) or shape[0] != 2:
                 raise BadInput(
                     "encoder.function",
                     f"{encoder.function} gave {shown(features)} of two examples",
-                    "features are [batch, dim]",
+                    f"features are [{', '.join(axes)}]",
                 )
 
 
 def check_data(splits: Splits) -> None:
     """Raises `BadInput` where the splits do not fit each other."""
+    if (asked := splits.test.target) != splits.train.target:
+        raise BadInput(
+            "config.data.test_split",
+            f"its labels are {asked}, and of what is trained on {splits.train.target}",
+        )
     train, test = splits.train.fields, splits.test.fields
     for name, field in train.items():
         if (other := test.get(name)) != field:
@@ -93,7 +103,7 @@ def check_labels(context: Context, stage: config.Stage) -> None:
     if not stage.is_measured():
         return
     test = context.splits.test
-    if without := int((test.labels < 0).sum()):
+    if without := int((~test.shown).sum()):
         raise BadInput(
             "config.data.test_split",
             f"{without} of the {len(test)} examples of {test.name} have no label, and {context.name} "

@@ -31,7 +31,8 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
 
     Raises:
       BadInput: the extra of a format is not installed, there is no model to export, its file would be
-        slower than that of the float one, or two formats have one suffix.
+        slower than that of the float one, two formats have one suffix, or the accuracy may not fall of
+        a task that has none.
     """
     runtimes = list(runtimes_of(c, context.path))
     for path, runtime in runtimes:
@@ -40,6 +41,8 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
         except BadInput as error:
             raise BadInput(path, f"{error}") from None
     spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
+    if c.accuracy_drop is not None:
+        spec.task.check_accuracy(f"{context.path}.accuracy_drop")
     taken: dict[str, str] = {}
     for path, runtime in runtimes:
         if (other := taken.setdefault(runtime.suffix, path)) != path:
@@ -90,6 +93,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                     inputs,
                     live,
                     context.splits.test.labels,
+                    task=spec.task,
                     runtime=runtime.runs_in,
                     **_allowed(c, spec),
                 )

@@ -1,4 +1,4 @@
-"""A model from labels: on top of a pretrained encoder, or from scratch."""
+"""A model from labels, of whatever they are: on top of a pretrained encoder, or from scratch."""
 
 import dataclasses
 import functools
@@ -12,7 +12,6 @@ import numpy as np
 import optax
 
 from kdjax import config, data, evaluate, fingerprint, train
-from kdjax.losses import cross_entropy, tf_kd
 from kdjax.stages import build, expected, measure, pruning, self_training
 from kdjax.stages.artifact import EARLY, save_variables
 from kdjax.stages.begin import Begin, begin
@@ -32,37 +31,13 @@ _ONLY_STRENGTH = (0.1,)
 
 def objective(
     model: nn.Module,
+    terms: train.Terms,
     *,
-    label_smoothing: float = 0.0,
-    teacher_free: config.TeacherFree | None = None,
     own: Callable[[train.Terms], train.Terms] = dict,
     axis_name: str | None = None,
 ) -> train.Objective:
-    """Cross-entropy with the label, the KL to a virtual teacher where there is one, and `own` terms."""
-    terms = supervised(label_smoothing=label_smoothing, teacher_free=teacher_free)
+    """The terms of a task, see `kdjax.tasks.Task.terms`, and `own` ones."""
     return train.weigh(train.forward_of(model), own(terms), axis_name=axis_name)
-
-
-def supervised(
-    *, label_smoothing: float = 0.0, teacher_free: config.TeacherFree | None = None
-) -> dict[str, tuple[train.Number, train.Term]]:
-    """The terms of `logits` and `label`."""
-
-    def ce(outputs, batch):
-        return cross_entropy(outputs["logits"], batch["label"], label_smoothing=label_smoothing)
-
-    if teacher_free is None:
-        return {"ce": (1.0, ce)}
-
-    def virtual(outputs, batch):
-        return tf_kd(
-            outputs["logits"],
-            batch["label"],
-            correct_probability=teacher_free.correct_probability,
-            temperature=teacher_free.temperature,
-        )
-
-    return {"ce": (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
 
 
 def fresh_view(recipe: draws.Recipe, stream: str) -> Views:
@@ -94,7 +69,7 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         views_path=f"{path}.views",
         exact=context.exact,
     )
-    return {**expected.classifier(c, spec), **pruned}
+    return {**expected.model(c, spec), **pruned}
 
 
 def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
@@ -102,35 +77,38 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     dataset = context.splits.labelled(context.seed, c, path=path)
     inputs = context.splits.inputs.sized(c.views.size)
     start = begin(context, start_from=c.start_from, encoder=c.encoder, inputs=inputs, path=path)
+    if c.head == "probe":
+        start.spec.task.classes_of_example(f"{path}.head")
     if c.head == "probe" and not context.ahead:
         start = start._replace(variables=probed(context, start, dataset))
     own = c.self_training
     if own is not None:
-        known = self_training.remembering(start.variables, start.spec.task.classes)
+        classes = start.spec.task.classes_of_example(f"{path}.self_training")
+        known = self_training.remembering(start.variables, classes)
         start = start._replace(variables=known)
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
     recipe = c.views.recipe_for(inputs)
     terms = functools.partial(build.terms, c, path=path, axis_name=axis_name)
-    targets = {"label_smoothing": c.label_smoothing, "teacher_free": c.teacher_free}
+    supervised = spec.task.terms(label_smoothing=c.label_smoothing, teacher_free=c.teacher_free)
     if own is None:
         return spec, Setup(
             variables=variables,
-            objective=objective(model, **targets, own=terms, axis_name=axis_name),
+            objective=objective(model, supervised, own=terms, axis_name=axis_name),
             tx=tx,
             dataset=dataset,
             views=fresh_view(recipe, context.name),
         )
     self_training.check_batch(context, c, own.every)
-    shares = np.bincount(dataset.labels, minlength=spec.task.classes) / len(dataset)
+    shares = np.bincount(dataset.labels, minlength=spec.task.outputs) / len(dataset)
     shown = context.splits.shown(context.seed, c, path=path)
     return spec, Setup(
         variables=variables,
         objective=self_training.objective(
             model,
             own,
-            terms(supervised(**targets)),
+            terms(supervised),
             prior=shares,
             steps=c.steps,
             axis_name=axis_name,

@@ -124,11 +124,11 @@ def rehearse(
 
 def _blank(context: Context, setup: Setup, rows: int) -> dict[str, Any]:
     """A batch as the feed brings one, see `data.take`."""
-    fields = setup.dataset.fields.items()
+    fields, target = setup.dataset.fields.items(), setup.dataset.target
     batch: dict[str, Any] = {
         "id": jnp.zeros(rows, jnp.uint32),
         "inputs": {name: jnp.zeros((rows, *f.shape), f.dtype) for name, f in fields},
-        "label": jnp.zeros(rows, jnp.int32),
+        "label": jnp.zeros((rows, *target.shape), target.dtype),
         "epoch": jnp.zeros(rows, jnp.uint32),
     }
     if setup.partner_rows is not None:

@@ -1,33 +1,39 @@
 """The numbers of a distilled student: temperatures and weights, fixed, of a sweep, or over the steps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from kdjax import config, teacher, train
-from kdjax.stages.model import Spec
-from kdjax.stages.source import weights_of
+from kdjax import config, tasks, teacher, train
+from kdjax.stages.source import Source, weights_of
 from kdjax.types import BadInput
 
 _KNOBS = ("temperature", "kd_weight", "ce_weight")
 
 
-def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: str) -> None:
+def check_signal(c: config.Distill, source: Source, task: tasks.Task, path: str) -> None:
     """Raises `BadInput` where the signal does not fit the student or the loss."""
+    signal = source.signal
     of = signal.of if isinstance(signal, teacher.Apart) else signal
-    if not isinstance(of, teacher.Logits | teacher.TopK):
+    of = of.of if isinstance(of, teacher.Positions) else of
+    if source.of_features:
         raise BadInput(
             f"{path}.cache",
-            f"{c.cache} keeps an embedding, which says nothing of classes",
+            f"{c.cache} keeps an embedding, the features of an encoder, and not the answers of its "
+            "teacher",
             "learn it in a stage of kind distill_encoder",
         )
-    if of.classes != spec.task.classes:
+    if fault := task.misfit(signal, c.cache):
+        raise BadInput(f"{path}.cache", fault)
+    if task.loss in c.features:
         raise BadInput(
-            f"{path}.cache",
-            f"the teacher of {c.cache} has {of.classes} classes, the student has {spec.task.classes}",
+            f"{path}.features.{task.loss}", "the task has a term of this name", "give another"
         )
+    _check_softmaxes(c, task, path)
     if isinstance(of, teacher.TopK):
         mend = f"set config.stages.{c.cache}.signal.name=logits"
         if not c.logits.takes_top_k:
@@ -46,6 +52,17 @@ def check_signal(c: config.Distill, signal: teacher.Signal, spec: Spec, path: st
                 f"{c.cache} keeps the tail of a top k at fixed temperatures",
                 f"give one of them, or {mend}",
             )
+
+
+def _check_softmaxes(c: config.Distill, task: tasks.Task, path: str) -> None:
+    """Raises `BadInput` where a field of softmaxes is given to a student that has none."""
+    usual = {field.name: field.default for field in dataclasses.fields(c)}
+    for name in ("logits", "standardize", "temperature"):
+        if getattr(c, name) != usual[name]:
+            task.classes_of_answer(f"{path}.{name}")
+    for i, own in enumerate(c.sweep):
+        if own.temperature is not None:
+            task.classes_of_answer(f"{path}.sweep[{i}].temperature")
 
 
 def numbers(c: config.Distill) -> dict[str, train.Number]:
@@ -67,6 +84,7 @@ def settings(
       BadInput: a temperature is not to be had.
     """
     of = signal.of if isinstance(signal, teacher.Apart) else signal
+    of = of.of if isinstance(of, teacher.Positions) else of
     found: dict[str, np.ndarray] = {}
     for name in _KNOBS:
         values = [getattr(knobs, name) for knobs in c.sweep or (config.Knobs(),)]

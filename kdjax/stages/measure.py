@@ -104,7 +104,7 @@ def row(
 def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, Any]:
     """What answers to the test examples are worth, as fields of a row."""
     labels = context.splits.test.labels
-    found, primary = task.scores(answers, labels), task.primary
+    found, primary = {**task.scores(answers, labels)}, task.primary
     for name, own in context.run.scores.items():
         path = f"config.scores.{name}"
         if name in found:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate, tree
+from kdjax import evaluate, tasks, tree
 from kdjax.types import PyTree
 
 
@@ -22,23 +22,24 @@ class Parity:
     Attributes:
       artifact: name of the file.
       runtime: what ran it.
-      max_logit_difference: over all examples and classes.
-      mean_logit_difference: likewise the mean.
-      largest_logit: of the live model, absolute: what a difference is to be seen against.
-      label_agreement: share of examples with one label from both.
-      accuracy_drop: by which its accuracy is below the live model's.
+      max_difference: over all examples and outputs.
+      mean_difference: likewise the mean.
+      largest_output: of the live model, absolute: what a difference is to be seen against.
+      agreement: by the measure of their task, 1 being the same: of classes, the share of examples with
+        one label from both.
+      accuracy_drop: by which its accuracy is below the live model's, None of a task that has none.
       tolerance: largest difference allowed, None where something else decides.
-      required_agreement: smallest label agreement allowed, likewise.
+      required_agreement: smallest agreement allowed, likewise.
       allowed_drop: largest drop of the accuracy allowed, likewise.
     """
 
     artifact: str
     runtime: str
-    max_logit_difference: float
-    mean_logit_difference: float
-    largest_logit: float
-    label_agreement: float
-    accuracy_drop: float
+    max_difference: float
+    mean_difference: float
+    largest_output: float
+    agreement: float
+    accuracy_drop: float | None
     tolerance: float | None
     required_agreement: float | None
     allowed_drop: float | None
@@ -51,55 +52,58 @@ def compare(
     live: np.ndarray,
     labels: np.ndarray,
     *,
+    task: tasks.Task,
     runtime: str,
     difference: float | None = None,
     agreement: float | None = None,
     drop: float | None = None,
 ) -> tuple[np.ndarray, Parity]:
-    """Runs a file over `inputs` and holds its logits against the live model's.
+    """Runs a file over `inputs` and holds its answers against the live model's.
 
     Args:
       path: of the file, for messages.
       run: the file in its runtime.
       inputs: raw, of all examples.
-      live: logits of the live model, [examples, classes].
+      live: answers of the live model, [examples, ...].
       labels: of the examples.
+      task: that both answer.
       runtime: its name.
-      difference: largest difference allowed, relative to the largest live logit; None for any.
-      agreement: smallest label agreement allowed; None for any.
+      difference: largest difference allowed, relative to the largest live output; None for any.
+      agreement: smallest agreement allowed; None for any.
       drop: largest drop of the accuracy allowed; None for any.
 
     Raises:
       StageFailed: one of them is not kept.
     """
-    logits = evaluate.logits_over(run, inputs, batch=min(512, tree.rows(inputs)))
-    found = evaluate.agreement(logits, live)
+    answers = evaluate.logits_over(run, inputs, batch=min(512, tree.rows(inputs)))
+    found = task.agreement(answers, live, labels)
     largest = float(np.abs(live).max())
     within = np.isfinite(largest) and found.max_difference <= (difference or 0.0) * largest
     if difference is not None and not within:
         raise StageFailed(
-            f"{path}: a logit differs by {found.max_difference:.3g} from the live model's, more "
-            f"than {difference:g} x the largest logit ({largest:.3g})"
+            f"{path}: an output differs by {found.max_difference:.3g} from the live model's, more "
+            f"than {difference:g} x the largest one ({largest:.3g})"
         )
-    if agreement is not None and found.label_agreement < agreement:
+    if agreement is not None and found.agreement < agreement:
         raise StageFailed(
-            f"{path}: {found.label_agreement:.1%} of the labels agree with the live model's, "
-            f"less than {agreement:.1%}"
+            f"{path}: {task.agreed(found.agreement)} with the live model's, less than {agreement:g}"
         )
-    right, right_live = ((x.argmax(-1) == labels).mean() for x in (logits, live))
-    fall = float(right_live - right)
-    if drop is not None and fall > drop:
-        raise StageFailed(
-            f"{path}: {right:.1%} of the labels are right, of the live model {right_live:.1%}: more "
-            f"than {drop:.1%} less"
-        )
-    return logits, Parity(
+    fall = None
+    right, right_live = (task.accuracy(x, labels) for x in (answers, live))
+    if right is not None and right_live is not None:
+        fall = right_live - right
+        if drop is not None and fall > drop:
+            raise StageFailed(
+                f"{path}: {right:.1%} of the labels are right, of the live model {right_live:.1%}: "
+                f"more than {drop:.1%} less"
+            )
+    return answers, Parity(
         artifact=path.name,
         runtime=runtime,
-        max_logit_difference=found.max_difference,
-        mean_logit_difference=found.mean_difference,
-        largest_logit=largest,
-        label_agreement=found.label_agreement,
+        max_difference=found.max_difference,
+        mean_difference=found.mean_difference,
+        largest_output=largest,
+        agreement=found.agreement,
         accuracy_drop=fall,
         tolerance=None if difference is None else difference * largest,
         required_agreement=agreement,

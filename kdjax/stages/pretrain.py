@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from kdjax import config, ssl
+from kdjax import config, ssl, tasks
 from kdjax.inputs import Inputs
 from kdjax.stages import build, expected
 from kdjax.stages.begin import leave_encoder, ready_encoder
@@ -41,7 +41,8 @@ def _prepare(context: Context, c: config.Pretrain) -> tuple[tuple[EncoderSpec, s
     terms = build.terms(c, method.terms, path=context.path, axis_name=axis_name)
     method = dataclasses.replace(method, terms=terms)
     if c.probe:
-        method = ssl.with_probe(method, features=spec.features, classes=dataset.classes)
+        classes = tasks.of(dataset).classes_of_example(f"{context.path}.probe")
+        method = ssl.with_probe(method, features=spec.features, classes=classes)
     variables, tx = ready_encoder(
         context,
         c,

@@ -56,6 +56,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         context.splits.test_inputs,
         live,
         context.splits.test.labels,
+        task=spec.task,
         runtime=f"xla:{jax.default_backend()}",
         agreement=None if c.accuracy_drop is not None else c.agreement,
         drop=c.accuracy_drop,
@@ -89,6 +90,8 @@ def check(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         quant.check_percentile(c.percentile)
     artifact = context.inputs[c.model]
     spec = _float(artifact, c, path)
+    if c.accuracy_drop is not None:
+        spec.task.check_accuracy(f"{path}.accuracy_drop")
     graph = spec.layers()
     if c.budget is not None or c.sensitivity is not None:
         rules = check_mixed(context, c, spec, graph)

@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax import config, parse, quant, shrink, teacher, tree
+from kdjax import config, parse, quant, shrink, tasks, teacher, train, tree
 from kdjax.config.logit_losses.plain import PLAIN_KD
-from kdjax.distill import kd_term
 from kdjax.increases import increases
-from kdjax.losses import cross_entropy, kd_kl
 from kdjax.models import Compute
 from kdjax.stages.cache import FOLDER
 from kdjax.stages.context import Context
@@ -23,8 +21,8 @@ from kdjax.types import BadInput, Batch, Variables, under
 
 _BATCH = 128
 
-Term = Callable[[Float[Array, "batch classes"], Batch], Float[Array, " batch"]]
-"""`(logits, batch) -> loss` of each example."""
+Term = Callable[[Float[Array, "batch ..."], Batch], train.Losses]
+"""`(answers, batch) -> losses` of each example, or of its positions."""
 
 
 class State(NamedTuple):
@@ -43,7 +41,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     batches, term = _batches(context, c, spec, path)
     choices, ranges = _choices(spec, variables, batches, c, path)
 
-    def says(state: State, batch: Batch) -> Float[Array, "batch classes"]:
+    def says(state: State, batch: Batch) -> Float[Array, "batch ..."]:
         masks = shrink.unit_masks(groups, state.keep, variables["params"])
         masked = {**variables, "params": tree.apply_masks(masks, variables["params"])}
         return choices.run(
@@ -67,7 +65,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
                 numbers = choices.choice({layer: i + 1})
                 states[layer, rule.name] = whole._replace(numbers=numbers)
         rises = increases(
-            lambda state, batch: term(says(state, batch), batch).mean(), whole, states, batches
+            lambda state, batch: _mean(term(says(state, batch), batch)), whole, states, batches
         )
     curves = (
         shrink.curves({at: rises[at] for at in units}, groups, scores, c.sparsities)
@@ -78,6 +76,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
         "sensitivity": {
             "model": c.model,
             "against": c.against,
+            "loss": spec.task.losses_of[c.against],
             "examples": sum(tree.rows(batch["inputs"]) for batch in batches),
             "curves": {
                 name: {str(sparsity): increase for sparsity, increase in curve.items()}
@@ -158,11 +157,21 @@ def _batches(
         return _taught(context, c.cache, spec, [rows[part] for part in parts], path)
     read, see = context.splits.train.read, jax.jit(spec.inputs.see_all)
     batches: list[dict[str, Any]] = [{"inputs": see(read(rows[part]))} for part in parts]
+    task = spec.task
     if labels is None:
-        return batches, lambda logits, batch: kd_kl(logits, batch["whole"])
+        return batches, lambda answers, batch: task.distance(answers, batch["whole"])
     for batch, part in zip(batches, parts, strict=True):
         batch["label"] = jnp.asarray(labels[part])
-    return batches, lambda logits, batch: cross_entropy(logits, batch["label"])
+    return batches, lambda answers, batch: task.supervised({task.output: answers}, batch)
+
+
+def _mean(losses: train.Losses) -> Float[Array, ""]:
+    """Over what counts."""
+    if not isinstance(losses, tuple):
+        return losses.mean()
+    losses, rows = losses
+    rows = rows.astype(jnp.float32)
+    return (rows * losses).sum() / jnp.maximum(rows.sum(), 1e-6)
 
 
 def _parts(n: int) -> list[slice]:
@@ -173,7 +182,7 @@ def _parts(n: int) -> list[slice]:
 
 
 def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
-    """What a cache is made of whose teachers say what a model of these classes can be held against."""
+    """What a cache is made of whose teachers say what a model of this task can be held against."""
     if not isinstance(context.run.stages[name], config.Cache):
         raise BadInput(f"{path}.cache", f"{name} is not a stage of kind cache")
     source = Source.of(
@@ -183,13 +192,13 @@ def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
         inputs=context.inputs,
         dataset=context.splits.train,
     )
-    signal = source.signal
-    of = signal.of if isinstance(signal, teacher.Apart) else signal
-    if not isinstance(of, teacher.Logits | teacher.TopK) or of.classes != spec.task.classes:
+    if source.of_features:
         raise BadInput(
             f"{path}.cache",
-            f"{name} does not keep what teachers say of {spec.task.classes} classes",
+            f"{name} keeps the features of encoders, and not what teachers answer",
         )
+    if fault := spec.task.misfit(source.signal, name):
+        raise BadInput(f"{path}.cache", fault)
     return source
 
 
@@ -202,11 +211,11 @@ def _taught(
     opened = teacher.TeacherCache.open(folder / FOLDER, expected=source.binding(), owner=folder)
     signal = source.signal
     apart = isinstance(signal, teacher.Apart)
-    of = signal.of if apart else signal
-    kd = kd_term(
+    of = signal.of if isinstance(signal, teacher.Apart | teacher.Positions) else signal
+    temperature = of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0
+    taught = spec.task.taught(
         signal,
-        loss=PLAIN_KD,
-        temperature=of.temperatures[0] if isinstance(of, teacher.TopK) else 1.0,
+        tasks.Softmaxes(temperature, PLAIN_KD),
         teacher_weights=weights_of(cached, None, f"{path}.cache") if apart else None,
     )
     see, read = jax.jit(source.view(spec.inputs)), opened.reader(dataset.ids)
@@ -216,7 +225,7 @@ def _taught(
         inputs, _ = see(source.read(part, numbers), jax.random.key(source.seed))
         said = {kind: jnp.asarray(value) for kind, value in read(part, numbers).items()}
         batches.append({"inputs": inputs, **said})
-    return batches, lambda logits, batch: kd({"logits": logits}, batch)
+    return batches, lambda answers, batch: taught({spec.output(): answers}, batch)
 
 
 def _choices(

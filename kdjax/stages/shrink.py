@@ -66,7 +66,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     if not difference <= c.tolerance:
         raise StageFailed(
             f"{context.name}: the shrunk model differs from the masked one by {difference:.3g} of "
-            f"the largest logit, more than {c.tolerance:g}"
+            f"the largest output, more than {c.tolerance:g}"
         )
     left = found.variables
     if c.examples:

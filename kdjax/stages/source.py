@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from kdjax import config, fingerprint, keys, models, parse, teacher, views
+from kdjax import config, fingerprint, keys, models, parse, tasks, teacher, views
 from kdjax.config.mixes import Both
 from kdjax.data import Dataset, Partners
 from kdjax.inputs import Inputs
@@ -58,6 +58,7 @@ class Teacher:
     Attributes:
       described: as data, for the manifest.
       inputs: that it is given.
+      task: that it answers, None where its features are asked for.
       outputs: how many numbers it says: its classes, or the width of its features.
       say: `(variables, inputs) -> outputs`, with frozen statistics.
       read: gives the variables of the model: a student of a cache never needs them.
@@ -68,6 +69,7 @@ class Teacher:
 
     described: Mapping[str, Any]
     inputs: Inputs
+    task: tasks.Task | None
     outputs: int
     say: Callable[[Variables, Any], Float[Array, "batch outputs"]]
     read: Callable[[], Variables]
@@ -115,9 +117,15 @@ class Source:
         if len({t.outputs for t in found}) > 1:
             shown = ", ".join(f"{n} {t.outputs}" for n, t in zip(c.teachers, found, strict=True))
             raise BadInput(f"{path}.teacher", f"they say different numbers of things: {shown}")
+        if len({t.task for t in found}) > 1:
+            raise BadInput(
+                f"{path}.teacher", "they are not asked the same", "give teachers of one task"
+            )
         source = cls(c=c, name=name, seed=seed, dataset=dataset, teachers=found)
+        with under(path):
+            signal = source.signal
         with under(f"{path}.signal"):
-            teacher.check(source.signal)
+            teacher.check(signal)
         return source
 
     @property
@@ -125,10 +133,16 @@ class Source:
         """What the recipe's pixels are meant for: the first teacher's."""
         return self.teachers[0].inputs
 
+    @property
+    def of_features(self) -> bool:
+        """Whether the features of encoders are kept, and not the answers of models."""
+        return self.c.of_features
+
     @functools.cached_property
-    def signal(self) -> teacher.Vector | teacher.Apart:
+    def signal(self) -> teacher.Vector | teacher.Apart | teacher.Positions:
         """What is kept."""
-        return build.signal(self.c, outputs=self.teachers[0].outputs)
+        asked = self.teachers[0]
+        return build.signal(self.c, task=asked.task, width=asked.outputs)
 
     @functools.cached_property
     def variables(self) -> tuple[Variables, ...]:
@@ -175,9 +189,10 @@ class Source:
     def say(
         self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
     ) -> Float[Array, "batch ..."]:
-        """What the teachers say of the views: [batch, outputs], or [batch, teachers, outputs].
+        """What the teachers say of the views: [batch, ...], or [batch, teachers, ...].
 
-        The mean of several is the logarithm of the mean of their probabilities.
+        The mean of several is that of their task: of classes, the logarithm of the mean of their
+        probabilities.
         """
         ways = dict.fromkeys(t.inputs for t in self.teachers)
         seen = {inputs: self.view(inputs)(batch, key)[0] for inputs in ways}
@@ -185,11 +200,11 @@ class Source:
         if len(said) == 1:
             return said[0]
         each = jnp.stack(said, axis=1)
-        if self.c.together == "apart":
+        task = self.teachers[0].task
+        if self.c.together == "apart" or task is None:
             return each
         weights = weights_of(self.c, self.c.weights, f"config.stages.{self.name}.weights")
-        log_probs = jax.nn.log_softmax(each, axis=-1)
-        return jax.nn.logsumexp(log_probs + jnp.log(weights)[None, :, None], axis=1)
+        return task.together(each, weights)
 
     def ask(
         self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
@@ -205,11 +220,12 @@ class Source:
         *,
         paths: Sequence[str],
     ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """As `ask`, of one classifier, and what its modules at these paths give of the views."""
+        """As `ask`, of one model, and what its modules at these paths give of the views."""
         (asked,) = self.teachers
+        assert asked.task is not None
         inputs = self.view(asked.inputs)(batch, key)[0]
         seen = models.capture(asked.module, variables[0], inputs, paths=paths, train=False)
-        return self.signal.encode(seen.outputs["logits"]), seen.features
+        return self.signal.encode(seen.outputs[asked.task.output]), seen.features
 
     def binding(self) -> dict[str, Any]:
         """All of it as plain data: a cache is bound to this, and a reader expects exactly this."""
@@ -266,7 +282,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
         "stage": artifact.manifest["stage"],
         "variables": artifact.manifest.get("variables"),
     }
-    if c.signal.of_features:
+    if c.of_features:
         spec, read = encoder_of(artifact, field=field)
         with under(path):
             inputs = spec.inputs.sized(c.recipe.size)
@@ -279,6 +295,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
         return Teacher(
             said,
             inputs,
+            None,
             spec.features,
             spec.embed,
             read,
@@ -293,7 +310,8 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
     return Teacher(
         {**described, "model": spec.plain()},
         inputs,
-        spec.task.classes,
+        spec.task,
+        spec.task.outputs,
         spec.answers(module),
         lambda: artifact.variables(spec.abstract()),
         module,

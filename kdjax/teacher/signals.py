@@ -139,7 +139,34 @@ class Embedding:
         return _gap(stored["teacher_embedding"], embedding).max(-1)
 
 
-Vector: TypeAlias = Logits | TopK | Embedding
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Values:
+    """Numbers that a regression predicts.
+
+    Attributes:
+      dim: how many.
+      dtype: stored, `float16` or `float32`.
+    """
+
+    dim: int
+    dtype: str = "float16"
+
+    def parts(self) -> dict[str, Part]:
+        """What is kept of one view of one example."""
+        return {"teacher_values": Part(self.dtype, (self.dim,))}
+
+    def encode(self, values: Float[Array, "*batch dim"]) -> dict[str, Array]:
+        """The parts of a teacher's values."""
+        return {"teacher_values": values.astype(self.dtype)}
+
+    def difference(
+        self, stored: Parts, values: Float[Array, "*batch dim"]
+    ) -> Float[Array, "*batch"]:
+        """Largest absolute difference between what is stored and these values."""
+        return _gap(stored["teacher_values"], values).max(-1)
+
+
+Vector: TypeAlias = Logits | TopK | Embedding | Values
 """Kept of one vector of outputs."""
 
 
@@ -193,9 +220,11 @@ class Positions:
     def encode(
         self,
         outputs: Float[Array, "batch most dim"],
-        length: Int[Array, " batch"] | UInt[Array, " batch"],
+        length: Int[Array, " batch"] | UInt[Array, " batch"] | None = None,
     ) -> dict[str, Array]:
-        """The parts of the outputs at all positions, of which the first `length` are kept."""
+        """The parts of the outputs at all positions, of which the first `length` are kept; or all."""
+        if length is None:
+            length = jnp.full(len(outputs), self.most, jnp.uint32)
         kept = self.mask(length)
 
         def cut(x):

@@ -7,6 +7,7 @@ from kdjax.train.interruption import Interrupted
 from kdjax.train.loop import train
 from kdjax.train.objective import (
     Forward,
+    Losses,
     Number,
     Objective,
     Outputs,
@@ -34,6 +35,7 @@ __all__ = [
     "Diverged",
     "Forward",
     "Interrupted",
+    "Losses",
     "Number",
     "Objective",
     "Outputs",

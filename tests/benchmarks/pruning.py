@@ -65,7 +65,7 @@ def masks(batch: int):
     }
 
     def hundred(tx):
-        objective = finetune.objective(spec.module())
+        objective = finetune.objective(spec.module(), spec.task.terms())
         step = step_time.steps(
             train.make_train_step(objective, tx),
             finetune.fresh_view(recipe, "benchmark"),

@@ -103,7 +103,7 @@ def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int
     live = teacher_spec.init(jax.random.key(1))
     calls = {
         "student_only": _runner(
-            finetune.objective(student.module()),
+            finetune.objective(student.module(), student.task.terms()),
             finetune.fresh_view(recipe, "cache"),
             variables,
             resident,
@@ -120,7 +120,7 @@ def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int
             feed,
         )
 
-    signal = teacher.Logits(classes=student.task.classes)
+    signal = teacher.Logits(classes=student.task.outputs)
 
     def ask(variables, batch, key):
         answer = teacher_spec.answers(teacher_spec.module())
@@ -138,9 +138,9 @@ def distillation(teacher_spec: Spec, student: Spec, dataset: Dataset, batch: int
 
 def _signals(student: Spec) -> dict[str, teacher.Signal]:
     return {
-        "logits": teacher.Logits(classes=student.task.classes),
+        "logits": teacher.Logits(classes=student.task.outputs),
         "top_k": teacher.TopK(
-            classes=student.task.classes, k=min(10, student.classes - 1), temperatures=(4.0,)
+            classes=student.task.outputs, k=min(10, student.task.outputs - 1), temperatures=(4.0,)
         ),
     }
 
@@ -154,7 +154,7 @@ def _said(signal: teacher.Signal, examples: int) -> dict[str, np.ndarray]:
 
 def _kd(student: Spec, signal: teacher.Signal, **settings):
     settings = {"temperature": 4.0, "kd_weight": 0.9, "ce_weight": 0.1, **settings}
-    return distill.objective(student.module(), signal=signal, **settings)
+    return distill.objective(student.module(), student.task, signal=signal, **settings)
 
 
 def streaming(student: Spec, dataset: Dataset, batch: int, folder: str):
@@ -181,7 +181,7 @@ def streaming(student: Spec, dataset: Dataset, batch: int, folder: str):
     drawn = see(recipe, "cache")
     return {
         "student_streamed": _loop(
-            finetune.objective(student.module()),
+            finetune.objective(student.module(), student.task.terms()),
             finetune.fresh_view(recipe, "cache"),
             student,
             dataset,

@@ -97,9 +97,9 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
         }[row]
         chosen = spec(encoder)
         variables = chosen.init(jax.random.key(0))
-        objective = finetune.objective(chosen.module())
+        objective = finetune.objective(chosen.module(), chosen.task.terms())
     elif row == "accumulated":
-        objective = finetune.objective(student.module())
+        objective = finetune.objective(student.module(), student.task.terms())
     else:
         signal = teacher.Logits(classes=100)
         objective = distill.objective(

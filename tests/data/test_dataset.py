@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kdjax.data import from_arrays, labelled_rows
+from kdjax.data import Classes, from_arrays, labelled_rows
 from kdjax.types import BadInput
 
 RNG = np.random.default_rng(0)
@@ -21,7 +21,11 @@ def _dataset(**changes):
 def test_arrays():
     dataset = _dataset(name="mine")
     assert len(dataset) == 8
-    assert (dataset.name, dataset.classes, dataset.fields["image"].shape) == ("mine", 3, (2, 2, 1))
+    assert (dataset.name, dataset.target, dataset.fields["image"].shape) == (
+        "mine",
+        Classes(3),
+        (2, 2, 1),
+    )
     assert (dataset.ids.dtype, dataset.labels.dtype) == (np.uint32, np.int32)
     np.testing.assert_array_equal(dataset.ids, np.arange(8))
     np.testing.assert_array_equal(dataset.labels, LABELS)

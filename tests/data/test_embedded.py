@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kdjax.data import digits
+from kdjax.data import Classes, digits
 from kdjax.types import BadInput
 
 
@@ -13,7 +13,7 @@ def test_splits_are_those_that_are_documented():
     assert (len(train), len(test)) == (1437, 360)
     assert np.bincount(test.labels).tolist() == [36] * 10
     assert sorted([*train.ids, *test.ids]) == list(range(1797))
-    assert (train.classes, train.fields["image"].shape) == (10, (8, 8, 1))
+    assert (train.target, train.fields["image"].shape) == (Classes(10), (8, 8, 1))
     # Pinned: another split is another benchmark.
     assert train.ids[:8].tolist() == [283, 1653, 1432, 1381, 1467, 837, 263, 758]
     assert test.ids[:8].tolist() == [1051, 998, 162, 670, 664, 1492, 185, 322]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from kdjax.data import prepared
+from kdjax.data import Classes, prepared
 from kdjax.data.prepared import unique_ids
 from kdjax.types import BadInput
 from tests.prepared_sets import encoded, write
@@ -65,7 +65,11 @@ def data_dir(tmp_path_factory):
 
 def test_a_split_is_read_as_it_was_written(data_dir):
     train = prepared("tiny", "train", data_dir=data_dir)
-    assert (train.name, train.classes, train.fields["image"].shape) == ("tiny train", 3, (4, 5, 3))
+    assert (train.name, train.target, train.fields["image"].shape) == (
+        "tiny train",
+        Classes(3),
+        (4, 5, 3),
+    )
     np.testing.assert_array_equal(train.labels, np.arange(9) % 3)
     np.testing.assert_array_equal(train.inputs()["image"], IMAGES[:9])
     np.testing.assert_array_equal(train.read(np.array([7, 0, 7]))["image"], IMAGES[[7, 0, 7]])
@@ -97,7 +101,7 @@ def test_other_features_by_name(data_dir):
         "tiny", "test", data_dir=data_dir, label_key="coarse", id_key="number", image_key="mirror"
     )
     np.testing.assert_array_equal(found.inputs()["image"], IMAGES[9:, :, ::-1])
-    assert (found.classes, found.labels.tolist()) == (2, [1, 0, 1])
+    assert (found.target, found.labels.tolist()) == (Classes(2), [1, 0, 1])
     assert found.ids.tolist() == [2**31 + row for row in (9, 10, 11)]
 
 
@@ -229,7 +233,7 @@ import kdjax.commands.exits, kdjax.commands.run
 slow = ("sklearn", "matplotlib", "scipy.stats", "scipy.optimize", "tensorflow_datasets", "grain")
 loaded = [name for name in slow if name in sys.modules]
 assert not loaded, loaded
-from kdjax.data import prepared
+from kdjax.data import Classes, prepared
 assert len(prepared("tiny", "train", data_dir=sys.argv[1]).inputs()["image"]) == 9
 loaded = [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 assert not loaded, loaded
@@ -281,7 +285,7 @@ def test_cifar100_as_published():
         pytest.skip("no CIFAR-100 is prepared: set KDJAX_DATA_DIR to a directory that has it")
     train = prepared("cifar100", "train", data_dir=directory)
     test = prepared("cifar100", "test", data_dir=directory)
-    assert (len(train), len(test), train.classes) == (50_000, 10_000, 100)
+    assert (len(train), len(test), train.target) == (50_000, 10_000, Classes(100))
     assert train.fields["image"].shape == (32, 32, 3)
     assert np.bincount(train.labels).tolist() == [500] * 100
     assert np.bincount(test.labels).tolist() == [100] * 100

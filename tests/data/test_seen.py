@@ -59,9 +59,9 @@ def _same(a, b):
     np.testing.assert_array_equal(a.ids, b.ids)
     np.testing.assert_array_equal(a.labels, b.labels)
     assert (a.ids.dtype, a.labels.dtype) == (b.ids.dtype, b.labels.dtype) == (np.uint32, np.int32)
-    assert (a.name, a.classes, a.fields["image"].shape) == (
+    assert (a.name, a.target, a.fields["image"].shape) == (
         b.name,
-        b.classes,
+        b.target,
         b.fields["image"].shape,
     )
     assert a.fingerprint == b.fingerprint

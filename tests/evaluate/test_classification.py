@@ -195,7 +195,7 @@ def test_agreement_by_hand():
     found = agreement(jnp.asarray(LOGITS), other)  # one of jax, one of NumPy
     assert found.max_difference == 1.5
     assert found.mean_difference == pytest.approx(1.75 / 6)
-    assert found.label_agreement == 0.5
+    assert found.agreement == 0.5
 
 
 @given(hnp.arrays(np.float32, (3, 4), elements=st.floats(width=32, allow_nan=False)))
@@ -220,7 +220,7 @@ def test_nan_never_agrees(side):
     pair = {"a": (broken, LOGITS), "b": (LOGITS, broken), "both": (broken, broken)}[side]
     found = agreement(*pair)
     assert found.max_difference == found.mean_difference == np.inf
-    assert found.label_agreement == 0.5
+    assert found.agreement == 0.5
 
 
 def test_infinities_agree_only_with_themselves():

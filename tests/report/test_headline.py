@@ -86,11 +86,11 @@ def test_zero_accuracy_divides_nothing(make_row):
 
 
 def test_a_failed_export_is_a_warning():
-    good = {"max_logit_difference": 1e-6, "tolerance": 1e-4}
-    bad = {"max_logit_difference": 0.2, "tolerance": 0.1}
-    unknown = {"max_logit_difference": 0.2}
+    good = {"max_difference": 1e-6, "tolerance": 1e-4}
+    bad = {"max_difference": 0.2, "tolerance": 0.1}
+    unknown = {"max_difference": 0.2}
     assert [within_tolerance(e) for e in (good, bad, unknown)] == [True, False, None]
-    labels = {**unknown, "tolerance": None, "label_agreement": 0.97}
+    labels = {**unknown, "tolerance": None, "agreement": 0.97}
     assert within_tolerance({**labels, "required_agreement": 0.95}) is True
     assert within_tolerance({**labels, "required_agreement": 0.99}) is False
     assert within_tolerance({**labels, "accuracy_drop": 0.02, "allowed_drop": 0.01}) is False
@@ -98,7 +98,7 @@ def test_a_failed_export_is_a_warning():
     (claim,) = headline([], [good, bad, unknown])
     assert claim.value == "1 of 2"
     assert claim.is_warning
-    assert claim.detail == "largest logit difference 0.2"
+    assert claim.detail == "largest difference 0.2"
     (claim,) = headline([], [good])
     assert not claim.is_warning
     assert headline([], [unknown]) == []

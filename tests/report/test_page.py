@@ -29,12 +29,12 @@ PARITY = [
     {
         "artifact": "files/model.onnx",
         "runtime": "onnxruntime",
-        "max_logit_difference": 2e-6,
-        "label_agreement": 1.0,
+        "max_difference": 2e-6,
+        "agreement": 1.0,
         "tolerance": 1e-4,
         "examples": 360,
     },
-    {"artifact": "files/model.tflite", "runtime": "litert", "max_logit_difference": None},
+    {"artifact": "files/model.tflite", "runtime": "litert", "max_difference": None},
 ]
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 
@@ -240,7 +240,7 @@ def test_exports_are_judged(tmp_path):
     first, second = row_cells(text, "files"), row_cells(text[text.rindex("<tr>") :], "files")
     assert first == ["✓ within tolerance", "onnxruntime", "2e-06", "0.0001", "100.0", "360"]
     assert second == ["–", "litert", "–", "–", "–", "–"]
-    failed = [{**PARITY[0], "max_logit_difference": 1.0, "label_agreement": 0.99721}]
+    failed = [{**PARITY[0], "max_difference": 1.0, "agreement": 0.99721}]
     cells = row_cells(written(tmp_path, parity=failed), "files")
     assert cells[0] == "✗ beyond tolerance"
     assert "99.72" in cells

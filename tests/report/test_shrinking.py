@@ -13,6 +13,7 @@ from matplotlib.textpath import TextPath
 from kdjax.report import write
 from kdjax.report.groups import frozen_list, group_matrix
 from kdjax.report.sensitivity import NUMBERS, sensitivity_map, sensitivity_table
+from kdjax.tasks import Classification
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e\x00$x^2$/\ud800"
 
@@ -114,8 +115,9 @@ def shrunk(groups=RESIDUAL, **changes):
     return {**found, **changes}
 
 
-def measured(curves=CURVES, **changes):
-    found = {"seed": 0, "model": "student", "against": "predictions", "examples": 64}
+def measured(curves=CURVES, *, against="predictions", **changes):
+    loss = Classification.losses_of.get(against, against)
+    found = {"seed": 0, "model": "student", "against": against, "loss": loss, "examples": 64}
     return {**found, "curves": curves, "groups": RESIDUAL, **changes}
 
 
@@ -368,7 +370,7 @@ def test_the_page_shows_each_stage(tmp_path):
     assert folded == [*["The increases as a table"] * 2, "1 axis that cannot lose any, and why"]
     assert "what the whole model says, in nats, over 64 training examples. " in text
     assert "the cross-entropy with the labels, in nats, over 2,048 training examples. " in text
-    assert "3e-07 of the largest logit. The model is that of the stage teacher.<" in text
+    assert "3e-07 of the largest output. The model is that of the stage teacher.<" in text
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert ".sideways" in text

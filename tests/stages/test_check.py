@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import config, data, models, parse, pipeline, train
+from kdjax import config, data, models, parse, pipeline, tasks, train
 from kdjax.choice import choices
 from kdjax.config.views.plain import EvalViews
 from kdjax.stages import Context, Splits, cache, source
@@ -666,7 +666,10 @@ def test_what_float16_cannot_hold_is_one_line_with_its_mend(tmp_path, splits, sa
         return jnp.where(white, said, 1.0) * jnp.ones((1, 10))
 
     inputs = splits.inputs
-    teacher = source.Teacher({}, inputs, 10, say, dict, models.CNN((4,)), dict, quantized=False)
+    task = tasks.of(splits.train)
+    teacher = source.Teacher(
+        {}, inputs, task, 10, say, dict, models.CNN((4,)), dict, quantized=False
+    )
 
     def read(rows):  # the third one is white, all the others are black
         white = np.where(rows == 3, 255, 0).astype(np.uint8)[:, None, None, None]

@@ -33,8 +33,8 @@ def test_a_litert_file_is_held_against_its_model_and_timed(line):
     assert row["gzip_bytes"] == len(gzip.compress(file.read_bytes(), mtime=0))
     # Not less than the weights take; a runtime's own buffers come to it.
     assert row["peak_memory_bytes"] > 4 * row["params"]
-    assert (parity["artifact"], parity["label_agreement"]) == (file.name, 1.0)
-    assert parity["max_logit_difference"] <= 1e-5 * parity["largest_logit"]
+    assert (parity["artifact"], parity["agreement"]) == (file.name, 1.0)
+    assert parity["max_difference"] <= 1e-5 * parity["largest_output"]
 
     _, _, splits = line.plan()
     run = load_litert(file, threads=1)

@@ -35,7 +35,8 @@ def test_a_step_by_hand():
     state = train.TrainState.start(known, optax.sgd(0.1), ema=True).replace(ema_params=target)
     c = parse.parse(config.SelfTraining, {**OWN, "weight": 0.5, "memory": 0.0}, "self_training")
     prior = np.array([0.5, 0.25, 0.25])
-    objective = self_training.objective(model, c, finetune.supervised(), prior=prior, steps=1)
+    terms = tasks.Classification(classes=3).terms()
+    objective = self_training.objective(model, c, terms, prior=prior, steps=1)
     loss, (model_state, metrics) = objective(state.params, state, batch, jax.random.key(1))
 
     def said(params, images):

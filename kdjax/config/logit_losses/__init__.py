@@ -19,11 +19,13 @@ class LogitLoss(Choice, abc.ABC):
     Attributes:
       least_rows: how many examples must meet in a step for it to say something.
       takes_top_k: it needs no more than the largest logits and the mass of the others.
+      at_positions: it compares row with row, and so also the positions of examples.
       reads_temperature: the stage's temperature is that of its softmaxes.
     """
 
     least_rows: ClassVar[int] = 1
     takes_top_k: ClassVar[bool] = False
+    at_positions: ClassVar[bool] = False
     reads_temperature: ClassVar[bool] = True
 
     @abc.abstractmethod

@@ -17,6 +17,7 @@ class KL(LogitLoss):
     name: Literal["kl"]
 
     takes_top_k: ClassVar = True
+    at_positions: ClassVar = True
 
     def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
         """See `kdjax.losses.kd_kl`."""
@@ -33,6 +34,8 @@ class SoftCE(LogitLoss):
 
     name: Literal["ce"]
 
+    at_positions: ClassVar = True
+
     def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
         """See `kdjax.losses.kd_ce`."""
         return lambda student, wanted, batch: losses.kd_ce(student, wanted, temperature=temperature)
@@ -44,6 +47,7 @@ class LogitMSE(LogitLoss):
 
     name: Literal["mse"]
 
+    at_positions: ClassVar = True
     reads_temperature: ClassVar = False
 
     def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:

@@ -41,7 +41,7 @@ class Shrink(Stage):
       frozen: pattern of the names of groups that stay whole.
       examples: training images that the statistics of BatchNorm are found anew on, at most all; 0
         leaves the statistics. `activity` sees 128, or all where there are fewer.
-      tolerance: largest difference of a logit between masked and shrunk, relative to the largest.
+      tolerance: largest difference of an output between masked and shrunk, relative to the largest.
     """
 
     kind: Literal["shrink"]
@@ -146,10 +146,10 @@ class Quantize(Stage):
       calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
       percentile: of `calibration=percentile`.
       calibration_examples: how many training images the ranges are found on.
-      agreement: lowest share of test images on which the quantized and the float model must give one
-        label.
-      accuracy_drop: largest fall of the test accuracy from the float model's, which then decides
-        instead: a transformer's logits may move while it is as often right.
+      agreement: lowest agreement of the quantized and the float model on the test examples, by the
+        measure of their task: of classes, the share that gets one label from both.
+      accuracy_drop: of classes, largest fall of the test accuracy from the float model's, which then
+        decides instead: a transformer's logits may move while it is as often right.
     """
 
     kind: Literal["quantize"]

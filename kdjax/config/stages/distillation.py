@@ -21,7 +21,7 @@ from kdjax.config.fields import (
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.config.mixes import Mix
-from kdjax.config.signals import FullLogits, Signal
+from kdjax.config.signals import Signal
 from kdjax.config.stage import Stage
 from kdjax.config.stages.starting import one_start
 from kdjax.config.training import Number, Ramp, Training, Weight
@@ -42,7 +42,8 @@ class Cache(Stage):
         `cutout` and `blur_kernel` are pixels of a view of that size.
       views: how many of each example; a student cycles through them, one an epoch.
       mix: each view with another example's, chosen by the same keys, or not at all.
-      signal: what is kept of the teacher's output.
+      signal: what is kept of the teacher's output; by default its whole answer: all logits of classes,
+        the values of a regression.
       together: of several teachers: `mean` keeps the mean of their probabilities, `apart` what each
         says, for a student to weigh (`teacher_weights`).
       weights: of the teachers in the mean, equal by default.
@@ -55,7 +56,7 @@ class Cache(Stage):
     recipe: Views
     views: Count
     mix: Mix | None = None
-    signal: Signal = FullLogits(name="logits")
+    signal: Signal | None = None
     together: Literal["mean", "apart"] = "mean"
     weights: tuple[Positive, ...] | None = None
     dtype: Literal["float16", "float32"] = "float16"
@@ -68,8 +69,13 @@ class Cache(Stage):
             yield "weights, together", "they are of a mean", "give a student teacher_weights"
         elif self.weights is not None and len(self.weights) != n:
             yield "weights, teacher", f"{len(self.weights)} for {n} teachers", "give one for each"
-        if self.signal.of_features and n > 1 and self.together == "mean":
+        if self.of_features and n > 1 and self.together == "mean":
             yield "together, signal.name, teacher", "embeddings have no mean", "keep them apart"
+
+    @property
+    def of_features(self) -> bool:
+        """Whether the features of the teacher's encoder are kept, and not its answers."""
+        return self.signal is not None and self.signal.of_features
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -128,11 +134,13 @@ class Distill(FromCache):
     Attributes:
       start_from: a stage whose whole model to begin with; then `encoder` is not given.
       encoder: what to train from scratch.
-      logits: how the student's are compared with the teacher's; all but `kl` need all logits.
+      logits: how the student's are compared with the teacher's, where the task has classes (a regression
+        has the squared error); all but `kl` need all logits.
       standardize: first of all both are standardized, see `kdjax.losses.standardize`.
       temperature: of the softened softmaxes.
       kd_weight: of the term of the logits, a mean over all rows.
-      ce_weight: of the cross-entropy, a mean over the rows whose labels may be used.
+      ce_weight: of the loss against the labels (of classes the cross-entropy), a mean over the rows whose
+        labels may be used.
       teacher_weights: of teachers that are kept apart, equal by default; they add up to one.
       features: more terms, of features and by name. No cache has features: it takes `live` and one
         teacher, which is asked for them and for its logits at once. What is learned for a term alone

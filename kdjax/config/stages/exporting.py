@@ -24,13 +24,13 @@ class Export(Stage):
       formats: `stablehlo` (jax.export), `onnx`, `litert` (a .tflite file; needs the extra `litert`), or
         a format of one's own. Of a quantized model `stablehlo` rounds in float; the other two have the
         integers.
-      tolerance: largest difference of a logit from the live one, on the test images, relative to
-        the largest live logit; beyond it the stage fails.
-      agreement: of a model with quantized activations, smallest share of test images on which the
-        file and the live model must give one label. The tolerance is not for them: a sum added up in
-        another order is rounded the other way now and then.
-      accuracy_drop: of such a model, largest fall of the test accuracy, which then decides instead;
-        below zero, what it must rise by.
+      tolerance: largest difference of an output from the live one, on the test examples, relative to
+        the largest live output; beyond it the stage fails.
+      agreement: of a model with quantized activations, lowest agreement of the file and the live model,
+        as of `quantize`. The tolerance is not for them: a sum added up in another order is rounded the
+        other way now and then.
+      accuracy_drop: of such a model of classes, largest fall of the test accuracy, which then decides
+        instead; below zero, what it must rise by.
     """
 
     kind: Literal["export"]

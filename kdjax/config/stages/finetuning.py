@@ -50,7 +50,7 @@ class SelfTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetune(Training, Labels):
-    """A classifier trained on the examples whose labels may be used.
+    """A model trained on the examples whose labels may be used: a classifier, or of another task.
 
     Attributes:
       views: new ones each epoch.

@@ -1,0 +1,77 @@
+"""What a model is asked: its head, its loss, what its answers are worth, when two models agree.
+
+A dataset says what its labels are of (`kdjax.data.targets`); `of` gives the task of such labels. A task
+is one file here: a subclass of `Task` that names the target which it is asked with. Stages ask it for
+everything that depends on it and have no case for any of them:
+
+- `head` is the linen module on the encoder; `output` names what a file of the model gives.
+- `terms` are the losses where every example has a label, `labelled` that of those which have one.
+- `taught` is what a student learns from what its teacher says, `signal` what a cache keeps of that.
+- `scores` are what answers are worth, by name, `primary` the one by which models are compared; each
+  says in which direction it is better, and has an interval where a sound one is known.
+- `agreement` is how near two models are to each other: of an exported file and the live model, of the
+  quantized and the float one. 1 is the same; what a config requires is a share of it. `distance` is the
+  loss of one against the other, by which a sensitivity is measured.
+
+What needs more than a task has (one class an example, softmaxes) asks for it, by `classes_of_example`
+and `classes_of_answer`, which refuse with the field's path before anything runs.
+
+Answers and targets per position
+--------------------------------
+
+`tagging` answers with logits [n, positions, classes] to labels [n, positions], -1 where there is none.
+What every such task has in common:
+
+- Its encoder gives features [n, positions, dim]; or `(features, mask)`, where the mask [n, positions]
+  says which positions are no padding. The head passes it on as the output `mask`.
+- Its losses are of positions, with a weight for each: `(losses, mask)`, [n, positions] both. The mean
+  is over the positions that count in the whole batch, in all accumulated parts and on all devices
+  (`kdjax.train.weigh`). So padding changes no loss, and no padding is seen by anything but the encoder.
+- Its signal is `kdjax.teacher.Positions` of what is kept of each position (`each`): logits, or a top k.
+- Its scores and its agreement look at the positions that have a label.
+
+So each of the following is one file here and a target of its own in `kdjax.data.targets`, by whose class
+`of` tells it from the others:
+
+- `masked_lm`: its target is a subclass of `Tags` whose classes are the vocabulary, with the token at the
+  positions that are masked and -1 at all others; the source of the data draws what is masked. Head,
+  losses, signal (a top k of a large vocabulary) and agreement are those of `Tagging`, of which it is a
+  subclass; its primary score is the perplexity, `exp` of the mean cross-entropy over the masked
+  positions, the lower the better.
+- `ctc`: its target is a transcript, int32 [n, most], -1 behind the end. Positions of the answer are
+  frames, and not those of the label: `losses` are `optax.losses.ctc_loss` of [n, frames, classes], with
+  the paddings of the output `mask` and of the label. They are of examples, so `has_label` is the
+  target's `shown`, and `supervised` needs no weights. `each` has as many positions as there are frames,
+  and `taught` stays as it is: a KL at each frame that the mask has. The head gives the blank behind the
+  mask, so that a file's answer is whole without it. `scores` decode greedily; CER and WER are ratios of
+  sums over the test set, with the interval of `tagging`. `agreement` is 1 less the CER of one model's
+  transcripts against the other's.
+- another head of `tagging`, such as a CRF, with `head`, `losses` and `scores` of its own.
+"""
+
+from kdjax.choice import choices, import_all
+from kdjax.data import Dataset
+from kdjax.tasks.base import Softmaxes, Task
+
+import_all(__name__, __path__)
+
+from kdjax.tasks.classification import Classification  # noqa: E402
+from kdjax.tasks.embedding import Embedding  # noqa: E402
+from kdjax.tasks.regression import Regression  # noqa: E402
+from kdjax.tasks.tagging import Tagging  # noqa: E402
+
+
+def of(dataset: Dataset) -> Task:
+    """What the labels of a dataset ask.
+
+    Raises:
+      LookupError: there is no task with such labels.
+    """
+    for kind in choices(Task):
+        assert issubclass(kind, Task)
+        if kind.target is type(dataset.target):
+            return kind.of(dataset.target)
+    raise LookupError(f"no task has labels that are {dataset.target}")
+
+
+__all__ = ["Classification", "Embedding", "Regression", "Softmaxes", "Tagging", "Task", "of"]

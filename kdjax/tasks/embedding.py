@@ -1,0 +1,104 @@
+"""In which direction of a vector space an example lies."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32
+
+from kdjax import evaluate, losses, models, report, teacher, train
+from kdjax.data import Target, Vectors
+from kdjax.report import Score
+from kdjax.tasks.base import Task, counted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding(Task):
+    """Which vector an example is paired with, such as the embedding of its caption by another model.
+
+    Answers are vectors of any length: the loss, the score and the agreement are of their directions.
+    A target that is hidden is NaN: its loss is zero, and no part of a mean. Scores are of examples that
+    have one, and raise where one has none.
+
+    Attributes:
+      dim: of the vectors.
+    """
+
+    target: ClassVar[type[Target]] = Vectors
+    output: ClassVar[str] = "embedding"
+    loss: ClassVar[str] = "cosine"
+    primary: ClassVar[str] = "cosine"
+    losses_of: ClassVar[Mapping[str, str]] = {
+        "labels": "1 less the cosine with the target",
+        "predictions": "1 less the cosine with what the whole model says",
+        "teacher": "1 less the cosine with what the cached teacher says",
+    }
+
+    name: Literal["embedding"] = "embedding"
+    dim: int
+
+    @classmethod
+    def of(cls, target: Vectors) -> "Embedding":
+        """See `Task`."""
+        return cls(dim=target.dim)
+
+    @property
+    def outputs(self) -> int:
+        """The width of the vectors."""
+        return self.dim
+
+    def head(self, encoder: nn.Module) -> nn.Module:
+        """The model: `features` of the encoder, and `embedding` [batch, dim] linear in them."""
+        return models.Linear(encoder, self.dim, self.output)
+
+    def made_up(self, examples: int) -> Float32[np.ndarray, "n dim"]:
+        """Answers that may occur, always the same ones."""
+        return np.random.default_rng(0).normal(size=(examples, self.dim)).astype(np.float32)
+
+    def losses(
+        self, outputs: train.Outputs, label: Float[Array, "batch dim"]
+    ) -> Float[Array, " batch"]:
+        """1 less the cosine of the pair, in [0, 2]; zero where the target is NaN."""
+        known = self.has_label(label)
+        label = jnp.where(known[:, None], label, 1.0)
+        return jnp.where(known, losses.embedding_cosine(outputs[self.output], label), 0.0)
+
+    def has_label(self, label: Float[Array, "batch dim"]) -> Bool[Array, " batch"]:
+        """See `Task`."""
+        return ~jnp.isnan(label).any(-1)
+
+    def distance(
+        self, answer: Float[Array, "batch dim"], reference: Float[Array, "batch dim"]
+    ) -> Float[Array, " batch"]:
+        """1 less the cosine."""
+        return losses.embedding_cosine(answer, reference)
+
+    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
+        """The vector."""
+        return teacher.Embedding(dim=self.dim, dtype=dtype)
+
+    def scores(
+        self, answers: Float[np.ndarray, "n dim"], labels: Float[np.ndarray, "n dim"]
+    ) -> Mapping[str, Score]:
+        """The mean cosine of answer and target, with Student's t interval over the examples."""
+        counted(np.asarray(Vectors(self.dim).shown(labels)))
+        each = evaluate.cosines(answers, labels)
+        found = report.mean_interval(each)
+        ends = None if found is None else (max(-1.0, found[0]), min(1.0, found[1]))
+        return {"cosine": Score(float(each.mean()), ends, fraction=False)}
+
+    def agreement(
+        self,
+        a: Float[np.ndarray, "n dim"],
+        b: Float[np.ndarray, "n dim"],
+        labels: Float[np.ndarray, "n dim"] | None = None,
+    ) -> evaluate.Agreement:
+        """The mean cosine of the two answers."""
+        return evaluate.compared(a, b, agreement=float(evaluate.cosines(a, b).mean()))
+
+    def agreed(self, agreement: float) -> str:
+        """See `Task`."""
+        return f"the vectors agree with a mean cosine of {agreement:.4f}"

@@ -1,0 +1,89 @@
+"""What a user may bring whose labels are no class of an example: measured values, vectors, tags."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax import data
+
+WIDTH, LENGTH, WORDS, TAGS = 6, 8, 12, 3
+
+
+def _measurements(split: str, n: int):
+    random = np.random.default_rng(len(split))
+    x = random.uniform(-1, 1, size=(n, WIDTH)).astype(np.float32)
+    y = np.stack([x[:, 0] + np.abs(x[:, 1]), x[:, 2] * x[:, 3] - x[:, 4]], axis=1)
+    return x, y + 0.02 * random.normal(size=y.shape)
+
+
+def measured(split, *, n: int = 240, hidden: int = 0):
+    """Two values that are no linear function of the inputs; the first `hidden` are not known."""
+    x, y = _measurements(split, n)
+    y[:hidden] = np.nan
+    return data.from_fields({"x": x}, y, target=data.Values(2), name=f"measured {split}")
+
+
+def single(split, *, n: int = 96):
+    """The first of them alone, given as [n]."""
+    x, y = _measurements(split, n)
+    return data.from_fields({"x": x}, y[:, 0], target=data.Values(), name=f"single {split}")
+
+
+def directions(split, *, n: int = 240):
+    """A vector of three, by its direction."""
+    x, y = _measurements(split, n)
+    vectors = 5.0 * np.concatenate([y, 1.0 + x[:, :1]], axis=1)
+    return data.from_fields({"x": x}, vectors, target=data.Vectors(3), name=f"directions {split}")
+
+
+def tagged(split, *, n: int = 240):
+    """Whether a word is higher than the one before it, as high or lower; none of it behind the end."""
+    random = np.random.default_rng(len(split))
+    tokens = random.integers(1, WORDS, size=(n, LENGTH))
+    before = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)
+    tags = np.sign(tokens - before) + 1
+    behind = np.arange(LENGTH)[None, :] >= random.integers(3, LENGTH + 1, size=n)[:, None]
+    tokens[behind], tags[behind] = 0, data.UNLABELLED
+    target = data.Tags(classes=TAGS, positions=LENGTH)
+    return data.from_fields(
+        {"tokens": tokens}, tags, target=target, below={"tokens": WORDS}, name=f"tagged {split}"
+    )
+
+
+def measured_tags(split, *, n: int = 96):
+    """A tag of each measurement, which an encoder of the whole example cannot give."""
+    x, _ = _measurements(split, n)
+    target = data.Tags(classes=2, positions=WIDTH)
+    return data.from_fields(
+        {"x": x}, (x > 0).astype(np.int32), target=target, name=f"signs {split}"
+    )
+
+
+def changing(split):
+    """One value to learn, and two to be tested on."""
+    return single(split) if split == "train" else measured(split)
+
+
+class MLP(nn.Module):
+    """Two hidden layers."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        """Features [batch, width]."""
+        return nn.relu(nn.Dense(self.width)(nn.relu(nn.Dense(2 * self.width)(x))))
+
+
+class Words(nn.Module):
+    """Each word with the one before it; with the mask of its padding."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, tokens, *, train):
+        """Features [batch, positions, width], and which positions have a word."""
+        x = nn.Embed(WORDS, self.width)(tokens)
+        before = jnp.concatenate([x[:, :1], x[:, :-1]], axis=1)
+        x = nn.relu(nn.Dense(4 * self.width)(jnp.concatenate([x, before], axis=-1)))
+        return nn.relu(nn.Dense(self.width)(x)), tokens > 0
