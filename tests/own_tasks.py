@@ -50,6 +50,20 @@ def tagged(split, *, n: int = 240):
     )
 
 
+def ragged_tags(split, *, n: int = 240):
+    """As `tagged`, each as long as it is."""
+    whole = tagged(split, n=n)
+    tokens = whole.inputs()["tokens"]
+    return data.from_fields(
+        {"tokens": [words[words > 0] for words in tokens]},
+        whole.labels,
+        target=whole.target,
+        below={"tokens": WORDS},
+        ragged={"tokens": LENGTH},
+        name=f"ragged tags {split}",
+    )
+
+
 def measured_tags(split, *, n: int = 96):
     """A tag of each measurement, which an encoder of the whole example cannot give."""
     x, _ = _measurements(split, n)
@@ -81,9 +95,12 @@ class Words(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, tokens, *, train):
+    def __call__(self, tokens, tokens_length=None, *, train):
         """Features [batch, positions, width], and which positions have a word."""
         x = nn.Embed(WORDS, self.width)(tokens)
         before = jnp.concatenate([x[:, :1], x[:, :-1]], axis=1)
         x = nn.relu(nn.Dense(4 * self.width)(jnp.concatenate([x, before], axis=-1)))
-        return nn.relu(nn.Dense(self.width)(x)), tokens > 0
+        mask = tokens > 0
+        if tokens_length is not None:
+            mask = jnp.arange(tokens.shape[1])[None, :] < tokens_length[:, None]
+        return nn.relu(nn.Dense(self.width)(x)), mask

@@ -67,6 +67,24 @@ class Dataset:
                     f"{own.shape[0]}, and a field {length_of(field)} of them",
                 )
 
+        self._check_ends()
+
+    def _check_ends(self) -> None:
+        """Refuses a label at a position that an example does not have."""
+        ends = self.target.ends(self.labels)
+        if ends is None:
+            return
+        for field, lengths in self.lengths.items():
+            wrong = np.flatnonzero(ends > lengths)
+            if self.fields[field].shape[:1] == self.target.shape and wrong.size:
+                row = wrong[0]
+                raise BadInput(
+                    "data",
+                    f"the label of example {row} of {self.name} has {ends[row]} positions, and {field} "
+                    f"has {lengths[row]}",
+                    "cut it",
+                )
+
     def _says_lengths(self, field: str, own: Field) -> bool:
         lengths = self.lengths.get(field, np.zeros(0))
         if self.fields.get(length_of(field)) != length_field(own.shape[0]):

@@ -73,6 +73,10 @@ class Target(abc.ABC):
         """
         yield "all", np.flatnonzero(self.shown(labels))
 
+    def ends(self, labels: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"] | None:
+        """How many positions each label has, up to the last one that is known; None without positions."""
+        return None
+
     def count_per_class(self, field: str, name: str) -> None:
         """Refuses to count labels by class where an example has not one class.
 
@@ -293,6 +297,12 @@ class Tags(Target):
     def dtype(self) -> np.dtype:
         """int32."""
         return np.dtype(np.int32)
+
+    def ends(self, labels: Shaped[np.ndarray, "n ..."]) -> Int64[np.ndarray, " n"] | None:
+        """See `Target`."""
+        known = labels != UNLABELLED
+        last = self.positions - known[:, ::-1].argmax(1)
+        return np.where(known.any(1), last, 0)
 
     def hidden(self, examples: int) -> Shaped[np.ndarray, "n ..."]:
         """See `Target`."""

@@ -68,8 +68,10 @@ def kd_term(
     compare = _compare(signal, loss, temperature, standardize, axis_name)
 
     def term(outputs, batch):
-        parts = {name: batch[name] for name in signal.parts()}
         logits = outputs["logits"]
+        parts = {name: batch[name] for name in signal.parts()}
+        if isinstance(signal, teacher.Positions):
+            parts = signal.cut(parts, logits.shape[1])
         if teacher_weights is None:
             found = compare(logits, parts, batch)
         else:
@@ -92,7 +94,7 @@ def _kept(
     """Positions that the teacher has kept and that are no padding; None where there are none."""
     if not isinstance(signal, teacher.Positions):
         return None
-    kept = signal.mask(batch["teacher_length"])
+    kept = signal.mask(batch["teacher_length"])[:, : outputs["logits"].shape[1]]
     return kept & outputs["mask"] if "mask" in outputs else kept
 
 

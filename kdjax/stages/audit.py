@@ -119,7 +119,7 @@ def audit(
 
     @jax.jit
     def again(variables, key, batch, stored):
-        return source.signal.difference(stored, source.say(variables, batch, key))
+        return source.signal.difference(stored, source.say(variables, batch, key).answer)
 
     batch = min(source.c.batch, len(chosen))
     key = jax.random.key(source.seed)

@@ -57,7 +57,7 @@ def _finite(context: Context, c: config.Cache, source: Source) -> Iterator[None]
     except teacher.NotFinite as error:
         row = np.flatnonzero(source.dataset.ids == error.id)
         batch = source.read(row, np.full(1, error.view, np.uint32))
-        said = np.abs(np.asarray(jax.jit(source.say)(source.variables, batch, context.key)))
+        said = np.abs(np.asarray(jax.jit(source.say)(source.variables, batch, context.key).answer))
         where = f"what is said of id {error.id}, view {error.view}"
         if not np.isfinite(said).all():
             raise BadInput(

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from kdjax import config, fingerprint, keys, models, parse, tasks, teacher, views
 from kdjax.config.mixes import Both
@@ -51,6 +51,29 @@ def see(recipe: draws.Recipe, stream: str, *, mix: Both | None = None) -> See:
     return draw
 
 
+class Said(NamedTuple):
+    """What a model says of a batch.
+
+    Attributes:
+      answer: its output, [batch, ...].
+      mask: where it answers at positions, those that are no padding, the first ones of each example:
+        bool [batch, positions]; None for all.
+    """
+
+    answer: Float[Array, "batch ..."]
+    mask: Bool[Array, "batch positions"] | None = None
+
+    @classmethod
+    def of(cls, outputs: Any, name: str) -> "Said":
+        """Of all outputs of a head, by the name of its answer."""
+        return cls(outputs[name], outputs.get("mask"))
+
+    @property
+    def length(self) -> Int[Array, " batch"] | None:
+        """How many positions count."""
+        return None if self.mask is None else self.mask.sum(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Teacher:
     """One model that is asked.
@@ -60,7 +83,7 @@ class Teacher:
       inputs: that it is given.
       task: that it answers, None where its features are asked for.
       outputs: how many numbers it says: its classes, or the width of its features.
-      say: `(variables, inputs) -> outputs`, with frozen statistics.
+      say: `(variables, inputs) -> Said`, with frozen statistics.
       read: gives the variables of the model: a student of a cache never needs them.
       module: of the model.
       abstract: gives the shapes and dtypes of its variables.
@@ -71,7 +94,7 @@ class Teacher:
     inputs: Inputs
     task: tasks.Task | None
     outputs: int
-    say: Callable[[Variables, Any], Float[Array, "batch outputs"]]
+    say: Callable[[Variables, Any], Said]
     read: Callable[[], Variables]
     module: nn.Module
     abstract: Callable[[], PyTree]
@@ -186,31 +209,36 @@ class Source:
             mix=None if self.c.mix is None else self.c.mix.both(inputs),
         )
 
-    def say(
-        self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
-    ) -> Float[Array, "batch ..."]:
+    def say(self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]) -> Said:
         """What the teachers say of the views: [batch, ...], or [batch, teachers, ...].
 
         The mean of several is that of their task: of classes, the logarithm of the mean of their
-        probabilities.
+        probabilities. Of positions, those count that all of them have.
         """
         ways = dict.fromkeys(t.inputs for t in self.teachers)
         seen = {inputs: self.view(inputs)(batch, key)[0] for inputs in ways}
         said = [t.say(v, seen[t.inputs]) for t, v in zip(self.teachers, variables, strict=True)]
         if len(said) == 1:
             return said[0]
-        each = jnp.stack(said, axis=1)
+        each = jnp.stack([one.answer for one in said], axis=1)
+        masks = [one.mask for one in said if one.mask is not None]
+        mask = jnp.stack(masks).all(0) if masks else None
         task = self.teachers[0].task
         if self.c.together == "apart" or task is None:
-            return each
+            return Said(each, mask)
         weights = weights_of(self.c, self.c.weights, f"config.stages.{self.name}.weights")
-        return task.together(each, weights)
+        return Said(task.together(each, weights), mask)
 
     def ask(
         self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
     ) -> dict[str, Array]:
         """What is kept of what the teachers say, by part of the signal."""
-        return self.signal.encode(self.say(variables, batch, key))
+        return self._kept(self.say(variables, batch, key))
+
+    def _kept(self, said: Said) -> dict[str, Array]:
+        if isinstance(self.signal, teacher.Positions):
+            return self.signal.encode(said.answer, said.length)
+        return self.signal.encode(said.answer)
 
     def ask_within(
         self,
@@ -225,7 +253,8 @@ class Source:
         assert asked.task is not None
         inputs = self.view(asked.inputs)(batch, key)[0]
         seen = models.capture(asked.module, variables[0], inputs, paths=paths, train=False)
-        return self.signal.encode(seen.outputs[asked.task.output]), seen.features
+        said = Said.of(seen.outputs, asked.task.output)
+        return self._kept(said), seen.features
 
     def binding(self) -> dict[str, Any]:
         """All of it as plain data: a cache is bound to this, and a reader expects exactly this."""
@@ -297,7 +326,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
             inputs,
             None,
             spec.features,
-            spec.embed,
+            lambda variables, inputs: Said(spec.embed(variables, inputs)),
             read,
             bare.module(),
             bare.abstract,
@@ -312,7 +341,9 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
         inputs,
         spec.task,
         spec.task.outputs,
-        spec.answers(module),
+        lambda variables, inputs: Said.of(
+            module.apply(variables, inputs, train=False), spec.task.output
+        ),
         lambda: artifact.variables(spec.abstract()),
         module,
         spec.abstract,

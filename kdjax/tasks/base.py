@@ -115,17 +115,23 @@ class Task(Choice, abc.ABC):
     ) -> Float[Array, "batch ..."]:
         """Loss of one model's answer against another one's, which gets no gradient."""
 
+    def fitted(
+        self, outputs: train.Outputs, label: Shaped[Array, "batch ..."]
+    ) -> Shaped[Array, "batch ..."]:
+        """The label as far as the answer goes: a batch has no more positions than its longest example."""
+        return label
+
     def supervised(self, outputs: train.Outputs, batch: Batch) -> train.Losses:
         """The losses of a batch in which every example has a label, see `train.Term`."""
-        return self.losses(outputs, batch["label"])
+        return self.losses(outputs, self.fitted(outputs, batch["label"]))
 
     def labelled(self, outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:
         """The losses, and which have a label; of mixed examples with both labels, in their shares."""
-        label = batch["label"]
+        label = self.fitted(outputs, batch["label"])
         found, shown = self.losses(outputs, label), self.has_label(label)
         if "weight" not in batch:
             return found, shown
-        other = batch["partner_label"]
+        other = self.fitted(outputs, batch["partner_label"])
         weight = batch["weight"].reshape(-1, *(1,) * (found.ndim - 1))
         found = jnp.concatenate([found, self.losses(outputs, other)])
         return found, jnp.concatenate([weight * shown, (1.0 - weight) * self.has_label(other)])

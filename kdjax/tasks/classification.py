@@ -60,22 +60,24 @@ class OfClasses(Task):
         """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
 
         def ce(outputs, batch):
+            label = self.fitted(outputs, batch["label"])
             found = losses.cross_entropy(
-                outputs[self.output], batch["label"], label_smoothing=label_smoothing
+                outputs[self.output], label, label_smoothing=label_smoothing
             )
-            return self.of_all(found, batch["label"])
+            return self.of_all(found, label)
 
         if teacher_free is None:
             return {self.loss: (1.0, ce)}
 
         def virtual(outputs, batch):
+            label = self.fitted(outputs, batch["label"])
             found = losses.tf_kd(
                 outputs[self.output],
-                batch["label"],
+                label,
                 correct_probability=teacher_free.correct_probability,
                 temperature=teacher_free.temperature,
             )
-            return self.of_all(found, batch["label"])
+            return self.of_all(found, label)
 
         return {self.loss: (teacher_free.ce_weight, ce), "tf_kd": (teacher_free.weight, virtual)}
 

@@ -50,6 +50,12 @@ class Tagging(OfClasses):
         random = np.random.default_rng(0)
         return random.normal(size=(examples, self.positions, self.classes)).astype(np.float32)
 
+    def fitted(
+        self, outputs: train.Outputs, label: Int[Array, "batch most"]
+    ) -> Int[Array, "batch positions"]:
+        """See `Task`."""
+        return label[:, : outputs[self.output].shape[1]]
+
     def supervised(self, outputs: train.Outputs, batch: Batch) -> train.Losses:
         """The losses of positions, and which have a label."""
         return self.labelled(outputs, batch)

@@ -219,19 +219,31 @@ class Positions:
 
     def encode(
         self,
-        outputs: Float[Array, "batch most dim"],
+        outputs: Float[Array, "batch positions dim"],
         length: Int[Array, " batch"] | UInt[Array, " batch"] | None = None,
     ) -> dict[str, Array]:
-        """The parts of the outputs at all positions, of which the first `length` are kept; or all."""
+        """The parts of the outputs at all positions, of which the first `length` are kept; or all.
+
+        A batch that is padded to fewer positions than there may be has the same parts.
+        """
+        positions = outputs.shape[1]
         if length is None:
-            length = jnp.full(len(outputs), self.most, jnp.uint32)
-        kept = self.mask(length)
+            length = jnp.full(len(outputs), positions, jnp.uint32)
+        kept = self.mask(length)[:, :positions]
 
-        def cut(x):
-            return jnp.where(kept.reshape(*kept.shape, *(1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
+        def whole(x):
+            x = jnp.where(kept.reshape(*kept.shape, *(1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
+            return jnp.pad(x, [(0, 0), (0, self.most - positions), *[(0, 0)] * (x.ndim - 2)])
 
-        parts = {name: cut(x) for name, x in self.of.encode(outputs).items()}
+        parts = {name: whole(x) for name, x in self.of.encode(outputs).items()}
         return {**parts, "teacher_length": length.astype(jnp.uint32)}
+
+    def cut(self, parts: Parts, positions: int) -> dict[str, Array]:
+        """The parts at the first positions: as many as a student answers at, whose batch has no more."""
+        return {
+            name: part if name == "teacher_length" else part[:, :positions]
+            for name, part in parts.items()
+        }
 
     def mask(self, length: Int[Array, " batch"] | UInt[Array, " batch"]) -> Array:
         """Which positions are kept, bool [batch, most]: the rows of a loss at each position."""

@@ -1,5 +1,6 @@
 """Labels that are no class of an example, through the whole line; and what needs classes refuses them."""
 
+import itertools
 import json
 
 import jax
@@ -9,10 +10,10 @@ import pytest
 from etils import epath
 
 import kdjax
-from kdjax import config, parse, pipeline, train
+from kdjax import config, parse, pipeline, teacher, train
 from kdjax.commands.report import write_report
 from kdjax.export import load_onnx, load_stablehlo
-from kdjax.stages import Artifact, Context, Splits
+from kdjax.stages import Artifact, Context, Splits, audit
 from kdjax.stages.model import load
 from kdjax.types import BadInput
 from tests import own_tasks
@@ -29,7 +30,7 @@ _MLP = {"function": "tests.own_tasks:MLP", "width": 16}
 _WORDS = {"function": "tests.own_tasks:Words", "width": 16}
 
 
-def _run(source, encoder, only=None, **stages):
+def _run(source, encoder, only=None, buckets=None, **stages):
     line = {
         "teacher": {"kind": "finetune", "encoder": encoder, "views": _PLAIN, **_TRAINING},
         "cache": {
@@ -82,7 +83,11 @@ def _run(source, encoder, only=None, **stages):
         config.Run,
         {
             "name": "own tasks",
-            "data": {"name": "own", "source": {"function": f"tests.own_tasks:{source}"}},
+            "data": {
+                "name": "own",
+                "source": {"function": f"tests.own_tasks:{source}"},
+                "buckets": buckets or {},
+            },
             "parallel": "single",
             "stages": {name: line[name] for name in only or line},
         },
@@ -112,7 +117,7 @@ def _answers(artifacts, splits, of):
     files = [load_onnx(folder / f"{of}.onnx", threads=1)]
     if of == "small":
         files.append(load_stablehlo(folder / f"{of}.stablehlo"))
-    return live, [np.asarray(run(*splits.test_inputs.values())) for run in files]
+    return live, files
 
 
 @pytest.mark.thorough
@@ -131,7 +136,8 @@ def test_values_through_the_whole_line(tmp_path):
     np.testing.assert_allclose(
         rows["small"]["scores"]["mse"]["value"], ((live - targets) ** 2).mean(), rtol=1e-5
     )
-    for found in files:
+    for run in files:
+        found = np.asarray(run(*splits.test_inputs.values()))
         np.testing.assert_allclose(found, live, atol=1e-4 * np.abs(live).max())
     (parity,) = artifacts["int8_file"].manifest["parity"]
     assert parity["agreement"] > parity["required_agreement"] == 0.99
@@ -144,9 +150,14 @@ def test_values_through_the_whole_line(tmp_path):
     assert "MSE" in page
 
 
+_BUCKETS = {"tokens": [4, 6]}
+
+
 @pytest.mark.thorough
-def test_a_tag_for_each_word_through_the_whole_line(tmp_path):
-    artifacts, rows, splits = _done(_run("tagged", _WORDS), tmp_path)
+@pytest.mark.parametrize("source", ["tagged", "ragged_tags"])
+def test_a_tag_for_each_word_through_the_whole_line(tmp_path, source):
+    run = _run(source, _WORDS, buckets=_BUCKETS if source == "ragged_tags" else {})
+    artifacts, rows, splits = _done(run, tmp_path)
     for name in ("teacher", "student", "small", "int8", "small.onnx", "int8.onnx"):
         assert rows[name]["scores"]["accuracy"]["value"] > 0.9, name
     live, files = _answers(artifacts, splits, "small")
@@ -154,10 +165,58 @@ def test_a_tag_for_each_word_through_the_whole_line(tmp_path):
     shown = splits.test.labels >= 0
     right = (live.argmax(-1) == splits.test.labels)[shown].mean()
     np.testing.assert_allclose(rows["small"]["scores"]["accuracy"]["value"], right)
-    for found in files:
-        np.testing.assert_allclose(found, live, atol=1e-4 * np.abs(live).max())
+    lengths = (8,) if source == "tagged" else (3, 5, 8)
+    for run, length in itertools.product(files, lengths):
+        inputs = {**splits.test_inputs, "tokens": splits.test_inputs["tokens"][:, :length]}
+        if source == "ragged_tags":
+            inputs["tokens_length"] = np.minimum(inputs["tokens_length"], length)
+        found = np.asarray(run(*inputs.values()))
+        assert found.shape == (240, length, 3)
+        apart = np.abs(found - live[:, :length])[shown[:, :length]].max()
+        assert apart <= 1e-4 * np.abs(live).max()
     cached = json.loads((artifacts["cache"].folder / "cache" / "manifest.json").read_text())
     assert cached["signal"]["name"] == "Positions"
+
+
+def test_what_is_cached_of_each_position_is_what_a_live_teacher_says(tmp_path):
+    """Of examples put together by length, whose batches are padded to their own longest."""
+    short = {**_TRAINING, "steps": 8, "log_every_steps": 1}
+    fitted = {"kind": "finetune", "encoder": _WORDS, "views": _PLAIN, **short}
+    taught = {"kind": "distill", "cache": "cache", "start_from": "start", **short}
+    run = _run(
+        "ragged_tags",
+        _WORDS,
+        only=["teacher", "cache", "start", "student", "asked"],
+        buckets=_BUCKETS,
+        teacher=short,
+        start={**fitted, "steps": 2},
+        student={**taught, "encoder": None, "prune": None},
+        asked={**taught, "live": True},
+    )
+    artifacts, _, splits = _done(run, tmp_path)
+    folder = artifacts["cache"].folder
+    kept = teacher.TeacherCache.open(
+        folder / "cache",
+        expected=audit.reopened(folder).source.binding(),
+        owner=folder,
+    ).resident(splits.train.ids)
+    lengths = splits.train.lengths["tokens"]
+    np.testing.assert_array_equal(kept["teacher_length"][0], lengths)
+    behind = np.arange(8) >= lengths[:, None]
+    assert not np.asarray(kept["teacher_logits"])[0][behind].any()
+    assert np.asarray(kept["teacher_logits"])[0][~behind].any(-1).all()
+    cached, live = (
+        [
+            json.loads(line)
+            for line in (artifacts[name].folder / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("student", "asked")
+    )
+    assert len(cached) == len(live) == 8
+    for step, other in zip(cached, live, strict=True):
+        for name in ("loss", "loss/kd", "loss/ce"):
+            np.testing.assert_allclose(step[name], other[name], rtol=0, atol=1e-6)
+        assert step["loss/kd"] > 1e-3
 
 
 @pytest.mark.parametrize(
