@@ -28,7 +28,7 @@ import numpy as np
 from etils import epy
 from jaxtyping import Float64, UInt8
 
-from kdjax import parse
+from kdjax import spelling
 from kdjax import views as views_of
 from kdjax.types import BadInput
 
@@ -229,7 +229,7 @@ def stages(
     """
     if without and without not in INGREDIENTS:
         raise BadInput(
-            "without", f"there is no {without!r}", parse.suggestion(without, INGREDIENTS)
+            "without", f"there is no {without!r}", spelling.suggestion(without, INGREDIENTS)
         )
     if without == "warp":
         facts = dataclasses.replace(facts, warp=0.0)

@@ -43,13 +43,13 @@ def main(argv: Sequence[str]) -> int:
     word, *rest = argv[1:] or [""]
     if not word or word.startswith("-"):
         return importlib.import_module("kdjax.commands.run").main(argv)
-    from kdjax import parse, types
+    from kdjax import spelling, types
     from kdjax.train import interruption  # with jax, for which help does not wait
 
     if word not in WORDS:
         if word.partition(":")[0].endswith(".py"):
             raise types.BadInput("", f"to run a config, write kdjax --config={word} --workdir=DIR")
-        near = parse.suggestion(word, WORDS)
+        near = spelling.suggestion(word, WORDS)
         raise types.BadInput("", f"there is no command {word!r}", f"{near}; see kdjax --help")
     command = importlib.import_module(f"kdjax.commands.{word}")
     with interruption.watched(then_exits=True):

@@ -11,14 +11,14 @@ fitted.scores, fitted.history["loss/own"], fitted.variables
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
 from etils import epath
-from jaxtyping import Array
+from jaxtyping import Array, Float, Key
 
 from kdjax import config, data, evaluate, parse, tasks, train
 from kdjax.data import Dataset
@@ -144,40 +144,85 @@ def fit(
       BadInput: the encoder or the recipe is none, or fields are wrong.
       Diverged: a loss is not finite.
     """
-    if isinstance(on, Cached):
-        dataset = on.splits.partly_labelled(on.source.seed)
-        inputs, test = on.source.inputs, on.splits.test if test is None else test
-        draw = taught_views(on.source.view(inputs), on.cache.parts, count=on.cache.views)
-        more = {"signal": on.cache.resident(dataset.ids)}
-        key = jax.random.key(on.source.seed)
-    else:
-        recipe = parse.parse(config.Views, views or {"recipe": "eval"}, "views")
-        dataset = on
-        inputs = Inputs.of(dataset.fields).sized(recipe.size)
-        one = draws.one_view(recipe.recipe_for(inputs), "fit", name="inputs")
-        draw, more, key = draws.together(one, draws.label), {}, jax.random.key(seed)
-    task = tasks.of(dataset)
+    lesson = _of_cache(on) if isinstance(on, Cached) else _of_dataset(on, views or {}, seed)
+    test = lesson.test if test is None else test
+    task = tasks.of(lesson.dataset)
     made: Any = encoder
     if not isinstance(encoder, nn.Module):
         made = parse.parse(config.Encoder, encoder, "encoder").module(Compute())
-    module = task.head(made)
+    module, inputs = task.head(made), lesson.inputs
     objective = train.weigh(
         train.forward_of(module), {task.loss: (1.0, task.labelled)} if terms is None else terms
     )
     init = jax.jit(functools.partial(module.init, train=True))
-    variables = init({"params": jax.random.key(seed), "dropout": key}, inputs.blank())
-
-    parallel = train.choose("single")
-    run_steps = parallel.compile(
-        train.make_run_steps(
-            lambda resident, feed, key: draw(data.take(resident, feed), resident, key),
-            train.make_train_step(objective, optimizer),
-        )
-    )
+    variables = init({"params": jax.random.key(seed), "dropout": lesson.key}, inputs.blank())
     state = train.TrainState.start(variables, optimizer)
-    resident = parallel.replicate({**data.resident_arrays(dataset), **more})
+    step = train.make_train_step(objective, optimizer)
+    variables, history = _trained(lesson, state, step, steps=steps, batch=batch, seed=seed)
+    outputs = jax.jit(lambda v, raw: module.apply(v, inputs.see_all(raw), train=False))
+    scores = {} if test is None else _scored(outputs, variables, task, test)
+    return Fitted(module, variables, inputs, history, scores, outputs)
+
+
+class _Lesson(NamedTuple):
+    """What a model learns from.
+
+    Attributes:
+      dataset: its examples.
+      inputs: that the model is given.
+      draw: makes of a batch what the loss sees.
+      resident: more that lives on the device.
+      key: of the views.
+      test: examples to score it on, where there are some.
+    """
+
+    dataset: Dataset
+    inputs: Inputs
+    draw: draws.Draw
+    resident: Mapping[str, PyTree]
+    key: Key[Array, ""]
+    test: Dataset | None
+
+
+def _of_cache(on: Cached) -> _Lesson:
+    dataset = on.splits.partly_labelled(on.source.seed)
+    inputs = on.source.inputs
+    draw = taught_views(on.source.view(inputs), on.cache.parts, count=on.cache.views)
+    said = {"signal": on.cache.resident(dataset.ids)}
+    return _Lesson(dataset, inputs, draw, said, jax.random.key(on.source.seed), on.splits.test)
+
+
+def _of_dataset(on: Dataset, views: Mapping[str, Any], seed: int) -> _Lesson:
+    recipe = parse.parse(config.Views, views or {"recipe": "eval"}, "views")
+    inputs = Inputs.of(on.fields).sized(recipe.size)
+    one = draws.one_view(recipe.recipe_for(inputs), "fit", name="inputs")
+    draw = draws.together(one, draws.label)
+    return _Lesson(on, inputs, draw, {}, jax.random.key(seed), None)
+
+
+def _trained(
+    lesson: _Lesson,
+    state: train.TrainState,
+    step: train.TrainStep,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+) -> tuple[Variables, dict[str, Float[np.ndarray, " steps"]]]:
+    """The variables after so many steps, and the metrics of each.
+
+    Raises:
+      Diverged: a loss is not finite.
+    """
+    parallel = train.choose("single")
+
+    def drawn(resident, feed, key):
+        return lesson.draw(data.take(resident, feed), resident, key)
+
+    run_steps = parallel.compile(train.make_run_steps(drawn, step))
+    resident = parallel.replicate({**data.resident_arrays(lesson.dataset), **lesson.resident})
     feeds = data.resident_feeds(
-        len(dataset),
+        len(lesson.dataset),
         seed=seed,
         batch=batch,
         share=slice(0, batch),
@@ -187,17 +232,14 @@ def fit(
     )
     logged: list[PyTree] = []
     for _, feed in feeds:
-        state, metrics = run_steps(state, resident, parallel.feed(feed), key)
+        state, metrics = run_steps(state, resident, parallel.feed(feed), lesson.key)
         logged.append(metrics)
     seen = jax.device_get(logged)
     history = {name: np.concatenate([m[name] for m in seen]) for name in seen[0]}
-    for step, loss in enumerate(history["loss"], 1):
+    for number, loss in enumerate(history["loss"], 1):
         if not np.isfinite(loss):
-            raise train.Diverged(f"fit: the loss of step {step} is {loss}", step=step)
-    variables = jax.device_get(state.variables)
-    outputs = jax.jit(lambda v, raw: module.apply(v, inputs.see_all(raw), train=False))
-    scores = {} if test is None else _scored(outputs, variables, task, test)
-    return Fitted(module, variables, inputs, history, scores, outputs)
+            raise train.Diverged(f"fit: the loss of step {number} is {loss}", step=number)
+    return jax.device_get(state.variables), history
 
 
 def _scored(

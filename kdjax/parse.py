@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import functools
 import math
 import re
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from kdjax.choice import Choice, choices
 from kdjax.ranges import in_float32
+from kdjax.spelling import article, close, cut, shown, suggestion
 from kdjax.types import BadInput, Fault
 
 
@@ -34,7 +34,7 @@ def parse_arg(arg: str | None, **defaults: bool | int | float | str) -> dict[str
             else:
                 values[name] = kind(text)
         except (KeyError, ValueError):
-            raise BadInput(name, f"{text!r} is not {_article(kind.__name__)}") from None
+            raise BadInput(name, f"{text!r} is not {article(kind.__name__)}") from None
     return values
 
 
@@ -200,11 +200,11 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if origin is Literal:
         if not any(type(value) is type(arg) and value == arg for arg in args):
             known = ", ".join(map(str, args))
-            raise BadInput(path, f"{_cut(value)} is not one of {known}", _close(value, args))
+            raise BadInput(path, f"{cut(value)} is not one of {known}", close(value, args))
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise BadInput(path, f"expected {title(kind)}, found {_shown(value)}")
+            raise BadInput(path, f"expected {title(kind)}, found {shown(value)}")
         items = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(items) != len(value):
             raise BadInput(path, f"expected {len(items)} values, found {len(value)}")
@@ -212,7 +212,7 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
         return tuple(parse(item, v, f"{path}[{i}]") for i, (item, v) in enumerate(pairs))
     if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
-            raise BadInput(path, f"expected fields, found {_shown(value)}")
+            raise BadInput(path, f"expected fields, found {shown(value)}")
         return {
             parse(args[0], name, path): parse(args[1], v, f"{path}.{name}")
             for name, v in value.items()
@@ -222,7 +222,7 @@ def parse(kind: Any, value: Any, path: str = "config") -> Any:
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not kind:
-        raise BadInput(path, f"expected {title(kind)}, found {_shown(value)}")
+        raise BadInput(path, f"expected {title(kind)}, found {shown(value)}")
     if kind is float and not math.isfinite(value):
         raise BadInput(path, f"{value} is not a finite number")
     if kind is float and not math.isfinite(in_float32(value)):
@@ -241,7 +241,7 @@ def _hold(constraint: Any, value: Any, path: str) -> None:
 
 def _parse_fields(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
-        raise BadInput(path, f"expected the fields of {title(kind)}, found {_shown(value)}")
+        raise BadInput(path, f"expected the fields of {title(kind)}, found {shown(value)}")
     known = {field.name: field for field in dataclasses.fields(kind)}
     if issubclass(kind, Choice) and kind.rest is not None:
         value = _gathered(kind.read(value, path), known, kind.rest)
@@ -294,7 +294,7 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
             if member not in fields and _is_like(_bare(member), value):
                 return parse(member, value, path)
         titles = " or ".join(map(title, members))
-        raise BadInput(path, f"expected {titles}, found {_shown(value)}")
+        raise BadInput(path, f"expected {titles}, found {shown(value)}")
     if len(fields) == 1:  # a number, say, or the fields of a schedule of it
         return parse(fields[0], value, path)
     members = fields
@@ -305,7 +305,7 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         names = f"one of {', '.join(by_tag)}, or " if by_name else ""
         raise BadInput(
-            path, f"expected {names}fields, with {tag!r} among them, found {_shown(value)}"
+            path, f"expected {names}fields, with {tag!r} among them, found {shown(value)}"
         )
     if tag not in value:
         raise BadInput(f"{path}.{tag}", "missing", f"it is one of {', '.join(by_tag)}")
@@ -334,17 +334,6 @@ def _tags(members: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     return tag, by_tag
 
 
-def suggestion(name: object, known: Iterable[object]) -> str:
-    """What to write in the place of a name: `"did you mean X?"`, or all that are known."""
-    known = [str(k) for k in known]
-    return _close(name, known) or f"known: {', '.join(known)}"
-
-
-def _close(name: object, known: Iterable[object]) -> str:
-    close = difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else ""
-
-
 def title(kind: Any) -> str:
     """What a type takes, in a few words, as faults name it."""
     kind = _bare(kind)
@@ -356,31 +345,7 @@ def title(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         several = {"an integer": "integers", "a number": "numbers", "a text": "texts"}
         return f"a list of {several.get(title(args[0]), title(args[0]))}"
-    return _article(getattr(kind, "__name__", str(kind)))
-
-
-def _article(name: str) -> str:
-    words = {
-        "int": "an integer",
-        "float": "a number",
-        "str": "a text",
-        "bool": "True or False",
-        "Any": "anything",
-    }
-    return words.get(name, name)
-
-
-def _shown(value: Any) -> str:
-    return f"{_cut(value)} ({type(value).__name__})"
-
-
-def _cut(value: Any) -> str:
-    """What a value looks like, in one line that is not too long."""
-    try:
-        shown = " ".join(repr(value).split())
-    except ValueError:  # an integer of more digits than Python writes
-        shown = "a very long one"
-    return shown if len(shown) <= 100 else f"{shown[:80]}..."
+    return article(getattr(kind, "__name__", str(kind)))
 
 
 def plain(value: Any, *, fingerprint: bool = False) -> Any:

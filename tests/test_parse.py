@@ -14,7 +14,8 @@ from kdjax.config import optimizers
 from kdjax.config.encoders import cnn
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.config.views.simclr import SimCLRViews
-from kdjax.parse import override, parse, parse_arg, plain, suggestion
+from kdjax.parse import override, parse, parse_arg, plain
+from kdjax.spelling import suggestion
 from kdjax.types import BadInput
 
 SGD = {"name": "sgd", "learning_rate": 0.1}

@@ -8,15 +8,9 @@ import kdjax
 FILE, FUNCTION = 400, 60
 """Lines at most; those of a function without its docstring."""
 
-LONG_FILES = {
-    "pipeline.py": "what is to do, who does it, and what is told of it: not taken apart yet",
-    "quant/onnx_file.py": "where a layer is in a file, and its integers: not taken apart yet",
-}
+LONG_FILES = {}
 LONG_FUNCTIONS = {
-    "data/prepared.py: prepared": "a list of refusals, each in its own words, before one reading",
-    "notebook.py: fit": "a training from the first parameters to the scores, read from top to bottom",
     "stages/distill.py: _prepare": "the parts of one `Setup`, each made of those before it",
-    "stages/fit.py: fit": "what is compiled, fed and left shares one state: not taken apart yet",
     "stages/sensitivity.py: run": "a third of it is the manifest that it returns, field by field",
 }
 

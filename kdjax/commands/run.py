@@ -27,7 +27,7 @@ import jax
 from absl import flags
 from etils import epath
 
-from kdjax import config, data, explain, files, parse, paths, pipeline
+from kdjax import config, data, explain, files, parse, paths, pipeline, spelling
 from kdjax.commands.flags import FLAGS
 from kdjax.commands.report import write_report
 from kdjax.load import load_config
@@ -169,7 +169,9 @@ def fields(name: str) -> str:
     """
     known = {kind.__name__: kind for kind in explain.dataclasses_in(config.Run)}
     if name != "all" and name not in known:
-        raise BadInput("--fields", f"there is no {name!r}", parse.suggestion(name, [*known, "all"]))
+        raise BadInput(
+            "--fields", f"there is no {name!r}", spelling.suggestion(name, [*known, "all"])
+        )
     chosen = known.values() if name == "all" else [known[name]]
     return "\n\n".join(f"{kind.__name__}: {inspect.getdoc(kind)}" for kind in chosen)
 

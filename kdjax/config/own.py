@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 
-from kdjax import explain, parse, user_code
+from kdjax import explain, parse, spelling, user_code
 from kdjax.choice import Choice
 from kdjax.config.fields import Text, parts
 from kdjax.types import BadInput, Fault, StorageFailed
@@ -114,7 +114,7 @@ class Own(Choice):
                 yield (
                     name,
                     "unknown field",
-                    parse.suggestion(name, own) if own else "it takes none",
+                    spelling.suggestion(name, own) if own else "it takes none",
                 )
         for name, parameter in own.items():
             kind = _plain_type(parameter.annotation)

@@ -64,45 +64,10 @@ def prepared(
     wanted = {"image_key": image_key, "label_key": label_key}
     if id_key != ID_KEY or ID_KEY in features:
         wanted["id_key"] = id_key
-    for field, key in wanted.items():
-        if key not in features:
-            known = ", ".join(sorted(features))
-            raise BadInput(f"data.{field}", f"{name} has no feature {key!r}", f"it has {known}")
+    _check_keys(features, wanted, name)
     shape = _declared_shape(features, image_key, name)
-    if not isinstance(features[label_key], tfds.features.ClassLabel):
-        known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
-        raise BadInput(
-            "data.label_key",
-            f"{label_key!r} of {name} is no ClassLabel",
-            f"it has {', '.join(sorted(known)) or 'none'}",
-        )
-    classes = features[label_key].num_classes
-    if not classes:
-        raise BadInput(
-            "data.label_key",
-            f"{label_key!r} of {name} does not say how many classes there are",
-            "prepare it with ClassLabel(num_classes=...)",
-        )
-    if "id_key" in wanted and features[id_key].shape != ():
-        raise BadInput(
-            "data.id_key",
-            f"{id_key!r} of {name} has shape {features[id_key].shape}",
-            "an id is one number or one text",
-        )
-    try:
-        chosen = builder.info.splits[split]
-    except (KeyError, ValueError, AssertionError):
-        known = ", ".join(sorted(builder.info.splits))
-        raise BadInput("data", f"split {split!r}: {name} has {known}") from None
-
-    if not chosen.num_examples:
-        raise BadInput("data", f"split {split!r}: it has no examples", "name another")
-    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise BadInput(
-            "data.name",
-            f"{folder} has no random access",
-            "prepare it again with --file_format=array_record",
-        )
+    classes = _declared_classes(features, label_key, name)
+    chosen = _split(builder, split, name=name, folder=folder)
     records = Records(builder, split, name=f"{name} {split}", keys=list(wanted.values()))
     encoded = _is_encoded(features[image_key])
 
@@ -140,6 +105,56 @@ def prepared(
             described | {"labels": hashlib.sha256(labels.tobytes()).hexdigest()}
         ),
     )
+
+
+def _check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
+    """Raises `BadInput` where a feature is not there, or an id is not one number or text."""
+    for field, key in wanted.items():
+        if key not in features:
+            known = ", ".join(sorted(features))
+            raise BadInput(f"data.{field}", f"{name} has no feature {key!r}", f"it has {known}")
+    if (key := wanted.get("id_key")) is not None and features[key].shape != ():
+        raise BadInput(
+            "data.id_key",
+            f"{key!r} of {name} has shape {features[key].shape}",
+            "an id is one number or one text",
+        )
+
+
+def _declared_classes(features: Any, key: str, name: str) -> int:
+    """How many classes there are."""
+    if not isinstance(features[key], tfds.features.ClassLabel):
+        known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
+        raise BadInput(
+            "data.label_key",
+            f"{key!r} of {name} is no ClassLabel",
+            f"it has {', '.join(sorted(known)) or 'none'}",
+        )
+    if not features[key].num_classes:
+        raise BadInput(
+            "data.label_key",
+            f"{key!r} of {name} does not say how many classes there are",
+            "prepare it with ClassLabel(num_classes=...)",
+        )
+    return features[key].num_classes
+
+
+def _split(builder: Any, split: str, *, name: str, folder: epath.Path) -> Any:
+    """What TFDS says of a split, which has examples and can be read by row."""
+    try:
+        chosen = builder.info.splits[split]
+    except (KeyError, ValueError, AssertionError):
+        known = ", ".join(sorted(builder.info.splits))
+        raise BadInput("data", f"split {split!r}: {name} has {known}") from None
+    if not chosen.num_examples:
+        raise BadInput("data", f"split {split!r}: it has no examples", "name another")
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise BadInput(
+            "data.name",
+            f"{folder} has no random access",
+            "prepare it again with --file_format=array_record",
+        )
+    return chosen
 
 
 def _builder(folder: epath.Path) -> Any:

@@ -13,7 +13,7 @@ from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
 from kdjax.data.ragged import check_ragged, whole_length, with_lengths
 from kdjax.data.targets import Target, target_of
-from kdjax.parse import suggestion
+from kdjax.spelling import suggestion
 from kdjax.types import BadInput, Field
 
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from kdjax import config, parse
+from kdjax import config, spelling
 from kdjax.types import BadInput
 
 _LONGEST_NAME = 80
@@ -28,7 +28,7 @@ def order(run: config.Run) -> list[str]:
     for name, stage in run.stages.items():
         for field, other in _named(stage):
             if other not in run.stages:
-                hint = parse.suggestion(other, run.stages)
+                hint = spelling.suggestion(other, run.stages)
                 raise BadInput(
                     f"config.stages.{name}.{field}", f"there is no stage {other!r}", hint
                 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from kdjax import config, fingerprint, parse, stages
+from kdjax import config, fingerprint, parse, spelling, stages
 from kdjax.pipeline.graph import default, order
 from kdjax.stages import Splits, proof
 from kdjax.types import BadInput
@@ -87,7 +87,7 @@ def plan(
     names = order(run)
     wanted = set(default(run, names) if only is None else only)
     for name in wanted - set(names):
-        raise BadInput("--stages", f"there is no stage {name!r}", parse.suggestion(name, names))
+        raise BadInput("--stages", f"there is no stage {name!r}", spelling.suggestion(name, names))
     for name in reversed(names):
         if name in wanted:
             wanted |= set(run.stages[name].needs(run.stages))

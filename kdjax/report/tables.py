@@ -37,7 +37,7 @@ from typing import Any
 
 from etils import epy
 
-from kdjax import files, parse
+from kdjax import files, parse, spelling
 from kdjax.report.rows import Row, gain, labels, paired
 from kdjax.report.scores import Score
 from kdjax.types import BadFile, BadInput
@@ -148,7 +148,7 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
 
     def row(name: str) -> Row:
         if name not in rows:
-            raise BadInput("", f"there is no row {name!r}", parse.suggestion(name, rows))
+            raise BadInput("", f"there is no row {name!r}", spelling.suggestion(name, rows))
         known = {field.name: None for field in dataclasses.fields(Row)}
         blank = {**known, "notes": "", "scores": {}}
         return parse.parse(Row, {**blank, **rows[name]}, f"rows.{name}")
@@ -179,7 +179,7 @@ def _field(row: Row, field: str, form: str) -> str:
     known = [one.name for one in dataclasses.fields(Row)]
     if name not in known:
         names = [*row.scores, *known, *_SCALED]
-        raise BadInput("", f"a row has no {field!r}", parse.suggestion(field, names))
+        raise BadInput("", f"a row has no {field!r}", spelling.suggestion(field, names))
     value = getattr(row, name)
     if value is None:
         return "–"

@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax.parse import suggestion
+from kdjax.spelling import suggestion
 from kdjax.types import BadInput, under
 from kdjax.user_code.loading import STANDS
 
