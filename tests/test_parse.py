@@ -113,14 +113,14 @@ STAGE = "config.stages.first"
         (
             "stages.first.kind",
             ...,
-            f"{STAGE}.kind: missing; it is one of pretrain, finetune, cache, ",
+            f"{STAGE}.kind: missing; it is one of cache, distill, distill_encoder, ",
         ),
         (
             "stages.first.kind",
             "distil",
-            f"{STAGE}.kind: 'distil' is not one of pretrain, finetune, ",
+            f"{STAGE}.kind: 'distil' is not one of cache, distill, distill_encoder, ",
         ),
-        ("stages.first.kind", ["pretrain"], f"{STAGE}.kind: ['pretrain'] is not one of pretrain, "),
+        ("stages.first.kind", ["pretrain"], f"{STAGE}.kind: ['pretrain'] is not one of cache, "),
         (
             "stages.first.optimizer.name",
             "adam",
