@@ -13,8 +13,8 @@ and sizes follow from are found in the first thousand training images, without a
 from ml_collections import ConfigDict
 
 from kdjax import config, few_labels
+from kdjax.contexts import build
 from kdjax.parse import parse_arg
-from kdjax.stages import build
 from kdjax.types import BadInput
 
 

@@ -21,13 +21,14 @@ from etils import epath
 from jaxtyping import Array, Float, Key
 
 from kdjax import config, data, evaluate, parse, tasks, train
+from kdjax.artifacts import proof
+from kdjax.contexts.context import Splits
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
+from kdjax.lessons import audit
+from kdjax.lessons.lesson import taught_views
+from kdjax.lessons.source import Source
 from kdjax.models import Compute
-from kdjax.stages import audit, proof
-from kdjax.stages.context import Splits
-from kdjax.stages.lesson import taught_views
-from kdjax.stages.source import Source
 from kdjax.teacher import TeacherCache
 from kdjax.types import BadFile, PyTree, Variables
 from kdjax.views import draws

@@ -13,10 +13,10 @@ from etils import epath
 from jax import lax, monitoring
 
 from kdjax import data, models, ssl, teacher, train, views
+from kdjax.lessons.lesson import taught_views
+from kdjax.lessons.source import see
 from kdjax.models import Compute
 from kdjax.stages import distill
-from kdjax.stages.lesson import taught_views
-from kdjax.stages.source import see
 from kdjax.train import Parallel, TrainState, optimizers
 from kdjax.types import PyTree, Variables
 from kdjax.views import draws
@@ -150,7 +150,7 @@ WAYS = {
 
 
 class Program(NamedTuple):
-    """A method compiled as `kdjax.stages.fit` does, and one entry for each time it was traced."""
+    """A method compiled as `kdjax.fitting.fit` does, and one entry for each time it was traced."""
 
     parallel: Parallel
     run_steps: Callable[..., tuple[TrainState, PyTree]]
@@ -199,7 +199,7 @@ def fit(
     dispatch_steps: int = 1,
     folder: epath.PathLike | None = None,
 ) -> Fitted:
-    """Trains as `kdjax.stages.fit` does, one dispatch after the other.
+    """Trains as `kdjax.fitting.fit` does, one dispatch after the other.
 
     With `folder` it goes on from the newest checkpoint there, and leaves one of its last state.
     """

@@ -17,9 +17,9 @@ import pytest
 from etils import epath
 
 from kdjax import config, explain, parse, pipeline
+from kdjax.checks.coupling import check_rows
+from kdjax.contexts import Splits, build
 from kdjax.models import Compute
-from kdjax.stages import Splits, build
-from kdjax.stages.coupling import check_rows
 from kdjax.types import BadInput
 from tests import config_lines
 

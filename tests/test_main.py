@@ -17,11 +17,11 @@ from etils import epath
 
 from kdjax import main as command
 from kdjax import parse, teacher
+from kdjax.artifacts import finish, proof
 from kdjax.commands import run
 from kdjax.commands.flags import FLAGS
 from kdjax.load import load_config
 from kdjax.report import Row
-from kdjax.stages import finish, proof
 from kdjax.types import BadInput
 from tests.compiled import HARDLY_OPTIMIZED
 from tests.together import run_together

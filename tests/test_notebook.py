@@ -9,9 +9,9 @@ from etils import epath
 
 import kdjax
 from kdjax import config, data, models, parse, pipeline, tasks, train
+from kdjax.contexts import Splits
 from kdjax.inputs import Inputs
 from kdjax.losses import cross_entropy, kd_kl
-from kdjax.stages import Splits
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
 

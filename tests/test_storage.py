@@ -15,8 +15,8 @@ from etils import epath
 
 from kdjax import lock
 from kdjax import main as command
+from kdjax.artifacts import artifact, proof
 from kdjax.commands import verify
-from kdjax.stages import artifact, proof
 from tests.compiled import HARDLY_OPTIMIZED
 
 CONFIG = """

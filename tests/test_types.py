@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from kdjax.stages.proof import Damaged
+from kdjax.artifacts.proof import Damaged
 from kdjax.types import BadFile, BadInput, under
 
 

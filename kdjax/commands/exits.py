@@ -16,7 +16,7 @@ from absl import logging
 from kdjax import files, lock, train
 from kdjax.commands.flags import FLAGS
 from kdjax.load import BadConfig
-from kdjax.stages.parity import StageFailed
+from kdjax.measuring.parity import StageFailed
 from kdjax.train import pod
 from kdjax.types import BadInput, StorageFailed
 

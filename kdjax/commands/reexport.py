@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, export, files, lock, parse, report, stages
+from kdjax import config, export, files, lock, parse, report
+from kdjax.artifacts import MANIFEST, Artifact, proof, replace
+from kdjax.artifacts.model import Spec, load
 from kdjax.commands import words
 from kdjax.config import own
-from kdjax.stages import MANIFEST, Artifact, proof
+from kdjax.measuring.parity import StageFailed
 from kdjax.stages.export import by_name, exported, runtimes_of
-from kdjax.stages.model import Spec, load
-from kdjax.stages.parity import StageFailed
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
@@ -122,7 +122,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
             facts = export.described(runtime, new, model)
         entries.append({**entry, **facts})
         print(f"{folder.name}/{new.name}: written again, {said}")
-    stages.replace(folder, {**manifest, "parity": entries}, beside)
+    replace(folder, {**manifest, "parity": entries}, beside)
     return {(seed, entry["artifact"]): entry for entry in entries}
 
 

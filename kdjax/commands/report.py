@@ -14,8 +14,9 @@ from typing import Any
 from etils import epath
 
 from kdjax import config, data, files, lock, parse, pipeline, report
+from kdjax.artifacts import machine, proof
 from kdjax.commands import words
-from kdjax.stages import Splits, machine, proof
+from kdjax.contexts import Splits
 from kdjax.train import recorder
 from kdjax.types import BadFile, BadInput
 

@@ -30,8 +30,8 @@ from etils import epath
 from kdjax import config, data, explain, files, parse, paths, pipeline, spelling
 from kdjax.commands.flags import FLAGS
 from kdjax.commands.report import write_report
+from kdjax.contexts import Splits
 from kdjax.load import load_config
-from kdjax.stages import Splits
 from kdjax.train import interruption, pod
 from kdjax.types import BadInput
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from kdjax import files, fingerprint, lock, teacher, train
+from kdjax.artifacts import proof
+from kdjax.artifacts.artifact import CACHE, EARLY, VARIABLES
 from kdjax.commands import words
-from kdjax.stages import proof
-from kdjax.stages.artifact import CACHE, EARLY, VARIABLES
-from kdjax.stages.audit import audit
+from kdjax.lessons.audit import audit
 from kdjax.teacher import layout
 from kdjax.types import BadFile, BadInput, StorageFailed
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import jax
 
 from kdjax import config, stages, train
+from kdjax.artifacts import Artifact
+from kdjax.contexts import Context, Splits
 from kdjax.pipeline.tasks import Task
-from kdjax.stages import Artifact, Context, Splits
 from kdjax.types import BadInput
 
 

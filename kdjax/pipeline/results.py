@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from kdjax import config
+from kdjax.artifacts import proof
+from kdjax.contexts import Splits
 from kdjax.pipeline.graph import default, labels, order
 from kdjax.pipeline.tasks import Task, tasks_of
-from kdjax.stages import Splits, proof
 from kdjax.types import BadInput
 
 

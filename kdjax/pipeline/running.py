@@ -11,10 +11,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kdjax import config, files, lock, parse, report, stages, train
+from kdjax.artifacts import MANIFEST, Artifact, Expected, finish, restate
+from kdjax.checks.coupling import check_rows
+from kdjax.checks.effect import check_effect
+from kdjax.checks.expected import check_data
+from kdjax.contexts import Context, Splits
+from kdjax.measuring import measure
 from kdjax.pipeline.tasks import Task
-from kdjax.stages import Artifact, Context, Expected, Splits
-from kdjax.stages.coupling import check_rows
-from kdjax.stages.effect import check_effect
 from kdjax.types import under
 
 
@@ -29,7 +32,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
     check_rows(run)
     check_effect(run)
     parallel = _parallel(run)
-    stages.check_data(splits)
+    check_data(splits)
     to_do: list[Task] = []
     unmeasured: Task | None = None
     left: dict[tuple[str, int], Artifact] = {}
@@ -50,7 +53,7 @@ def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
         left[task.name, task.seed] = checked[task.name]
     if (task := unmeasured) is not None:
         context = Context(run, task.name, task.seed, task.folder, {}, splits, parallel, ahead=True)
-        stages.measure.check_scores(context)
+        measure.check_scores(context)
     return to_do
 
 
@@ -108,11 +111,11 @@ def _measure(run: config.Run, task: Task, splits: Splits, parallel: train.Parall
         begun = time.monotonic()
         context = Context(run, task.name, task.seed, task.folder, {}, splits, parallel)
         with files.storing(task.folder):
-            rows = stages.measure.again(context, artifact)
+            rows = measure.again(context, artifact)
         said = {**artifact.manifest, "rows": rows, "scores": {**task.scores}}
         assert held is not None
         held.check()
-        stages.restate(task.folder, said)
+        restate(task.folder, said)
     seconds = time.monotonic() - begun
     _say(f"{task.title}: done before, measured by other scores: {seconds:.1f} s{_result(said)}")
 
@@ -172,7 +175,7 @@ def _do(
     if held is not None and held.before is not None:
         _say(f"{task.title}: taken over from {held.before}, which is gone")
     with files.storing(task.folder):
-        if (task.folder / stages.MANIFEST).exists():
+        if (task.folder / MANIFEST).exists():
             _say(f"{task.title}: only its manifest is left; it is run again")
         task.folder.mkdir(parents=True, exist_ok=True)
     inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
@@ -197,7 +200,7 @@ def _do(
     }
     if held is not None:
         held.check()
-        stages.finish(task.folder, manifest)
+        finish(task.folder, manifest)
     if jax.process_count() > 1:  # what the next stage reads is there for every process
         multihost_utils.sync_global_devices(task.fingerprint)
     _say(f"{task.title}: {seconds:.1f} s{_result(said)}")

@@ -6,9 +6,11 @@ from typing import Any
 
 from etils import epath
 
-from kdjax import config, fingerprint, parse, spelling, stages
+from kdjax import config, fingerprint, parse, spelling
+from kdjax.artifacts import proof
+from kdjax.checks import sizes
+from kdjax.contexts import Splits
 from kdjax.pipeline.graph import default, order
-from kdjax.stages import Splits, proof
 from kdjax.types import BadInput
 
 VERSION = 7
@@ -92,13 +94,13 @@ def plan(
         if name in wanted:
             wanted |= set(run.stages[name].needs(run.stages))
 
-    stages.sizes.check_data(splits)
+    sizes.check_data(splits)
     splits.shown(run.seeds[0])  # too few labels of a class: said before anything is trained
     for name in names:
         if name not in wanted:
             continue
         stage = run.stages[name]
-        stages.sizes.check(run, name, splits)
+        sizes.check(run, name, splits)
         if isinstance(stage, config.Labels):
             splits.shown(run.seeds[0], stage, path=f"config.stages.{name}")
     return tasks_of(run, workdir, splits, wanted=wanted, seeds=run.seeds)

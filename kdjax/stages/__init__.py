@@ -9,33 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config
+from kdjax.artifacts.artifact import Expected
+from kdjax.checks.expected import check_encoder, check_labels
 from kdjax.choice import import_all
 from kdjax.config import own
-from kdjax.stages import machine, measure, sizes
-from kdjax.stages.artifact import MANIFEST, Artifact, Expected, finish, replace, restate
-from kdjax.stages.context import Context, Splits
-from kdjax.stages.expected import check_data, check_encoder, check_labels
+from kdjax.contexts.context import Context
+from kdjax.measuring import measure
 from kdjax.stages.own import Given, Model
 from kdjax.types import BadInput, under
 
-__all__ = [
-    "MANIFEST",
-    "Artifact",
-    "Context",
-    "Expected",
-    "Given",
-    "Model",
-    "Splits",
-    "check",
-    "check_data",
-    "finish",
-    "machine",
-    "measure",
-    "replace",
-    "restate",
-    "run",
-    "sizes",
-]
+__all__ = ["Given", "Model", "check", "run"]
 
 
 def check(context: Context, stage: config.Stage) -> Expected:

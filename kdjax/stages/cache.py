@@ -9,13 +9,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kdjax import config, parse, teacher
-from kdjax.stages.artifact import CACHE
-from kdjax.stages.context import Context
-from kdjax.stages.expected import check_views
-from kdjax.stages.source import Source
+from kdjax.artifacts.artifact import CACHE
+from kdjax.checks.expected import check_views
+from kdjax.contexts.context import Context
+from kdjax.lessons.source import Source
 from kdjax.types import BadInput, under
 
-FOLDER = CACHE
 """Of the cache in the stage's folder."""
 
 
@@ -36,7 +35,7 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
 def _write(context: Context, c: config.Cache, source: Source, ask: Callable[..., Any]) -> None:
     dataset = source.dataset
     teacher.write(
-        context.folder / FOLDER,
+        context.folder / CACHE,
         ids=dataset.ids,
         views=c.views,
         signal=source.signal,

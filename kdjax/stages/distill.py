@@ -10,15 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax import config, keys, tasks, teacher, train
+from kdjax.artifacts.model import Spec
+from kdjax.checks import expected
 from kdjax.config.logit_losses.plain import PLAIN_KD
+from kdjax.contexts import build
+from kdjax.contexts.context import Context
 from kdjax.distill import Scalar
-from kdjax.stages import build, expected, features, knobs
-from kdjax.stages.begin import begin
-from kdjax.stages.context import Context
+from kdjax.fitting.begin import begin
+from kdjax.fitting.fit import Setup, fit, rehearse
+from kdjax.lessons import features, knobs
+from kdjax.lessons.lesson import lesson
 from kdjax.stages.finetune import leave, leave_sweep, ready
-from kdjax.stages.fit import Setup, fit, rehearse
-from kdjax.stages.lesson import lesson
-from kdjax.stages.model import Spec
 
 
 def objective(

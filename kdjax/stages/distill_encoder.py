@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, losses, teacher, train
+from kdjax.artifacts.model import EncoderSpec
 from kdjax.config.embeddings import STUDENT, TEACHER
-from kdjax.stages import build
-from kdjax.stages.begin import leave_encoder, ready_encoder
-from kdjax.stages.context import Context
-from kdjax.stages.fit import Setup, fit, rehearse
-from kdjax.stages.lesson import lesson
-from kdjax.stages.model import EncoderSpec
+from kdjax.contexts import build
+from kdjax.contexts.context import Context
+from kdjax.fitting.begin import leave_encoder, ready_encoder
+from kdjax.fitting.fit import Setup, fit, rehearse
+from kdjax.lessons.lesson import lesson
 from kdjax.types import BadInput
 
 POINTER = "pointer"

@@ -15,12 +15,12 @@ from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key, Shaped
 
 from kdjax import config, data, evaluate, files, keys, report, tasks, tree, views
+from kdjax.artifacts.model import encoder_of
+from kdjax.checks.expected import check_views
+from kdjax.contexts.context import Context
 from kdjax.inputs import Inputs
+from kdjax.measuring import measure
 from kdjax.report.headline import PIXELS
-from kdjax.stages import measure
-from kdjax.stages.context import Context
-from kdjax.stages.expected import check_views
-from kdjax.stages.model import encoder_of
 from kdjax.types import BadInput, PyTree, Variables
 
 _AHEAD = 2

@@ -11,12 +11,12 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, export, quant
+from kdjax.artifacts.model import Spec, load
 from kdjax.config import own
+from kdjax.contexts.context import Context
+from kdjax.measuring import measure
+from kdjax.measuring.parity import StageFailed, compare
 from kdjax.models import Compute
-from kdjax.stages import measure
-from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, load
-from kdjax.stages.parity import StageFailed, compare
 from kdjax.types import BadInput, Variables
 
 _LOOKED_AT = 16

@@ -12,13 +12,16 @@ import numpy as np
 import optax
 
 from kdjax import config, data, evaluate, fingerprint, train
-from kdjax.stages import build, expected, measure, pruning, self_training
-from kdjax.stages.artifact import EARLY, save_variables
-from kdjax.stages.begin import Begin, begin
-from kdjax.stages.context import Context
+from kdjax.artifacts.artifact import EARLY, save_variables
+from kdjax.artifacts.model import Spec
+from kdjax.checks import expected
+from kdjax.contexts import build
+from kdjax.contexts.context import Context
+from kdjax.fitting import pruning, self_training
+from kdjax.fitting.begin import Begin, begin
+from kdjax.fitting.fit import Setup, Views, fit, model_key, rehearse
+from kdjax.measuring import measure
 from kdjax.stages.evaluate import over
-from kdjax.stages.fit import Setup, Views, fit, model_key, rehearse
-from kdjax.stages.model import Spec
 from kdjax.types import Variables
 from kdjax.views import draws
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from kdjax import config, evaluate, parse, quant, tree
-from kdjax.stages.context import Context
+from kdjax.artifacts.model import Spec
+from kdjax.contexts.context import Context
 from kdjax.stages.export import TIMED_IN
-from kdjax.stages.model import Spec
 from kdjax.types import BadInput, Variables, under
 
 FLOAT = "float"

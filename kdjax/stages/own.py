@@ -11,13 +11,14 @@ from etils import epath
 from jaxtyping import Array, Key
 
 from kdjax import config, keys, teacher, tree
+from kdjax.artifacts.artifact import CACHE, Artifact, save_variables
+from kdjax.artifacts.model import Spec
 from kdjax.config.own import explaining, shown
+from kdjax.contexts.context import Context
 from kdjax.data import Dataset
-from kdjax.stages import measure, pruning
-from kdjax.stages.artifact import CACHE, Artifact, save_variables
-from kdjax.stages.context import Context
-from kdjax.stages.model import Spec
-from kdjax.stages.source import Source
+from kdjax.fitting import pruning
+from kdjax.lessons.source import Source
+from kdjax.measuring import measure
 from kdjax.types import BadInput, Variables
 
 

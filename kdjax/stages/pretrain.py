@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import config, ssl, tasks
+from kdjax.artifacts.model import EncoderSpec
+from kdjax.checks import expected
+from kdjax.contexts import build
+from kdjax.contexts.context import Context
+from kdjax.fitting.begin import leave_encoder, ready_encoder
+from kdjax.fitting.fit import Setup, fit, model_key, rehearse
 from kdjax.inputs import Inputs
-from kdjax.stages import build, expected
-from kdjax.stages.begin import leave_encoder, ready_encoder
-from kdjax.stages.context import Context
-from kdjax.stages.fit import Setup, fit, model_key, rehearse
-from kdjax.stages.model import EncoderSpec
 from kdjax.types import under
 from kdjax.views import draws
 

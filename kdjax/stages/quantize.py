@@ -9,14 +9,15 @@ import jax
 import numpy as np
 
 from kdjax import config, quant, tree
+from kdjax.artifacts.artifact import Artifact, save_variables
+from kdjax.artifacts.model import Spec, load
+from kdjax.contexts.context import Context
+from kdjax.fitting import pruning
+from kdjax.measuring import measure
+from kdjax.measuring.parity import compare
 from kdjax.models import Compute
-from kdjax.stages import measure, pruning
-from kdjax.stages.artifact import Artifact, save_variables
-from kdjax.stages.context import Context
 from kdjax.stages.export import file_latency
 from kdjax.stages.mixed import check_mixed, mixed_rules
-from kdjax.stages.model import Spec, load
-from kdjax.stages.parity import compare
 from kdjax.types import BadInput, Variables, under
 
 _BATCH = 64

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdjax import config, parse, quant, shrink, tasks, teacher, train, tree
+from kdjax.artifacts.artifact import CACHE
+from kdjax.artifacts.model import Spec, load
 from kdjax.config.logit_losses.plain import PLAIN_KD
+from kdjax.contexts.context import Context
+from kdjax.fitting.pruning import UNIT_SCORES, unit_scores
 from kdjax.increases import increases
+from kdjax.lessons.source import Source, weights_of
 from kdjax.models import Compute
-from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, load
-from kdjax.stages.pruning import UNIT_SCORES, unit_scores
-from kdjax.stages.source import Source, weights_of
 from kdjax.types import BadInput, Batch, Variables, under
 
 _BATCH = 128
@@ -208,7 +208,7 @@ def _taught(
     """Views of a cache with what its teachers say of them."""
     dataset, source = context.splits.train, _source(context, name, spec, path)
     cached, folder = source.c, context.inputs[name].folder
-    opened = teacher.TeacherCache.open(folder / FOLDER, expected=source.binding(), owner=folder)
+    opened = teacher.TeacherCache.open(folder / CACHE, expected=source.binding(), owner=folder)
     signal = source.signal
     apart = isinstance(signal, teacher.Apart)
     of = signal.of if isinstance(signal, teacher.Apart | teacher.Positions) else signal

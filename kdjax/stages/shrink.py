@@ -11,15 +11,15 @@ import numpy as np
 from jaxtyping import Array
 
 from kdjax import config, keys, shrink, train, tree
+from kdjax.artifacts.artifact import save_variables
+from kdjax.artifacts.model import Spec, load
+from kdjax.contexts.context import Context
+from kdjax.fitting.pruning import UNIT_SCORES, unit_scores
+from kdjax.measuring import measure
+from kdjax.measuring.parity import StageFailed
 from kdjax.prune import allocation
 from kdjax.shrink import Groups
-from kdjax.stages import measure
-from kdjax.stages.artifact import save_variables
-from kdjax.stages.context import Context
 from kdjax.stages.export import TIMED_IN, file_latency
-from kdjax.stages.model import Spec, load
-from kdjax.stages.parity import StageFailed
-from kdjax.stages.pruning import UNIT_SCORES, unit_scores
 from kdjax.types import BadInput, PyTree, Variables, under
 
 _BATCH = 128

@@ -17,8 +17,9 @@ from etils import epath
 from result import ratios, show
 
 from kdjax import config, evaluate, pipeline, stages, train
+from kdjax.artifacts import Artifact
+from kdjax.contexts import Context, Splits
 from kdjax.load import load_config
-from kdjax.stages import Artifact, Context, Splits
 
 
 class _Caught(Exception):

@@ -31,13 +31,13 @@ import numpy as np
 from result import ratios, show
 
 from kdjax import config, evaluate, export, shrink, tree
+from kdjax.artifacts.model import Spec
 from kdjax.config.encoders.mobilenet import MobileNetV3
 from kdjax.config.encoders.resnet import ResNet18, ResNet50
 from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
 from kdjax.stages import quantize
 from kdjax.stages.export import exported
-from kdjax.stages.model import Spec
 from kdjax.tasks import Classification
 from kdjax.types import Field
 

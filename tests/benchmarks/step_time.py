@@ -19,16 +19,17 @@ import numpy as np
 from result import ratios, show
 
 from kdjax import config, data, evaluate, models, ssl, tasks, teacher, train
+from kdjax.artifacts.model import Spec
 from kdjax.config.encoders.cnn import CNN
 from kdjax.config.encoders.resnet import CifarResNet
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.config.views.simclr import SimCLRViews
+from kdjax.contexts import build
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
-from kdjax.stages import build, distill, finetune
-from kdjax.stages.lesson import taught_views
-from kdjax.stages.model import Spec
-from kdjax.stages.source import see
+from kdjax.lessons.lesson import taught_views
+from kdjax.lessons.source import see
+from kdjax.stages import distill, finetune
 from kdjax.views import draws
 
 PAIRS = {

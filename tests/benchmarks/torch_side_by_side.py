@@ -46,13 +46,14 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     import jax.numpy as jnp
 
     from kdjax import config, data, models, ssl, tasks, teacher, train
+    from kdjax.artifacts.model import Spec
     from kdjax.config.encoders.mobilenet import MobileNetV3
     from kdjax.config.encoders.resnet import CifarResNet, ResNet18
     from kdjax.config.encoders.vit import ViT
     from kdjax.config.views.simclr import SimCLRViews
+    from kdjax.contexts import build
     from kdjax.inputs import Inputs
-    from kdjax.stages import build, distill, finetune
-    from kdjax.stages.model import Spec
+    from kdjax.stages import distill, finetune
     from kdjax.views import draws
 
     random = np.random.default_rng(0)

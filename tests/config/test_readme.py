@@ -13,8 +13,8 @@ from etils import epath
 
 from kdjax import config, export, load, parse, pipeline
 from kdjax.config.encoders.own import OwnEncoder
+from kdjax.contexts import Splits
 from kdjax.inputs import Inputs
-from kdjax.stages import Splits
 from kdjax.types import Field
 
 ROOT = Path(__file__).parents[2]
@@ -252,7 +252,8 @@ trained = ssl.Trained(net.module(Compute()), net.module(Compute()), 4, Inputs(()
 print(*near.method(trained).terms, near.least_rows)
 from etils import epath
 from kdjax import export, pipeline
-from kdjax.stages import Artifact, Splits
+from kdjax.artifacts import Artifact
+from kdjax.contexts import Splits
 files = {"kind": "export", "model": "m", "formats": ["onnx", "text"]}
 found = parse.parse(config.Stage, files).formats[1]
 print(found.runtime(path="").batch, export.of_file("model.txt").name)

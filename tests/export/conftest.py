@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax.artifacts.model import Spec
 from kdjax.config.encoders.cnn import CNN
 from kdjax.config.encoders.mobilenet import EfficientNetB0, MobileNetV2, MobileNetV3
 from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
 from kdjax.config.encoders.vgg import VGG
 from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
-from kdjax.stages.model import Spec
 from kdjax.tasks import Classification
 from kdjax.types import Field
 

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from kdjax import config, losses, models, parse, ssl, train
+from kdjax.artifacts.model import EncoderSpec
 from kdjax.inputs import Inputs
 from kdjax.ssl.method import spread
-from kdjax.stages.model import EncoderSpec
 from kdjax.stages.pretrain import chosen
 from kdjax.types import Field
 

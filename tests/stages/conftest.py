@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline
-from kdjax.stages import Splits
+from kdjax.contexts import Splits
 
 _TRAINING = {
     "steps": 6,

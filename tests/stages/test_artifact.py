@@ -5,8 +5,8 @@ import json
 import jax
 import pytest
 
-from kdjax.stages import MANIFEST, Artifact
-from kdjax.stages.model import Spec, load
+from kdjax.artifacts import MANIFEST, Artifact
+from kdjax.artifacts.model import Spec, load
 
 
 def test_manifest_says_what_it_is(line):

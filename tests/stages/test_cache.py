@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kdjax import teacher
+from kdjax.artifacts import Artifact, finish
 from kdjax.commands import verify
-from kdjax.stages import Artifact, finish
-from kdjax.stages.audit import audit
-from kdjax.stages.source import Source
+from kdjax.lessons.audit import audit
+from kdjax.lessons.source import Source
 from kdjax.train import recorder
 from kdjax.types import BadInput
 

@@ -14,7 +14,9 @@ from etils import epath
 from kdjax import config, data, models, parse, pipeline, tasks, train
 from kdjax.choice import choices
 from kdjax.config.views.plain import EvalViews
-from kdjax.stages import Context, Splits, cache, source
+from kdjax.contexts import Context, Splits
+from kdjax.lessons import source
+from kdjax.stages import cache
 from kdjax.types import BadInput
 from tests import config_lines
 

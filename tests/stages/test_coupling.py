@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax import config, losses, models, parse, train
+from kdjax.checks.coupling import check_rows, watched
 from kdjax.choice import choices
 from kdjax.config.embeddings.relations import EmbeddingRKD, EmbeddingSimilarity
 from kdjax.config.embeddings.rows import EmbeddingCosine
@@ -20,7 +21,6 @@ from kdjax.config.methods.predict import BYOL
 from kdjax.config.methods.redundancy import BarlowTwins, VICReg
 from kdjax.models import Compute, connectors
 from kdjax.models.blocks import ConvNorm
-from kdjax.stages.coupling import check_rows, watched
 from kdjax.types import BadInput
 
 T = {"temperature": 0.5}

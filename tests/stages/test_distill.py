@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kdjax import tree
-from kdjax.stages import Artifact, finish
-from kdjax.stages.model import load
+from kdjax.artifacts import Artifact, finish
+from kdjax.artifacts.model import load
 from kdjax.train import recorder
 from kdjax.types import BadInput
 

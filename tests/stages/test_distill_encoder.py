@@ -7,12 +7,14 @@ import optax
 import pytest
 
 from kdjax import data, keys, losses, models, parse, train
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import encoder_of
 from kdjax.config.embeddings.queues import EmbeddingCompRess
 from kdjax.config.embeddings.relations import EmbeddingRKD, EmbeddingSimilarity
 from kdjax.config.embeddings.rows import EmbeddingCosine, EmbeddingMSE
-from kdjax.stages import Artifact, Context, distill_encoder
-from kdjax.stages.lesson import lesson
-from kdjax.stages.model import encoder_of
+from kdjax.contexts import Context
+from kdjax.lessons.lesson import lesson
+from kdjax.stages import distill_encoder
 from kdjax.train import recorder
 from kdjax.types import BadInput
 

@@ -6,8 +6,8 @@ import pathlib
 import pytest
 
 from kdjax import config, parse
-from kdjax.stages.coupling import check_rows
-from kdjax.stages.effect import check_effect
+from kdjax.checks.coupling import check_rows
+from kdjax.checks.effect import check_effect
 from kdjax.types import BadInput
 
 SHARED = {

@@ -9,9 +9,9 @@ import pytest
 from sklearn import linear_model
 
 from kdjax import config, evaluate, keys, views
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import encoder_of
 from kdjax.data import digits, labelled_rows
-from kdjax.stages import Artifact
-from kdjax.stages.model import encoder_of
 from kdjax.types import BadInput
 
 PROBE = {

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from kdjax import evaluate, pipeline
+from kdjax.artifacts import Artifact
 from kdjax.export import load_litert
-from kdjax.stages import Artifact
 from kdjax.types import BadInput
 
 _FILES = {"kind": "export", "model": "student", "formats": ["litert"]}

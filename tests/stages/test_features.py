@@ -12,12 +12,14 @@ import pytest
 from etils import epath
 
 from kdjax import config, data, keys, losses, models, parse, pipeline, teacher, train
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
+from kdjax.contexts import Context, Splits
 from kdjax.distill import kd_term
+from kdjax.fitting.begin import begin
+from kdjax.lessons import features, knobs
+from kdjax.lessons.lesson import lesson
 from kdjax.load import load_config
-from kdjax.stages import Artifact, Context, Splits, features, knobs
-from kdjax.stages.begin import begin
-from kdjax.stages.lesson import lesson
-from kdjax.stages.model import load
 from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed

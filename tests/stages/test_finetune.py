@@ -8,7 +8,8 @@ import pytest
 from etils import epath
 
 from kdjax import config, losses, models, parse, pipeline, train
-from kdjax.stages import Splits, finetune
+from kdjax.contexts import Splits
+from kdjax.stages import finetune
 from kdjax.types import BadInput
 
 

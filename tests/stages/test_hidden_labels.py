@@ -9,9 +9,10 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from kdjax import config, parse, pipeline
+from kdjax.artifacts import Artifact
 from kdjax.choice import choices
+from kdjax.contexts import Splits
 from kdjax.export import load_stablehlo
-from kdjax.stages import Artifact, Splits
 from tests.prepared_sets import encoded, write
 
 pytestmark = pytest.mark.slow

@@ -1,7 +1,8 @@
 """What the report says of a timing is what was timed."""
 
 from kdjax import train
-from kdjax.stages import Context, measure
+from kdjax.contexts import Context
+from kdjax.measuring import measure
 
 
 def test_latency_is_of_the_batch_that_is_reported(line):

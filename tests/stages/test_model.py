@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from kdjax.artifacts.model import Spec
 from kdjax.config.encoders.cnn import CNN
 from kdjax.config.encoders.vit import ViT
 from kdjax.inputs import Inputs
-from kdjax.stages.model import Spec
 from kdjax.tasks import Classification
 from kdjax.types import Field
 

@@ -13,9 +13,10 @@ import pytest
 from etils import epath
 
 from kdjax import pipeline, tree
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
+from kdjax.contexts import Splits
 from kdjax.load import load_config
-from kdjax.stages import Artifact, Splits
-from kdjax.stages.model import load
 from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.compiled import HARDLY_OPTIMIZED

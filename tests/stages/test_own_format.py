@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kdjax import config, parse, pipeline
+from kdjax.artifacts import Artifact
 from kdjax.commands.verify import verify
-from kdjax.stages import Artifact
-from kdjax.stages.parity import StageFailed
+from kdjax.measuring.parity import StageFailed
 from kdjax.types import BadInput
 from tests import own_formats
 from tests.compiled import HARDLY_OPTIMIZED

@@ -10,11 +10,12 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline, train
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
 from kdjax.commands import run as command
 from kdjax.commands.report import write_report
+from kdjax.contexts import Splits
 from kdjax.export import ONNX, load_onnx, load_stablehlo
-from kdjax.stages import Artifact, Splits
-from kdjax.stages.model import load
 from kdjax.types import BadInput
 from tests import own_inputs
 

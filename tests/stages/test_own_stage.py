@@ -11,10 +11,10 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
 from kdjax.commands.report import write_report
 from kdjax.commands.verify import verify
-from kdjax.stages import Artifact
-from kdjax.stages.model import load
 from kdjax.types import BadInput, StorageFailed
 from tests import own_stages
 from tests.stages.conftest import LINE

@@ -11,10 +11,12 @@ from etils import epath
 
 import kdjax
 from kdjax import config, parse, pipeline, teacher, train
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
 from kdjax.commands.report import write_report
+from kdjax.contexts import Context, Splits
 from kdjax.export import load_onnx, load_stablehlo
-from kdjax.stages import Artifact, Context, Splits, audit
-from kdjax.stages.model import load
+from kdjax.lessons import audit
 from kdjax.types import BadInput
 from tests import own_tasks
 

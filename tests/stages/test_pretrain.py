@@ -8,9 +8,10 @@ import pytest
 from etils import epath
 
 from kdjax import config, pipeline, tree
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import encoder_of
+from kdjax.contexts import Splits
 from kdjax.load import load_config
-from kdjax.stages import Artifact, Splits
-from kdjax.stages.model import encoder_of
 from kdjax.train import recorder
 from kdjax.types import BadInput
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kdjax import tree
-from kdjax.stages import Artifact
-from kdjax.stages.model import load
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
 from kdjax.types import BadInput
 
 _STUDENT = {

@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from kdjax import export, quant, tree
+from kdjax.artifacts.artifact import Artifact
+from kdjax.artifacts.model import load
 from kdjax.export import load_litert, load_onnx
-from kdjax.stages.artifact import Artifact
-from kdjax.stages.model import load
-from kdjax.stages.parity import StageFailed
+from kdjax.measuring.parity import StageFailed
 from kdjax.types import BadInput
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))

@@ -9,14 +9,15 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import encoder_of, load
 from kdjax.commands import verify
 from kdjax.commands.report import write_report
 from kdjax.config.views.crop_flip import CropFlipViews
 from kdjax.config.views.simclr import SimCLRViews
+from kdjax.contexts import Splits
 from kdjax.export import load_onnx, load_stablehlo
 from kdjax.inputs import Inputs
-from kdjax.stages import Artifact, Splits
-from kdjax.stages.model import encoder_of, load
 from kdjax.types import BadInput, Field
 
 PLAIN = {"recipe": "eval"}

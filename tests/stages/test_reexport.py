@@ -104,7 +104,7 @@ _KILLS = """
     import os, signal, sys, warnings
     from etils import epath
     from kdjax import stages
-    from kdjax.stages import proof
+    from kdjax.artifacts import proof
 
     warnings.simplefilter("ignore")
     folder, beside = epath.Path("stage"), epath.Path("stage/.new.part")

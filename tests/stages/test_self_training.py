@@ -7,11 +7,13 @@ import optax
 import pytest
 
 from kdjax import config, evaluate, losses, models, parse, tasks, train
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import Spec, encoder_of, with_encoder
+from kdjax.contexts.context import Context
 from kdjax.data import Partners
-from kdjax.stages import Artifact, finetune, self_training
-from kdjax.stages.begin import Begin
-from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, encoder_of, with_encoder
+from kdjax.fitting import self_training
+from kdjax.fitting.begin import Begin
+from kdjax.stages import finetune
 from kdjax.types import BadInput
 
 WEAK = {"recipe": "crop_flip", "shift": 1, "flip": 0.0}

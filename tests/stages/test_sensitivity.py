@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from kdjax import train, tree
-from kdjax.stages import Artifact, Context
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
+from kdjax.contexts import Context
 from kdjax.stages.mixed import mixed_rules
-from kdjax.stages.model import load
 from kdjax.types import BadInput
 
 _NUMBERS = [

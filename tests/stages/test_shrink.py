@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kdjax import pipeline, report, tree
-from kdjax.stages import Artifact
-from kdjax.stages.model import load
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
 from kdjax.types import BadInput
 
 _SHRUNK = {"kind": "shrink", "model": "student", "sparsity": 0.5, "examples": 64}

@@ -11,11 +11,11 @@ from etils import epath
 from jaxtyping import Array, Int, Key, Shaped
 
 from kdjax import config, data
+from kdjax.artifacts.artifact import Artifact, Expected
 from kdjax.config import Labels
+from kdjax.contexts import build
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
-from kdjax.stages import build
-from kdjax.stages.artifact import Artifact, Expected
 from kdjax.train import Parallel
 from kdjax.types import BadInput, under
 

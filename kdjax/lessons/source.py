@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from kdjax import config, fingerprint, keys, models, parse, tasks, teacher, views
+from kdjax.artifacts.artifact import Artifact
+from kdjax.artifacts.model import Spec, encoder_of
 from kdjax.config.mixes import Both
+from kdjax.contexts import build
 from kdjax.data import Dataset, Partners
 from kdjax.inputs import Inputs
-from kdjax.stages import build
-from kdjax.stages.artifact import Artifact
-from kdjax.stages.model import Spec, encoder_of
 from kdjax.types import BadInput, Batch, PyTree, Variables, under
 from kdjax.views import draws
 

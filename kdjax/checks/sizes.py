@@ -1,8 +1,8 @@
 """What a stage asks of the data by its sizes, held against them before anything is trained."""
 
 from kdjax import config
+from kdjax.contexts.context import Splits
 from kdjax.inputs import Inputs
-from kdjax.stages.context import Splits
 from kdjax.types import BadInput, under
 
 

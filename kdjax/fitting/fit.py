@@ -11,11 +11,11 @@ import optax
 from jaxtyping import Array, Key
 
 from kdjax import config, data, keys, prune, train, tree
+from kdjax.artifacts.artifact import EARLY, save_variables
+from kdjax.checks import coupling
+from kdjax.contexts.context import Context
 from kdjax.data import Dataset
 from kdjax.data.feed import Join
-from kdjax.stages import coupling
-from kdjax.stages.artifact import EARLY, save_variables
-from kdjax.stages.context import Context
 from kdjax.train import interruption, observing
 from kdjax.types import BadInput, Batch, PyTree, Variables, under
 

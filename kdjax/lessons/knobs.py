@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kdjax import config, tasks, teacher, train
-from kdjax.stages.source import Source, weights_of
+from kdjax.lessons.source import Source, weights_of
 from kdjax.types import BadInput
 
 _KNOBS = ("temperature", "kd_weight", "ce_weight")

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import optax
 
 from kdjax import config, shrink, tasks, train
+from kdjax.artifacts.artifact import EARLY, Artifact, save_variables
+from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, load, with_encoder
+from kdjax.contexts import build
+from kdjax.contexts.context import Context
+from kdjax.fitting import pruning
+from kdjax.fitting.fit import model_key
 from kdjax.inputs import Inputs
-from kdjax.stages import build, pruning
-from kdjax.stages.artifact import EARLY, Artifact, save_variables
-from kdjax.stages.context import Context
-from kdjax.stages.fit import model_key
-from kdjax.stages.model import EncoderSpec, Spec, encoder_of, load, with_encoder
 from kdjax.types import BadInput, Variables
 
 

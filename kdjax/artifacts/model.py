@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import config, evaluate, models, parse, quant, shrink, tasks
+from kdjax.artifacts.artifact import Artifact
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
-from kdjax.stages.artifact import Artifact
 from kdjax.types import BadInput, PyTree, Variables
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from etils import epath
 
 from kdjax import evaluate, export, parse, report, tasks, tree
-from kdjax.stages import machine
-from kdjax.stages.artifact import Artifact, variables_bytes
-from kdjax.stages.context import Context
-from kdjax.stages.model import Spec, load
+from kdjax.artifacts import machine
+from kdjax.artifacts.artifact import Artifact, variables_bytes
+from kdjax.artifacts.model import Spec, load
+from kdjax.contexts.context import Context
 from kdjax.types import BadInput, Variables
 
 _BATCH = 512

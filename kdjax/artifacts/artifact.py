@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from etils import epath
 
 from kdjax import files, fingerprint, teacher, train
+from kdjax.artifacts import machine, proof
+from kdjax.artifacts.proof import MANIFEST
 from kdjax.config import Stage
-from kdjax.stages import machine, proof
-from kdjax.stages.proof import MANIFEST
 from kdjax.teacher import layout
 from kdjax.types import PyTree, Variables
 
@@ -138,9 +138,10 @@ def variables_bytes(folder: epath.Path) -> int:
 def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, in one move: from here on the stage is finished.
 
-    It lists every file in the folder with its size and its SHA-256, see `kdjax.stages.proof`, and has the
-    `device` and the `versions` of this process, see `kdjax.stages.machine`. To write it again after a
-    file has been changed on purpose, call this with what `Artifact.open` read: that says whose they are.
+    It lists every file in the folder with its size and its SHA-256, see `kdjax.artifacts.proof`, and has
+    the `device` and the `versions` of this process, see `kdjax.artifacts.machine`. To write it again
+    after a file has been changed on purpose, call this with what `Artifact.open` read: that says whose
+    they are.
 
     Raises:
       StorageFailed: the files cannot be read back, or the manifest cannot be written.

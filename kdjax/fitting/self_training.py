@@ -8,10 +8,10 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from kdjax import config, keys, losses, train, tree
+from kdjax.contexts.context import Context
 from kdjax.data import Partners
+from kdjax.fitting.fit import Views
 from kdjax.inputs import Inputs
-from kdjax.stages.context import Context
-from kdjax.stages.fit import Views
 from kdjax.types import BadInput, Batch, PyTree, Variables
 from kdjax.views import draws
 

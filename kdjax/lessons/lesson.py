@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from kdjax import config, teacher
+from kdjax.artifacts.artifact import CACHE
+from kdjax.contexts.context import Context
 from kdjax.data.feed import Join
 from kdjax.inputs import Inputs
-from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Context
-from kdjax.stages.source import See, Source
+from kdjax.lessons.source import See, Source
 from kdjax.types import BadInput, Batch, PyTree, under
 
 
@@ -69,7 +69,7 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
         # The binding is derived from the teachers and the data at hand, never from the cache.
         folder = context.inputs[c.cache].folder
         opened = teacher.TeacherCache.open(
-            folder / FOLDER, expected=source.binding(), accept=c.accept, owner=folder
+            folder / CACHE, expected=source.binding(), accept=c.accept, owner=folder
         )
         budget = context.run.data.resident_bytes
         if context.splits.is_resident(dataset) and opened.bytes <= budget:
@@ -100,7 +100,7 @@ def taught_views(
     [count, examples, ...] each, or what the teachers are asked.
 
     Args:
-      see: draws the view, see `kdjax.stages.source.see`.
+      see: draws the view, see `kdjax.lessons.source.see`.
       parts: names of the arrays of the signal.
       count: views of each example.
       ask: `(resident["teachers"], batch, key) -> parts`, to ask in the step.

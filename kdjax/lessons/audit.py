@@ -10,11 +10,10 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, parse, paths, teacher
-from kdjax.stages import proof
-from kdjax.stages.artifact import MANIFEST, Artifact
-from kdjax.stages.cache import FOLDER
-from kdjax.stages.context import Splits
-from kdjax.stages.source import Source
+from kdjax.artifacts import proof
+from kdjax.artifacts.artifact import CACHE, MANIFEST, Artifact
+from kdjax.contexts.context import Splits
+from kdjax.lessons.source import Source
 from kdjax.types import BadFile, BadInput
 
 
@@ -66,7 +65,7 @@ def reopened(
       BadInput: it is no cache of a work directory, or it is refused.
     """
     folder = paths.parse(os.fspath(folder), field="folder")
-    stage = folder.parent if folder.name == FOLDER else folder
+    stage = folder.parent if folder.name == CACHE else folder
     try:
         manifest = proof.read(stage) or {}
         run = parse.parse(config.Run, manifest["run"], f"{stage / MANIFEST}: run")
@@ -83,7 +82,7 @@ def reopened(
     splits, inputs = Splits(data), _inputs(stage, run, upstream)
     source = Source.of(run, name, seed=seed, inputs=inputs, dataset=splits.train)
     cache = teacher.TeacherCache.open(
-        stage / FOLDER, expected=source.binding(), accept=accept, owner=stage
+        stage / CACHE, expected=source.binding(), accept=accept, owner=stage
     )
     return Reopened(splits, source, cache)
 

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from kdjax import config, keys, losses, models, train, tree
+from kdjax.artifacts.model import Spec
+from kdjax.contexts.context import Context
 from kdjax.distill import Comparison, Taps
 from kdjax.inputs import Inputs
+from kdjax.lessons.lesson import Lesson, taught_views
+from kdjax.lessons.source import Source
 from kdjax.models import Compute
-from kdjax.stages.context import Context
-from kdjax.stages.lesson import Lesson, taught_views
-from kdjax.stages.model import Spec
-from kdjax.stages.source import Source
 from kdjax.types import BadInput, Batch, PyTree, Variables, under
 
 _PART = "teacher_features/"

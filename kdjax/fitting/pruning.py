@@ -13,10 +13,10 @@ import optax
 from etils import epath
 
 from kdjax import config, keys, prune, shrink, tree
+from kdjax.artifacts.artifact import VARIABLES, Artifact
+from kdjax.contexts.context import Context
 from kdjax.prune import allocation, masks, schedules, scores
 from kdjax.shrink import Groups
-from kdjax.stages.artifact import VARIABLES, Artifact
-from kdjax.stages.context import Context
 from kdjax.train import BESIDE, TrainState, load_tree
 from kdjax.types import BadInput, PyTree, Variables, under
 

@@ -7,13 +7,13 @@ import flax.linen as nn
 import jax
 
 from kdjax import config, tasks, user_code
+from kdjax.artifacts.model import Spec
+from kdjax.checks import sizes
 from kdjax.config.encoders import own
 from kdjax.config.own import shown
+from kdjax.contexts.context import Context, Splits
 from kdjax.inputs import Inputs
 from kdjax.models import Compute, called
-from kdjax.stages import sizes
-from kdjax.stages.context import Context, Splits
-from kdjax.stages.model import Spec
 from kdjax.types import BadInput, under
 
 

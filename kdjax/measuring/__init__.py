@@ -1,0 +1,1 @@
+"""What a model and its files are worth, and what they cost: the rows of the report."""
