@@ -12,7 +12,7 @@ from kdjax import config
 from kdjax.artifacts.artifact import Expected
 from kdjax.checks.expected import check_encoder, check_labels
 from kdjax.choice import import_all
-from kdjax.config import own
+from kdjax.config.own import explained
 from kdjax.contexts.context import Context
 from kdjax.measuring import measure
 from kdjax.stages.own import Given, Model
@@ -42,7 +42,7 @@ def check(context: Context, stage: config.Stage) -> Expected:
             raise
         except Exception as error:
             where = (stage, context.path), (context.run.stages, "config.stages")
-            line = own.explained(error, *where)
+            line = explained(error, *where)
             if line is None:
                 raise
             raise line from None
