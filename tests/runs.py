@@ -12,7 +12,7 @@ import optax
 from etils import epath
 from jax import lax, monitoring
 
-from kdjax import data, models, ssl, teacher, train, views
+from kdjax import data, models, ssl, tasks, teacher, train, views
 from kdjax.lessons.lesson import taught_views
 from kdjax.lessons.source import see
 from kdjax.models import Compute
@@ -95,6 +95,7 @@ def distillation() -> Method:
         },
         objective=lambda axis_name: distill.objective(
             distillation_model(axis_name),
+            tasks.Classification(classes=10),
             signal=teacher.Logits(classes=10),
             temperature=2.0,
             kd_weight=0.9,

@@ -104,7 +104,12 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     else:
         signal = teacher.Logits(classes=100)
         objective = distill.objective(
-            student.module(), signal=signal, temperature=4.0, kd_weight=0.9, ce_weight=0.1
+            student.module(),
+            student.task,
+            signal=signal,
+            temperature=4.0,
+            kd_weight=0.9,
+            ce_weight=0.1,
         )
         said = signal.encode(jnp.asarray(random.normal(size=(batch, 100)), jnp.float32))
         resident = {"fixed": {**fixed, **said}}

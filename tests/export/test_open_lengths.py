@@ -9,6 +9,7 @@ import pytest
 
 from kdjax.export import (
     ONNX,
+    Model,
     described,
     load_onnx,
     load_stablehlo,
@@ -17,6 +18,7 @@ from kdjax.export import (
     write_stablehlo,
 )
 from kdjax.export.shapes import made_up, open_shapes
+from kdjax.inputs import Inputs
 from kdjax.types import BadInput, Field, length_field
 from tests.own_inputs import Reader
 
@@ -121,8 +123,19 @@ def test_a_file_says_which_lengths_it_takes_and_is_timed_at_the_longest(tmp_path
     inputs = made_up(fields, batch=1)
     variables = module.init(jax.random.key(0), **inputs, train=False)
     path = tmp_path / "model.onnx"
-    write_onnx(lambda *x: module.apply(variables, *x, train=False), path, inputs=fields)
-    said = described(ONNX(), path, inputs=fields)
+
+    def predict(*arrays):
+        return module.apply(variables, *arrays, train=False)
+
+    write_onnx(predict, path, inputs=fields)
+    model = Model(
+        predict=predict,
+        inputs=Inputs.of(fields),
+        output="logits",
+        forward=lambda variables, inputs: predict(*inputs.values()),
+        variables=variables,
+    )
+    said = described(ONNX(), path, model)
     assert said["accepts"].startswith("tokens: int32 [1 to 16], tokens_length: int32 []; any of")
     for how, length in (({}, MOST), ({"length": 5}, 5)):
         call = onnx_call(path, threads=1, batch=2, **how)

@@ -665,7 +665,7 @@ def test_what_float16_cannot_hold_is_one_line_with_its_mend(tmp_path, splits, sa
 
     def say(variables, inputs):
         white = inputs["image"].mean((1, 2, 3))[:, None] > 0.99
-        return jnp.where(white, said, 1.0) * jnp.ones((1, 10))
+        return source.Said(jnp.where(white, said, 1.0) * jnp.ones((1, 10)))
 
     inputs = splits.inputs
     task = tasks.of(splits.train)

@@ -132,7 +132,7 @@ def test_bad_stages(line, changes, message):
 def test_the_student_sees_the_teachers_size(line):
     tasks = line.run(stages__teacher__views__size=10, stages__student__steps=2)
     student = Artifact.open(tasks["student"].folder, tasks["student"].stage)
-    assert student.manifest["model"]["inputs"]["parts"][0]["size"] == 10
+    assert student.manifest["model"]["inputs"]["parts"][0]["size"] == [10, 10]
     live = line.run(
         stages__teacher__views__size=10, stages__student__steps=2, stages__student__live=True
     )["student"]

@@ -7,7 +7,7 @@ import optax
 import pytest
 from etils import epath
 
-from kdjax import config, losses, models, parse, pipeline, train
+from kdjax import config, losses, models, parse, pipeline, tasks, train
 from kdjax.contexts import Splits
 from kdjax.stages import finetune
 from kdjax.types import BadInput
@@ -20,7 +20,8 @@ def test_a_virtual_teacher_beside_the_labels():
     variables = model.init(key, images, train=True)
     state = train.TrainState.start(variables, optax.sgd(0.1))
     free = config.TeacherFree(weight=0.3, ce_weight=0.6)
-    objective = finetune.objective(model, teacher_free=free)
+    task = tasks.Classification(classes=3)
+    objective = finetune.objective(model, task.terms(teacher_free=free))
     loss, (_, metrics) = objective(state.params, state, {"inputs": images, "label": label}, key)
     outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
     ce = losses.cross_entropy(outputs["logits"], label).mean()

@@ -59,7 +59,7 @@ def test_its_file_is_held_against_the_live_model_and_has_a_row(done, line):
     assert npz["latency_ms_p50"] > 0
     assert npz["peak_memory_bytes"] is None
     parity = done.manifest["parity"][1]
-    assert parity["max_logit_difference"] <= parity["tolerance"]
+    assert parity["max_difference"] <= parity["tolerance"]
     assert parity["accepts"] == "image: uint8 [8, 8, 1]; any of 1 or more"
     assert parity["format"] == "Npz (.npz)"
     splits = _plan(line)[2]
@@ -123,7 +123,7 @@ def test_a_file_that_is_otherwise_fails_the_stage(done, line):
     files = {**FILES, "formats": [{"function": "tests.own_formats:Wrong"}]}
     run, tasks, splits = _plan(line, files)
     with pytest.raises(
-        StageFailed, match=r"linear.wrong: a logit differs by 1 from the live model"
+        StageFailed, match=r"linear.wrong: an output differs by 1 from the live model"
     ):
         pipeline.execute(run, tasks, splits)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import stages
+from kdjax import artifacts
 from kdjax.commands.reexport import reexport
 from kdjax.commands.report import write_report
 from kdjax.export import load_onnx, load_stablehlo
@@ -53,7 +53,7 @@ def test_the_files_are_written_again_and_say_until_when(exported, capsys):
         entry.pop("promised_until", None)
     # A file of a version that this jax does not know, as it says.
     (folder / "student.stablehlo").write_bytes(b"from another day")
-    stages.finish(folder, stale)
+    artifacts.finish(folder, stale)
 
     assert reexport(workdir) == 0
     said = capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_a_place_without_exports_is_refused(tmp_path):
 _KILLS = """
     import os, signal, sys, warnings
     from etils import epath
-    from kdjax import stages
+    from kdjax import artifacts
     from kdjax.artifacts import proof
 
     warnings.simplefilter("ignore")
@@ -128,7 +128,7 @@ _KILLS = """
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(step)
-        stages.replace(folder, {"stage": "files", "said": "new"}, beside)
+        artifacts.replace(folder, {"stage": "files", "said": "new"}, beside)
 
     def in_a_child(call, *args):
         if not (child := os.fork()):
@@ -146,7 +146,7 @@ _KILLS = """
     os.makedirs(folder)
     for name, wanted in old.items():
         (folder / name).write_bytes(wanted)
-    assert in_a_child(stages.finish, folder, {"stage": "files", "said": "old"}) == 0
+    assert in_a_child(artifacts.finish, folder, {"stage": "files", "said": "old"}) == 0
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     seen = []
     for kill_at in range(1, 100):

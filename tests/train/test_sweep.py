@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import data, teacher, train
+from kdjax import data, tasks, teacher, train
 from kdjax.stages import distill
 from kdjax.train.parallel import mapped, single
 from tests import runs
@@ -24,7 +24,11 @@ def _objective(axis_name):
 
     def of_one(mine):
         return distill.objective(
-            model, signal=teacher.Logits(classes=10), axis_name=axis_name, **mine
+            model,
+            tasks.Classification(classes=10),
+            signal=teacher.Logits(classes=10),
+            axis_name=axis_name,
+            **mine,
         )
 
     return of_one
