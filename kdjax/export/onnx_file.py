@@ -24,7 +24,7 @@ from kdjax.export.parity import CLOSE, TOLERANCE, Reference
 from kdjax.export.shapes import LONGEST, longest, named_shapes, open_shapes, sizes
 from kdjax.export.simplified import simplify
 from kdjax.export.traced import traced
-from kdjax.types import BadInput, Fields
+from kdjax.types import BadFile, BadInput, Fields
 
 OPSET = 21
 """The newest that every ONNX Runtime since 1.20 reads."""
@@ -275,7 +275,7 @@ def load_onnx(
 
     def run(*inputs: np.ndarray) -> np.ndarray:
         if not len(inputs[0]):
-            raise BadInput("", f"{os.fspath(path)}: takes a batch of 1 or more examples, not of 0")
+            raise BadFile(os.fspath(path), "takes a batch of 1 or more examples, not of 0")
         return np.asarray(session.run([output], dict(zip(names, inputs, strict=True)))[0])
 
     return run

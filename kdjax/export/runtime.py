@@ -16,7 +16,7 @@ from kdjax import quant
 from kdjax.export.extras import require
 from kdjax.export.model import Model
 from kdjax.export.shapes import sizes
-from kdjax.types import BadInput
+from kdjax.types import BadFile
 
 Path = str | os.PathLike[str]
 
@@ -134,7 +134,7 @@ class Runtime(abc.ABC):
         Raises:
           BadInput: a file cannot be timed by itself, or not this one.
         """
-        raise BadInput("", f"{os.fspath(path)}: a {self.suffix} file does not say what it takes")
+        raise BadFile(os.fspath(path), f"a {self.suffix} file does not say what it takes")
 
     def seen(self, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """What goes into each layer of a file, in order.

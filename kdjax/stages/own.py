@@ -212,17 +212,17 @@ def run(context: Context, c: config.OwnStage) -> Mapping[str, Any]:
     given = Given(context, c)
     with explaining((c, context.path)):
         said = c.made_stage(context.path)[0](given)
-    at = f"{context.path}.function: {c.function}"
+    at, what = f"{context.path}.function", c.function
     if said is not None and not isinstance(said, Mapping):
         raise BadInput(
-            "", f"{at} gave {shown(said)}", "it is to give what the manifest says, or nothing"
+            at, f"{what} gave {shown(said)}", "it is to give what the manifest says, or nothing"
         )
     try:
         plain = json.loads(json.dumps(dict(said or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise BadInput("", f"{at} gave what is no JSON: {error}") from None
+        raise BadInput(at, f"{what} gave what is no JSON: {error}") from None
     if c.leaves is not None and not given.left:
         raise BadInput(
-            "", f"{at} left no model, and the config has leaves={c.leaves!r}", "call given.leave"
+            at, f"{what} left no model, and the config has leaves={c.leaves!r}", "call given.leave"
         )
     return {"own": plain, **given.left}

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from kdjax.choice import Choice, choices, import_all
 from kdjax.export.runtime import Runtime
-from kdjax.types import BadInput
+from kdjax.types import BadFile
 
 
 class Format(Choice, abc.ABC):
@@ -50,9 +50,9 @@ def of_file(path: str | os.PathLike[str]) -> Known:
     found = known()
     suffix = PurePath(os.fspath(path)).suffix
     if suffix not in found:
-        raise BadInput(
-            "",
-            f"{os.fspath(path)}: no format has files that end in {suffix!r}",
+        raise BadFile(
+            os.fspath(path),
+            f"no format has files that end in {suffix!r}",
             f"known: {', '.join(sorted(found))}",
         )
     return found[suffix]

@@ -15,7 +15,7 @@ from kdjax.export.formats import Known
 from kdjax.export.litert_call import litert_call
 from kdjax.export.memory import peak_memory
 from kdjax.export.model import Model
-from kdjax.types import BadInput
+from kdjax.types import BadFile
 
 _PRODUCTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -100,9 +100,7 @@ class LiteRT(Known):
           BadInput: a length is asked for, which is fixed; or see there.
         """
         if length is not None:
-            raise BadInput(
-                "", f"{os.fspath(path)}: a .tflite file takes one length", "leave --length out"
-            )
+            raise BadFile(os.fspath(path), "a .tflite file takes one length", "leave --length out")
         return litert_call(path, threads=threads, batch=batch)
 
     def seen(self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

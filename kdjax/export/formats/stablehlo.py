@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
 from kdjax.export.shapes import longest, open_shapes
-from kdjax.types import BadInput, Fields
+from kdjax.types import BadFile, BadInput, Fields
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -118,9 +119,9 @@ def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
     try:
         exported = export.deserialize(content)
     except Exception as error:  # whatever jax says of a version that it does not know
-        raise BadInput(
-            "",
-            f"{path}: jax {jax.__version__} does not read this StableHLO file, write it again with "
+        raise BadFile(
+            os.fspath(path),
+            f"jax {jax.__version__} does not read this StableHLO file, write it again with "
             f"`kdjax reexport WORKDIR`: {(str(error).splitlines() or [type(error).__name__])[0]}",
         ) from error
     call = jax.jit(exported.call)
@@ -131,9 +132,9 @@ def load_stablehlo(path: epath.PathLike) -> Callable[..., Any]:
         except ValueError as error:  # which speaks of the refining of shapes
             taken = ", ".join(each.str_short() for each in exported.in_avals)
             given = ", ".join(jax.typeof(array).str_short() for array in arrays)
-            raise BadInput(
-                "",
-                f"{path}: it takes {taken}, no more positions than its model was trained for, and was "
+            raise BadFile(
+                os.fspath(path),
+                f"it takes {taken}, no more positions than its model was trained for, and was "
                 f"given {given}",
             ) from error
 
