@@ -83,7 +83,7 @@ class Data(Labels):
       mode: `resident` keeps all examples on the device, `stream` reads them batch by batch; `auto`
         is resident up to `resident_bytes` of examples.
       buckets: of inputs whose examples differ in length, to which lengths batches are padded, such as
-        `{"tokens": (32, 64)}`: examples of like length come together, each batch is padded to the
+        `{"tokens": (32, 64, 96)}`: examples of like length come together, each batch is padded to the
         shortest of these that holds it, or else to the longest that there may be, and a step is
         compiled for each. Without, all are padded to the longest. Such examples are read batch by
         batch, and one step is dispatched at a time where `dispatch_steps` does not say otherwise.
