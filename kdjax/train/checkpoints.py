@@ -1,11 +1,11 @@
 """Checkpoints of a run under way: whole states, with the hash of all that is in them."""
 
-import contextlib
 import hashlib
 import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from kdjax import fingerprint, paths, tree
 from kdjax.train.state import TrainState
 from kdjax.train.storage import orbax_checkpointer, storing
 from kdjax.types import BadFile, PyTree
+
+_TRIES, _BETWEEN_SECONDS = 10, 0.1
 
 _ARRAYS, _RECORD, _UNFINISHED = "arrays", "record.json", ".unfinished"
 _NAMED = 64
@@ -188,8 +190,7 @@ class Checkpoints:
                 text = json.dumps({**content, "own_hash": fingerprint.of_json(content)})
                 (beside / _RECORD).write_text(text)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    beside.rmtree()  # it holds space that others may need
+                _remove(beside)  # it holds space that others may need
                 raise
             if whole.exists():
                 whole.rmtree()
@@ -248,6 +249,20 @@ class Checkpoints:
         if fingerprint.of_arrays(found) != content["hash"]:
             raise _Damaged("this checkpoint is damaged (its arrays are not those that were saved)")
         return found, record
+
+
+def _remove(folder: epath.Path) -> None:
+    """Removes what could not be written, as far as that can be done.
+
+    Some of Orbax's threads may be at it still: a file that comes while others go is waited for.
+    """
+    for _ in range(_TRIES):
+        try:
+            folder.rmtree(missing_ok=True)
+        except OSError:
+            time.sleep(_BETWEEN_SECONDS)
+        else:
+            return
 
 
 def _one(error: Exception) -> str:
