@@ -28,8 +28,9 @@ class _Product:
 
 def as_products(graph: Graph) -> None:
     """Each Einsum over the last axes of a value and the first of stored weights becomes a MatMul."""
-    for node in graph.nodes:
-        found = _product(graph, node) if node.op_type == "Einsum" else None
+    einsums = [node for node in graph.nodes if node.op_type == "Einsum"]
+    for node in einsums:
+        found = _product(graph, node)
         if found is None:
             continue
         (result,) = node.output
@@ -43,7 +44,8 @@ def as_products(graph: Graph) -> None:
         else:
             flat = graph.put("MatMul", [value, weights], f"{result}.first")
             _reshaped(graph, flat, result, rank - found.contracted, found.columns)
-    graph.order()
+    if einsums:
+        graph.order()
 
 
 def _reshaped(graph: Graph, value: str, result: str, kept: int, sizes: tuple[int, ...]) -> str:

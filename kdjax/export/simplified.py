@@ -65,8 +65,9 @@ def _divided(graph: Graph) -> None:
 
     jax2onnx makes a mean of any sum that is divided by the number of what is summed up.
     """
-    for node in graph.nodes:
-        kind = _integers(graph, node) if node.op_type == "Mean" else None
+    means = [node for node in graph.nodes if node.op_type == "Mean"]
+    for node in means:
+        kind = _integers(graph, node)
         if kind is None:
             continue
         (result,), (total, *others) = node.output, node.input
@@ -74,7 +75,8 @@ def _divided(graph: Graph) -> None:
             total = graph.put("Add", [total, other], f"{result}.sum{i}")
         count = graph.keep(f"{result}.count", np.asarray(len(node.input), kind))
         graph.put("Div", [total, count], result)
-    graph.order()
+    if means:
+        graph.order()
 
 
 def _integers(graph: Graph, node: Any) -> np.dtype | None:
