@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int, Int64, UInt32
 
-from kdjax.data.order import shuffled
+from kdjax.data.order import placed, shuffled
 
 _BATCHES = 1 << 62
 """In the second word of a key: of the order of batches, and of no epoch's order."""
@@ -50,12 +50,7 @@ class Grouped:
     def rows(self, step: int) -> tuple[Int64[np.ndarray, " batch"], UInt32[np.ndarray, " batch"]]:
         """The rows of the whole batch of a step, and the epoch of each."""
         positions = np.arange(step * self._batch, (step + 1) * self._batch)
-        epochs, places = np.divmod(positions, self._n)
-        rows = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            rows[here] = self._order(int(epoch))[places[here]]
-        return rows, epochs.astype(np.uint32)
+        return placed(positions, n=self._n, order=self._order)
 
     def padded(self, first: int, end: int) -> dict[str, int]:
         """To how many positions the batches of these steps are padded, by field."""

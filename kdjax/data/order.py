@@ -5,6 +5,7 @@ positions, so it may straddle two epochs: shapes are static and each epoch sees 
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Int64, UInt32
@@ -27,11 +28,21 @@ def rows_at(
 
     Batch `step` of size `b` is `rows_at(np.arange(step * b, (step + 1) * b), ...)`.
     """
+    return placed(positions, n=n, order=lambda epoch: _epoch(seed, epoch, n))
+
+
+def placed(
+    positions: Int64[np.ndarray, " batch"],
+    *,
+    n: int,
+    order: Callable[[int], Int64[np.ndarray, " n"]],
+) -> tuple[Int64[np.ndarray, " batch"], UInt32[np.ndarray, " batch"]]:
+    """As `rows_at`, in whichever order of an epoch."""
     epochs, places = np.divmod(positions, n)
     rows = np.empty_like(positions)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        rows[here] = _epoch(seed, int(epoch), n)[places[here]]
+        rows[here] = order(int(epoch))[places[here]]
     return rows, epochs.astype(np.uint32)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from kdjax import quant
 from kdjax.export.extras import require
+from kdjax.export.memory import peak_memory
 from kdjax.export.model import Model
 from kdjax.export.shapes import sizes
 from kdjax.types import BadFile
@@ -37,6 +38,8 @@ class Runtime(abc.ABC):
       extra: of kdjax, which has these packages.
       takes_threads: what runs a file uses as many threads as it is told to.
       package: that runs a file, whose version `kdjax latency` prints.
+      program: a Python file that loads and runs one, see `kdjax.export.peak_memory`; None where there is
+        none, and so no figure of memory.
       channels_first: what `seen` gives has the channels of an image before its space.
     """
 
@@ -47,6 +50,7 @@ class Runtime(abc.ABC):
     extra: ClassVar[str | None] = None
     takes_threads: ClassVar[bool] = True
     package: ClassVar[str | None] = None
+    program: ClassVar[str | None] = None
     channels_first: ClassVar[bool] = False
 
     @property
@@ -113,7 +117,7 @@ class Runtime(abc.ABC):
     def memory(
         self, path: Path, *, threads: int, batch: int, length: int | None = None
     ) -> int | None:
-        """Bytes that a process needs to load and run a file, see `kdjax.export.peak_memory`.
+        """Bytes that a process needs to load and run a file by `program`, see `kdjax.export.peak_memory`.
 
         Args:
           path: of the file.
@@ -124,7 +128,9 @@ class Runtime(abc.ABC):
         Returns:
           None where that is not known.
         """
-        return None
+        if self.program is None:
+            return None
+        return peak_memory(self.program, path, threads=threads, batch=batch, length=length)
 
     def call(
         self, path: Path, *, threads: int, batch: int, length: int | None = None

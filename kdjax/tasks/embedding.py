@@ -4,19 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float
 
-from kdjax import evaluate, losses, models, report, teacher, train
+from kdjax import evaluate, losses, report, teacher
 from kdjax.data import Target, Vectors
 from kdjax.report import Score
-from kdjax.tasks.base import Task, counted
+from kdjax.tasks.base import counted
+from kdjax.tasks.vectors import OfVectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Embedding(Task):
+class Embedding(OfVectors):
     """Which vector an example is paired with, such as the embedding of its caption by another model.
 
     Answers are vectors of any length: the loss, the score and the agreement are of their directions.
@@ -39,36 +38,6 @@ class Embedding(Task):
 
     name: Literal["embedding"] = "embedding"
     dim: int
-
-    @classmethod
-    def of(cls, target: Vectors) -> "Embedding":
-        """See `Task`."""
-        return cls(dim=target.dim)
-
-    @property
-    def outputs(self) -> int:
-        """The width of the vectors."""
-        return self.dim
-
-    def head(self, encoder: nn.Module) -> nn.Module:
-        """The model: `features` of the encoder, and `embedding` [batch, dim] linear in them."""
-        return models.Linear(encoder, self.dim, self.output)
-
-    def made_up(self, examples: int) -> Float32[np.ndarray, "n dim"]:
-        """Answers that may occur, always the same ones."""
-        return np.random.default_rng(0).normal(size=(examples, self.dim)).astype(np.float32)
-
-    def losses(
-        self, outputs: train.Outputs, label: Float[Array, "batch dim"]
-    ) -> Float[Array, " batch"]:
-        """1 less the cosine of the pair, in [0, 2]; zero where the target is NaN."""
-        known = self.has_label(label)
-        label = jnp.where(known[:, None], label, 1.0)
-        return jnp.where(known, losses.embedding_cosine(outputs[self.output], label), 0.0)
-
-    def has_label(self, label: Float[Array, "batch dim"]) -> Bool[Array, " batch"]:
-        """See `Task`."""
-        return ~jnp.isnan(label).any(-1)
 
     def distance(
         self, answer: Float[Array, "batch dim"], reference: Float[Array, "batch dim"]

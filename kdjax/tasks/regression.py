@@ -4,19 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float
 
-from kdjax import evaluate, losses, models, report, teacher, train
+from kdjax import evaluate, losses, report, teacher
 from kdjax.data import Target, Values
 from kdjax.report import Score
-from kdjax.tasks.base import Task, counted
+from kdjax.tasks.base import counted
+from kdjax.tasks.vectors import OfVectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Regression(Task):
+class Regression(OfVectors):
     """Which values an example has: numbers, learned by their squared error.
 
     The error is that of the numbers as they are: targets of a scale far from one, or of several scales,
@@ -41,37 +40,6 @@ class Regression(Task):
 
     name: Literal["regression"] = "regression"
     dim: int = 1
-
-    @classmethod
-    def of(cls, target: Values) -> "Regression":
-        """See `Task`."""
-        return cls(dim=target.dim)
-
-    @property
-    def outputs(self) -> int:
-        """The values."""
-        return self.dim
-
-    def head(self, encoder: nn.Module) -> nn.Module:
-        """The model: `features` [batch, dim] of the encoder, and `values` [batch, dim] linear in them."""
-        return models.Linear(encoder, self.dim, self.output)
-
-    def made_up(self, examples: int) -> Float32[np.ndarray, "n dim"]:
-        """Answers that may occur, always the same ones."""
-        return np.random.default_rng(0).normal(size=(examples, self.dim)).astype(np.float32)
-
-    def losses(
-        self, outputs: train.Outputs, label: Float[Array, "batch dim"]
-    ) -> Float[Array, " batch"]:
-        """Mean over the values of the squared error; zero where the target is NaN."""
-        # The target is taken out before the difference, whose gradient would be NaN times zero.
-        known = self.has_label(label)
-        label = jnp.where(known[:, None], label, 0.0)
-        return jnp.where(known, losses.embedding_mse(outputs[self.output], label), 0.0)
-
-    def has_label(self, label: Float[Array, "batch dim"]) -> Bool[Array, " batch"]:
-        """See `Task`."""
-        return ~jnp.isnan(label).any(-1)
 
     def distance(
         self, answer: Float[Array, "batch dim"], reference: Float[Array, "batch dim"]

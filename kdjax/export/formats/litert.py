@@ -13,7 +13,6 @@ import numpy as np
 from kdjax.export import integers, litert, litert_integers
 from kdjax.export.formats import Known
 from kdjax.export.litert_call import litert_call
-from kdjax.export.memory import peak_memory
 from kdjax.export.model import Model
 from kdjax.types import BadFile
 
@@ -32,6 +31,7 @@ class LiteRT(Known):
     needs: ClassVar[tuple[str, ...]] = litert.NEEDS
     extra: ClassVar[str | None] = "litert"
     package: ClassVar[str | None] = "ai-edge-litert"
+    program: ClassVar[str | None] = "litert_memory.py"
 
     @property
     def runs_in(self) -> str:
@@ -74,17 +74,6 @@ class LiteRT(Known):
             "format": f"LiteRT schema {model.version}",
             "reads": f"runtime {oldest} or newer" if oldest else "a runtime of all its operators",
         }
-
-    def memory(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        threads: int,
-        batch: int,
-        length: int | None = None,
-    ) -> int | None:
-        """See `kdjax.export.peak_memory`."""
-        return peak_memory("litert_memory.py", path, threads=threads, batch=batch, length=length)
 
     def call(
         self,

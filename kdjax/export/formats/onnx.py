@@ -13,7 +13,6 @@ import numpy as np
 from kdjax import quant
 from kdjax.export import onnx_file, onnx_integers
 from kdjax.export.formats import Known
-from kdjax.export.memory import peak_memory
 from kdjax.export.model import Model
 from kdjax.export.onnx_call import onnx_call
 
@@ -31,6 +30,7 @@ class ONNX(Known):
     needs: ClassVar[tuple[str, ...]] = onnx_file.NEEDS
     extra: ClassVar[str | None] = "export"
     package: ClassVar[str | None] = "onnxruntime"
+    program: ClassVar[str | None] = "onnx_memory.py"
     channels_first: ClassVar[bool] = True
 
     @property
@@ -81,17 +81,6 @@ class ONNX(Known):
             "format": f"ONNX opset {opset}, IR version {model.ir_version}",
             "reads": said.get("kdjax.reads", "an ONNX Runtime of that opset or newer"),
         }
-
-    def memory(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        threads: int,
-        batch: int,
-        length: int | None = None,
-    ) -> int | None:
-        """See `kdjax.export.peak_memory`."""
-        return peak_memory("onnx_memory.py", path, threads=threads, batch=batch, length=length)
 
     def call(
         self,
