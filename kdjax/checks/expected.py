@@ -98,15 +98,28 @@ def check_data(splits: Splits) -> None:
             )
 
 
+def check_accuracy(context: Context, spec: Spec, field: str) -> None:
+    """Raises `BadInput` where a limit on the accuracy is of a model, or of tests, that have none."""
+    spec.task.check_accuracy(field)
+    if not (test := context.splits.test).shown.all():
+        raise BadInput(field, f"not all examples of {test.name} have a label", "leave it out")
+
+
 def check_labels(context: Context, stage: config.Stage) -> None:
     """Raises `BadInput` where a stage measures on test examples that have no labels."""
     if not stage.is_measured():
         return
-    test = context.splits.test
-    if without := int((~test.shown).sum()):
+    test, run = context.splits.test, context.run
+    without = int((~test.shown).sum())
+    if not without:
+        return
+    if not run.is_compared(context.name):
         raise BadInput(
             "config.data.test_split",
             f"{without} of the {len(test)} examples of {test.name} have no label, and {context.name} "
             "is measured on them",
-            "name a split that has labels",
+            "name a split that has labels, or a stage that models are compared with "
+            "(config.reference)",
         )
+    if run.scores and without == len(test):
+        raise BadInput("config.scores", f"no example of {test.name} has a label", "leave them out")

@@ -23,6 +23,9 @@ class Run:
         names of folders and files: 1 to 80 letters, digits, `_` and `-` (blanks within, too), of any
         script, that begin with a letter or digit; no two that differ in capitals alone.
       scores: more scores of every model, by name: functions of one's own, `dict(function=top_five)`.
+      reference: a stage whose model all others are measured against, too: how often they agree with it
+        on the test examples. Where these have no labels, that is the only score. What the stage itself
+        is made from is left out.
       seeds: every stage that has no seed of its own is run for each; the report has means and intervals
         over them.
       parallel: `single`, `pmap`, `mesh`; `auto` is `single` on one device, `pmap` on several.
@@ -37,12 +40,34 @@ class Run:
     data: Data
     stages: Annotated[Mapping[str, Stage], AtLeast(1)]
     scores: Mapping[str, OwnScore] = dataclasses.field(default_factory=dict)
+    reference: Text | None = aside(None)  # its fingerprint is part of what it measures
     seeds: Annotated[tuple[Seed, ...], AtLeast(1), Distinct()] = (0,)
     parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
     convolutions: Literal["auto", "xla"] = aside("auto")
     latency_batch: Count = aside(1)
     latency_bulk_batch: Count = aside(64)
     latency_threads: Annotated[int, In("[1, 2^12]")] = aside(1)
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """Names of the stages that one reads, the one that it is compared with among them."""
+        own = self.stages[name].needs(self.stages)
+        if self.reference in (None, name, *own) or not self.is_compared(name):
+            return own
+        return (*own, self.reference)
+
+    def is_compared(self, name: str) -> bool:
+        """Whether the model of a stage is compared with the reference, which may be itself."""
+        if self.reference is None or not self.stages[name].is_measured():
+            return False
+        return name not in self._before(self.reference, set())
+
+    def _before(self, name: str, found: set[str]) -> set[str]:
+        """`found` and all that a stage is made from, by whatever is in between."""
+        for other in self.stages[name].needs(self.stages) if name in self.stages else ():
+            if other not in found:
+                found.add(other)
+                self._before(other, found)
+        return found
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""

@@ -160,6 +160,11 @@ class Splits:
             self._marks[seed, given] = {"train": train, "test": self.test.fingerprint}
         return self._marks[seed, given]
 
+    @functools.cached_property
+    def answers(self) -> dict[str, np.ndarray]:
+        """What models have said of the test examples, by the fingerprint of their stage."""
+        return {}
+
     @property
     def inputs(self) -> Inputs:
         """What a model is given of an example, at the size that the dataset has it in."""
@@ -180,6 +185,7 @@ class Context:
       parallel: one device or several.
       ahead: nothing has run yet. The inputs are what earlier stages will leave (`Expected`), all
         arrays are traced, and nothing is read from the folder or written there.
+      reference: what the model of the stage is compared with, where the run has such a stage.
       replay_step: look at this step of training and write nothing, see `kdjax.train.replay`.
     """
 
@@ -192,6 +198,7 @@ class Context:
     parallel: Parallel
     ahead: bool = False
     replay_step: int | None = None
+    reference: Artifact | None = None
 
     @property
     def exact(self) -> bool:

@@ -16,6 +16,9 @@ from kdjax.artifacts.model import Spec, load
 from kdjax.contexts.context import Context
 from kdjax.types import BadInput, Variables
 
+AGREEMENT = "agreement"
+"""Name of the score that says how far a model agrees with the run's reference."""
+
 _BATCH = 512
 
 
@@ -103,15 +106,46 @@ def row(
 
 def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, Any]:
     """What answers to the test examples are worth, as fields of a row."""
-    labels = context.splits.test.labels
-    found, primary = {**task.scores(answers, labels)}, task.primary
-    for name, own in context.run.scores.items():
-        path = f"config.scores.{name}"
-        if name in found:
-            raise BadInput(path, "the task has a score of this name", "give it another")
-        found[name] = own.score(answers, labels, path=path)
-        primary = name if own.primary else primary
-    return {"scores": found, "primary": primary}
+    test, found = context.splits.test, {}
+    compared = _compared(context, task, answers)
+    rows = test.shown
+    if rows.any() or not compared:
+        known = rows if compared else np.ones_like(rows)  # without a label is refused by the task
+        mine, labels = (
+            (answers, test.labels) if known.all() else (answers[known], test.labels[known])
+        )
+        found, primary = {**task.scores(mine, labels)}, task.primary
+        for name, own in context.run.scores.items():
+            path = f"config.scores.{name}"
+            if name in found:
+                raise BadInput(path, "the task has a score of this name", "give it another")
+            found[name] = own.score(mine, labels, path=path)
+            primary = name if own.primary else primary
+    if compared and AGREEMENT in found:
+        raise BadInput(
+            "config.reference", f"there is a score {AGREEMENT}, too", "give it another name"
+        )
+    return {
+        "scores": {**found, **compared},
+        "primary": primary if rows.all() else AGREEMENT,
+    }
+
+
+def _compared(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, report.Score]:
+    """How far answers to the test examples agree with those of the run's reference."""
+    if context.name == context.run.reference:
+        return {AGREEMENT: task.likeness(answers, answers)}
+    if context.reference is None:
+        return {}
+    return {AGREEMENT: task.likeness(answers, _answers(context, context.reference))}
+
+
+def _answers(context: Context, artifact: Artifact) -> np.ndarray:
+    """Those of a finished model, found once in a run."""
+    kept, mark = context.splits.answers, artifact.manifest["fingerprint"]
+    if mark not in kept:
+        kept[mark] = live_logits(context, *load(artifact, field="config.reference"))
+    return kept[mark]
 
 
 def again(context: Context, artifact: Artifact) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ def order(run: config.Run) -> list[str]:
       BadInput: a stage names one that is not there, or they need each other in a circle.
     """
     check_names(run.stages)
-    needs = {name: stage.needs(run.stages) for name, stage in run.stages.items()}
+    _check_reference(run)
+    needs = {name: run.needs(name) for name in run.stages}
     for name, stage in run.stages.items():
         for field, other in _named(stage):
             if other not in run.stages:
@@ -63,9 +64,25 @@ def order(run: config.Run) -> list[str]:
     return list(found)
 
 
+def _check_reference(run: config.Run) -> None:
+    """Raises `BadInput` where the reference is no stage that leaves a model."""
+    if (name := run.reference) is None:
+        return
+    if name not in run.stages:
+        hint = spelling.suggestion(name, run.stages)
+        raise BadInput("config.reference", f"there is no stage {name!r}", hint)
+    stage = run.stages[name]
+    if not stage.leaves_model() or getattr(stage, "sweep", None):
+        raise BadInput(
+            "config.reference",
+            f"{name} does not leave one whole model",
+            "name a stage that does, such as the teacher",
+        )
+
+
 def default(run: config.Run, names: Sequence[str]) -> list[str]:
     """The stages of a run that names none: all but the caches that no stage reads."""
-    read = {other for stage in run.stages.values() for other in stage.needs(run.stages)}
+    read = {other for name in run.stages for other in run.needs(name)}
     caches = {name for name in names if isinstance(run.stages[name], config.Cache)}
     return [name for name in names if name not in caches - read]
 

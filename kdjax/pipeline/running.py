@@ -109,7 +109,9 @@ def _measure(run: config.Run, task: Task, splits: Splits, parallel: train.Parall
             _say(f"{task.title}: measured by another run, skipped")
             return
         begun = time.monotonic()
-        context = Context(run, task.name, task.seed, task.folder, {}, splits, parallel)
+        context = Context(
+            run, task.name, task.seed, task.folder, {}, splits, parallel, reference=_reference(task)
+        )
         with files.storing(task.folder):
             rows = measure.again(context, artifact)
         said = {**artifact.manifest, "rows": rows, "scores": {**task.scores}}
@@ -180,7 +182,9 @@ def _do(
         task.folder.mkdir(parents=True, exist_ok=True)
     inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
     begun = time.monotonic()
-    context = Context(run, task.name, task.seed, task.folder, inputs, splits, parallel)
+    context = Context(
+        run, task.name, task.seed, task.folder, inputs, splits, parallel, reference=_reference(task)
+    )
     first = jax.process_index() == 0
     said: Mapping[str, Any] = {}
     if first or isinstance(task.stage, config.Training | config.Cache):
@@ -204,6 +208,12 @@ def _do(
     if jax.process_count() > 1:  # what the next stage reads is there for every process
         multihost_utils.sync_global_devices(task.fingerprint)
     _say(f"{task.title}: {seconds:.1f} s{_result(said)}")
+
+
+def _reference(task: Task) -> Artifact | None:
+    """What the model of a task is measured against."""
+    other = task.reference
+    return None if other is None else Artifact.open(other.folder, other.stage)
 
 
 def _result(said: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from kdjax import config, fingerprint, parse, spelling
 from kdjax.artifacts import proof
 from kdjax.checks import sizes
 from kdjax.contexts import Splits
+from kdjax.measuring.measure import AGREEMENT
 from kdjax.pipeline.graph import default, order
 from kdjax.types import BadInput
 
@@ -29,8 +30,10 @@ class Task:
       folder: where its artifact is, or will be; the fingerprint is part of its name, so that
         another config never finds, resumes or overwrites this one's.
       needs: the tasks that it reads.
-      scores: fingerprints, by name, of the user's scores that the rows of a model are to have. They are
-        no part of the model's fingerprint: where they change, it is measured again and not made again.
+      scores: fingerprints, by name, of the user's scores that the rows of a model are to have, and of the
+        one that it is compared with. They are no part of the model's fingerprint: where they change, it
+        is measured again and not made again.
+      reference: the task whose model it is compared with, None without one and of itself.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Task:
     folder: epath.Path
     needs: tuple["Task", ...]
     scores: Mapping[str, str]
+    reference: "Task | None" = None
 
     @property
     def done(self) -> bool:
@@ -92,7 +96,7 @@ def plan(
         raise BadInput("--stages", f"there is no stage {name!r}", spelling.suggestion(name, names))
     for name in reversed(names):
         if name in wanted:
-            wanted |= set(run.stages[name].needs(run.stages))
+            wanted |= set(run.needs(name))
 
     sizes.check_data(splits)
     splits.shown(run.seeds[0])  # too few labels of a class: said before anything is trained
@@ -130,6 +134,10 @@ def tasks_of(
             needs = tuple(
                 tasks[other, run.stages[other].seed_of(seed)] for other in stage.needs(run.stages)
             )
+            reference = None
+            if run.is_compared(name) and (other := run.reference) not in (None, name):
+                reference = tasks[other, run.stages[other].seed_of(seed)]
+            asked = {**scores, **_compared(run, name, reference)}
             content = {
                 "version": VERSION,
                 "name": name,
@@ -137,15 +145,29 @@ def tasks_of(
                 "stage": parse.plain(stage, fingerprint=True),
                 "reads": _read_config(run, stage),
                 "data": {**splits.fingerprints(own, stage), "config": described},
-                "scores": scores if stage.is_measured() and not stage.leaves_model() else {},
+                "scores": asked if stage.is_measured() and not stage.leaves_model() else {},
                 "needs": {task.name: task.fingerprint for task in needs},
             }
             mark = fingerprint.of_json(content)
             folder = proof.folder_of(workdir, name, own, mark)
             tasks[name, own] = Task(
-                name, own, stage, mark, folder, needs, marks if stage.leaves_model() else {}
+                name,
+                own,
+                stage,
+                mark,
+                folder,
+                needs,
+                {**marks, **_compared(run, name, reference)} if stage.leaves_model() else {},
+                reference,
             )
     return list(tasks.values())
+
+
+def _compared(run: config.Run, name: str, reference: Task | None) -> dict[str, str]:
+    """What `Task.scores` says of the agreement with the reference; of itself that it is one."""
+    if reference is not None:
+        return {AGREEMENT: reference.fingerprint}
+    return {AGREEMENT: "its own"} if name == run.reference else {}
 
 
 def _read_config(run: config.Run, stage: config.Stage) -> Any:

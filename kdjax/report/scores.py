@@ -83,6 +83,12 @@ KNOWN: Mapping[str, Known] = {
         "F1",
         "Harmonic mean of precision and recall of each class, averaged with equal weight.",
     ),
+    "agreement": Known(
+        "agreement",
+        "How far a model says of the test examples what the run's reference says, another model: of"
+        " classes the share of the examples that get the same one, of vectors the mean cosine. No label"
+        " is needed. The reference agrees with itself.",
+    ),
     "mse": Known("MSE", "Mean squared error; the lower, the better."),
     "cosine": Known("cosine", "Mean cosine of the answer and the target; 1 is the same direction."),
     "rmse": Known("RMSE", "Root of the mean squared error; the lower, the better."),

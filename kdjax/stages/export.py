@@ -12,6 +12,7 @@ from etils import epath
 
 from kdjax import config, export, quant
 from kdjax.artifacts.model import Spec, load
+from kdjax.checks import expected
 from kdjax.config import own
 from kdjax.contexts.context import Context
 from kdjax.measuring import measure
@@ -42,7 +43,7 @@ def check(context: Context, c: config.Export) -> Mapping[str, Any]:
             raise BadInput(path, f"{error}") from None
     spec = Spec.of(context.inputs[c.model], field=f"{context.path}.model")
     if c.accuracy_drop is not None:
-        spec.task.check_accuracy(f"{context.path}.accuracy_drop")
+        expected.check_accuracy(context, spec, f"{context.path}.accuracy_drop")
     taken: dict[str, str] = {}
     for path, runtime in runtimes:
         if (other := taken.setdefault(runtime.suffix, path)) != path:

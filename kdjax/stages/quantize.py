@@ -11,6 +11,7 @@ import numpy as np
 from kdjax import config, quant, tree
 from kdjax.artifacts.artifact import Artifact, save_variables
 from kdjax.artifacts.model import Spec, load
+from kdjax.checks import expected
 from kdjax.contexts.context import Context
 from kdjax.fitting import pruning
 from kdjax.measuring import measure
@@ -92,7 +93,7 @@ def check(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     artifact = context.inputs[c.model]
     spec = _float(artifact, c, path)
     if c.accuracy_drop is not None:
-        spec.task.check_accuracy(f"{path}.accuracy_drop")
+        expected.check_accuracy(context, spec, f"{path}.accuracy_drop")
     graph = spec.layers()
     if c.budget is not None or c.sensitivity is not None:
         rules = check_mixed(context, c, spec, graph)

@@ -235,6 +235,11 @@ class Task(Choice, abc.ABC):
           labels: of them, where they say which positions count.
         """
 
+    def likeness(self, answers: Answers, reference: Answers) -> Score:
+        """The agreement of one model's answers with another's as a score, with its interval if known."""
+        found = self.agreement(answers, reference)
+        return Score(found.agreement, fraction=False)
+
     @abc.abstractmethod
     def agreed(self, agreement: float) -> str:
         """An agreement in words, such as `97.0% of the labels agree`."""

@@ -194,3 +194,16 @@ class Classification(OfClasses):
     ) -> evaluate.Agreement:
         """Share of the examples that get one label from both."""
         return evaluate.agreement(a, b)
+
+    def likeness(
+        self, answers: Float[np.ndarray, "n classes"], reference: Float[np.ndarray, "n classes"]
+    ) -> Score:
+        """The share, with Wilson's interval."""
+        share = self.agreement(answers, reference).agreement
+        return Score(share, report.wilson(share, len(answers)))
+
+    def accuracy(
+        self, answers: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+    ) -> float | None:
+        """That of the scores; None where an example has no label."""
+        return None if (labels < 0).any() else super().accuracy(answers, labels)

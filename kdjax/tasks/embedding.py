@@ -54,10 +54,16 @@ class Embedding(OfVectors):
     ) -> Mapping[str, Score]:
         """The mean cosine of answer and target, with Student's t interval over the examples."""
         counted(np.asarray(Vectors(self.dim).shown(labels)))
-        each = evaluate.cosines(answers, labels)
+        return {"cosine": self.likeness(answers, labels)}
+
+    def likeness(
+        self, answers: Float[np.ndarray, "n dim"], reference: Float[np.ndarray, "n dim"]
+    ) -> Score:
+        """The mean cosine, with Student's t interval over the examples."""
+        each = evaluate.cosines(answers, reference)
         found = report.mean_interval(each)
         ends = None if found is None else (max(-1.0, found[0]), min(1.0, found[1]))
-        return {"cosine": Score(float(each.mean()), ends, fraction=False)}
+        return Score(float(each.mean()), ends, fraction=False)
 
     def agreement(
         self,
