@@ -442,8 +442,8 @@ FAULTS = [
     (
         "mean",
         "mean.reads",
-        ("student", "pruned"),
-        r"mean.function: .*student and pruned are not built",
+        ("student", "int8"),
+        r"mean.function: .*student and int8 are not built",
     ),
     ("rounded", "rounded.step", "half", r"rounded.step: expected a number, found 'half'"),
     ("again", "again.start_from", "rounded", None),
