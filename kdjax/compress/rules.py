@@ -1,0 +1,281 @@
+"""What is chosen for a network and a set of pictures, by rules that can be read.
+
+Everything follows from facts: of the pictures (`Pictures`), of the network (`Network`), and of how fast
+this machine is (`Speed`). What comes of it is a config like any other (`stages`), which `kdjax compress`
+writes out, and which is the place to know better.
+
+The rules:
+
+* Size. The network sees pictures at the size that it was trained at. Smaller pictures it sees at twice
+  their size at most, in multiples of 32: the rest would be enlargement. The student sees small pictures
+  (up to `SMALL` pixels) as they are, and larger ones at half the size that the network sees.
+* Teacher. Without labels it is the network as it is. With labels it is a linear probe of the network's
+  features, then trained as a whole, where `TEACHER` of the time has at least `LEAST_EPOCHS` epochs of the
+  labelled pictures for it; otherwise the probe alone.
+* Student. A ResNet-18, its width the smallest of `WIDTHS` that has as many parameters as the budget
+  allows, or the largest. What is over the budget is taken away after it has learned: units that the file
+  can best do without, and then it learns on.
+* Views. The recipe for few labels (`kdjax.few_labels`), whose facts are found without a label.
+* Time. `minutes` are shared: the teacher, its answers in a cache, the student, the shrunk student, and
+  with labels the same network on the labels alone, for as many steps as the student.
+* Bits. int8, but for the first layer and the last. The file is held against the model.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kdjax import few_labels
+from kdjax.compress.budget import Budget
+
+SMALL = 64
+"""Pixels of the shorter side up to which a student sees pictures as they are."""
+
+WIDTHS = (8, 16, 24, 32, 48, 64)
+"""Of a student's first stage."""
+
+TEACHER, CACHE, STUDENT, SHRUNK, SCRATCH = 0.3, 0.2, 0.2, 0.1, 0.2
+"""Shares of the time with labels; without, those of the teacher and of the labels alone go to the others."""
+
+LEAST_EPOCHS = 3
+"""Of the labelled pictures, below which a network is not trained as a whole."""
+
+MOST_EPOCHS = {"teacher": 30, "student": 200}
+
+MOST_VIEWS = 8
+
+LEAST_STEPS = 100
+
+BATCH = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What there is to learn from.
+
+    Attributes:
+      train: how many training pictures.
+      test: how many test pictures.
+      labelled: how many of the training pictures have a label.
+      classes: how many there are; of the network's own where no picture has a label.
+      side: the shorter side of most pictures, in pixels, as they are in their files.
+      look: what the views follow from.
+    """
+
+    train: int
+    test: int
+    labelled: int
+    classes: int
+    side: int
+    look: few_labels.Facts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """What one begins with.
+
+    Attributes:
+      encoder: its config, with the weights.
+      params: of encoder and head.
+      size: of the pictures that it was trained on, height and width.
+      mean: that it wants subtracted from pixels in [0, 1].
+      std: that it wants them divided by.
+      head: whether its own classifier is kept: without labels, and where the file has one.
+    """
+
+    encoder: Mapping[str, Any]
+    params: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    head: bool
+
+
+class Speed(NamedTuple):
+    """Seconds an example of this machine.
+
+    Attributes:
+      teacher: the network's forward pass.
+      student: a training step of the student.
+    """
+
+    teacher: float
+    student: float
+
+
+def seen(network: Network, pictures: Pictures) -> tuple[int, int]:
+    """Height and width at which the network sees the pictures."""
+    most = 32 * max(1, math.ceil(2 * pictures.side / 32))
+    return (min(network.size[0], most), min(network.size[1], most))
+
+
+def stored(network: Network, pictures: Pictures) -> tuple[int, int]:
+    """Height and width in which pictures are read: never enlarged."""
+    height, width = seen(network, pictures)
+    if pictures.side <= SMALL:
+        return (pictures.side, pictures.side)
+    return (min(height, pictures.side), min(width, pictures.side))
+
+
+def student_size(network: Network, pictures: Pictures) -> tuple[int, int]:
+    """Height and width at which the student sees the pictures."""
+    if pictures.side <= SMALL:
+        return stored(network, pictures)
+    height, width = seen(network, pictures)
+    return (max(32, height // 2), max(32, width // 2))
+
+
+def student(width: int, pictures: Pictures) -> dict[str, Any]:
+    """The student of a width; its stem halves pictures that are not small."""
+    large = {"imagenet_stem": True} if pictures.side > SMALL else {}
+    return {"name": "resnet18", "width": width, **large}
+
+
+def width_of(wanted: float, params: Mapping[int, int]) -> int:
+    """The smallest width whose student has as many parameters as are wanted, or the largest.
+
+    Args:
+      wanted: parameters.
+      params: of the student, by width.
+    """
+    return next((w for w in sorted(params) if params[w] >= wanted), max(params))
+
+
+class Effort(NamedTuple):
+    """What the time is enough for.
+
+    Attributes:
+      teacher: steps of the whole network on the labels; 0 for the probe alone, or without labels.
+      views: of each picture in the cache.
+      student: steps, as many as the labels alone get.
+      shrunk: steps.
+    """
+
+    teacher: int
+    views: int
+    student: int
+    shrunk: int
+
+
+def effort(pictures: Pictures, speed: Speed, *, minutes: float) -> Effort:
+    """How the time is shared, see above."""
+    shares = {"teacher": TEACHER, "cache": CACHE, "student": STUDENT, "shrunk": SHRUNK}
+    if not pictures.labelled:
+        left = 1 - TEACHER - SCRATCH
+        shares = {"teacher": 0.0, **{n: shares[n] / left for n in ("cache", "student", "shrunk")}}
+    seconds = {name: 60 * minutes * share for name, share in shares.items()}
+    size = batch(pictures)
+    # A backward pass is two forward ones.
+    epochs = seconds["teacher"] / (3 * speed.teacher * max(1, pictures.labelled))
+    teacher = 0
+    if epochs >= LEAST_EPOCHS and pictures.labelled:
+        epochs = min(epochs, MOST_EPOCHS["teacher"])
+        teacher = max(1, round(epochs * pictures.labelled / size))
+    most = math.ceil(MOST_EPOCHS["student"] * pictures.train / size)
+
+    def steps(stage: str) -> int:
+        found = round(seconds[stage] / (speed.student * size))
+        return min(max(LEAST_STEPS, found), max(LEAST_STEPS, most))
+
+    views = round(seconds["cache"] / (speed.teacher * pictures.train))
+    return Effort(teacher, min(max(1, views), MOST_VIEWS), steps("student"), steps("shrunk"))
+
+
+def batch(pictures: Pictures) -> int:
+    """Pictures of a step: at most `BATCH`, and a quarter of all, so that an epoch has a few steps."""
+    return max(1, min(BATCH, 2 ** int(math.log2(max(1, pictures.train / 4)))))
+
+
+def _training(steps: int, *, batch: int, rate: float, decay: float = 1e-2) -> dict[str, Any]:
+    return {
+        "steps": steps,
+        "batch": batch,
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": rate,
+            "weight_decay": decay,
+            "clip_norm": 5.0,
+            "schedule": {"name": "cosine", "warmup_steps": min(50, steps // 4)},
+        },
+        "checkpoint_every_steps": 200,
+        "log_every_steps": max(1, min(50, steps // 10)),
+    }
+
+
+def stages(
+    network: Network,
+    pictures: Pictures,
+    effort: Effort,
+    *,
+    width: int,
+    budget: Budget,
+    params: float | None,
+) -> dict[str, Any]:
+    """The stages by name, for a config.
+
+    Args:
+      network: that one begins with.
+      pictures: to learn from.
+      effort: see there.
+      width: of the student.
+      budget: of the file.
+      params: that a file of its bytes holds; None where the student has no more, and nothing is shrunk,
+        and of a budget in milliseconds.
+    """
+    size = batch(pictures)
+    views = few_labels.views(pictures.look)
+    large, small = list(seen(network, pictures)), list(student_size(network, pictures))
+    net = student(width, pictures)
+    labelled = bool(pictures.labelled)
+    line: dict[str, Any] = {}
+    if labelled:
+        line["network"] = {"kind": "pretrained", "encoder": {**network.encoder}, "size": large}
+        rate = 1e-4
+        line["teacher"] = {
+            "kind": "finetune",
+            "start_from": "network",
+            "head": "probe",
+            "views": {**views["label"], "size": large},
+            **_training(max(1, effort.teacher), batch=min(size, pictures.labelled), rate=rate),
+        }
+        if not effort.teacher:
+            line["teacher"]["optimizer"] = {"name": "frozen"}
+    else:
+        line["teacher"] = {"kind": "pretrained", "encoder": {**network.encoder}, "size": large}
+    line["cache"] = {
+        "kind": "cache",
+        "teacher": "teacher",
+        "recipe": {**views["student"], "size": large},
+        "views": effort.views,
+        "batch": min(64, size),
+    }
+    learns = {
+        "kind": "distill",
+        "cache": "cache",
+        "size": small,
+        **({"temperature": 2.0} if labelled or network.head else {}),
+        **({} if labelled else {"kd_weight": 1.0, "ce_weight": 0.0}),
+    }
+    line["student"] = {**learns, "encoder": net, **_training(effort.student, batch=size, rate=3e-3)}
+    last = "student"
+    if budget.kind == "ms" or params is not None:
+        limit = {"latency_ms": budget.value} if budget.kind == "ms" else {"params": int(params or 0)}
+        line["shrunk"] = {"kind": "shrink", "model": last, "budget": limit, "multiple": 8}
+        line["small"] = {
+            **learns,
+            "start_from": "shrunk",
+            **_training(effort.shrunk, batch=size, rate=1e-3),
+        }
+        last = "small"
+    if labelled:
+        line["scratch"] = {
+            "kind": "finetune",
+            "encoder": net,
+            "views": {**views["label"], "size": small},
+            **_training(effort.student, batch=min(size, pictures.labelled), rate=3e-3),
+        }
+    line["int8"] = {"kind": "quantize", "model": last}
+    for name, of in (("float_file", last), ("file", "int8")):
+        line[name] = {"kind": "export", "model": of, "formats": ["onnx"]}
+    return line
