@@ -4,9 +4,9 @@
 family of networks.
 """
 
-from kdjax.weights.mapping import VERSION, Account, Mapped, Named, mapped, written
+from kdjax.weights.mapping import VERSION, Account, Mapped, mapped, written
 from kdjax.weights.preprocessing import Preprocessing
-from kdjax.weights.rules import Layout, Rule, Transform
+from kdjax.weights.rules import Layout, Named, Rule, Transform
 from kdjax.weights.sources import Published, preprocessing, published
 from kdjax.weights.tensors import Tensors
 

@@ -4,15 +4,14 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
 from kdjax import spelling
 from kdjax.types import BadInput
 from kdjax.weights import layouts, tensors
-from kdjax.weights.rules import Bound, Layout, Shape, bind
+from kdjax.weights.rules import Bound, Layout, Leaf, Named, Shape, bind
 from kdjax.weights.sources import Published
 from kdjax.weights.tensors import FIELD, Tensor, named
 
@@ -22,36 +21,6 @@ VERSION = 1
 ENCODER, CLASSIFIER = "encoder", "params/classifier/"
 _PARALLEL = "module."
 """Of every name, where a network was saved from inside torch's DataParallel."""
-
-
-class Leaf(Protocol):
-    """An array, or its shape and dtype."""
-
-    @property
-    def shape(self) -> Shape:
-        """Of the array."""
-        ...
-
-    @property
-    def dtype(self) -> Any:
-        """Of its numbers."""
-        ...
-
-
-class Named(NamedTuple):
-    """A network for its names.
-
-    Attributes:
-      module: of the encoder, as it is written: which rules there are depends on it.
-      encoder: its variables, as `params/stem/conv/kernel`, or their shapes.
-      head: of the classifier, as `kernel`, or its shapes; None where there is no classifier.
-      title: of the network, for messages.
-    """
-
-    module: nn.Module
-    encoder: Mapping[str, Leaf]
-    head: Mapping[str, Leaf] | None
-    title: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,7 +159,7 @@ class _Accounting:
     def mapped(self) -> Mapped:
         """See there."""
         layout, network = self._layout, self._network
-        rules, lost = bind(layout.rules(network.module), network.encoder)
+        rules, lost = bind(layout.rules(network), network.encoder)
         for name in lost:
             self._leave(f"no rule of the layout {layout.name} makes {_own(name)}", [name])
         encoder = [rule for rule in rules if self._takes(rule, network.encoder)]
@@ -239,7 +208,7 @@ class _Accounting:
 
         def share(one: Layout) -> float:
             there, _ = _stripped(one, self._said)
-            encoder, _ = bind(one.rules(module), self._network.encoder)
+            encoder, _ = bind(one.rules(self._network), self._network.encoder)
             rules = encoder + bind(one.head, self._network.head or ("kernel", "bias"))[0]
             wanted = [name for rule in rules for name in rule.theirs]
             return sum(name in there for name in wanted) / max(1, len(wanted))
@@ -410,7 +379,7 @@ def written(
     if prefix is None:
         prefix = found.prefix if network.head is not None else ""
     outer = _PARALLEL if prefix.startswith(_PARALLEL) else ""
-    rules, lost = bind(found.rules(network.module), network.encoder)
+    rules, lost = bind(found.rules(network), network.encoder)
     head_rules, lost_head = bind(found.head, network.head or ())
     if lost or lost_head:
         raise BadInput(

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import numpy as np
@@ -29,6 +29,39 @@ _KINDS = {None: r"\d+", "word": r"[^./]+", "path": r".+"}
 
 COUNTERS = r".*\.num_batches_tracked"
 """How many batches torch's BatchNorm has seen: nothing that a network computes with."""
+
+
+class Leaf(Protocol):
+    """An array, or its shape and dtype."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of the array."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Of its numbers."""
+        ...
+
+
+class Named(NamedTuple):
+    """A network for its names.
+
+    Attributes:
+      module: of the encoder, as it is written: what it is made of may decide which rules there are. Its
+        widths must not: shrinking changes them, and the variables have the ones that count.
+      encoder: its variables, as `params/stem/conv/kernel`, or their shapes.
+      head: of the classifier, as `kernel`, or its shapes; None where there is no classifier.
+      title: of the network, for messages.
+      size: height and width of the images that it sees, in pixels; None where it sees none.
+    """
+
+    module: nn.Module
+    encoder: Mapping[str, Leaf]
+    head: Mapping[str, Leaf] | None
+    title: str
+    size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +112,7 @@ class Layout:
       names: by which a config may ask for it: `torchvision`, `timm`, `hf`.
       family: of the networks, for messages: `ResNet`.
       of: the class of their modules.
-      rules: of the encoder, from the module: what it is made of may decide, and must not be looked for in
-        its widths, which shrinking changes.
+      rules: of the encoder; see `Named.module`.
       head: rules of the classifier.
       marks: patterns of names of which a file of this layout has each, and files of others do not: they
         say what a file looks like.
@@ -94,7 +126,7 @@ class Layout:
     names: tuple[str, ...]
     family: str
     of: type[nn.Module]
-    rules: Callable[[Any], Sequence[Rule]]
+    rules: Callable[[Named], Sequence[Rule]]
     head: Sequence[Rule] = ()
     marks: Sequence[str] = ()
     ignored: Sequence[str] = (COUNTERS,)

@@ -10,7 +10,7 @@ LAYOUTS = (
         names=("kdjax",),
         family="network",
         of=nn.Module,
-        rules=lambda module: (
+        rules=lambda network: (
             Rule("{in:word}/encoder/{path:path}", "{in:word}/{path:path}", same),
         ),
         head=(Rule("params/classifier/{path:path}", "{path:path}", same),),

@@ -2,28 +2,33 @@
 
 from kdjax.models import Bottleneck, ResNet
 from kdjax.weights.preprocessing import Preprocessing
-from kdjax.weights.rules import Layout, Rule
+from kdjax.weights.rules import Layout, Named, Rule
 from kdjax.weights.transforms import conv_norm, head
 
 _BRANCH = ("first", "second", "third")
 
 
-def _torchvision(module: ResNet, *, shortcut: str = "downsample") -> tuple[Rule, ...]:
+def _has_three(network: Named) -> bool:
+    """Whether the branch of a block is of three convolutions."""
+    return getattr(network.module, "block", None) is Bottleneck
+
+
+def _torchvision(network: Named, *, shortcut: str = "downsample") -> tuple[Rule, ...]:
     """`layer1.0.conv1`, `layer1.0.bn1`, `layer1.0.downsample.0`."""
     theirs, ours = "layer{s+1}.{b}", "stage{s}_block{b}"
     rules = conv_norm("conv1", "bn1", "stem")
-    for i, branch in enumerate(_BRANCH[: 3 if module.block is Bottleneck else 2], start=1):
+    for i, branch in enumerate(_BRANCH[: 3 if _has_three(network) else 2], start=1):
         rules += conv_norm(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}/{branch}")
     at = f"{theirs}.{shortcut}"
     return rules + conv_norm(f"{at}.0", f"{at}.1", f"{ours}/shortcut")
 
 
-def _kuangliu(module: ResNet) -> tuple[Rule, ...]:
+def _kuangliu(network: Named) -> tuple[Rule, ...]:
     """As torchvision's, with `shortcut` and `linear`."""
-    return _torchvision(module, shortcut="shortcut")
+    return _torchvision(network, shortcut="shortcut")
 
 
-def _transformers(module: ResNet) -> tuple[Rule, ...]:
+def _transformers(network: Named) -> tuple[Rule, ...]:
     """`encoder.stages.0.layers.0.layer.0.convolution`, and `.normalization`."""
 
     def pair(theirs: str, ours: str) -> tuple[Rule, ...]:
@@ -31,7 +36,7 @@ def _transformers(module: ResNet) -> tuple[Rule, ...]:
 
     theirs, ours = "encoder.stages.{s}.layers.{b}", "stage{s}_block{b}"
     rules = pair("embedder.embedder", "stem")
-    for i, branch in enumerate(_BRANCH[: 3 if module.block is Bottleneck else 2]):
+    for i, branch in enumerate(_BRANCH[: 3 if _has_three(network) else 2]):
         rules += pair(f"{theirs}.layer.{i}", f"{ours}/{branch}")
     return rules + pair(f"{theirs}.shortcut", f"{ours}/shortcut")
 
