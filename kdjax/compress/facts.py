@@ -1,0 +1,120 @@
+"""What the rules of `kdjax compress` are about: found in the data, and measured on this machine."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from kdjax import config, evaluate, few_labels, models, parse, tasks, tree
+from kdjax.artifacts.model import Spec
+from kdjax.compress.rules import Pictures, Speed
+from kdjax.data import Dataset
+from kdjax.inputs import Inputs
+
+_TIMED = 16
+"""Pictures of one call: enough that a call of a few is not what is timed."""
+
+
+def pictures(train: Dataset, test: Dataset, *, classes: int, side: int) -> Pictures:
+    """Of the two splits; the views follow from a sample of the training pictures, see `few_labels`.
+
+    Args:
+      train: with all labels that there are.
+      test: likewise.
+      classes: how many there are, or those of the network.
+      side: the shorter side of most pictures, in pixels, as they are in their files.
+    """
+    n = min(len(train), few_labels.LOOKED_AT)
+    rows = np.sort(np.random.default_rng(0).permutation(len(train))[:n])
+    (images,) = train.read(rows).values()
+    return Pictures(
+        train=len(train),
+        test=len(test),
+        labelled=int(train.shown.sum()),
+        classes=classes,
+        side=side,
+        look=few_labels.facts(images),
+    )
+
+
+class Machine(NamedTuple):
+    """What was measured here.
+
+    Attributes:
+      speed: see there.
+      memory: bytes that a step takes at most, of the network or of the student, without the pictures.
+    """
+
+    speed: Speed
+    memory: int
+
+
+def machine(network: Spec, student: Spec, *, batch: int) -> Machine:
+    """Times the two programs in which most of the time goes, with made-up pictures.
+
+    Args:
+      network: that is asked.
+      student: that is trained.
+      batch: of its training.
+    """
+
+    def ask(variables: Any, inputs: Mapping[str, Array]) -> Array:
+        return network.answers(network.module())(variables, inputs)
+
+    def learn(params: Any, rest: Any, inputs: Mapping[str, Array]) -> Any:
+        def loss(params: Any) -> tuple[Array, Any]:
+            outputs, state = student.module().apply(
+                {"params": params, **rest}, inputs, train=True, mutable=list(rest)
+            )
+            return (outputs[student.task.output] ** 2).mean(), state
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    asked, asked_bytes = _timed(ask, _made_up(network), network.inputs.blank(_TIMED))
+    params, rest = _split(_made_up(student))
+    learned, learned_bytes = _timed(learn, params, rest, student.inputs.blank(batch))
+    held = 4 * (tree.size(params) * 4 + tree.size(_made_up(network)))
+    return Machine(
+        Speed(teacher=asked / _TIMED, student=learned / batch),
+        held + max(asked_bytes, learned_bytes),
+    )
+
+
+def _timed(function: Any, *arguments: Any) -> tuple[float, int]:
+    """Seconds of a call, the median of a few, and the bytes that it needs for itself."""
+    if jax.default_backend() == "cpu":  # as what is trained, and what asks a teacher, is compiled
+        function = models.with_fast_convolutions(function)
+    compiled = jax.jit(function).lower(*arguments).compile()
+    taken = evaluate.latency(
+        lambda: compiled(*arguments), warmup=1, repeats=5, min_seconds=0.0, max_seconds=10.0
+    )
+    needed = compiled.memory_analysis()
+    return taken.ms_p50 / 1000, int(getattr(needed, "temp_size_in_bytes", 0))
+
+
+def _made_up(spec: Spec) -> Any:
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), spec.abstract())
+
+
+def _split(variables: Mapping[str, Any]) -> tuple[Any, Any]:
+    return variables["params"], {n: v for n, v in variables.items() if n != "params"}
+
+
+def spec_of(
+    encoder: Mapping[str, Any],
+    dataset: Dataset,
+    *,
+    size: tuple[int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Spec:
+    """The model of an encoder's config for such pictures, seen in this size; without its weights."""
+    made = parse.parse(config.Encoder, encoder)
+    inputs = Inputs.of(dataset.fields, mean=mean, std=std).sized(size)
+    return Spec(
+        encoder=dataclasses.replace(made, weights=None), inputs=inputs, task=tasks.of(dataset)
+    )

@@ -1,0 +1,103 @@
+"""Which network published weights are of: the one whose every variable has its tensor."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import config, parse, tree, weights
+from kdjax.config.encoders import Encoder
+from kdjax.models import Compute
+from kdjax.types import BadInput
+from kdjax.weights import Preprocessing, Published, layouts
+
+DEFAULT = Preprocessing()
+"""Of weights beside which nothing is said of it: as the networks of torchvision are."""
+
+
+def recognised(
+    published: Published, *, encoder: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], Preprocessing]:
+    """The config of the network whose weights these are, and how it wants pictures.
+
+    Args:
+      published: the weights.
+      encoder: its config, where the user gives it.
+
+    Raises:
+      BadInput: they are of no network that is known, or not of the one that is given.
+    """
+    if encoder is not None:
+        made = parse.parse(config.Encoder, encoder, "--encoder")
+        wants = _wants(published, made)
+        weights.mapped(published, named(made, wants))
+        return {**encoder}, wants
+    tried: list[str] = []
+    for given in candidates(published):
+        made = parse.parse(config.Encoder, given)
+        wants = _wants(published, made)
+        try:
+            weights.mapped(published, named(made, wants))
+        except BadInput:
+            tried.append(made.title)
+            continue
+        return {**given}, wants
+    likely = ", ".join(dict.fromkeys(one.family for one in _likely(published)))
+    said = published.architecture
+    raise BadInput(
+        "--weights",
+        f"{published.tensors.place} is no network that is known here"
+        + (f"; it says it is {said}" if said else "")
+        + (f"; its names are those of {likely}, and of none of {', '.join(tried)}" if tried else ""),
+        "give its config, --encoder='{\"name\": ...}' (see kdjax --fields=all)",
+    )
+
+
+def candidates(published: Published) -> Iterator[Mapping[str, Any]]:
+    """Configs of the published networks of the families that the names look like."""
+    families = {one.of for one in _likely(published)}
+    for kind in config.encoders():
+        for given in kind.published:
+            module = parse.parse(config.Encoder, given).module(Compute())
+            if isinstance(module, tuple(families)):
+                yield given
+
+
+def _likely(published: Published) -> list[weights.Layout]:
+    names = list(published.tensors.said)
+    return [one for one in layouts.layouts() if one.name != "kdjax" and one.looks_like(names)]
+
+
+def _wants(published: Published, encoder: Encoder) -> Preprocessing:
+    """What the files beside the weights say, what is known of the layout, or what is usual."""
+    if (said := published.preprocessing) is not None:
+        return said
+    module = encoder.module(Compute())
+    own = [one for one in _likely(published) if isinstance(module, one.of)]
+    return next((one.preprocessing for one in own if one.preprocessing is not None), DEFAULT)
+
+
+def classes(published: Published, encoder: Encoder, wants: Preprocessing) -> int | None:
+    """How many the classifier in the files has; None where there is none."""
+    shapes = [
+        tensor.shape
+        for name, tensor in published.tensors.said.items()
+        if name not in weights.mapped(published, named(encoder, wants)).full
+    ]
+    return shapes[0][0] if shapes else None
+
+
+def named(encoder: Encoder, wants: Preprocessing) -> weights.Named:
+    """A network for its names, without a classifier."""
+    module = encoder.module(Compute())
+    image = jax.ShapeDtypeStruct((1, *wants.size, len(wants.mean)), jnp.float32)
+    shapes = jax.eval_shape(lambda key, x: module.init(key, x, train=True), jax.random.key(0), image)
+    return weights.Named(
+        module=module,
+        encoder=tree.named_leaves(shapes),
+        head=None,
+        title=encoder.title,
+        size=wants.size,
+    )
