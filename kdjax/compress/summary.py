@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdjax.report import Row, Score, gain, title, units
+from kdjax.report import Row, Score, title, units
+from kdjax.report.rows import gain
 
 _NEAR = 0.02
 """Of the accuracy: a student this near its teacher has learned what there was to learn."""
