@@ -73,5 +73,7 @@ def estimate(
     models += 3 * of_network if effort.teacher else 0
     cache = 2 * outputs * pictures.train * effort.views
     return Estimate(
-        seconds, int(models + cache), int(machine.memory + example * (pictures.train + pictures.test))
+        seconds,
+        int(models + cache),
+        int(machine.memory + example * (pictures.train + pictures.test)),
     )

@@ -50,7 +50,9 @@ def recognised(
         "--weights",
         f"{published.tensors.place} is no network that is known here"
         + (f"; it says it is {said}" if said else "")
-        + (f"; its names are those of {likely}, and of none of {', '.join(tried)}" if tried else ""),
+        + (
+            f"; its names are those of {likely}, and of none of {', '.join(tried)}" if tried else ""
+        ),
         "give its config, --encoder='{\"name\": ...}' (see kdjax --fields=all)",
     )
 
@@ -93,7 +95,9 @@ def named(encoder: Encoder, wants: Preprocessing) -> weights.Named:
     """A network for its names, without a classifier."""
     module = encoder.module(Compute())
     image = jax.ShapeDtypeStruct((1, *wants.size, len(wants.mean)), jnp.float32)
-    shapes = jax.eval_shape(lambda key, x: module.init(key, x, train=True), jax.random.key(0), image)
+    shapes = jax.eval_shape(
+        lambda key, x: module.init(key, x, train=True), jax.random.key(0), image
+    )
     return weights.Named(
         module=module,
         encoder=tree.named_leaves(shapes),

@@ -302,7 +302,9 @@ def stages(
     line["student"] = {**learns, "encoder": net, **_training(effort.student, batch=size, rate=3e-3)}
     last = "student"
     if budget.kind == "ms" or params is not None:
-        limit = {"latency_ms": budget.value} if budget.kind == "ms" else {"params": int(params or 0)}
+        limit = (
+            {"latency_ms": budget.value} if budget.kind == "ms" else {"params": int(params or 0)}
+        )
         line["shrunk"] = {"kind": "shrink", "model": last, "budget": limit, "multiple": 8}
         line["small"] = {
             **learns,

@@ -12,7 +12,11 @@ _NEAR = 0.02
 
 
 def lines(
-    rows: Sequence[Row], *, labels_a_class: float, wanted_bytes: float | None, wanted_ms: float | None
+    rows: Sequence[Row],
+    *,
+    labels_a_class: float,
+    wanted_bytes: float | None,
+    wanted_ms: float | None,
 ) -> list[str]:
     """The result, whether it is in the budget, and what it is worth beside the labels alone.
 

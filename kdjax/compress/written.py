@@ -28,7 +28,12 @@ def get_config() -> ConfigDict:
 
 
 def config_file(
-    run: Mapping[str, Any], *, title: str, command: str, why: Sequence[str], notes: Mapping[str, str]
+    run: Mapping[str, Any],
+    *,
+    title: str,
+    command: str,
+    why: Sequence[str],
+    notes: Mapping[str, str],
 ) -> str:
     """The text of a config file whose `get_config()` gives `run`.
 

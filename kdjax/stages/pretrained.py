@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from kdjax import config, tasks
 from kdjax.artifacts.artifact import save_variables
@@ -20,6 +21,9 @@ def run(context: Context, c: config.Pretrained) -> Mapping[str, Any]:
     """Keeps the weights; of a whole model, measures it."""
     spec = _left(context, c)
     variables = begun(context, spec, spec.init(model_key(context)))
+    if isinstance(spec, Spec) and (own := _of_features(spec)) is not None:
+        head = {name: jax.tree.map(jnp.asarray, leaf) for name, leaf in own.items()}
+        variables = {**variables, "params": {**variables["params"], **head}}
     said = {"variables": save_variables(context.folder, variables, alone=True)}
     if isinstance(spec, EncoderSpec):
         return {**said, "encoder_model": spec.plain()}
@@ -40,7 +44,7 @@ def _left(context: Context, c: config.Pretrained) -> Spec | EncoderSpec:
     whole = Spec(encoder=c.encoder, inputs=inputs, task=task)
     found = held(context, whole, whole.abstract())
     assert found is not None  # there are weights, see the config
-    if found.head is not None:
+    if found.head is not None or _of_features(whole) is not None:
         return whole
     if not context.ahead and jax.process_index() == 0:
         print(
@@ -48,3 +52,9 @@ def _left(context: Context, c: config.Pretrained) -> Spec | EncoderSpec:
             file=sys.stderr,
         )
     return EncoderSpec(encoder=c.encoder, projector=(), inputs=inputs)
+
+
+def _of_features(spec: Spec) -> dict[str, Any] | None:
+    """The head that answers with the features, where the task is asked for such."""
+    encoder = EncoderSpec(encoder=spec.encoder, projector=(), inputs=spec.inputs)
+    return spec.task.of_features(encoder.features)

@@ -97,6 +97,14 @@ class Task(Choice, abc.ABC):
     def made_up(self, examples: int) -> Answers:
         """Answers that may occur, always the same ones."""
 
+    def of_features(self, width: int) -> dict[str, Any] | None:
+        """The parameters of a head that answers with the features as they are; None where none does.
+
+        Args:
+          width: of the features.
+        """
+        return None
+
     # Losses.
 
     @abc.abstractmethod

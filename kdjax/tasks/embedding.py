@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -38,6 +38,14 @@ class Embedding(OfVectors):
 
     name: Literal["embedding"] = "embedding"
     dim: int
+
+    def of_features(self, width: int) -> dict[str, Any] | None:
+        """See `Task`: what an encoder gives is an embedding, if it is as wide."""
+        if width != self.dim:
+            return None
+        return {
+            "head": {"kernel": np.eye(width, dtype=np.float32), "bias": np.zeros(width, np.float32)}
+        }
 
     def distance(
         self, answer: Float[Array, "batch dim"], reference: Float[Array, "batch dim"]

@@ -14,8 +14,9 @@ from kdjax.types import Fault
 class Pretrained(Stage):
     """Published weights without any training: a teacher, or what later stages begin with.
 
-    It leaves the whole model where the weights have a classifier of as many classes as the task, and it
-    is measured then; otherwise it leaves the encoder alone.
+    It leaves the whole model where the weights have a classifier of as many classes as the task, or where
+    the task asks for vectors as wide as the features, which are then the answer. It is measured then;
+    otherwise it leaves the encoder alone.
 
     Attributes:
       encoder: with its `weights`.
