@@ -178,23 +178,20 @@ def _labels(
 ) -> tuple[Int32[np.ndarray, " n"], Target, list[str]]:
     """The class of each picture, what it is of, and what is to be said about it."""
     folders = [file.name.split("/")[:-1][0 if parts is None else 1 :] for file in files]
-    chosen, notes = labels, []
-    if labels == "auto":
-        chosen = _guessed(files, parts, folders, root)
-        if chosen == "first" and len({own[0] for own in folders if own}) == 1:
-            chosen = "none"
-            notes.append(
-                f"all pictures of {shown(root)} lie in one folder, {shown(files[0].name)} is the first: "
-                "they are taken for unlabelled; labels=first makes a class of it"
-            )
+    chosen = _guessed(files, parts, folders, root) if labels == "auto" else labels
     at = {"first": 0, "last": -1}.get(chosen)
     texts = [None if at is None or not own else _text(own[at]) for own in folders]
-    found, target = classes_of(
-        texts, classes=classes, names=sorted({t for t in texts if t}), name=shown(root)
-    )
+    names, notes = sorted({text for text in texts if text}), []
     if at is not None:
         tops = sorted({file.name.split("/")[0] for file in files})
-        _check_filled(root, [""] if parts is None else tops, {t for t in texts if t})
+        _check_filled(root, [""] if parts is None else tops, {*names})
+    if labels == "auto" and len(names) == 1:
+        notes.append(
+            f"all pictures of {shown(root)} that are in a folder are in {names[0]}: they are taken for "
+            "unlabelled, labels=first makes a class of it"
+        )
+        texts, names = [None] * len(files), []
+    found, target = classes_of(texts, classes=classes, names=names, name=shown(root))
     return found, target, notes
 
 

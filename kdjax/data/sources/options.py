@@ -168,3 +168,8 @@ def _are_integers(texts: Sequence[Any]) -> bool:
         return all(int(text) >= UNLABELLED for text in texts)
     except ValueError:
         return False
+
+
+def memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

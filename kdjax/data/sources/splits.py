@@ -87,7 +87,7 @@ def named(split: str, known: Sequence[str], *, name: str, mend: str) -> list[str
         if bare not in known:
             near = suggestion(bare, known)
             raise BadInput(
-                "", f"split {split!r}: {name} has {', '.join(known)}", mend or near
+                "data", f"split {split!r}: {name} has {', '.join(known)}", mend or near
             )  # fmt: skip
         found.append(bare)
     return list(dict.fromkeys(found))
@@ -120,12 +120,16 @@ def cut(
         try:
             cuts = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
         except (ValueError, AssertionError) as error:
-            raise BadInput("", f"split {split!r} of {name}: {str(error).splitlines()[0]}") from None
+            raise BadInput(
+                "data", f"split {split!r} of {name}: {str(error).splitlines()[0]}"
+            ) from None
         chosen = np.concatenate([ordered[one.splitname][one.from_ : one.to] for one in cuts])
     if not len(chosen):
-        raise BadInput("", f"split {split!r} of {name} has no examples", "name another split")
+        raise BadInput("data", f"split {split!r} of {name} has no examples", "name another split")
     if len(np.unique(chosen)) != len(chosen):
-        raise BadInput("", f"split {split!r} of {name} has an example twice", "name each part once")
+        raise BadInput(
+            "data", f"split {split!r} of {name} has an example twice", "name each part once"
+        )
     return chosen
 
 
