@@ -48,9 +48,9 @@ def _unread(node: Any) -> Iterator[tuple[str, str]]:
     match node:
         case config.Views():
             yield from node.unread()
-        case config.Data(source=config.OwnSource()):
+        case config.Data(source=config.Source()):
             for name in ("image_key", "label_key", "id_key"):
-                yield name, "as a source of one's own reads the data"
+                yield name, "as the data come from source"
         case config.Data(name="digits"):
             for name in ("image_key", "label_key", "id_key"):
                 yield name, "as digits is embedded and no prepared dataset"

@@ -106,7 +106,8 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     at = f"{folder / MANIFEST}: config"
     spec, variables = load(_open(source), field=f"{at}.model")
     variables = jax.device_put(variables)
-    model = exported(spec, variables)
+    names = tuple(manifest.get("class_names", ()))
+    model = exported(spec, variables, class_names=names)
     inputs = {name: field.made_up(_EXAMPLES) for name, field in spec.inputs.fields.items()}
     live = np.asarray(spec.compiled(variables, inputs))
     beside = folder / _BESIDE

@@ -139,6 +139,7 @@ def _write_report(
                 "test": len(test_set),
                 **train_set.target.facts(),
                 "labels per class": "all" if labels is None else labels,
+                **({"notes": [*splits.notes]} if splits.notes else {}),
             },
             **_mean_features(features),
             "command": command,

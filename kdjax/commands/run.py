@@ -94,6 +94,8 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
     splits = Splits(run.data, kept)
     paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
+    for note in splits.notes if jax.process_index() == 0 else ():
+        print(f"data: {note}", file=sys.stderr)
     if FLAGS.dry_run:
         _print_plan(tasks)
         pipeline.check(run, tasks, splits)

@@ -8,13 +8,13 @@ from the types.
 
 A class that names something also makes it: `Encoder.module`, `Method.method`, `Views.transform`,
 `LogitLoss.between`, `FeatureTerm.comparison`, `EmbeddingMethod.terms`, `Mix.mixed`, `Signal.kept`,
-`Optimizer.updates`, `Schedule.over`. A new one is a new subclass, in a file of its own in the folder of
+`Source.dataset`, `Optimizer.updates`, `Schedule.over`. A new one is a new subclass, in a file of its own in the folder of
 its kind or beside the others, and no other edit.
 """
 
 from kdjax import explain
 from kdjax.config.compressing import Budget, Layers
-from kdjax.config.data import Data, Labels, OwnSource
+from kdjax.config.data import Data, Labels
 from kdjax.config.embeddings import EmbeddingMethod
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
@@ -40,6 +40,7 @@ from kdjax.config.pruning import (
 from kdjax.config.run import Run
 from kdjax.config.scores import OwnScore
 from kdjax.config.signals import Signal
+from kdjax.config.sources import Source
 from kdjax.config.stage import Stage
 from kdjax.config.stages import (
     Cache,
@@ -90,7 +91,6 @@ __all__ = [
     "Number",
     "Optimizer",
     "OwnScore",
-    "OwnSource",
     "OwnStage",
     "Pairs",
     "Pattern",
@@ -105,6 +105,7 @@ __all__ = [
     "Sensitivity",
     "Shrink",
     "Signal",
+    "Source",
     "SparseTraining",
     "Stage",
     "TeacherFree",

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from kdjax.config import own
 from kdjax.config.fields import Count, Positive, Text, aside
-from kdjax.data import Dataset
+from kdjax.config.sources import Source
 from kdjax.ranges import AtLeast, In
-from kdjax.types import BadInput, Fault
+from kdjax.types import Fault
 
 Channels = Annotated[tuple[float, ...], AtLeast(1)]
 """A number for each channel, or one for all."""
@@ -40,39 +39,14 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnSource(own.Own):
-    """Data of the user's: `(split, *, ...) -> kdjax.data.Dataset`, with all its labels.
-
-    `kdjax.data` has `from_arrays` for images in memory, `from_fields` for arrays of any kind, and
-    `from_source` for whatever gives one example after the other. It may take `data_dir`.
-    """
-
-    called_with: ClassVar[tuple[str, ...]] = ("split",)
-    offered: ClassVar[tuple[str, ...]] = ("data_dir",)
-
-    def dataset(self, split: str, *, data_dir: str | None) -> Dataset:
-        """What the function gives of a split.
-
-        Raises:
-          BadInput: it gives no dataset, or fails.
-        """
-        found = self.called("data.source", split, data_dir=data_dir)
-        if not isinstance(found, Dataset):
-            raise BadInput(
-                "data.source.function",
-                f"{self.function} gave {own.shown(found)}, and no kdjax.data.Dataset",
-            )
-        return found
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(Labels):
     """What is learned from, and what is tested on.
 
     Attributes:
       name: `digits` (embedded), or a prepared TFDS dataset: `cifar100`, `cifar100:3.0.2`; with a
         `source`, what the report calls it.
-      source: a function of one's own that reads it, in the place of these.
+      source: one's own pictures or arrays, told by their `kind`, or a function that reads them, in the
+        place of these.
       train_split: as TFDS writes it; `train[:90%]` to keep a part for choosing hyper-parameters.
       test_split: what the rows of the report are measured on.
       mean: of each channel, of pixels from 0 to 1; part of the model's preprocessing.
@@ -90,7 +64,7 @@ class Data(Labels):
     """
 
     name: Text
-    source: OwnSource | None = None
+    source: Source | None = None
     train_split: Text = "train"
     test_split: Text = "test"
     mean: Channels = (0.0,)

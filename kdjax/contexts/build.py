@@ -18,7 +18,7 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
     """The examples of a split, all labels shown; see `kdjax.data.prepared` for `kept`."""
     data_dir = os.environ.get("KDJAX_DATA_DIR") if c.data_dir is None else c.data_dir
     if c.source is not None:
-        return c.source.dataset(split, data_dir=data_dir)
+        return c.source.dataset(split, data_dir=data_dir, kept=kept)
     if c.name == "digits":
         return data.digits(split)
     return data.prepared(

@@ -166,6 +166,11 @@ class Splits:
         return {}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the data, a line each."""
+        return tuple(dict.fromkeys((*self.train.notes, *self.test.notes)))
+
+    @property
     def inputs(self) -> Inputs:
         """What a model is given of an example, at the size that the dataset has it in."""
         return Inputs.of(self.train.fields, mean=self.config.mean, std=self.config.std)

@@ -10,6 +10,7 @@ from kdjax.data.prepared import prepared, unique_ids
 from kdjax.data.random_access import from_source
 from kdjax.data.seen import Kept
 from kdjax.data.targets import UNLABELLED, Classes, Tags, Target, Values, Vectors
+from kdjax.data.unlabelled import Unlabelled
 
 __all__ = [
     "UNLABELLED",
@@ -19,6 +20,7 @@ __all__ = [
     "Partners",
     "Tags",
     "Target",
+    "Unlabelled",
     "Values",
     "Vectors",
     "digits",

@@ -29,6 +29,7 @@ class Dataset:
       marked: `labels -> fingerprint` of the content that `read` gives, with these labels.
       lengths: of all examples in the ragged fields, by the name of the field: known before anything
         is read.
+      notes: what whoever reads it should be told, a line each: what was left out, what is doubtful.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     read: Read
     marked: Callable[[Shaped[np.ndarray, "n ..."]], str]
     lengths: Mapping[str, Int32[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not len(self.ids):

@@ -8,10 +8,10 @@ from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 
-_GREY_16 = ("I;16", "I;16B", "I;16L", "I")
+GREY_16 = ("I;16", "I;16B", "I;16L", "I")
 """Modes of a PNG in 16-bit grey; older releases of Pillow call it `I`."""
 
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *_GREY_16)
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *GREY_16)
 
 
 class Unfit(ValueError):
@@ -24,7 +24,7 @@ def header(content: bytes) -> tuple[int, int]:
     Raises:
       Unfit: it is no picture, or one that has no plain pixels: animated, or in CMYK.
     """
-    with _opened(content) as picture:
+    with _plain(content) as picture:
         return picture.height, picture.width
 
 
@@ -40,7 +40,7 @@ def pixels(content: bytes, *, channels: int) -> UInt8[np.ndarray, "height width 
     Raises:
       Unfit: it is damaged, or what it has does not fit: transparency or colour without a channel.
     """
-    with _opened(content) as picture:
+    with _plain(content) as picture:
         colour, alpha = _colour_and_alpha(picture)
     if alpha is not None and (alpha == 255).all():
         alpha = None
@@ -58,16 +58,34 @@ def pixels(content: bytes, *, channels: int) -> UInt8[np.ndarray, "height width 
     return np.dstack([colour, opaque if alpha is None else alpha])
 
 
-def _opened(content: bytes) -> Image.Image:
+def opened(content: bytes) -> Image.Image:
+    """A picture of one frame, in whichever mode; its pixels are not looked at.
+
+    Raises:
+      Unfit: it is no picture, an animated one, or larger than Pillow takes (`Image.MAX_IMAGE_PIXELS`).
+    """
     if not content:
         raise Unfit("it is empty")
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
         frames = getattr(picture, "n_frames", 1)
     except Exception as error:  # a decoder of damaged bytes may raise anything
-        raise Unfit(f"it is no picture that can be opened ({_reason(error)})") from None
+        raise Unfit(f"it is no picture that can be opened ({reason(error)})") from None
     if frames > 1 and picture.format != "MPO":  # a photograph with its preview
         raise Unfit(f"it is animated, with {frames} frames")
+    if (
+        Image.MAX_IMAGE_PIXELS is not None
+        and picture.width * picture.height > Image.MAX_IMAGE_PIXELS
+    ):
+        raise Unfit(
+            f"it is {picture.height} x {picture.width} pixels, and {Image.MAX_IMAGE_PIXELS} are the most"
+        )
+    return picture
+
+
+def _plain(content: bytes) -> Image.Image:
+    """One whose pixels can be kept as they are."""
+    picture = opened(content)
     if picture.mode not in _MODES or (picture.mode == "I" and picture.format != "PNG"):
         raise Unfit(f"its pixels are {picture.mode}; convert it to RGB")
     return picture
@@ -82,9 +100,9 @@ def _colour_and_alpha(
     try:
         picture.load()
     except Exception as error:  # a decoder of damaged bytes may raise anything
-        raise Unfit(f"its pixels are damaged ({_reason(error)})") from None
+        raise Unfit(f"its pixels are damaged ({reason(error)})") from None
     keyed = picture.info.get("transparency")
-    if picture.mode in _GREY_16:
+    if picture.mode in GREY_16:
         deep = np.asarray(picture)
         return (deep >> 8).astype(np.uint8)[..., None], _clear(deep == keyed, keyed)
     if picture.mode == "1":
@@ -106,7 +124,8 @@ def _clear(
     return None if keyed is None else np.where(transparent, 0, 255).astype(np.uint8)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What a decoder says, in a few words."""
     lines = str(error).splitlines()
     text = lines[0] if lines else type(error).__name__
     return "not one of " + ", ".join(FORMATS) if text.startswith("cannot identify") else text

@@ -90,7 +90,7 @@ class Kept:
           read: reads every record.
         """
         path = self._folder / f"{fingerprint.of_json([VERSION, what])}.npz"
-        begun, stats, before = time.time_ns(), [_stat(p) for p in paths], _opened(path)
+        begun, stats, before = time.time_ns(), [stat(p) for p in paths], _opened(path)
         if before is not None and len(before.sums) == len(paths):
             hashed = before.unchanged(stats, settled_ns=self._settled_ns)
             if before.is_of(paths, stats, hashed):
@@ -109,9 +109,42 @@ class Kept:
                 raise
             sums = [promise.result() for promise in promised]
         # One that has changed meanwhile was perhaps read as it was, and hashed as it is.
-        if None not in sums and stats == [_stat(p) for p in paths]:
+        if None not in sums and stats == [stat(p) for p in paths]:
             self._new[path] = _spelled(_File(seen, sums, stats, begun))
         return seen
+
+    def table(self, what: Any) -> Mapping[str, np.ndarray] | None:
+        """Arrays that this start, or an earlier one, has given to `keep`; None where none are whole.
+
+        Args:
+          what: they are of, as plain data.
+        """
+        path = self._table(what)
+        content = self._new.get(path)
+        if content is None:
+            try:
+                content = path.read_bytes()
+            except OSError:
+                return None
+        whole = _unsealed(content)
+        if whole is None:
+            return None
+        with np.load(io.BytesIO(whole), allow_pickle=False) as arrays:
+            return {**arrays}
+
+    def keep(self, what: Any, arrays: Mapping[str, np.ndarray]) -> None:
+        """Holds arrays for `table`, in the place of those that it had of the same."""
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        self._new[self._table(what)] = _sealed(buffer.getvalue())
+
+    def _table(self, what: Any) -> epath.Path:
+        return self._folder / f"table-{fingerprint.of_json([VERSION, what])}.npz"
+
+    @property
+    def settled_ns(self) -> int:
+        """How long a file must have been left alone, before it was hashed, not to be hashed again."""
+        return self._settled_ns
 
     def write(self) -> None:
         """Writes what is new, each file in one move.
@@ -165,7 +198,8 @@ class _File:
             return all(self.sums[i] == s for i, s in zip(asked, found, strict=True))
 
 
-def _stat(path: epath.PathLike) -> _Stat:
+def stat(path: epath.PathLike) -> _Stat:
+    """What a file is known by without reading it, see `_Stat`."""
     if not files.is_local(path):
         found = epath.Path(path).stat()
         return (found.length, int(found.mtime) * 10**9)
@@ -173,10 +207,10 @@ def _stat(path: epath.PathLike) -> _Stat:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def _sum(path: epath.PathLike, stat: _Stat) -> str | None:
+def _sum(path: epath.PathLike, known: _Stat) -> str | None:
     """SHA-256 of a file, or of what an object of a bucket is known by; None if it cannot be read."""
     if not files.is_local(path):
-        return fingerprint.of_json([os.path.basename(os.fspath(path)), stat])
+        return fingerprint.of_json([os.path.basename(os.fspath(path)), known])
     try:
         return files.sha256(path)
     except OSError:
@@ -198,8 +232,17 @@ def _spelled(file: _File) -> bytes:
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(said).encode(), np.uint8)
     np.savez(buffer, allow_pickle=False, said=text, **arrays)
-    content = buffer.getvalue()
+    return _sealed(buffer.getvalue())
+
+
+def _sealed(content: bytes) -> bytes:
     return hashlib.sha256(content).digest() + content
+
+
+def _unsealed(content: bytes) -> bytes | None:
+    """What was sealed, None where it is not whole."""
+    seal, inner = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
+    return inner if hashlib.sha256(inner).digest() == seal else None
 
 
 def _spelled_ids(own: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -218,9 +261,9 @@ def _opened(path: epath.Path) -> _File | None:
         content = path.read_bytes()
     except OSError:
         return None
-    if hashlib.sha256(content[_SEAL_BYTES:]).digest() != content[:_SEAL_BYTES]:
+    if (whole := _unsealed(content)) is None:
         return None
-    with np.load(io.BytesIO(content[_SEAL_BYTES:]), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(whole), allow_pickle=False) as arrays:
         said = json.loads(arrays["said"].tobytes())
         labels, ids = arrays["labels"], arrays["ids"]
         own: Sequence[Any] = range(len(ids))

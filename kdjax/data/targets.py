@@ -100,9 +100,12 @@ class Classes(Target):
 
     Attributes:
       classes: how many there are, as the dataset declares it, also if some never occur.
+      names: what they are called, in their order, for the report and for exported files; empty where
+        the dataset does not say it.
     """
 
     classes: int
+    names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,6 +158,12 @@ class Classes(Target):
         """Refuses labels that are no class, in whichever integers they come; see `Target`."""
         if self.classes < 1:
             raise BadInput("data", f"{name} has {self.classes} classes", "there is at least one")
+        if self.names and len(self.names) != self.classes:
+            raise BadInput(
+                "data",
+                f"{name} has {self.classes} classes and {len(self.names)} names of classes",
+                "give one each",
+            )
         wrong = np.argwhere((labels < UNLABELLED) | (labels >= self.classes))
         if len(wrong):
             raise BadInput(
@@ -175,8 +184,8 @@ class Classes(Target):
         """Refuses nothing."""
 
     def facts(self) -> dict[str, Any]:
-        """How many classes there are."""
-        return {"classes": self.classes}
+        """How many classes there are, and their names where they have some."""
+        return {"classes": self.classes, **({"class names": [*self.names]} if self.names else {})}
 
     def __str__(self) -> str:
         return f"one of {self.classes} classes"

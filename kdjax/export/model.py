@@ -25,6 +25,7 @@ class Model:
       variables: of `forward`.
       rules: of the layers that are quantized, by the names of their parameters; empty where none is.
       ranges: of the tensors that are rounded, by name.
+      class_names: of the classes that its output has, in their order; empty where they are not known.
     """
 
     predict: Callable[..., Float[Array, "batch ..."]]
@@ -34,6 +35,7 @@ class Model:
     variables: Variables
     rules: Mapping[str, quant.Rule] = dataclasses.field(default_factory=dict)
     ranges: Mapping[str, Float[Any, "2"]] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     @property
     def in_float(self) -> Callable[..., Float[Array, "batch ..."]]:

@@ -155,6 +155,14 @@ def _converted(
     return model
 
 
+def add_metadata(path: str | os.PathLike[str], name: str, value: str) -> None:
+    """Adds an entry `kdjax.NAME` to the metadata of a file."""
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(os.fspath(path))
+    model.metadata_props.add(key=f"kdjax.{name}", value=value)
+    onnx.save(model, os.fspath(path))
+
+
 def accepts(inputs: Fields) -> dict[str, str]:
     """What a file takes and what reads it, as its metadata and the manifest say it."""
     return {

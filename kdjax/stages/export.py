@@ -76,7 +76,8 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     spec, variables = load(artifact, field=f"{context.path}.model")
     _refuse_misfits(context, c, spec)
     variables = jax.device_put(variables)
-    model = exported(spec, variables)
+    names = _class_names(context, spec)
+    model = exported(spec, variables, class_names=names)
     live = measure.live_logits(context, spec, variables)
     inputs, threads = context.splits.test_inputs, context.run.latency_threads
     rows, parities = [], []
@@ -107,7 +108,13 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             said = export.described(runtime, path, model)
         rows.append(dataclasses.asdict(row))
         parities.append({**dataclasses.asdict(parity), **said})
-    return {"rows": rows, "parity": parities}
+    return {"rows": rows, "parity": parities, **({"class_names": [*names]} if names else {})}
+
+
+def _class_names(context: Context, spec: Spec) -> tuple[str, ...]:
+    """What the classes of a model are called, where the data say it."""
+    names = getattr(context.splits.test.target, "names", ())
+    return names if len(names) == spec.task.outputs else ()
 
 
 def _allowed(c: config.Export, spec: Spec) -> dict[str, float]:
@@ -126,7 +133,9 @@ def by_name(run: Callable[..., Any], names: Iterable[str]) -> Callable[[Mapping[
     return lambda inputs: run(*(inputs[name] for name in order))
 
 
-def exported(spec: Spec, variables: Variables) -> export.Model:
+def exported(
+    spec: Spec, variables: Variables, *, class_names: tuple[str, ...] = ()
+) -> export.Model:
     """A model as a format writes it."""
     module = spec.in_float.module(Compute(folded=True))
     folded = spec.folded(variables)
@@ -138,6 +147,7 @@ def exported(spec: Spec, variables: Variables) -> export.Model:
         variables={name: tree for name, tree in folded.items() if name != quant.RANGES},
         rules=spec.rules,
         ranges=variables.get(quant.RANGES, {}),
+        class_names=class_names,
     )
 
 

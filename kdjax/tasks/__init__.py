@@ -50,8 +50,9 @@ So each of the following is one file here and a target of its own in `kdjax.data
 """
 
 from kdjax.choice import choices, import_all
-from kdjax.data import Dataset
+from kdjax.data import Dataset, Unlabelled
 from kdjax.tasks.base import Softmaxes, Task
+from kdjax.types import BadInput
 
 import_all(__name__, __path__)
 
@@ -65,8 +66,15 @@ def of(dataset: Dataset) -> Task:
     """What the labels of a dataset ask.
 
     Raises:
+      BadInput: there are no labels.
       LookupError: there is no task with such labels.
     """
+    if isinstance(dataset.target, Unlabelled):
+        raise BadInput(
+            "config.data",
+            f"{dataset.name} has no labels, and this needs to know what a model answers",
+            "say how many classes there are, or give data with labels",
+        )
     for kind in choices(Task):
         assert issubclass(kind, Task)
         if kind.target is type(dataset.target):

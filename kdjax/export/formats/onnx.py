@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +57,12 @@ class ONNX(Known):
             )
 
     def write(self, model: Model, path: str | os.PathLike[str]) -> None:
-        """See `write_onnx` and `write_quantized`."""
+        """See `write_onnx` and `write_quantized`; the names of classes go into the metadata, as JSON."""
+        self._write(model, path)
+        if model.class_names:
+            onnx_file.add_metadata(path, "classes", json.dumps(model.class_names))
+
+    def _write(self, model: Model, path: str | os.PathLike[str]) -> None:
         taken = {"inputs": model.inputs.fields, "output": model.output}
         if not model.rules:
             onnx_file.write_onnx(model.predict, path, **taken)

@@ -1,0 +1,253 @@
+"""A folder of pictures."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Unpack
+
+import numpy as np
+from jaxtyping import Int32
+
+from kdjax.data.dataset import Dataset
+from kdjax.data.pictures import Unfit
+from kdjax.data.sources import splits
+from kdjax.data.sources.encoded import Encoded
+from kdjax.data.sources.options import How, classes_of, dataset_of, local, shown
+from kdjax.data.targets import Target
+from kdjax.types import BadInput
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
+"""Of pictures, in small letters."""
+
+_OTHER = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".psd", ".svg")
+_JUNK = ("__MACOSX", "@eaDir", "System Volume Information", "$RECYCLE.BIN")
+"""Folders that programs leave among the user's."""
+
+Layout = Literal["auto", "splits", "together"]
+LabelsFrom = Literal["auto", "first", "last", "none"]
+
+
+def folder(
+    split: str,
+    *,
+    root: str | os.PathLike[str],
+    layout: Layout = "auto",
+    labels: LabelsFrom = "auto",
+    classes: int | None = None,
+    **how: Unpack[How],
+) -> Dataset:
+    """A split of a folder of JPEG, PNG, WebP, GIF and BMP files.
+
+    The folder is `CLASS/*`, or `train/CLASS/*` beside `test/CLASS/*`, or has its pictures, or those of a
+    split, all in one place, which have no labels then. Hidden files and files of other kinds are left
+    out. Links are followed.
+
+    Args:
+      split: as TFDS writes it: `train`, `train[:90%]`, `test`.
+      root: the folder.
+      layout: whether its own folders are `splits`, or all pictures lie `together`. `auto` takes them for
+        splits where they are called so, all of them.
+      labels: whether a picture's class is the `first` folder below, or the `last` one, that it lies in;
+        or there is `none`. `auto` takes the folder where every picture lies in one, and not in one
+        within another; a single folder says nothing, and is no class.
+      classes: how many there are, where they are more than there are folders.
+      **how: see `How`; `size` is needed.
+
+    Raises:
+      BadInput: the folder is not there, has no pictures or is not so, or see `from_encoded`.
+    """
+    path = local(root)
+    if not os.path.isdir(path):
+        raise BadInput("root", f"{path} is a file", "name the folder of the pictures")
+    files = sorted(_pictures(path), key=lambda file: file.name)
+    if not files:
+        raise BadInput("root", f"{path} has no pictures", f"they end in {', '.join(SUFFIXES)}")
+    parts = _parts(files, path, layout)
+    found, target, notes = _labels(files, parts, path, labels=labels, classes=classes)
+
+    def content(row: int) -> bytes:
+        file = os.path.join(path, files[row].name)
+        if files[row].name.lower().endswith(_OTHER):
+            raise Unfit("it is of a kind that is not read; convert it to PNG")
+        if not os.path.exists(file) and os.path.islink(file):
+            raise Unfit("it is a link that leads nowhere")
+        with open(file, "rb") as opened:
+            return opened.read()
+
+    encoded = Encoded(
+        name=shown(path),
+        keys=[os.fsencode(file.name) for file in files],
+        shown=lambda row: shown(files[row].name),
+        content=content,
+        labels=found,
+        target=target,
+        stamps=np.asarray([file.stamp for file in files], np.int64),
+        splits=None
+        if parts is None
+        else {key: np.flatnonzero([part == key for part in parts]) for key in sorted({*parts})},
+        notes=tuple(notes),
+    )
+    return dataset_of(encoded, split, what={"source": "folder", "root": path}, **how)
+
+
+class _File(NamedTuple):
+    """A picture.
+
+    Attributes:
+      name: its path relative to the root, with `/`.
+      stamp: size, times of the last writing and the last change in ns, inode; zeros of a link that
+        leads nowhere.
+    """
+
+    name: str
+    stamp: tuple[int, int, int, int]
+
+
+def _pictures(root: str) -> Iterator[_File]:
+    """All files below a folder that are pictures by their names."""
+    pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
+    while pending:
+        within, above = pending.pop()
+        here = os.path.join(root, within)
+        try:
+            with os.scandir(here) as entries:
+                inside = list(entries)
+        except OSError as error:
+            raise BadInput("root", f"{shown(here)} cannot be listed ({error.strerror})") from None
+        for entry in inside:
+            name = f"{within}{entry.name}"
+            if entry.name.startswith(".") or entry.name in _JUNK:
+                continue
+            if _is_folder(entry):
+                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                if real in above:
+                    raise BadInput(
+                        "root", f"{shown(entry.path)} is a link in a circle", "remove the link"
+                    )
+                pending.append((f"{name}/", (*above, real)))
+            elif entry.name.lower().endswith(SUFFIXES + _OTHER):
+                yield _File(name, _stamp(entry))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to each other
+        return False
+
+
+def _stamp(entry: os.DirEntry) -> tuple[int, int, int, int]:
+    try:
+        found = entry.stat()
+    except OSError:
+        return 0, 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _parts(files: Sequence[_File], root: str, layout: Layout) -> list[str] | None:
+    """The split that each picture lies in; None where they lie together."""
+    tops = [file.name.split("/")[0] if "/" in file.name else None for file in files]
+    called = sorted({top for top in tops if top is not None})
+    known = [top for top in called if top.lower() in splits.KNOWN]
+    if layout == "together" or (layout == "auto" and not known):
+        return None
+    beside = next((file.name for file in files if "/" not in file.name), None)
+    every = known == called and beside is None
+    if layout == "auto" and not every:
+        if len(known) < 2:
+            return None  # a class of this name
+        other = next((top for top in called if top not in known), beside)
+        raise BadInput(
+            "root",
+            f"{shown(root)} has {', '.join(known)}, which are splits, and {shown(str(other))} beside",
+            "move it away, or say layout=splits or layout=together",
+        )
+    if beside is not None:
+        raise BadInput(
+            "root", f"{shown(beside)} of {shown(root)} is in no split", "move it into one"
+        )
+    return [str(top).lower() if layout == "auto" else str(top) for top in tops]
+
+
+def _labels(
+    files: Sequence[_File],
+    parts: Sequence[str] | None,
+    root: str,
+    *,
+    labels: LabelsFrom,
+    classes: int | None,
+) -> tuple[Int32[np.ndarray, " n"], Target, list[str]]:
+    """The class of each picture, what it is of, and what is to be said about it."""
+    folders = [file.name.split("/")[:-1][0 if parts is None else 1 :] for file in files]
+    chosen = _guessed(files, parts, folders, root) if labels == "auto" else labels
+    at = {"first": 0, "last": -1}.get(chosen)
+    texts = [None if at is None or not own else _text(own[at]) for own in folders]
+    names, notes = sorted({text for text in texts if text}), []
+    if at is not None:
+        tops = sorted({file.name.split("/")[0] for file in files})
+        _check_filled(root, [""] if parts is None else tops, {*names})
+    if labels == "auto" and len(names) == 1:
+        notes.append(
+            f"all pictures of {shown(root)} that are in a folder are in {names[0]}: they are taken for "
+            "unlabelled, labels=first makes a class of it"
+        )
+        texts, names = [None] * len(files), []
+    found, target = classes_of(texts, classes=classes, names=names, name=shown(root))
+    return found, target, notes
+
+
+def _guessed(
+    files: Sequence[_File],
+    parts: Sequence[str] | None,
+    folders: Sequence[Sequence[str]],
+    root: str,
+) -> LabelsFrom:
+    """`first` or `none`; each split by itself has its pictures in classes, or all in one place."""
+    depths: dict[str, set[int]] = {}
+    for row, own in enumerate(folders):
+        seen = depths.setdefault("" if parts is None else parts[row], set())
+        seen.add(len(own))
+        if len(own) > 1:
+            raise BadInput(
+                "labels",
+                f"{shown(files[row].name)} of {shown(root)} lies in a folder within a folder",
+                "say which of them is its class: labels=first, labels=last, or labels=none",
+            )
+        if len(seen) > 1:
+            stray = next(
+                files[i].name
+                for i, other in enumerate(folders)
+                if not other and (parts is None or parts[i] == parts[row])
+            )
+            raise BadInput(
+                "labels",
+                f"{shown(stray)} of {shown(root)} lies in no class, where others do",
+                "move it, or say labels=first to leave it without a label, or labels=none for all",
+            )
+    return "first" if any(1 in seen for seen in depths.values()) else "none"
+
+
+def _check_filled(root: str, within: Sequence[str], classes: set[str]) -> None:
+    """Raises `BadInput` where a folder of a class has no picture anywhere.
+
+    Args:
+      root: of the pictures.
+      within: the folders of it that have those of classes.
+      classes: that have pictures.
+    """
+    for part in within:
+        here = os.path.join(root, part)
+        for name in sorted(os.listdir(here)):
+            inside = os.path.join(here, name)
+            if name.startswith(".") or name in _JUNK or not os.path.isdir(inside):
+                continue
+            if _text(name) not in classes and not any(_pictures(inside)):
+                raise BadInput(
+                    "root",
+                    f"{shown(inside)} has no pictures, and would be a class",
+                    "remove the folder, or fill it",
+                )
+
+
+def _text(name: str) -> str:
+    """The name of a folder as text that can be written anywhere."""
+    return os.fsencode(name).decode(errors="backslashreplace")
