@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from kdjax.commands import flags
 
 WORDS: Mapping[str, str] = {
+    "compress": "make a small checked file of a published network and a folder of pictures",
     "verify": "check that a work directory still is as it was written",
     "report": "write the report of a work directory again",
     "reexport": "write the exported files of a work directory again, with the installed jax",

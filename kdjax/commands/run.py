@@ -89,7 +89,7 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
     if FLAGS.seeds is not None:
         run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
         whole = dataclasses.replace(run, seeds=tuple(dict.fromkeys(whole.seeds + run.seeds)))
-    workdir = _workdir(FLAGS.workdir)
+    workdir = workdir_of(FLAGS.workdir, field="--workdir")
     kept = data.Kept(workdir / "records")
     splits = Splits(run.data, kept)
     paths.check_directory(workdir / "stages", field="--workdir")
@@ -104,6 +104,33 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
         for line in pipeline.replay(run, tasks, splits, only=FLAGS.stages, step=FLAGS.replay_step):
             print(line)
         return
+    carry_out(run, whole, workdir, tasks, splits, kept, command=shlex.join(["kdjax", *argv[1:]]))
+
+
+def carry_out(
+    run: config.Run,
+    whole: config.Run,
+    workdir: epath.Path,
+    tasks: Sequence[pipeline.Task],
+    splits: Splits,
+    kept: data.Kept,
+    *,
+    command: str,
+) -> None:
+    """Does what is not done, and writes the report.
+
+    Args:
+      run: the config.
+      whole: with all the seeds that the report is of.
+      workdir: of the run.
+      tasks: the plan.
+      splits: the data.
+      kept: what was found of them.
+      command: that started the run.
+
+    Raises:
+      BadInput, Busy, Diverged, StageFailed, StorageFailed: see `kdjax.pipeline.execute`.
+    """
     with files.storing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
@@ -111,12 +138,12 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
     _keep_compiled(workdir)
     pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
-        write_report(whole, workdir, splits, command=shlex.join(["kdjax", *argv[1:]]))
+        write_report(whole, workdir, splits, command=command)
         print(workdir / "report.html")
 
 
-def _workdir(text: str) -> epath.Path:
-    """The work directory, which need not exist yet.
+def workdir_of(text: str, *, field: str) -> epath.Path:
+    """The directory that a field names, which need not exist yet.
 
     Raises:
       BadInput: it is a file, or cannot be a directory.
@@ -128,9 +155,9 @@ def _workdir(text: str) -> epath.Path:
         found = files.size(workdir)
     except (OSError, ValueError) as error:
         fault = files.meaning(error) or (str(error), "name another")
-        raise BadInput("--workdir", f"{text!r}: {'; '.join(fault)}") from None
+        raise BadInput(field, f"{text!r}: {'; '.join(fault)}") from None
     if found is not None:
-        raise BadInput("--workdir", f"{workdir} is a file", "name a directory")
+        raise BadInput(field, f"{workdir} is a file", "name a directory")
     return workdir
 
 

@@ -131,7 +131,64 @@ def tables() -> Arguments:
     return found
 
 
+def compress() -> Arguments:
+    """`kdjax compress`: a published network and a folder of pictures in, a small checked file out.
+
+    kdjax compress --weights=resnet18.safetensors --data=pictures --out=small --dry_run
+    kdjax compress --weights=timm:resnet18.a1_in1k --data=pictures --budget=200kB --out=small
+
+    Chooses the student, the views, the steps, what is pruned and how many bits there are, by rules that
+    `kdjax/compress/README.md` states; writes the config that it uses, OUT/config.py, ready to edit; and
+    runs it in OUT/run. With labels (folders of classes, or a table) the network is fine-tuned first, and
+    the same student is trained on the labels alone, for comparison. Without labels the student learns to
+    answer as the network does. The same command again goes on where it was stopped.
+
+    Exit status 0; 1 if the file is over the budget, or a stage failed; 2 for bad input.
+    """
+    found = parser("compress", compress.__doc__)
+    found.add_argument(
+        "--weights",
+        required=True,
+        help="of the network: a .safetensors file, a folder of them, hf:owner/name or timm:name",
+    )
+    found.add_argument(
+        "--data",
+        required=True,
+        help="a folder of pictures, .tar files, Arrow or Parquet files, an .npz file, or a .csv table",
+    )
+    found.add_argument("--out", required=True, help="directory of the result, made if absent")
+    found.add_argument(
+        "--budget",
+        default="0.1x",
+        help="what the file may cost: 200kB, 2ms a picture, or 0.5x the float parameters of the network "
+        "(default: 0.1x)",
+    )
+    found.add_argument(
+        "--labels",
+        default="auto",
+        help="auto (where the data has some), none, or a .csv of labels and of paths relative to it",
+    )
+    found.add_argument(
+        "--encoder", help="the network as a config has it, where its weights do not tell"
+    )
+    found.add_argument(
+        "--minutes", type=float, default=30.0, help="of training, about (default: 30)"
+    )
+    found.add_argument(
+        "--test_share",
+        type=float,
+        default=0.1,
+        help="of the pictures, kept for the test where no split is called so (default: 0.1)",
+    )
+    found.add_argument("--skip_broken", action="store_true", help="leave out broken pictures")
+    found.add_argument("--seed", type=int, default=0, help="default: 0")
+    found.add_argument(
+        "--dry_run", action="store_true", help="print the plan and an estimate, and stop"
+    )
+    return found
+
+
 PARSERS: Mapping[str, Callable[[], Arguments]] = {
-    one.__name__: one for one in (verify, report, reexport, latency, tables)
+    one.__name__: one for one in (verify, report, reexport, latency, tables, compress)
 }
 """By word."""

@@ -1,56 +1,24 @@
 """`kdjax compress`: which student, views, steps and bits a network and a set of pictures call for.
 
 `rules` has them all, as functions of facts; `facts` finds these, and `recognised` the network by its
-weights. What is chosen is written out as a config (`written`), estimated (`estimate`) and run like any
-other; `summary` says in lines what came of it.
+weights. What is chosen (`choice`) is written out as a config (`written`), with an estimate of what it
+takes (`estimate`), and run like any other; `summary` says in lines what came of it.
 """
 
 from kdjax.compress.budget import Budget, parsed
-from kdjax.compress.estimate import Estimate, estimate
-from kdjax.compress.facts import Machine, machine, pictures, spec_of
-from kdjax.compress.recognised import recognised
-from kdjax.compress.rules import (
-    WIDTHS,
-    Effort,
-    Network,
-    Pictures,
-    Speed,
-    batch,
-    effort,
-    seen,
-    stages,
-    stored,
-    student,
-    student_size,
-    width_of,
-)
-from kdjax.compress.summary import lines, rows_of
+from kdjax.compress.choice import Asked, Chosen, choose
+from kdjax.compress.summary import Result, opened, result, rows_of
 from kdjax.compress.written import config_file
 
 __all__ = [
-    "WIDTHS",
+    "Asked",
     "Budget",
-    "Effort",
-    "Estimate",
-    "Machine",
-    "Network",
-    "Pictures",
-    "Speed",
-    "batch",
+    "Chosen",
+    "Result",
+    "choose",
     "config_file",
-    "effort",
-    "estimate",
-    "lines",
-    "machine",
+    "opened",
     "parsed",
-    "pictures",
-    "recognised",
+    "result",
     "rows_of",
-    "seen",
-    "spec_of",
-    "stages",
-    "stored",
-    "student",
-    "student_size",
-    "width_of",
 ]

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from kdjax import config, evaluate, few_labels, models, parse, tasks, tree
 from kdjax.artifacts.model import Spec
-from kdjax.compress.rules import Pictures, Speed
+from kdjax.compress.rules import Pictures, Size, Speed
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
 
@@ -118,3 +118,22 @@ def spec_of(
     return Spec(
         encoder=dataclasses.replace(made, weights=None), inputs=inputs, task=tasks.of(dataset)
     )
+
+
+def size_of(spec: Spec) -> Size:
+    """What a student's int8 file is made of; its first layer and its last stay in float32."""
+    leaves = tree.named_leaves(spec.abstract()["params"])
+    kernels = {name: leaf for name, leaf in leaves.items() if name.endswith("/kernel")}
+    edges = sum(leaf.size for name, leaf in kernels.items() if _is_edge(name))
+    weights = sum(leaf.size for leaf in kernels.values())
+    return Size(
+        inner=weights - edges,
+        edges=edges,
+        others=tree.size(spec.abstract()["params"]) - weights,
+        layers=len(kernels),
+        channels=sum(leaf.shape[-1] for leaf in kernels.values()),
+    )
+
+
+def _is_edge(name: str) -> bool:
+    return "/stem/" in name or not name.startswith("encoder/")

@@ -1,13 +1,14 @@
 """Which network published weights are of: the one whose every variable has its tensor."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from kdjax import config, parse, tree, weights
+from kdjax.choice import choices
 from kdjax.config.encoders import Encoder
 from kdjax.models import Compute
 from kdjax.types import BadInput
@@ -60,7 +61,8 @@ def recognised(
 def candidates(published: Published) -> Iterator[Mapping[str, Any]]:
     """Configs of the published networks of the families that the names look like."""
     families = {one.of for one in _likely(published)}
-    for kind in config.encoders():
+    for kind in choices(config.Encoder):
+        assert issubclass(kind, Encoder)
         for given in kind.published:
             module = parse.parse(config.Encoder, given).module(Compute())
             if isinstance(module, tuple(families)):
@@ -81,14 +83,34 @@ def _wants(published: Published, encoder: Encoder) -> Preprocessing:
     return next((one.preprocessing for one in own if one.preprocessing is not None), DEFAULT)
 
 
-def classes(published: Published, encoder: Encoder, wants: Preprocessing) -> int | None:
-    """How many the classifier in the files has; None where there is none."""
-    shapes = [
-        tensor.shape
-        for name, tensor in published.tensors.said.items()
-        if name not in weights.mapped(published, named(encoder, wants)).full
-    ]
-    return shapes[0][0] if shapes else None
+def classifier(
+    published: Published, encoder: Encoder, size: tuple[int, int]
+) -> tuple[int, tuple[str, ...]]:
+    """How many classes the classifier in the files has, and what they are called, where it is said.
+
+    Args:
+      published: the weights.
+      encoder: whose they are.
+      size: of the pictures that it was trained on.
+
+    Returns:
+      The number, 0 where there is no classifier; names in their order, or none.
+    """
+    wants = dataclasses.replace(_wants(published, encoder), size=size)
+    found = weights.mapped(published, named(encoder, wants))
+    rules = [name for rule in found.layout.head for name in rule.theirs]
+    tensors = published.tensors.said
+    shapes = [tensors[found.full[name]].shape for name in rules if name in found.full]
+    if not shapes:
+        return 0, ()
+    classes = shapes[-1][-1]
+    said = published.config.get("id2label")
+    said = published.config.get("label_names") if said is None else said
+    if isinstance(said, Mapping):
+        said = [said.get(str(i), said.get(i)) for i in range(classes)]
+    if not isinstance(said, list) or len(said) != classes:
+        return classes, ()
+    return classes, tuple(said) if all(isinstance(name, str) for name in said) else ()
 
 
 def named(encoder: Encoder, wants: Preprocessing) -> weights.Named:

@@ -36,7 +36,7 @@ WIDTHS = (8, 16, 24, 32, 48, 64)
 """Of a student's first stage."""
 
 TEACHER, CACHE, STUDENT, SHRUNK, SCRATCH = 0.3, 0.2, 0.2, 0.1, 0.2
-"""Shares of the time with labels; without, those of the teacher and of the labels alone go to the others."""
+"""Shares of the time with labels; without, the others have those of the teacher and the labels alone."""
 
 LEAST_EPOCHS = 3
 """Of the labelled pictures, below which a network is not trained as a whole."""
@@ -81,6 +81,9 @@ class Network:
       size: of the pictures that it was trained on, height and width.
       mean: that it wants subtracted from pixels in [0, 1].
       std: that it wants them divided by.
+      crop: share of each side of a resized picture that it sees, where pictures are not small.
+      interpolation: of the resizing, Pillow's.
+      squash: it was trained on pictures that had given up their proportions.
       head: whether its own classifier is kept: without labels, and where the file has one.
     """
 
@@ -89,6 +92,9 @@ class Network:
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: float
+    interpolation: str
+    squash: bool
     head: bool
 
 
@@ -106,22 +112,41 @@ class Speed(NamedTuple):
 
 def seen(network: Network, pictures: Pictures) -> tuple[int, int]:
     """Height and width at which the network sees the pictures."""
-    most = 32 * max(1, math.ceil(2 * pictures.side / 32))
+    return _seen(network, pictures.side)
+
+
+def _seen(network: Network, side: int) -> tuple[int, int]:
+    most = 32 * max(1, math.ceil(2 * side / 32))
     return (min(network.size[0], most), min(network.size[1], most))
 
 
-def stored(network: Network, pictures: Pictures) -> tuple[int, int]:
-    """Height and width in which pictures are read: never enlarged."""
-    height, width = seen(network, pictures)
-    if pictures.side <= SMALL:
-        return (pictures.side, pictures.side)
-    return (min(height, pictures.side), min(width, pictures.side))
+def stored(network: Network, side: int) -> tuple[int, int]:
+    """Height and width in which pictures of this shorter side are read: never enlarged."""
+    if side <= SMALL:
+        return (side, side)
+    height, width = _seen(network, side)
+    return (min(height, side), min(width, side))
+
+
+def frame(network: Network, size: tuple[int, int], side: int) -> dict[str, Any]:
+    """How a picture is made into that size: as the network was trained, but for small ones.
+
+    Nothing is cut off small pictures beyond their proportions.
+    """
+    resize = "squash" if network.squash else "short_side"
+    crop = network.crop if side > SMALL and not network.squash else 1.0
+    return {
+        "size": [*size],
+        "resize": resize,
+        "crop": crop,
+        "interpolation": network.interpolation,
+    }
 
 
 def student_size(network: Network, pictures: Pictures) -> tuple[int, int]:
     """Height and width at which the student sees the pictures."""
     if pictures.side <= SMALL:
-        return stored(network, pictures)
+        return stored(network, pictures.side)
     height, width = seen(network, pictures)
     return (max(32, height // 2), max(32, width // 2))
 
@@ -170,8 +195,8 @@ class Size:
 
 
 A_LAYER, A_CHANNEL = 1550, 20
-"""Bytes of an int8 ONNX file beside its weights: nodes, scales, biases. Of five ResNet-18 and two sizes of
-pictures the files had 0 to 3 % less than `Size.file` says."""
+"""Bytes of an int8 ONNX file beside its weights: nodes, scales, biases. Of ten students (five widths, two
+sizes of pictures) the files had 0 to 3 % less than `Size.file` says."""
 
 
 def width_of(most: float, sizes: Mapping[int, Size]) -> int:

@@ -2,87 +2,108 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from kdjax import config
+from kdjax.config.sources import Pictures
 from kdjax.report import Row, Score, title, units
 from kdjax.report.rows import gain
 
 _NEAR = 0.02
 """Of the accuracy: a student this near its teacher has learned what there was to learn."""
 
+_METHODS = {
+    "nearest": "NEAREST",
+    "bilinear": "BILINEAR",
+    "bicubic": "BICUBIC",
+    "lanczos": "LANCZOS",
+    "box": "BOX",
+    "hamming": "HAMMING",
+}
 
-def lines(
-    rows: Sequence[Row],
-    *,
-    labels_a_class: float,
-    wanted_bytes: float | None,
-    wanted_ms: float | None,
-) -> list[str]:
-    """The result, whether it is in the budget, and what it is worth beside the labels alone.
+
+class Result(NamedTuple):
+    """What came of it.
+
+    Attributes:
+      lines: of the file, the first, and of the network that it is from.
+      verdict: whether it was worth it, against the labels alone; empty without labels.
+      over: by what the budget was missed; empty where it was not.
+    """
+
+    lines: list[str]
+    verdict: str
+    over: str
+
+
+def result(
+    rows: Sequence[Row], *, labels_a_class: float, most_bytes: float | None, most_ms: float | None
+) -> Result:
+    """The result of a run of `kdjax compress`.
 
     Args:
       rows: of the report.
       labels_a_class: how many there are on average; 0 without labels.
-      wanted_bytes: the most that the file may have, None for any.
-      wanted_ms: the most that a call with one picture may take, likewise.
+      most_bytes: that the file may have, None for any.
+      most_ms: milliseconds that a call with one picture may take, likewise.
     """
     by = {row.stage: row for row in rows}
-    file = next(row for row in rows if row.stage == "int8.onnx")
-    teacher = by["teacher"]
-    found = [
-        f"{units.compact(file.bytes_on_disk, 'B')}, {units.milliseconds(file.latency_ms_p50)} a picture "
-        f"({units.count(file.threads or 1, 'thread')}), {_score(file)}",
-        f"the network it learned from: {units.compact(4 * teacher.params, 'B')} of parameters, "
-        f"{_score(teacher)}",
+    file, teacher = by["int8.onnx"], by["teacher"]
+    assert file.bytes_on_disk is not None
+    assert file.latency_ms_p50 is not None
+    time = units.milliseconds(file.latency_ms_p50)
+    lines = [
+        f"{units.compact(file.bytes_on_disk, 'B')}, {time} a picture in ONNX Runtime "
+        f"({units.count(file.threads or 1, 'thread')}), {_scored(file)}",
+        f"the network that it learned from: {units.compact(4 * teacher.params, 'B')} of parameters, "
+        f"{_scored(teacher)}",
     ]
-    for what, most, own, unit in (
-        ("size", wanted_bytes, file.bytes_on_disk, "B"),
-        ("time", wanted_ms, file.latency_ms_p50, "ms"),
-    ):
-        if most is not None and own is not None:
-            word = "within" if own <= most else "OVER"
-            shown = units.compact(most, "B") if unit == "B" else units.milliseconds(most)
-            found.append(f"{word} the budget of {shown} ({what})")
-    if labels_a_class:
-        found += _beside_labels(by, labels_a_class)
-    return found
+    over = ""
+    if most_bytes is not None and file.bytes_on_disk > most_bytes:
+        over = f"{file.bytes_on_disk:,} bytes of {most_bytes:,.0f}"
+    if most_ms is not None and file.latency_ms_p50 > most_ms:
+        over = f"{time} of {units.milliseconds(most_ms)}"
+    if not labels_a_class:
+        return Result(lines, "", over)
+    advice, verdict = _beside_labels(by, labels_a_class)
+    return Result([*lines, *advice], verdict, over)
 
 
-def _beside_labels(by: Mapping[str, Row], labels_a_class: float) -> list[str]:
-    """The student against the same network on the labels alone; the last line says which is better."""
+def _beside_labels(by: Mapping[str, Row], labels_a_class: float) -> tuple[list[str], str]:
+    """What would help most, and the student against the same network on the labels alone."""
     student, scratch, teacher = by["student"], by["scratch"], by["teacher"]
     mine, theirs, taught = (row.score for row in (student, scratch, teacher))
     between = gain(student, scratch)
     if between is None or mine is None or theirs is None or taught is None:
-        return []
+        return [], ""
     if mine.value < taught.value - _NEAR:
         advice = (
             f"the student is {units.points(mine.value - taught.value)} from its teacher: more "
-            "pictures (they need no label), more minutes, or a larger budget help most"
+            "pictures (they need no labels), more --minutes or a larger --budget would help most"
         )
     else:
         advice = (
-            f"the student has what its teacher has: with {labels_a_class:.3g} labels a class, more "
-            "labels help most"
+            f"the student is as good as its teacher: with {labels_a_class:.3g} labels a class, more "
+            "labels would help most"
         )
     low, high = between.ci95
+    which = "no difference that these test pictures can tell"
     if low > 0:
-        verdict = "better: learning from the network is"
+        which = "learning from the network is better"
     elif high < 0:
-        verdict = "better: training on the labels alone is"
-    else:
-        verdict = "no difference that these test pictures can tell:"
+        which = "training on the labels alone is better"
     ends = " to ".join(mine.change(end) for end in (low, high))
-    return [
-        advice,
-        f"{verdict} {mine.shown} against {theirs.shown} of the same student on the labels alone, "
-        f"{mine.change(between.difference)} (95% interval {ends})",
-    ]
+    return [advice], (
+        f"{which}: {mine.shown} against {theirs.shown} of the same student on the labels alone, "
+        f"{mine.change(between.difference)} (95% interval {ends})"
+    )
 
 
-def _score(row: Row) -> str:
-    score = row.score
-    return "not measured" if score is None else f"{title(row.primary or '')} {score.shown}"
+def _scored(row: Row) -> str:
+    if row.score is None:
+        return "not measured"
+    of = " with the network's answers" if row.primary == "agreement" else ""
+    return f"{title(row.primary or '')}{of} {row.score.shown}"
 
 
 def rows_of(text: str) -> list[Row]:
@@ -97,3 +118,19 @@ def rows_of(text: str) -> list[Row]:
 def _read(said: Mapping[str, Any]) -> Score:
     pairs = {name: tuple(said[name]) for name in ("ci95", "per_seed") if said[name] is not None}
     return Score(**{**said, **pairs})
+
+
+def opened(source: config.Source | None, shape: tuple[int, ...]) -> str:
+    """An expression that gives a picture in the frame of a source, with Pillow alone."""
+    if not isinstance(source, Pictures):
+        return f"np.zeros({shape}, np.uint8)  # a picture of yours"
+    mode = "L" if source.channels == 1 else "RGB"
+    size = f"({shape[1]}, {shape[0]}), Image.{_METHODS[source.interpolation]}"
+    flat = f'ImageOps.exif_transpose(Image.open("picture.jpg")).convert("{mode}")'
+    match source.resize:
+        case "squash":
+            return f"{flat}.resize({size})"
+        case "pad":
+            return f"ImageOps.pad({flat}, {size})"
+    bleed = (1 - source.crop) / 2
+    return f"ImageOps.fit({flat}, {size}{f', {bleed:g}' if bleed else ''})"

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
+from kdjax.config.asked import Asked
 from kdjax.config.fields import Count, Positive, Text, aside
 from kdjax.config.sources import Source
 from kdjax.ranges import AtLeast, In
@@ -47,6 +48,8 @@ class Data(Labels):
         `source`, what the report calls it.
       source: one's own pictures or arrays, told by their `kind`, or a function that reads them, in the
         place of these.
+      target: what models are asked of a source none of whose examples has a label: what their teacher
+        answers. It has labels, so to speak, and all of them are hidden.
       train_split: as TFDS writes it; `train[:90%]` to keep a part for choosing hyper-parameters.
       test_split: what the rows of the report are measured on.
       mean: of each channel, of pixels from 0 to 1; part of the model's preprocessing.
@@ -65,6 +68,7 @@ class Data(Labels):
 
     name: Text
     source: Source | None = None
+    target: Asked | None = None
     train_split: Text = "train"
     test_split: Text = "test"
     mean: Channels = (0.0,)
@@ -82,6 +86,8 @@ class Data(Labels):
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from super().faults()
+        if self.target is not None and self.source is None:
+            yield "target", "it goes with a source", "leave it out"
         for field, ends in self.buckets.items():
             if list(ends) != sorted(set(ends)):
                 yield (

@@ -1,5 +1,6 @@
 """From what several parts of a config say together to the things themselves."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
     """The examples of a split, all labels shown; see `kdjax.data.prepared` for `kept`."""
     data_dir = os.environ.get("KDJAX_DATA_DIR") if c.data_dir is None else c.data_dir
     if c.source is not None:
-        return c.source.dataset(split, data_dir=data_dir, kept=kept)
+        return _asked(c, c.source.dataset(split, data_dir=data_dir, kept=kept))
     if c.name == "digits":
         return data.digits(split)
     return data.prepared(
@@ -30,6 +31,18 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
         id_key=c.id_key,
         kept=kept,
     )
+
+
+def _asked(c: config.Data, found: Dataset) -> Dataset:
+    """Data without labels as those of which a target is asked."""
+    if c.target is None:
+        return found
+    if not isinstance(found.target, data.Unlabelled):
+        raise BadInput(
+            "data.target", f"the labels of {found.name} are {found.target}", "leave it out"
+        )
+    target = c.target.target()
+    return dataclasses.replace(found, target=target, labels=target.hidden(len(found)))
 
 
 def signal(

@@ -29,6 +29,8 @@ class Dataset:
       marked: `labels -> fingerprint` of the content that `read` gives, with these labels.
       lengths: of all examples in the ragged fields, by the name of the field: known before anything
         is read.
+      originals: height and width of each picture as its file has it; None where they are not pictures in
+        files.
       notes: what whoever reads it should be told, a line each: what was left out, what is doubtful.
     """
 
@@ -40,6 +42,7 @@ class Dataset:
     read: Read
     marked: Callable[[Shaped[np.ndarray, "n ..."]], str]
     lengths: Mapping[str, Int32[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
+    originals: Int32[np.ndarray, "n 2"] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):

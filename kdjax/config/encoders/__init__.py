@@ -24,6 +24,9 @@ class Encoder(Choice, abc.ABC):
         what the network is; their content is part of the fingerprint of the stage that begins with them.
     """
 
+    published: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """Its networks whose weights are published, as a config names them: see `kdjax compress`."""
+
     weights: Text | Imported | None = aside(None)
 
     @property

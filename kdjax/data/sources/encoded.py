@@ -244,6 +244,7 @@ def _dataset(
             described | {"labels": hashlib.sha256(labels.tobytes()).hexdigest()}
         ),
         notes=notes,
+        originals=found.sizes[chosen],
     )
 
 

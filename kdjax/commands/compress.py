@@ -1,0 +1,181 @@
+"""`kdjax compress`: a published network and a folder of pictures in, a small checked file out.
+
+Its arguments, and what it says of itself: `kdjax.commands.words.compress`.
+"""
+
+import argparse
+import json
+import math
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from kdjax import compress, config, data, files, paths, pipeline
+from kdjax.commands import words
+from kdjax.commands.run import carry_out, workdir_of
+from kdjax.contexts import Splits
+from kdjax.load import load_config
+from kdjax.types import BadInput
+
+CONFIG, MODEL, ASKED, RUN = "config.py", "model.onnx", "compress.json", "run"
+"""In the directory of the result: the config, the file, the arguments, the work directory."""
+
+_NOTES = {
+    "network": "the published weights, as they are",
+    "teacher": "what the student learns from",
+    "cache": "what the teacher says of several views of every picture, once",
+    "scratch": "the same student on the labels alone: what the rest is worth",
+    "shrunk": "smaller shapes, as far as the budget asks for",
+}
+
+_USE = """\
+import numpy as np, onnxruntime
+from PIL import Image, ImageOps
+image = {image}
+(answer,) = onnxruntime.InferenceSession({file!r}).run(None, {{{name!r}: np.asarray(image)[None]}})
+print({shown})"""
+
+
+def main(given: Sequence[str]) -> int:
+    """Compresses one network.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      BadInput: an argument, the weights or the pictures cannot be used.
+      Busy, Diverged, StageFailed, StorageFailed: see `kdjax.pipeline.execute`.
+    """
+    args = words.compress().parse_args(given)
+    asked = _asked(args)
+    out = Path(os.fspath(workdir_of(args.out, field="--out")))
+    paths.check_directory(epath.Path(out) / RUN / "stages", field="--out")
+    plain = {**asked._asdict(), "budget": args.budget}
+    said = _before(out / ASKED, plain)
+    chosen = None
+    if said is None:
+        chosen = compress.choose(asked, data.Kept(epath.Path(out) / RUN / "records"))
+        said = {
+            "asked": plain,
+            "told": chosen.told,
+            "most_bytes": chosen.most_bytes,
+            "labels_a_class": chosen.labels_a_class,
+        }
+    print("\n".join(said["told"]), flush=True)
+    if args.dry_run:
+        return 0
+    if chosen is not None:
+        _write(out, chosen.run, said)
+    return _deliver(out, said, _carried_out(out, given))
+
+
+def _asked(args: argparse.Namespace) -> compress.Asked:
+    if not (math.isfinite(args.minutes) and args.minutes > 0):
+        raise BadInput("--minutes", f"{args.minutes:g} is not above 0")
+    if not 0 < args.test_share < 1:
+        raise BadInput("--test_share", f"{args.test_share:g} is not between 0 and 1")
+    if not 0 <= args.seed < 2**32:
+        raise BadInput("--seed", f"{args.seed} is no seed", "give 0 or more")
+    given = {name: value for name, value in vars(args).items() if name not in ("out", "dry_run")}
+    return compress.Asked(**{**given, "budget": compress.parsed(args.budget)})
+
+
+def _before(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What an earlier start has chosen for the same arguments; None where there was none.
+
+    Raises:
+      BadInput: it was for other arguments.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("asked"), dict):
+        raise BadInput("--out", f"{path} is not what was written", "remove it to choose anew")
+    names = sorted(name for name in asked if asked[name] != found["asked"].get(name))
+    if names:
+        raise BadInput(
+            "--out",
+            f"{path.parent} was begun with another {', '.join(f'--{name}' for name in names)}",
+            "give the same again to go on, or another directory",
+        )
+    return found
+
+
+def _write(out: Path, run: dict[str, Any], said: dict[str, Any]) -> None:
+    """The config, then the arguments that it is of."""
+    with files.storing(epath.Path(out)):
+        out.mkdir(parents=True, exist_ok=True)
+    text = compress.config_file(
+        run,
+        title=f"{run['name']}.",
+        command=_command(out),
+        why=[
+            "What was chosen, and what it follows from (kdjax/compress/rules.py):",
+            "",
+            *said["told"],
+        ],
+        notes=_NOTES,
+    )
+    files.write(epath.Path(out) / CONFIG, text.encode())
+    files.write(epath.Path(out) / ASKED, json.dumps(said, indent=2).encode())
+
+
+def _command(out: Path) -> str:
+    return shlex.join(["kdjax", f"--config={out / CONFIG}", f"--workdir={out / RUN}"])
+
+
+def _carried_out(out: Path, given: Sequence[str]) -> config.Run:
+    """Runs the config that is there, which may have been edited."""
+    run = load_config(str(out / CONFIG))
+    workdir = epath.Path(out) / RUN
+    kept = data.Kept(workdir / "records")
+    splits = Splits(run.data, kept)
+    tasks = pipeline.plan(run, workdir, splits)
+    command = shlex.join(["kdjax", "compress", *given])
+    carry_out(run, run, workdir, tasks, splits, kept, command=command)
+    return run
+
+
+def _deliver(out: Path, said: dict[str, Any], run: config.Run) -> int:
+    """Copies the file out, and says what it is worth; 1 where it is over the budget."""
+    workdir = epath.Path(out) / RUN
+    kept = data.Kept(workdir / "records")
+    splits = Splits(run.data, kept)
+    (task,) = (t for t in pipeline.plan(run, workdir, splits, only=["file"]) if t.name == "file")
+    shutil.copyfile(os.fspath(task.folder / "int8.onnx"), out / MODEL)
+    rows = compress.rows_of((workdir / "report.json").read_text())
+    budget = compress.parsed(said["asked"]["budget"])
+    most_ms = budget.value if budget.kind == "ms" else None
+    found = compress.result(
+        rows, labels_a_class=said["labels_a_class"], most_bytes=said["most_bytes"], most_ms=most_ms
+    )
+    print(f"\n{out / MODEL}: {found.lines[0]}")
+    print("\n".join(found.lines[1:]))
+    print(f"the report: {workdir / 'report.html'}; the config: {out / CONFIG}")
+    print(f"\nTo use it:\n\n{_use(out / MODEL, run, splits)}\n")
+    if found.verdict:
+        print(found.verdict)
+    if found.over:
+        print(f"kdjax: {out / MODEL} is over the budget: {found.over}", file=sys.stderr)
+    return 1 if found.over else 0
+
+
+def _use(file: Path, run: config.Run, splits: Splits) -> str:
+    """Five lines that load the file, and ask it about a picture."""
+    ((name, field),) = splits.test.fields.items()
+    names = [*getattr(splits.test.target, "names", ())]
+    return _USE.format(
+        image=compress.opened(run.data.source, field.shape),
+        file=str(file),
+        name=name,
+        shown=f"{names}[answer[0].argmax()]" if 0 < len(names) <= 20 else "answer[0]",
+    )

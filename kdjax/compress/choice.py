@@ -1,0 +1,340 @@
+"""From what was asked to a config: the facts are found, and the rules applied to them."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kdjax import config, data, evaluate, export, parse, tasks, tree, weights
+from kdjax.artifacts.model import EncoderSpec, Spec
+from kdjax.compress import rules
+from kdjax.compress.budget import Budget
+from kdjax.compress.estimate import Estimate, estimate
+from kdjax.compress.facts import machine, pictures, size_of, spec_of
+from kdjax.compress.recognised import classifier, recognised
+from kdjax.compress.rules import Network, Pictures, Size
+from kdjax.contexts import build
+from kdjax.data import Dataset
+from kdjax.report import units
+from kdjax.stages.export import by_name, exported
+from kdjax.types import BadInput, under
+
+LEAST_LEFT = 0.02
+"""Share of a student's parameters below which it is not pruned: nothing would be left of it."""
+
+_ANY_SIDE = 32
+"""At which pictures are framed to look at what they are."""
+
+
+class Asked(NamedTuple):
+    """The arguments, see `kdjax.commands.words.compress`."""
+
+    weights: str
+    data: str
+    budget: Budget
+    labels: str
+    encoder: str | None
+    minutes: float
+    test_share: float
+    skip_broken: bool
+    seed: int
+
+
+class Chosen(NamedTuple):
+    """What the rules gave.
+
+    Attributes:
+      run: the config, as plain data.
+      told: the choices and the estimate, in lines for the user.
+      most_bytes: of the file; None where the budget is of time.
+      labels_a_class: how many there are on average; 0 without labels.
+    """
+
+    run: dict[str, Any]
+    told: list[str]
+    most_bytes: float | None
+    labels_a_class: float
+
+
+class _Data(NamedTuple):
+    """What there is to learn from, as a config and as it is."""
+
+    config: dict[str, Any]
+    train: Dataset
+    test: Dataset
+    facts: Pictures
+
+
+def choose(asked: Asked, kept: data.Kept) -> Chosen:
+    """The config for what was asked, and why it is so.
+
+    Args:
+      asked: see there.
+      kept: what is known of the pictures from earlier starts.
+
+    Raises:
+      BadInput: the weights or the pictures cannot be used, or the budget is too small.
+    """
+    published, network = _network(asked)
+    of, network = _data(asked, published, network, kept)
+    small = rules.student_size(network, of.facts)
+
+    def spec(width: int) -> Spec:
+        given = rules.student(width, of.facts)
+        return spec_of(given, of.train, size=small, mean=network.mean, std=network.std)
+
+    width, params, most = _width(asked.budget, network, spec)
+    size = rules.seen(network, of.facts)
+    teacher = spec_of(network.encoder, of.train, size=size, mean=network.mean, std=network.std)
+    here = machine(teacher, spec(width), batch=rules.batch(of.facts))
+    effort = rules.effort(of.facts, here.speed, minutes=asked.minutes)
+    stages = rules.stages(
+        network, of.facts, effort, width=width, budget=asked.budget, params=params
+    )
+    found = estimate(
+        stages,
+        network,
+        of.facts,
+        effort,
+        here,
+        student=size_of(spec(width)).params,
+        outputs=teacher.task.outputs,
+        example=of.train.size // len(of.train),
+    )
+    labelled = bool(of.facts.labelled)
+    title = parse.parse(config.Encoder, network.encoder).title
+    run = {
+        "name": f"{title} on {of.config['name']}, compressed",
+        "data": of.config,
+        "seeds": [asked.seed],
+        **({} if labelled else {"reference": "teacher"}),
+        "stages": stages,
+    }
+    parse.parse(config.Run, run)
+    told = [
+        f"network    {title}, {units.compact(network.params)} parameters; sees pictures at "
+        f"{_by(size)}",
+        f"pictures   {_pictures_told(of)}",
+        f"student    {spec(width).name} at {_by(small)}, "
+        f"{units.compact(size_of(spec(width)).params)} parameters"
+        + ("" if params is None else f", shrunk to {units.compact(params)}"),
+        f"budget     {_budget_told(asked.budget, most)}",
+        *_effort_told(effort, labelled),
+        *_estimate_told(found),
+    ]
+    labels = of.facts.labelled / of.facts.classes if labelled else 0.0
+    return Chosen(run, [*told, *(f"note       {note}" for note in of.train.notes)], most, labels)
+
+
+def _network(asked: Asked) -> tuple[weights.Published, Network]:
+    """The network of the weights; what is known of it before there are pictures."""
+    with under("", {"weights": "--weights", "weights.layout": "--weights"}):
+        published = weights.published(asked.weights)
+        given = None if asked.encoder is None else parse.literal(asked.encoder)
+        if given is not None and not isinstance(given, dict):
+            raise BadInput("--encoder", f"{asked.encoder!r}", "write \"{'name': 'resnet18'}\"")
+        encoder, wants = recognised(published, encoder=given)
+    network = Network(
+        encoder={**encoder, "weights": asked.weights},
+        params=0,
+        size=wants.size,
+        mean=wants.mean,
+        std=wants.std,
+        crop=wants.crop,
+        interpolation=wants.interpolation,
+        squash=wants.squash,
+        head=False,
+    )
+    return published, network
+
+
+def _data(
+    asked: Asked, published: weights.Published, network: Network, kept: data.Kept
+) -> tuple[_Data, Network]:
+    """The pictures in the frame in which the network wants them, and what it is then asked."""
+    source = _source(asked)
+    framed = source["kind"] != "npz"  # whose pictures are pixels already
+    any_side = {"size": _ANY_SIDE} if framed else {}
+    first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+    side = _side(first["train"])
+    labelled = bool(first["train"].shown.any())
+    if labelled and not first["test"].shown.all():
+        without = int((~first["test"].shown).sum())
+        raise BadInput(
+            "--data",
+            f"{without} of the {len(first['test'])} test pictures have no label",
+            "leave them out, or give --labels=none",
+        )
+    target = None
+    if not labelled:
+        target, head = _answers(published, network)
+        network = dataclasses.replace(network, head=head)
+    size = rules.stored(network, side)
+    of_data = {
+        "name": Path(asked.data).name or "pictures",
+        "source": {**source, **(rules.frame(network, size, side) if framed else {})},
+        **({} if target is None else {"target": target}),
+        "mean": [*network.mean],
+        "std": [*network.std],
+    }
+    splits = _read(of_data, kept)
+    train, test = splits["train"], splits["test"]
+    facts = pictures(train, test, classes=tasks.of(train).outputs, side=side)
+    seen = rules.seen(network, facts)
+    whole = spec_of(network.encoder, train, size=seen, mean=network.mean, std=network.std)
+    network = dataclasses.replace(network, params=tree.size(whole.abstract()["params"]))
+    return _Data(of_data, train, test, facts), network
+
+
+def _source(asked: Asked) -> dict[str, Any]:
+    """The config of what `--data` names, without the size of pictures."""
+    place, cut = Path(asked.data).expanduser(), {"test_share": asked.test_share}
+    shared = {**cut, "skip_broken": asked.skip_broken}
+    if not place.exists():
+        raise BadInput("--data", f"{place} is not there", "name a folder or a file that is")
+    root = str(place.absolute())
+    if asked.labels not in ("auto", "none"):
+        if not asked.labels.endswith(".csv"):
+            raise BadInput("--labels", f"{asked.labels!r}", "give auto, none, or a .csv table")
+        table = Path(asked.labels).expanduser()
+        if not table.is_file():
+            raise BadInput("--labels", f"{table} is not there", "name a table that is")
+        return {"kind": "csv", "root": str(table.absolute()), **shared}
+    labelled = asked.labels == "auto"
+    inside = [place] if place.is_file() else [p for p in sorted(place.iterdir()) if p.is_file()]
+    endings = {path.suffix.lower() for path in inside}
+    if endings & {".arrow", ".parquet"}:
+        return {"kind": "arrow", "root": root, **({} if labelled else {"label": None}), **shared}
+    if ".tar" in endings:
+        return {"kind": "tar", "root": root, **({} if labelled else {"label": None}), **shared}
+    if place.is_file() and place.suffix.lower() == ".csv":
+        return {"kind": "csv", "root": root, **({} if labelled else {"label": None}), **shared}
+    if place.is_file() and place.suffix.lower() == ".npz":
+        return {"kind": "npz", "root": root, **({} if labelled else {"label": None}), **cut}
+    if place.is_file():
+        raise BadInput(
+            "--data",
+            f"{place} is a file of a kind that is not read so",
+            "give a folder of pictures, .tar files, Arrow, Parquet or .npz files, or a .csv table",
+        )
+    return {"kind": "folder", "root": root, "labels": asked.labels, **shared}
+
+
+def _read(of_data: Mapping[str, Any], kept: data.Kept) -> dict[str, Dataset]:
+    """Both splits."""
+    with under("--data", {"data": "", "data.source": ""}):
+        made = parse.parse(config.Data, of_data, "data")
+        return {split: build.dataset(made, split, kept=kept) for split in ("train", "test")}
+
+
+def _side(dataset: Dataset) -> int:
+    """The shorter side of most pictures, as they are in their files, in pixels."""
+    if dataset.originals is None:
+        ((height, width, _),) = (field.shape for field in dataset.fields.values())
+        return min(height, width)
+    return int(np.median(dataset.originals.min(1)))
+
+
+def _answers(published: weights.Published, network: Network) -> tuple[dict[str, Any], bool]:
+    """What a network answers to pictures without labels: its own classes, or else its features."""
+    made = parse.parse(config.Encoder, network.encoder)
+    classes, names = classifier(published, made, network.size)
+    if classes:
+        return {"kind": "classes", "classes": classes, "names": [*names]}, True
+    return {"kind": "vectors", "dim": features_of(network)}, False
+
+
+def features_of(network: Network) -> int:
+    """How many numbers the encoder gives of a picture."""
+    from kdjax.inputs import Inputs
+    from kdjax.types import Field
+
+    made = dataclasses.replace(parse.parse(config.Encoder, network.encoder), weights=None)
+    shape = (*network.size, len(network.mean))
+    inputs = Inputs.of({"image": Field(shape, "uint8")}, mean=network.mean, std=network.std)
+    return EncoderSpec(encoder=made, projector=(), inputs=inputs).features
+
+
+def _width(
+    budget: Budget, network: Network, spec: Callable[[int], Spec]
+) -> tuple[int, int | None, float | None]:
+    """The student's width, to how many parameters it is shrunk, and the bytes of the budget.
+
+    Raises:
+      BadInput: no student is so small.
+    """
+    if budget.kind == "ms":
+        slow = (width for width in rules.WIDTHS if _milliseconds(spec(width)) >= budget.value)
+        return next(slow, rules.WIDTHS[-1]), None, None
+    most = budget.value if budget.kind == "bytes" else budget.value * 4 * network.params
+    sizes: dict[int, Size] = {width: size_of(spec(width)) for width in rules.WIDTHS}
+    width = rules.width_of(most, sizes)
+    if sizes[width].file() <= most:
+        return width, None, most
+    params = sizes[width].params_within(most)
+    if params < LEAST_LEFT * sizes[width].params:
+        least = sizes[width].file(LEAST_LEFT**0.5)
+        raise BadInput(
+            "--budget",
+            f"{units.compact(most, 'B')}, and the smallest student takes about "
+            f"{units.compact(least, 'B')}",
+            "give more",
+        )
+    return width, params, most
+
+
+def _milliseconds(spec: Spec) -> float:
+    """Of one picture in a file of an untrained model, in ONNX Runtime and one thread."""
+    runtime = export.ONNX()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"model{runtime.suffix}"
+        runtime.write(exported(spec, spec.init(jax.random.key(0))), file)
+        run = by_name(runtime.load(file, threads=1), spec.inputs.fields)
+        inputs = {name: field.made_up(1) for name, field in spec.inputs.fields.items()}
+        return evaluate.latency(lambda: run(inputs), max_seconds=1.0).ms_p50
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _pictures_told(of: _Data) -> str:
+    facts = of.facts
+    labels = "none labelled"
+    if facts.labelled:
+        labels = f"{facts.labelled:,} labelled, {units.count(facts.classes, 'class', 'classes')}"
+    return (
+        f"{facts.train:,} to learn from ({labels}), {facts.test:,} to test on; {facts.side} pixels on "
+        "the short side, mostly"
+    )
+
+
+def _budget_told(budget: Budget, most: float | None) -> str:
+    if most is None or budget.kind == "bytes":
+        return str(budget)
+    return f"{budget} of the network, {units.compact(most, 'B')}"
+
+
+def _effort_told(effort: rules.Effort, labelled: bool) -> list[str]:
+    steps = f"{units.count(effort.views, 'view')} of each picture, {effort.student:,} steps"
+    if not labelled:
+        return [f"training   {steps}; no labels: the student learns what the network answers"]
+    how = (
+        f"{effort.teacher:,} steps from a linear probe"
+        if effort.teacher
+        else "a linear probe alone"
+    )
+    return [f"training   the teacher: {how}; the student: {steps}, as many on the labels alone"]
+
+
+def _estimate_told(found: Estimate) -> list[str]:
+    each = ", ".join(f"{name} {units.duration(s)}" for name, s in found.seconds.items())
+    return [
+        f"takes      about {units.duration(60 * found.minutes)} ({each})",
+        f"needs      about {units.compact(found.disk, 'B')} of disk, "
+        f"{units.compact(found.memory, 'B')} of memory",
+    ]
