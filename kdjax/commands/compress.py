@@ -69,10 +69,13 @@ def main(given: Sequence[str]) -> int:
         }
     print("\n".join(said["told"]), flush=True)
     if args.dry_run:
+        run = load_config(str(out / CONFIG)) if chosen is None else chosen.parsed()
+        splits, tasks = _planned(out, run)
+        pipeline.check(run, tasks, splits)
         return 0
     if chosen is not None:
         _write(out, chosen.run, said)
-    return _deliver(out, said, _carried_out(out, given))
+    return _deliver(out, said, given)
 
 
 def _asked(args: argparse.Namespace) -> compress.Asked:
@@ -133,25 +136,25 @@ def _command(out: Path) -> str:
     return shlex.join(["kdjax", f"--config={out / CONFIG}", f"--workdir={out / RUN}"])
 
 
-def _carried_out(out: Path, given: Sequence[str]) -> config.Run:
-    """Runs the config that is there, which may have been edited."""
-    run = load_config(str(out / CONFIG))
+def _planned(out: Path, run: config.Run) -> tuple[Splits, list[pipeline.Task]]:
     workdir = epath.Path(out) / RUN
-    kept = data.Kept(workdir / "records")
-    splits = Splits(run.data, kept)
-    tasks = pipeline.plan(run, workdir, splits)
+    splits = Splits(run.data, data.Kept(workdir / "records"))
+    return splits, pipeline.plan(run, workdir, splits)
+
+
+def _deliver(out: Path, said: dict[str, Any], given: Sequence[str]) -> int:
+    """Runs the config that is there, which may have been edited, and copies the file out.
+
+    Returns:
+      The exit status: 1 where the file is over the budget.
+    """
+    run, workdir = load_config(str(out / CONFIG)), epath.Path(out) / RUN
+    splits, tasks = _planned(out, run)
+    assert splits.kept is not None
     command = shlex.join(["kdjax", "compress", *given])
-    carry_out(run, run, workdir, tasks, splits, kept, command=command)
-    return run
-
-
-def _deliver(out: Path, said: dict[str, Any], run: config.Run) -> int:
-    """Copies the file out, and says what it is worth; 1 where it is over the budget."""
-    workdir = epath.Path(out) / RUN
-    kept = data.Kept(workdir / "records")
-    splits = Splits(run.data, kept)
-    (task,) = (t for t in pipeline.plan(run, workdir, splits, only=["file"]) if t.name == "file")
-    shutil.copyfile(os.fspath(task.folder / "int8.onnx"), out / MODEL)
+    carry_out(run, run, workdir, tasks, splits, splits.kept, command=command)
+    (file,) = (task.folder / "int8.onnx" for task in tasks if task.name == "file")
+    shutil.copyfile(os.fspath(file), out / MODEL)
     rows = compress.rows_of((workdir / "report.json").read_text())
     budget = compress.parsed(said["asked"]["budget"])
     most_ms = budget.value if budget.kind == "ms" else None

@@ -59,6 +59,10 @@ class Chosen(NamedTuple):
     most_bytes: float | None
     labels_a_class: float
 
+    def parsed(self) -> config.Run:
+        """The config as a run takes it."""
+        return parse.parse(config.Run, self.run)
+
 
 class _Data(NamedTuple):
     """What there is to learn from, as a config and as it is."""
@@ -114,7 +118,6 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
         **({} if labelled else {"reference": "teacher"}),
         "stages": stages,
     }
-    parse.parse(config.Run, run)
     told = [
         f"network    {title}, {units.compact(network.params)} parameters; sees pictures at "
         f"{_by(size)}",

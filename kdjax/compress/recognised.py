@@ -14,9 +14,6 @@ from kdjax.models import Compute
 from kdjax.types import BadInput
 from kdjax.weights import Preprocessing, Published, layouts
 
-DEFAULT = Preprocessing()
-"""Of weights beside which nothing is said of it: as the networks of torchvision are."""
-
 
 def recognised(
     published: Published, *, encoder: Mapping[str, Any] | None = None
@@ -78,9 +75,12 @@ def _wants(published: Published, encoder: Encoder) -> Preprocessing:
     """What the files beside the weights say, what is known of the layout, or what is usual."""
     if (said := published.preprocessing) is not None:
         return said
+    if encoder.published_size != 224:
+        return Preprocessing(size=(encoder.published_size,) * 2, crop=1.0)
     module = encoder.module(Compute())
     own = [one for one in _likely(published) if isinstance(module, one.of)]
-    return next((one.preprocessing for one in own if one.preprocessing is not None), DEFAULT)
+    known = (one.preprocessing for one in own if one.preprocessing is not None)
+    return next(known, Preprocessing())
 
 
 def classifier(

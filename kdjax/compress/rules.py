@@ -330,7 +330,13 @@ def stages(
         limit = (
             {"latency_ms": budget.value} if budget.kind == "ms" else {"params": int(params or 0)}
         )
-        line["shrunk"] = {"kind": "shrink", "model": last, "budget": limit, "multiple": 8}
+        line["shrunk"] = {
+            "kind": "shrink",
+            "model": last,
+            "budget": limit,
+            "multiple": 8,
+            "examples": min(1024, pictures.train),
+        }
         line["small"] = {
             **learns,
             "start_from": "shrunk",
@@ -344,7 +350,8 @@ def stages(
             "views": {**views["label"], "size": small},
             **_training(effort.student, batch=min(size, pictures.labelled), rate=3e-3),
         }
-    line["int8"] = {"kind": "quantize", "model": last}
+    calibration = min(256, pictures.train)
+    line["int8"] = {"kind": "quantize", "model": last, "calibration_examples": calibration}
     for name, of in (("float_file", last), ("file", "int8")):
         line[name] = {"kind": "export", "model": of, "formats": ["onnx"]}
     return line

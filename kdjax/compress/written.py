@@ -18,7 +18,7 @@ Every field is described by `kdjax --fields=NAME`, and can be set on the command
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(arg: str | None = None) -> ConfigDict:
     c = ConfigDict()
 {fields}
     c.stages = ConfigDict(sort_keys=False)

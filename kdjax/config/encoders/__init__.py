@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from typing import Annotated, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self
 
 import flax.linen as nn
 
@@ -26,6 +27,9 @@ class Encoder(Choice, abc.ABC):
 
     published: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """Its networks whose weights are published, as a config names them: see `kdjax compress`."""
+
+    published_size: ClassVar[int] = 224
+    """Of the pictures that these were trained on, where the files do not say it."""
 
     weights: Text | Imported | None = aside(None)
 

@@ -19,6 +19,8 @@ class CifarResNet(Encoder):
         *({"name": "cifar_resnet", "depth": depth, "multiplier": 4} for depth in (8, 32)),
     )
 
+    published_size = 32
+
     name: Literal["cifar_resnet"]
     depth: Annotated[int, In("[8, 2^10]"), Multiple(6, plus=2)]
     multiplier: Annotated[int, In("[1, 100]")] = 1
