@@ -99,10 +99,21 @@ def check_data(splits: Splits) -> None:
 
 
 def check_labels(context: Context, stage: config.Stage) -> None:
-    """Raises `BadInput` where a stage measures on test examples that have no labels."""
+    """Raises `BadInput` where a stage measures on test examples that have no labels.
+
+    Where there is no label at all, neither to learn from nor to test by, a model has no scores, and
+    nothing is refused but what is to be held against labels.
+    """
     if not stage.is_measured():
         return
     test = context.splits.test
+    if context.splits.is_unlabelled:
+        if isinstance(stage, config.Evaluate):
+            name = "knn" if stage.knn is not None else "linear"
+            raise BadInput(name, f"{test.name} has no labels", f"leave it out: {name}=None")
+        if getattr(stage, "accuracy_drop", None) is not None:
+            raise BadInput("accuracy_drop", f"{test.name} has no labels", "give agreement")
+        return
     if without := int((~test.shown).sum()):
         raise BadInput(
             "config.data.test_split",

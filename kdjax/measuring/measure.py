@@ -102,9 +102,11 @@ def row(
 
 
 def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, Any]:
-    """What answers to the test examples are worth, as fields of a row."""
+    """What answers to the test examples are worth, as fields of a row; no scores without any label."""
     labels = context.splits.test.labels
-    found, primary = {**task.scores(answers, labels)}, task.primary
+    found, primary = {}, None
+    if not context.splits.is_unlabelled:
+        found, primary = {**task.scores(answers, labels)}, task.primary
     for name, own in context.run.scores.items():
         path = f"config.scores.{name}"
         if name in found:
