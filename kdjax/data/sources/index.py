@@ -147,6 +147,8 @@ def _look(
         content = stored.content(row)
     except OSError as error:  # not kept: another time it may be there
         return _Found(bytes(32), (0, 0), -1, f"it cannot be read ({error.strerror or error})")
+    except Unfit as error:
+        return _Found(bytes(32), (0, 0), -1, str(error))
     digest = hashlib.sha256(content).digest()
     if not wanted(row, digest):
         return _Found(digest, (0, 0), _HASHED, None)
