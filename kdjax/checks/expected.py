@@ -102,16 +102,25 @@ def check_accuracy(context: Context, spec: Spec, field: str) -> None:
     """Raises `BadInput` where a limit on the accuracy is of a model, or of tests, that have none."""
     spec.task.check_accuracy(field)
     if not (test := context.splits.test).shown.all():
-        raise BadInput(field, f"not all examples of {test.name} have a label", "leave it out")
+        raise BadInput(field, f"not all examples of {test.name} have a label", "give agreement")
 
 
 def check_labels(context: Context, stage: config.Stage) -> None:
-    """Raises `BadInput` where a stage measures on test examples that have no labels."""
+    """Raises `BadInput` where a stage measures on test examples that have no labels.
+
+    Where there is no label at all, neither to learn from nor to test by, a model has no scores, and
+    nothing is refused but what is to be held against labels.
+    """
     if not stage.is_measured():
         return
     test, run = context.splits.test, context.run
     without = int((~test.shown).sum())
     if not without:
+        return
+    if context.splits.is_unlabelled:
+        if isinstance(stage, config.Evaluate):
+            name = "knn" if stage.knn is not None else "linear"
+            raise BadInput(name, f"{test.name} has no labels", f"leave it out: {name}=None")
         return
     if not run.is_compared(context.name):
         raise BadInput(
@@ -121,5 +130,3 @@ def check_labels(context: Context, stage: config.Stage) -> None:
             "name a split that has labels, or a stage that models are compared with "
             "(config.reference)",
         )
-    if run.scores and without == len(test):
-        raise BadInput("config.scores", f"no example of {test.name} has a label", "leave them out")

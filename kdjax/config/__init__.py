@@ -8,8 +8,8 @@ from the types.
 
 A class that names something also makes it: `Encoder.module`, `Method.method`, `Views.transform`,
 `LogitLoss.between`, `FeatureTerm.comparison`, `EmbeddingMethod.terms`, `Mix.mixed`, `Signal.kept`,
-`Source.dataset`, `Optimizer.updates`, `Schedule.over`. A new one is a new subclass, in a file of
-its own in the folder of its kind or beside the others, and no other edit.
+`Source.dataset`, `Optimizer.updates`, `Schedule.over`. A new one is a new subclass, in a file of its own
+in the folder of its kind or beside the others, and no other edit.
 """
 
 from kdjax import explain

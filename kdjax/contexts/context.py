@@ -103,6 +103,11 @@ class Splits:
         """All of its raw inputs, by field."""
         return self.test.inputs()
 
+    @property
+    def test_labels(self) -> np.ndarray | None:
+        """Those of the test examples; None where there is no label at all."""
+        return None if self.is_unlabelled else self.test.labels
+
     def shown(self, seed: int, own: Labels | None = None, *, path: str = "") -> np.ndarray:
         """Rows of the training examples whose labels may be used.
 
@@ -164,6 +169,11 @@ class Splits:
     def answers(self) -> dict[str, np.ndarray]:
         """What models have said of the test examples, by the fingerprint of their stage."""
         return {}
+
+    @functools.cached_property
+    def is_unlabelled(self) -> bool:
+        """Whether no example has a label, of those to learn from and of those to test by."""
+        return not (self._whole.shown.any() or self.test.shown.any())
 
     @property
     def notes(self) -> tuple[str, ...]:

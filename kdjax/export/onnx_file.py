@@ -1,5 +1,6 @@
 """ONNX through jax2onnx, run by ONNX Runtime."""
 
+import importlib
 import inspect
 import json
 import math

@@ -105,30 +105,23 @@ def row(
 
 
 def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, Any]:
-    """What answers to the test examples are worth, as fields of a row."""
-    test, found = context.splits.test, {}
+    """What answers to the test examples are worth, as fields of a row; no scores without any label."""
+    test, known = context.splits.test, context.splits.test.shown
     compared = _compared(context, task, answers)
-    rows = test.shown
-    if rows.any() or not compared:
-        known = rows if compared else np.ones_like(rows)  # without a label is refused by the task
-        mine, labels = (
-            (answers, test.labels) if known.all() else (answers[known], test.labels[known])
-        )
-        found, primary = {**task.scores(mine, labels)}, task.primary
-        for name, own in context.run.scores.items():
-            path = f"config.scores.{name}"
-            if name in found:
-                raise BadInput(path, "the task has a score of this name", "give it another")
-            found[name] = own.score(mine, labels, path=path)
-            primary = name if own.primary else primary
-    if compared and AGREEMENT in found:
-        raise BadInput(
-            "config.reference", f"there is a score {AGREEMENT}, too", "give it another name"
-        )
-    return {
-        "scores": {**found, **compared},
-        "primary": primary if rows.all() else AGREEMENT,
-    }
+    found, primary = {}, AGREEMENT if compared else None
+    labels = test.labels
+    if compared and known.any() and not known.all():
+        answers, labels = answers[known], labels[known]
+    if not context.splits.is_unlabelled and (known.any() or not compared):
+        found = {**task.scores(answers, labels)}
+        primary = task.primary if known.all() else primary
+    for name, own in context.run.scores.items():
+        path = f"config.scores.{name}"
+        if name in found or name in compared:
+            raise BadInput(path, "there is a score of this name", "give it another")
+        found[name] = own.score(answers, labels, path=path)
+        primary = name if own.primary else primary
+    return {"scores": {**found, **compared}, "primary": primary}
 
 
 def _compared(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str, report.Score]:

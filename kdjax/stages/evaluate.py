@@ -294,10 +294,9 @@ def _check(
     context: Context, c: config.Evaluate, labels: Shaped[np.ndarray, "m ..."], path: str
 ) -> None:
     """Refuses, before the encoder is asked, what cannot be done with these labels and examples."""
-    task = tasks.of(context.splits.train)
     for name, wanted in (("knn", c.knn), ("linear", c.linear)):
         if wanted is not None:
-            task.classes_of_example(f"{path}.{name}")
+            tasks.of(context.splits.train).classes_of_example(f"{path}.{name}")
     if c.knn is not None and c.knn.k > len(labels):
         raise BadInput(
             f"{path}.knn.k",

@@ -94,7 +94,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                     reloaded,
                     inputs,
                     live,
-                    context.splits.test.labels,
+                    context.splits.test_labels,
                     task=spec.task,
                     runtime=runtime.runs_in,
                     **_allowed(c, spec),

@@ -57,7 +57,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         lambda inputs: predict(found, inputs),
         context.splits.test_inputs,
         live,
-        context.splits.test.labels,
+        context.splits.test_labels,
         task=spec.task,
         runtime=f"xla:{jax.default_backend()}",
         agreement=None if c.accuracy_drop is not None else c.agreement,

@@ -133,16 +133,6 @@ def test_a_reference_that_is_none(tmp_path, reference, line):
         pipeline.plan(run, epath.Path(tmp_path), Splits(run.data))
 
 
-def top_two(answers, labels):
-    return float((np.argsort(answers)[:, -2:] == labels[:, None]).any(-1).mean())
-
-
-def test_own_scores_need_labels(tmp_path):
-    run = _run(labelled=False, scores={"top_two": {"function": top_two}})
-    with pytest.raises(BadInput, match=r"^config.scores: no example of pictures test has a label"):
-        _finish(run, epath.Path(tmp_path))
-
-
 def test_a_limit_on_the_accuracy_needs_labels(tmp_path):
     run = _run(labelled=False)
     file = {"kind": "export", "model": "student", "formats": ["stablehlo"], "accuracy_drop": 0.1}

@@ -53,7 +53,7 @@ class Encoded:
     labels: Shaped[np.ndarray, "n ..."]
     target: Target
     stamps: Int64[np.ndarray, "n k"]
-    splits: Mapping[str, Int64[np.ndarray, " m"]] | None = None
+    splits: Mapping[str, Int64[np.ndarray, " _"]] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -135,7 +135,7 @@ def from_encoded(
 
 def _lying(
     encoded: Encoded, test_share: float
-) -> tuple[dict[str, Int64[np.ndarray, " m"]], str | None]:
+) -> tuple[dict[str, Int64[np.ndarray, " _"]], str | None]:
     """The splits as they lie, and which of them a rule cuts a test from."""
     every = np.arange(len(encoded.keys))
     lying = {"train": every} if encoded.splits is None else {**encoded.splits}
@@ -148,7 +148,7 @@ def _lying(
     return lying, "train"
 
 
-def _faults(found: Index, frame: Frame, rows: Int64[np.ndarray, " m"]) -> dict[int, str]:
+def _faults(found: Index, frame: Frame, rows: Int64[np.ndarray, " _"]) -> dict[int, str]:
     """What is wrong with pictures of these rows, by row."""
     faults = {row: found.faults[row] for row in rows.tolist() if row in found.faults}
     shapes, where = np.unique(found.sizes[rows], axis=0, return_inverse=True)
@@ -180,7 +180,7 @@ def _refused(encoded: Encoded, faults: Mapping[int, str], *, skip: bool) -> list
 
 
 def _twice(
-    encoded: Encoded, found: Index, lying: Mapping[str, Int64[np.ndarray, " m"]]
+    encoded: Encoded, found: Index, lying: Mapping[str, Int64[np.ndarray, " _"]]
 ) -> list[str]:
     """Notes of pictures that are there under two names: in two splits, or with two labels."""
     rows = np.concatenate([*lying.values()])
@@ -216,7 +216,7 @@ def _twice(
 def _dataset(
     encoded: Encoded,
     found: Index,
-    chosen: Int64[np.ndarray, " m"],
+    chosen: Int64[np.ndarray, " _"],
     split: str,
     *,
     frame: Frame,
@@ -249,7 +249,7 @@ def _dataset(
 
 
 def _reader(
-    encoded: Encoded, chosen: Int64[np.ndarray, " m"], frame: Frame
+    encoded: Encoded, chosen: Int64[np.ndarray, " _"], frame: Frame
 ) -> Callable[[Int[np.ndarray, " b"]], dict[str, UInt8[np.ndarray, "b height width channel"]]]:
     def read(
         rows: Int[np.ndarray, " b"],

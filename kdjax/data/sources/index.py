@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
@@ -33,6 +33,7 @@ _AT_ONCE = 4096
 _HASHED, _HEADER, _PIXELS = 0, 1, 2
 
 
+@runtime_checkable
 class Stored(Protocol):
     """Encoded pictures by row; see `kdjax.data.sources.Encoded`."""
 
@@ -146,6 +147,8 @@ def _look(
         content = stored.content(row)
     except OSError as error:  # not kept: another time it may be there
         return _Found(bytes(32), (0, 0), -1, f"it cannot be read ({error.strerror or error})")
+    except Unfit as error:
+        return _Found(bytes(32), (0, 0), -1, str(error))
     digest = hashlib.sha256(content).digest()
     if not wanted(row, digest):
         return _Found(digest, (0, 0), _HASHED, None)

@@ -86,14 +86,16 @@ def npz(
         key: _arrays([byname[name] for name in names], f"{shown(path)} {key}", image, label)
         for key, names in inside.items()
     }
-    labels, asks = _labels(found, target, classes=classes, name=shown(path))
-    size = sum(found[key].inputs.size for key in lying if not found[key].inputs.on_disk)
+    wanted = [found[key].inputs for key in lying]
+    wanted += [one.labels for one in found.values() if one.labels is not None]
+    size = sum(entry.size for entry in wanted if not entry.on_disk)
     if size > memory() // 2:
         raise BadInput(
             "root",
             f"{shown(path)} declares {size / 2**30:.1f} GiB, more than half of the memory",
             "save the inputs as .npy, which is read where it lies",
         )
+    labels, asks = _labels(found, target, classes=classes, name=shown(path))
     own = _joined([found[key] for key in lying])
     whole = _dataset(own, labels, asks, lying, name=f"{shown(path)} {split}")
     hashes = _hashes(whole)

@@ -132,13 +132,14 @@ def classes_of(
     """
     known = [None if one is None or one == "" else one for one in values]
     given = [one for one in known if one is not None]
-    if any(isinstance(one, str) for one in given) and not names and _are_integers(given):
+    texts = any(isinstance(one, str) for one in given)
+    if texts and _are_integers(given) and not {*map(str, given)} <= {*(names or [])}:
         known = [None if one is None else int(one) for one in known]
-    elif any(isinstance(one, str) for one in given):
-        texts = [str(one) for one in given]
-        names = sorted(set(texts)) if not names else list(names)
+    elif texts:
+        found = {str(one) for one in given}
+        names = list(names) if names else sorted(found)
         number = {text: i for i, text in enumerate(names)}
-        if strange := sorted({*texts} - {*number}):
+        if strange := sorted(found - {*number}):
             raise BadInput(
                 "label", f"{strange[0]!r} of {name} is no class", suggestion(strange[0], names)
             )
@@ -149,9 +150,9 @@ def classes_of(
             "label", f"{wrong!r} of {name} is no class", "give names, or integers from 0"
         )
     labels = np.asarray([UNLABELLED if one is None else int(one) for one in known], np.int64)
-    if not (labels >= 0).any() and classes is None and not names:
+    if (labels == UNLABELLED).all() and classes is None and not names:
         return Unlabelled().hidden(len(labels)), Unlabelled()
-    most = len(names) if names else int(labels.max()) + 1
+    most = len(names) if names else max(1, int(labels.max()) + 1)
     count = most if classes is None else classes
     if count < most:
         raise BadInput("classes", f"{count}, and {name} has {most}", f"give {most}")
@@ -165,9 +166,10 @@ def _is_integer(value: Any) -> bool:
 
 def _are_integers(texts: Sequence[Any]) -> bool:
     try:
-        return all(int(text) >= UNLABELLED for text in texts)
+        [int(text) for text in texts]
     except ValueError:
         return False
+    return True
 
 
 def memory() -> int:

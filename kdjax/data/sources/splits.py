@@ -20,7 +20,7 @@ with epy.lazy_imports():  # slow to import, and whole splits do without
 KNOWN = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 """Words that name a split where they stand in the name of a file or a folder."""
 
-Rows = Int64[np.ndarray, " m"]
+Rows = Int64[np.ndarray, " _"]
 
 
 def of_path(path: str) -> str | None:

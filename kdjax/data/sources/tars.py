@@ -11,7 +11,7 @@ files. Folders and hidden files are passed over.
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
@@ -122,14 +122,11 @@ class _Tar:
 
     def __init__(self, path: str):
         self._path = path
-        try:
-            self._file = open(path, "rb")  # noqa: SIM115, which is read as long as the dataset is
-        except OSError as error:
-            raise BadInput("root", f"{shown(path)} cannot be read ({error.strerror})") from None
 
     def read(self, member: _Member) -> bytes:
         """The bytes of one."""
-        return os.pread(self._file.fileno(), member.size, member.start)
+        with open(self._path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), member.size, member.start)
 
     def members(self, kept: Kept | None) -> list[_Member]:
         """All that are files, in their order."""
@@ -149,14 +146,15 @@ class _Tar:
             kept.keep(what, {"names": np.frombuffer(joined, np.uint8), "places": places})
         return found
 
-    def _scanned(self) -> Any:
-        begin, size = self._file.read(2), os.path.getsize(self._path)
-        if begin in _COMPRESSED:
-            raise self._fault(
-                f"is compressed by {_COMPRESSED[begin]}, which has no random access",
-                "unpack it once",
-            )
+    def _scanned(self) -> Iterator[_Member]:
         try:
+            size = os.path.getsize(self._path)
+            begin = self.read(_Member("", 0, 2))
+            if begin in _COMPRESSED:
+                raise self._fault(
+                    f"is compressed by {_COMPRESSED[begin]}, which has no random access",
+                    "unpack it once",
+                )
             with tarfile.open(self._path, "r:") as opened:
                 for member in opened:
                     if member.isdir() or os.path.basename(member.name).startswith("."):
@@ -164,13 +162,12 @@ class _Tar:
                     self._check(member, size)
                     yield _Member(member.name, member.offset_data, member.size)
                 end = opened.offset
-        except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+            after = self.read(_Member("", end, _BLOCK))
+        except (tarfile.TarError, OSError, EOFError, OverflowError) as error:
             said = " ".join(str(error).split())
             raise self._fault(f"is no whole tar ({said})", "copy it again") from None
-        # `tarfile` takes a damaged header for the end.
-        rest = os.pread(self._file.fileno(), _BLOCK, max(0, end - _BLOCK))
-        after = os.pread(self._file.fileno(), _BLOCK, end)
-        if end > size or (any(after) and any(rest)) or (after and len(after) < _BLOCK):
+        # `tarfile` takes a damaged header for the end, where there are zeros.
+        if end > size or any(after) or 0 < len(after) < _BLOCK:
             raise self._fault(f"is damaged or cut short at byte {end}", "copy it again")
 
     def _check(self, member: tarfile.TarInfo, size: int) -> None:

@@ -60,7 +60,7 @@ class ONNX(Known):
         """See `write_onnx` and `write_quantized`; the names of classes go into the metadata, as JSON."""
         self._write(model, path)
         if model.class_names:
-            onnx_file.add_metadata(path, "classes", json.dumps(model.class_names))
+            onnx_file.add_metadata(path, "class_names", json.dumps(model.class_names))
 
     def _write(self, model: Model, path: str | os.PathLike[str]) -> None:
         taken = {"inputs": model.inputs.fields, "output": model.output}
