@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import numpy as np
@@ -31,6 +31,7 @@ COUNTERS = r".*\.num_batches_tracked"
 """How many batches torch's BatchNorm has seen: nothing that a network computes with."""
 
 
+@runtime_checkable
 class Leaf(Protocol):
     """An array, or its shape and dtype."""
 
