@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from kdjax import tasks, tree, weights
+from kdjax import tasks, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.models import Compute
 from kdjax.types import Variables
-
-_ENCODER, _CLASSIFIER = "encoder", "classifier"
+from kdjax.weights.reading import ENCODER, HEAD
 
 
 def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
@@ -22,18 +21,14 @@ def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
       spec: of it.
       variables: of it, or their shapes.
     """
-    encoder = {
-        f"{collection}/{name}": leaf
-        for collection, inside in variables.items()
-        if _ENCODER in inside
-        for name, leaf in tree.named_leaves(inside[_ENCODER]).items()
-    }
-    has_head = isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification)
-    head = tree.named_leaves(variables["params"][_CLASSIFIER]) if has_head else None
     images = spec.inputs.images
     size = images[0].size if len(images) == 1 else None
     module = spec.encoder.module(Compute())
-    return weights.Named(module, encoder, head, spec.encoder.title, size)
+    title = spec.encoder.title
+    if isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification):
+        return weights.named(module, variables, title=title, size=size)
+    inside = {name: of[ENCODER] for name, of in variables.items() if ENCODER in of}
+    return weights.named(module, inside, title=title, size=size)
 
 
 def put(
@@ -51,7 +46,7 @@ def put(
     flat = traverse_util.flatten_dict(variables, sep="/")
     for name, array in encoder.items():
         collection, _, path = name.partition("/")
-        flat[f"{collection}/{_ENCODER}/{path}"] = jnp.asarray(array)
+        flat[f"{collection}/{ENCODER}/{path}"] = jnp.asarray(array)
     for name, array in (head or {}).items():
-        flat[f"params/{_CLASSIFIER}/{name}"] = jnp.asarray(array)
+        flat[f"params/{HEAD}/{name}"] = jnp.asarray(array)
     return traverse_util.unflatten_dict(flat, sep="/")

@@ -13,8 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from kdjax import models, tree, weights
-from kdjax.types import Variables
+from kdjax import models, weights
 
 SIDE, BATCH = 64, 4
 
@@ -65,7 +64,9 @@ def given(model: torch.nn.Module, x: np.ndarray) -> Given:
     model.zero_grad()
     found = logits()
     (found * torch.tensor(probe(tuple(found.shape)))).mean().backward()
-    gradients = {n: p.grad.numpy().copy() for n, p in model.named_parameters() if p.grad is not None}
+    gradients = {
+        n: p.grad.numpy().copy() for n, p in model.named_parameters() if p.grad is not None
+    }
     return Given(evaluated, gradients)
 
 
@@ -84,32 +85,6 @@ def saved(model: torch.nn.Module, path: Path) -> Path:
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(state, path, metadata={"format": "pt"})
     return path
-
-
-def named(encoder: nn.Module, variables: Variables, title: str = "it") -> weights.Named:
-    """Variables of a `models.Classifier` by name."""
-    own = {
-        f"{collection}/{name}": np.asarray(leaf)
-        for collection, inside in variables.items()
-        if "encoder" in inside
-        for name, leaf in tree.named_leaves(inside["encoder"]).items()
-    }
-    head = {name: np.asarray(x) for name, x in variables["params"]["classifier"].items()}
-    return weights.Named(encoder, own, head, title, (SIDE, SIDE))
-
-
-def variables_of(found: weights.Mapped) -> tuple[Variables, weights.Named]:
-    """The variables of a classifier that has the weights, and their names."""
-    encoder, head = found.read()
-    assert head is not None
-    nested: dict[str, Any] = {"params": {"classifier": head}}
-    for name, array in encoder.items():
-        collection, *path, last = name.split("/")
-        inside = nested.setdefault(collection, {}).setdefault("encoder", {})
-        for part in path:
-            inside = inside.setdefault(part, {})
-        inside[last] = array
-    return nested, found.network._replace(encoder=encoder, head=head)
 
 
 def agrees(
@@ -139,25 +114,15 @@ def agrees(
     x = images(side=side)
     wanted = given(torch_model, x)
     model = models.Classifier(encoder, classes)
-    fresh = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(x), train=True))
-    network = weights.Named(
-        encoder,
-        {
-            f"{collection}/{name}": leaf
-            for collection, inside in fresh.items()
-            if "encoder" in inside
-            for name, leaf in tree.named_leaves(inside["encoder"]).items()
-        },
-        tree.named_leaves(fresh["params"]["classifier"]),
-        "it",
-        (side, side),
-    )
+    x = jnp.asarray(x)
+    fresh = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=True))
+    network = weights.named(encoder, fresh, size=(side, side))
     found = weights.mapped(weights.published(str(path)), network, layout=layout)
     assert found.account.head == "taken"
-    assert not found.account.fresh
-    variables, full = variables_of(found)
+    variables, account = weights.read(str(path), encoder, x, classes=classes, layout=layout)
+    assert account == found.account
+    assert not account.fresh
 
-    x = jnp.asarray(x)
     logits = model.apply(variables, x, train=False)["logits"]
     close(np.asarray(logits), wanted.logits, tolerance, "logits")
 
@@ -171,7 +136,7 @@ def agrees(
 
     gradients = {"params": jax.grad(loss)(variables["params"])}
     theirs = weights.written(
-        named(encoder, {**gradients, **zeros(others)}), found.layout.name, prefix=found.account.prefix
+        weights.named(encoder, {**gradients, **others}), found.layout.name, prefix=account.prefix
     )
     largest = max(abs(gradient).max() for gradient in wanted.gradients.values())
     for name, gradient in wanted.gradients.items():
@@ -179,10 +144,10 @@ def agrees(
         assert worst < 20 * tolerance, f"gradient of {name}: {worst}"
 
     again = weights.written(
-        full,
+        weights.named(encoder, variables),
         found.layout.name,
-        prefix=found.account.prefix,
-        counters=found.account.counters,
+        prefix=account.prefix,
+        counters=account.counters,
     )
     with found.published.tensors.reading() as reader:
         assert again.keys() == found.published.tensors.said.keys()
@@ -196,8 +161,3 @@ def close(found: np.ndarray, wanted: np.ndarray, tolerance: float, what: str) ->
     """Whether no number differs by more than this part of the largest."""
     worst = abs(found - wanted).max() / abs(wanted).max()
     assert worst < tolerance, f"{what}: {worst}"
-
-
-def zeros(variables: Variables) -> dict[str, Any]:
-    """All zeros."""
-    return jax.tree.map(np.zeros_like, dict(variables))

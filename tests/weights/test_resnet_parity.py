@@ -6,7 +6,7 @@ from kdjax import models
 
 pytest.importorskip("torch", reason="torch is not installed (extra: parity)")
 
-from tests.weights import in_torch  # noqa: E402
+from tests.weights import in_torch
 
 pytestmark = pytest.mark.thorough
 
