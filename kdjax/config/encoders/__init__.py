@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 
@@ -39,7 +39,7 @@ class Encoder(Choice, abc.ABC):
         return Imported(source=self.weights) if isinstance(self.weights, str) else self.weights
 
     @property
-    def architecture(self) -> Self:
+    def architecture(self) -> "Encoder":
         """What the network is, whatever it begins with."""
         return dataclasses.replace(self, weights=None)
 
