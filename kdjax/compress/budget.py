@@ -1,5 +1,6 @@
 """What the file at the end may cost, as it is written on the command line."""
 
+import math
 import re
 from typing import Literal, NamedTuple
 
@@ -39,9 +40,9 @@ def parsed(text: str) -> Budget:
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)\s*", text)
     unit = found[2].lower() if found else ""
     value = float(found[1]) if found else 0.0
-    if unit in _UNITS and value > 0:
+    if unit in _UNITS and 0 < value < math.inf:
         return Budget("bytes", value * _UNITS[unit])
-    if unit in ("ms", "us", "s") and value > 0:
+    if unit in ("ms", "us", "s") and 0 < value < math.inf:
         return Budget("ms", value * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit])
     if unit == "x" and 0 < value <= 1:
         return Budget("share", value)

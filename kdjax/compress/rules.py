@@ -277,7 +277,7 @@ def stages(
     *,
     width: int,
     budget: Budget,
-    params: float | None,
+    params: int | None,
 ) -> dict[str, Any]:
     """The stages by name, for a config.
 
@@ -328,7 +328,7 @@ def stages(
     last = "student"
     if budget.kind == "ms" or params is not None:
         limit = (
-            {"latency_ms": budget.value} if budget.kind == "ms" else {"params": int(params or 0)}
+            {"latency_ms": budget.value} if budget.kind == "ms" else {"params": params}
         )
         line["shrunk"] = {
             "kind": "shrink",

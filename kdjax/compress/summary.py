@@ -78,7 +78,7 @@ def _beside_labels(by: Mapping[str, Row], labels_a_class: float) -> tuple[list[s
         return [], ""
     if mine.value < taught.value - _NEAR:
         advice = (
-            f"the student is {units.points(mine.value - taught.value)} from its teacher: more "
+            f"the student is {100 * (taught.value - mine.value):.1f} points below its teacher: more "
             "pictures (they need no labels), more --minutes or a larger --budget would help most"
         )
     else:

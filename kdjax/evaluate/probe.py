@@ -1,6 +1,7 @@
 """A linear classifier on frozen features."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from kdjax.evaluate.classification import check_classes
 from kdjax.types import BadInput
 
 with epy.lazy_imports():  # slow to import, and few runs fit a probe
-    from sklearn import linear_model
+    from sklearn import exceptions, linear_model
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))
 
@@ -71,7 +72,8 @@ def linear_probe(
       seed: of the choice of what is held out.
       strengths: L2 strengths to try, each > 0.
       validation: share of each class that is held out, in (0, 1); at least one example of it.
-      max_iterations: of one fit; scikit-learn warns (`ConvergenceWarning`) where they did not do.
+      max_iterations: of one fit; scikit-learn's `ConvergenceWarning` says so where they did not do for
+        the one that is kept.
 
     Raises:
       BadInput: `strengths`, `validation` or `classes` is out of range.
@@ -100,7 +102,9 @@ def linear_probe(
     if len(strengths) > 1:
         held_out = _held_out(y, validation=validation, seed=seed)
         for strength in strengths:
-            kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
+            with warnings.catch_warnings():  # the weakest of them converge last, and are seldom best
+                warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+                kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
             prediction = (x[held_out] @ kernel + bias).argmax(-1)
             accuracy.append(float((prediction == y[held_out]).mean()))
         _, strength = max(zip(accuracy, strengths, strict=True))

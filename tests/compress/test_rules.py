@@ -109,7 +109,7 @@ def test_what_a_file_holds_is_the_most_that_fits(size, part):
 
 def test_no_parameter_fits_where_the_layers_alone_are_more():
     size = rules.Size(inner=1000, edges=100, others=10, layers=10, channels=50)
-    assert size.params_within(rules.A_LAYER * 10 - 1) == 0
+    assert size.params_within(rules.A_LAYER * 10 - 1.0) == 0
 
 
 def test_the_smallest_width_that_is_as_large_as_the_budget():
@@ -125,7 +125,7 @@ def test_the_smallest_width_that_is_as_large_as_the_budget():
 
 def test_time_is_shared():
     speed = rules.Speed(teacher=0.01, student=0.001)
-    found = rules.effort(pictures(), speed, minutes=60)
+    found = rules.effort(pictures(), speed, minutes=60.0)
     # 0.3 of an hour are 1080 s, at 30 ms a picture 7.2 epochs of 5,000 labelled ones.
     assert found.teacher == round(7.2 * 5000 / 128)
     # 0.2 are 720 s: 14 views would fit, and 8 are the most.
@@ -136,15 +136,17 @@ def test_time_is_shared():
 
 def test_without_labels_all_of_the_time_is_the_students():
     speed = rules.Speed(teacher=0.1, student=0.001)
-    found = rules.effort(pictures(labelled=0), speed, minutes=60)
+    found = rules.effort(pictures(labelled=0), speed, minutes=30.0)
     assert found.teacher == 0
-    assert found.views == round(3600 * 0.4 / 500)
-    assert found.student == round(3600 * 0.4 / 0.128)
+    assert found.views == round(1800 * 0.4 / 500)
+    assert found.student == round(1800 * 0.4 / 0.128)
+    long = rules.effort(pictures(labelled=0), speed, minutes=600.0)
+    assert long.student == -(-rules.MOST_EPOCHS["student"] * 5000 // 128)
 
 
 def test_a_large_network_is_probed_alone():
     slow = rules.Speed(teacher=10.0, student=0.001)
-    found = rules.effort(pictures(), slow, minutes=1)
+    found = rules.effort(pictures(), slow, minutes=1.0)
     assert (found.teacher, found.views) == (0, 1)
 
 
