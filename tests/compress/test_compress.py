@@ -1,0 +1,166 @@
+"""`kdjax compress`: weights and pictures in, a config, a file and a verdict out."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from kdjax import config, main, parse, tree, weights
+from kdjax.compress import recognised
+from kdjax.load import load_config
+from kdjax.models import Compute
+from kdjax.types import BadInput
+
+TINY = {"name": "cnn", "widths": [4, 8]}
+
+
+def write_weights(path, encoder, *, layout, classes=None, size=32):
+    """Random weights of a network, as a publisher would write them."""
+    module = parse.parse(config.Encoder, encoder).module(Compute())
+    variables = module.init(jax.random.key(0), jnp.zeros((1, size, size, 3)), train=True)
+    leaves = {name: np.asarray(leaf) for name, leaf in tree.named_leaves(variables).items()}
+    head = None
+    if classes is not None:
+        features = module.apply(variables, jnp.zeros((1, size, size, 3)), train=False)
+        rng = np.random.default_rng(0)
+        head = {
+            "kernel": rng.normal(size=(features.shape[-1], classes)).astype(np.float32),
+            "bias": np.zeros(classes, np.float32),
+        }
+    named = weights.Named(module, leaves, head, "a network")
+    safetensors.numpy.save_file(weights.written(named, layout), path)
+    return path
+
+
+def write_pictures(root, *, classes=3, each=20, side=16, labelled=True):
+    """Pictures whose class is their colour."""
+    rng = np.random.default_rng(0)
+    for i in range(classes * each):
+        label = i % classes
+        pixels = rng.integers(0, 120, (side, side + 2, 3))
+        pixels[..., label] += 130
+        folder = root / f"colour{label}" if labelled else root
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+def compress(*args):
+    return main.main(["kdjax", "compress", *map(str, args)])
+
+
+def test_a_network_is_recognised_by_its_weights(tmp_path):
+    given = {"name": "cifar_resnet", "depth": 32}
+    path = write_weights(tmp_path / "x.safetensors", given, layout="repdistiller", classes=7)
+    published = weights.published(str(path))
+    found, wants = recognised.recognised(published)
+    assert found == given
+    assert wants.size == (32, 32)
+    made = parse.parse(config.Encoder, found)
+    assert recognised.classifier(published, made, wants.size) == (7, ())
+
+
+def test_names_of_classes_come_with_the_weights(tmp_path):
+    given = {"name": "cifar_resnet", "depth": 20}
+    path = write_weights(tmp_path / "x.safetensors", given, layout="repdistiller", classes=2)
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"1": "dog", "0": "cat"}}))
+    published = weights.published(str(path))
+    made = parse.parse(config.Encoder, given)
+    assert recognised.classifier(published, made, (32, 32)) == (2, ("cat", "dog"))
+
+
+def test_weights_of_no_network_that_is_known(tmp_path):
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file({"a.weight": np.zeros((2, 3), np.float32)}, path)
+    line = r"^--weights: .*x.safetensors is no network that is known here; give its config, --encoder"
+    with pytest.raises(BadInput, match=line):
+        recognised.recognised(weights.published(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"budget": "lots"}, r"^--budget: 'lots'; write a size"),
+        ({"minutes": "0"}, r"^--minutes: 0 is not above 0"),
+        ({"test_share": "1"}, r"^--test_share: 1 is not between 0 and 1"),
+        ({"weights": "nowhere.safetensors"}, r"^--weights: .*nowhere.safetensors"),
+        ({"data": "nowhere"}, r"^--data: nowhere is not there; name a folder"),
+        ({"encoder": "cnn"}, r"^--encoder: 'cnn'; write "),
+        ({"encoder": "{'name': 'cnn', 'widths': [5]}"}, r"^--weights: .* is not cnn-5 "),
+        ({"labels": "table"}, r"^--labels: 'table'; give auto, none, or a .csv table"),
+    ],
+)
+def test_arguments_that_cannot_be(tmp_path, changes, line):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    given = {"weights": path, "data": tmp_path, "out": tmp_path / "out", "encoder": repr(TINY)}
+    with pytest.raises(BadInput, match=line):
+        compress(*(f"--{name}={value}" for name, value in {**given, **changes}.items()))
+    assert not (tmp_path / "out").exists()
+
+
+def _use(said, picture, monkeypatch):
+    """Runs the lines that say how the file is used, on a picture."""
+    (lines,) = re.findall(r"To use it:\n\n(.*?)\n\n", said, flags=re.S)
+    assert len(lines.splitlines()) == 5
+    opened = Image.open
+    monkeypatch.setattr(Image, "open", lambda path: opened(picture))
+    names = {}
+    exec(lines, names)
+    return names["answer"]
+
+
+@pytest.mark.thorough
+def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root = write_pictures(tmp_path / "pictures")
+    out = tmp_path / "out"
+    given = [f"--weights={path}", f"--data={root}", f"--out={out}", f"--encoder={TINY!r}"]
+    given += ["--minutes=0.05", "--budget=60kB"]
+    assert compress(*given, "--dry_run") == 0
+    plan = capsys.readouterr().out
+    assert not out.exists()
+    for word in ("network", "pictures", "student", "budget", "training", "takes", "needs"):
+        assert re.search(rf"^{word} ", plan, flags=re.M)
+    assert compress(*given) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"(better|tell): .* against .* of the same student on the labels alone", said.splitlines()[-1]
+    )
+    assert (out / "model.onnx").stat().st_size <= 60_000
+    answer = _use(said, root / "colour1" / "1.png", monkeypatch)
+    assert answer.shape == (1, 3)
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["kdjax.class_names"]) == ["colour0", "colour1", "colour2"]
+    run = load_config(str(out / "config.py"))
+    assert "scratch" in run.stages
+    # The same command again does nothing anew; another one is refused.
+    before = (out / "model.onnx").read_bytes()
+    assert compress(*given) == 0
+    assert "skipped" in capsys.readouterr().err
+    assert (out / "model.onnx").read_bytes() == before
+    with pytest.raises(BadInput, match=r"^--out: .* was begun with another --minutes"):
+        compress(*given[:4], "--minutes=1", "--budget=60kB")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("classes", [None, 5])
+def test_a_file_from_pictures_without_labels(tmp_path, capsys, monkeypatch, classes):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax", classes=classes)
+    root = write_pictures(tmp_path / "pictures", labelled=False)
+    out = tmp_path / "out"
+    given = [f"--weights={path}", f"--data={root}", f"--out={out}", f"--encoder={TINY!r}"]
+    assert compress(*given, "--minutes=0.05", "--budget=60kB") == 0
+    said = capsys.readouterr().out
+    assert "agreement with the network's answers" in said
+    run = load_config(str(out / "config.py"))
+    assert "scratch" not in run.stages
+    assert run.reference == "teacher"
+    answer = _use(said, root / "1.png", monkeypatch)
+    assert answer.shape == (1, 8 if classes is None else classes)
