@@ -56,7 +56,11 @@ def recognised(
 
 
 def candidates(published: Published) -> Iterator[Mapping[str, Any]]:
-    """Configs of the published networks of the families that the names look like."""
+    """What a file of kdjax says that it is; configs of the networks of the families that names look like."""
+    said = published.written.get("model")
+    own = said.get("encoder") if isinstance(said, Mapping) and not said.get("widths") else None
+    if isinstance(own, Mapping):
+        yield {name: value for name, value in own.items() if name != "weights" and value is not None}
     families = {one.of for one in _likely(published)}
     for kind in choices(config.Encoder):
         assert issubclass(kind, Encoder)

@@ -140,6 +140,7 @@ def frame(network: Network, size: tuple[int, int], side: int) -> dict[str, Any]:
         "resize": resize,
         "crop": crop,
         "interpolation": network.interpolation,
+        "channels": len(network.mean),
     }
 
 
