@@ -21,6 +21,8 @@ SHORT = {
     },
     "deploy": {SCRATCH: f'{SCRATCH} "--config.stages.scratch.steps=150",'},
 }
+# What it does is tested by itself, in `tests/compress`.
+LONG = {"compress_your_model"}
 # The others are compiled as users compile.
 HARDLY = {"quickstart"}
 
@@ -35,7 +37,7 @@ HARDLY = {"quickstart"}
         for changes, marks in (
             [(SHORT[path.stem], ()), ({}, pytest.mark.thorough)]
             if path.stem in SHORT
-            else [({}, ())]
+            else [({}, pytest.mark.thorough if path.stem in LONG else ())]
         )
     ],
 )
