@@ -186,7 +186,7 @@ def _log(task: pipeline.Task) -> list[dict[str, int | float]]:
         raise proof.Damaged(task.folder, f"{error.path}: {error.fault}") from None
 
 
-def _mean_features(features: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+def _mean_features(features: Mapping[str, Sequence[Mapping[str, float | int]]]) -> dict[str, Any]:
     """Alignment and uniformity of each encoder's features, the mean over its seeds."""
     means = {
         stage: {name: statistics.fmean(seed[name] for seed in seeds) for name in seeds[0]}

@@ -20,6 +20,7 @@ import dataclasses
 import inspect
 import os
 import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 

@@ -239,7 +239,8 @@ def _array(given: Any, what: str) -> np.ndarray:
 
 def _images(given: Any, name: str) -> UInt8[np.ndarray, "n height width channel"]:
     """A copy of the images, which nobody can write to."""
-    images = _array(given, f"images of {name}")
+    # `np.asarray` of an array that is on the disk is another one, which no longer says so.
+    images = given if isinstance(given, np.memmap) else _array(given, f"images of {name}")
     if images.dtype != np.uint8:
         raise BadInput(
             "data",

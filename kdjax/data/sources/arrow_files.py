@@ -272,7 +272,7 @@ def _labels(
 
 def _names(schema: Any, label: str) -> list[str] | None:
     """The names of a `ClassLabel`, as `datasets` notes them in the schema."""
-    said = (schema.metadata or {}).get(_HUGGING_FACE)
+    said = (schema.metadata or {}).get(_HUGGING_FACE, b"")
     try:
         feature = json.loads(said)["info"]["features"][label]
         return [str(name) for name in feature["names"]]

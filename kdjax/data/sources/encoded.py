@@ -183,8 +183,9 @@ def _twice(
     encoded: Encoded, found: Index, lying: Mapping[str, Int64[np.ndarray, " _"]]
 ) -> list[str]:
     """Notes of pictures that are there under two names: in two splits, or with two labels."""
-    rows = np.concatenate([*lying.values()])
-    split_of = np.repeat(np.arange(len(lying)), [len(own) for own in lying.values()])
+    read = {key: rows[found.hashes[rows].any(1)] for key, rows in lying.items()}
+    rows = np.concatenate([*read.values()])
+    split_of = np.repeat(np.arange(len(read)), [len(own) for own in read.values()])
     digests = np.ascontiguousarray(found.hashes[rows]).view("S32")[:, 0]
     order = np.argsort(digests, kind="stable")
     same = digests[order[1:]] == digests[order[:-1]]
@@ -262,10 +263,10 @@ def _reader(
                 try:
                     pixels[i] = framed(encoded.content(row), frame)
                 except (Unfit, OSError) as error:
+                    said = getattr(error, "strerror", None) or error
                     raise BadInput(
                         "data",
-                        f"{encoded.name}: {encoded.shown(row)}, which was whole when it was looked "
-                        f"at: {error}",
+                        f"{encoded.shown(row)} of {encoded.name} cannot be used any more: {said}",
                         "put it back, then run the same command again",
                     ) from None
 

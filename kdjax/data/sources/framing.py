@@ -205,12 +205,10 @@ def _flat(picture: Image.Image, frame: Frame) -> Image.Image:
 def _centre(picture: Image.Image, frame: Frame) -> Image.Image:
     """What a frame shows of a resized picture, as torchvision's `center_crop` has it."""
     height, width = frame.size
-    beside = max(0, width - picture.width), max(0, height - picture.height)
-    if any(beside):
-        ground = Image.new("RGB", tuple(map(sum, zip(picture.size, beside, strict=True))),
-                           frame.background)  # fmt: skip
-        ground = ground.convert(picture.mode)
-        ground.paste(picture, (beside[0] // 2, beside[1] // 2))
+    wide, high = max(width, picture.width), max(height, picture.height)
+    if (wide, high) != picture.size:
+        ground = Image.new("RGB", (wide, high), frame.background).convert(picture.mode)
+        ground.paste(picture, ((wide - picture.width) // 2, (high - picture.height) // 2))
         picture = ground
     top = round((picture.height - height) / 2.0)
     left = round((picture.width - width) / 2.0)

@@ -195,7 +195,7 @@ def _table(
     begun: int,
 ) -> dict[str, np.ndarray]:
     known = np.flatnonzero(levels >= 0)
-    keys = [stored.keys[row] for row in known]
+    keys = [stored.keys[row] for row in known.tolist()]
     said = {stored.keys[row].hex(): fault for row, fault in faults.items()}
     return {
         "keys": np.frombuffer(b"".join(keys), np.uint8),

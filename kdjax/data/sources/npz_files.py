@@ -88,7 +88,7 @@ def npz(
     }
     wanted = [found[key].inputs for key in lying]
     wanted += [one.labels for one in found.values() if one.labels is not None]
-    size = sum(entry.size for entry in wanted if not entry.on_disk)
+    size = sum(entry.size for entry in wanted if not entry.on_disk or len(lying) > 1)
     if size > memory() // 2:
         raise BadInput(
             "root",
@@ -151,7 +151,8 @@ def _entries(name: str, path: str) -> Iterator[_Entry]:
         if not path.lower().endswith(".npz"):
             with open(path, "rb") as file:
                 shape, dtype, _ = _header(file, path)
-            yield _Entry(name, shape, dtype, True, lambda: _mapped(path))
+            stays = dtype == np.uint8 and len(shape) in (3, 4)
+            yield _Entry(name, shape, dtype, stays, lambda: _mapped(path))
             return
         with zipfile.ZipFile(path) as packed:
             for info in packed.infolist():

@@ -79,6 +79,10 @@ def test_images_of_a_npy_stay_on_the_disk(tmp_path):
     assert found.target == data.Classes(2, ("a", "b"))
     images = {image.tobytes() for image in found.inputs()["image"]}
     assert images == {image.tobytes() for image in IMAGES[..., 0]}
+    with (tmp_path / "x_train.npy").open("r+b") as file:  # nobody should, but so it shows
+        file.seek(-IMAGES[..., 0].size, 2)
+        file.write(bytes(IMAGES[..., 0].size))
+    assert not found.inputs()["image"].any()
 
 
 def test_other_arrays_ids_and_values(tmp_path):
