@@ -1,0 +1,28 @@
+"""Published weights: read from safetensors into a network's variables, and written again.
+
+`kdjax/weights/README.md` has the layouts and what is refused. `kdjax.weights.layouts` has a file for each
+family of networks.
+"""
+
+from kdjax.weights.mapping import VERSION, Account, Mapped, mapped, written
+from kdjax.weights.preprocessing import Preprocessing
+from kdjax.weights.rules import Layout, Named, Rule, Transform
+from kdjax.weights.sources import Published, preprocessing, published
+from kdjax.weights.tensors import Tensors
+
+__all__ = [
+    "VERSION",
+    "Account",
+    "Layout",
+    "Mapped",
+    "Named",
+    "Preprocessing",
+    "Published",
+    "Rule",
+    "Tensors",
+    "Transform",
+    "mapped",
+    "preprocessing",
+    "published",
+    "written",
+]

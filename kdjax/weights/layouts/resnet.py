@@ -1,0 +1,72 @@
+"""ResNets: torchvision's names, which timm and the CIFAR tables have too, and those of transformers."""
+
+from kdjax.models import Bottleneck, ResNet
+from kdjax.weights.preprocessing import Preprocessing
+from kdjax.weights.rules import Layout, Named, Rule
+from kdjax.weights.transforms import conv_norm, head
+
+_BRANCH = ("first", "second", "third")
+
+
+def _has_three(network: Named) -> bool:
+    """Whether the branch of a block is of three convolutions."""
+    return getattr(network.module, "block", None) is Bottleneck
+
+
+def _torchvision(network: Named, *, shortcut: str = "downsample") -> tuple[Rule, ...]:
+    """`layer1.0.conv1`, `layer1.0.bn1`, `layer1.0.downsample.0`."""
+    theirs, ours = "layer{s+1}.{b}", "stage{s}_block{b}"
+    rules = conv_norm("conv1", "bn1", "stem")
+    for i, branch in enumerate(_BRANCH[: 3 if _has_three(network) else 2], start=1):
+        rules += conv_norm(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}/{branch}")
+    at = f"{theirs}.{shortcut}"
+    return rules + conv_norm(f"{at}.0", f"{at}.1", f"{ours}/shortcut")
+
+
+def _kuangliu(network: Named) -> tuple[Rule, ...]:
+    """As torchvision's, with `shortcut` and `linear`."""
+    return _torchvision(network, shortcut="shortcut")
+
+
+def _transformers(network: Named) -> tuple[Rule, ...]:
+    """`encoder.stages.0.layers.0.layer.0.convolution`, and `.normalization`."""
+
+    def pair(theirs: str, ours: str) -> tuple[Rule, ...]:
+        return conv_norm(f"{theirs}.convolution", f"{theirs}.normalization", ours)
+
+    theirs, ours = "encoder.stages.{s}.layers.{b}", "stage{s}_block{b}"
+    rules = pair("embedder.embedder", "stem")
+    for i, branch in enumerate(_BRANCH[: 3 if _has_three(network) else 2]):
+        rules += pair(f"{theirs}.layer.{i}", f"{ours}/{branch}")
+    return rules + pair(f"{theirs}.shortcut", f"{ours}/shortcut")
+
+
+LAYOUTS = (
+    Layout(
+        names=("torchvision", "timm", "repdistiller"),
+        family="ResNet",
+        of=ResNet,
+        rules=_torchvision,
+        head=head("fc"),
+        marks=(r"conv1\.weight", r"bn1\.weight", r"layer1\.0\.conv1\.weight", r"fc\.weight"),
+        preprocessing=Preprocessing(),
+    ),
+    Layout(
+        names=("kuangliu",),
+        family="CIFAR ResNet",
+        of=ResNet,
+        rules=_kuangliu,
+        head=head("linear"),
+        marks=(r"conv1\.weight", r"layer1\.0\.conv1\.weight", r"linear\.weight"),
+    ),
+    Layout(
+        names=("hf",),
+        family="ResNet",
+        of=ResNet,
+        rules=_transformers,
+        head=head("classifier.1"),
+        marks=(r"embedder\.embedder\.convolution\.weight", r"encoder\.stages\.0\.layers\.0\..*"),
+        prefix="resnet.",
+        preprocessing=Preprocessing(interpolation="bicubic"),
+    ),
+)

@@ -1,0 +1,419 @@
+"""Published tensors as the variables of a network, and back: every one of them accounted for."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kdjax import spelling
+from kdjax.types import BadInput
+from kdjax.weights import layouts, tensors
+from kdjax.weights.rules import Bound, Layout, Leaf, Named, Shape, bind
+from kdjax.weights.sources import Published
+from kdjax.weights.tensors import FIELD, Tensor, named
+
+VERSION = 1
+"""Of the rules: raised when they make other variables of the same tensors. Part of every fingerprint."""
+
+ENCODER, CLASSIFIER = "encoder", "params/classifier/"
+_PARALLEL = "module."
+"""Of every name, where a network was saved from inside torch's DataParallel."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Account:
+    """What has become of every tensor of the files, and of every variable of the network.
+
+    Attributes:
+      layout: by which they were understood.
+      version: of the rules.
+      sha256: of the files.
+      revision: the commit, of a repository.
+      tensors: in the files.
+      matched: of them, those that became variables.
+      variables: that they became.
+      ignored: tensors that no network needs, such as counts of batches.
+      skipped: tensors that were left out as asked.
+      fresh: variables that were left as they begin, as asked.
+      head: what has become of the classifier: `taken`, or why not.
+      dtypes: of the tensors that were taken, and how many.
+      prefix: of the names in the files, without which the layout has them.
+      counters: numbers of batches that BatchNorms have seen, by the name of the tensor.
+    """
+
+    layout: str
+    version: int
+    sha256: str
+    revision: str | None
+    tensors: int
+    matched: int
+    variables: int
+    ignored: tuple[str, ...]
+    skipped: tuple[str, ...]
+    fresh: tuple[str, ...]
+    head: str
+    dtypes: Mapping[str, int]
+    prefix: str
+    counters: Mapping[str, int]
+
+    def plain(self) -> dict[str, Any]:
+        """For a manifest."""
+        found = dataclasses.asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
+
+    def __str__(self) -> str:
+        """In one line."""
+        left = [f"{len(self.ignored)} ignored"] if self.ignored else []
+        left += [f"{len(self.skipped)} skipped"] if self.skipped else []
+        left += [f"{len(self.fresh)} variables fresh"] if self.fresh else []
+        said = f"{self.matched} of {self.tensors} tensors ({self.layout}) are {self.variables} variables"
+        return ", ".join([said, *left, f"classifier {self.head}"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """Which tensors become which variables: known from the headers alone.
+
+    Attributes:
+      published: the weights.
+      layout: their names.
+      encoder: rules whose tensors are all there.
+      head: likewise; None where the classifier is left out.
+      full: names in the files, by those that the layout has.
+      network: for whose variables.
+      account: of all of it, without the values.
+    """
+
+    published: Published
+    layout: Layout
+    encoder: Sequence[Bound]
+    head: Sequence[Bound] | None
+    full: Mapping[str, str]
+    network: Named
+    account: Account
+
+    def read(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        """The variables of the encoder and of the classifier, by name, in float32.
+
+        Raises:
+          BadInput: a file cannot be read any more, or has values that are not finite.
+        """
+        with self.published.tensors.reading() as reader:
+
+            def variables(rules: Sequence[Bound], of: Mapping[str, Leaf]) -> dict[str, np.ndarray]:
+                found = {}
+                for rule in rules:
+                    shapes = [of[name].shape for name in rule.ours]
+                    is_float = np.issubdtype(of[rule.ours[0]].dtype, np.floating)
+                    get = reader.in_float32 if is_float else reader.raw
+                    made = rule.how.into([get(self.full[name]) for name in rule.theirs], shapes)
+                    for name, array in zip(rule.ours, made, strict=True):
+                        found[name] = np.ascontiguousarray(array).astype(of[name].dtype)
+                return found
+
+            head = None if self.head is None else variables(self.head, self.network.head or {})
+            return variables(self.encoder, self.network.encoder), head
+
+
+def mapped(
+    published: Published, network: Named, *, layout: str | None = None, skip: str | None = None
+) -> Mapped:
+    """Holds the tensors of published weights against the variables of a network: nothing is left open.
+
+    Args:
+      published: the weights.
+      network: its names and shapes.
+      layout: of the names; found by them where it is not given.
+      skip: pattern of whole names of tensors or of variables (as kdjax's own layout has them) that may be
+        left over.
+
+    Raises:
+      BadInput: a tensor is missing, left over, of another shape or no number; one line says how many, and
+        what the weights look like where that shows.
+    """
+    found = _Accounting(published, network, layout, re.compile(skip) if skip else None)
+    return found.mapped()
+
+
+class _Accounting:
+    """One comparison of tensors and variables."""
+
+    def __init__(
+        self,
+        published: Published,
+        network: Named,
+        layout: str | None,
+        skip: re.Pattern[str] | None,
+    ):
+        self._published, self._network, self._skip = published, network, skip
+        self._said = published.tensors.said
+        self._layout = self._chosen(layout)
+        self._full, self._prefix = _stripped(self._layout, self._said)
+        self._missing: list[str] = []
+        self._misshapen: list[str] = []
+        self._fresh: list[str] = []
+
+    def mapped(self) -> Mapped:
+        """See there."""
+        layout, network = self._layout, self._network
+        rules, lost = bind(layout.rules(network), network.encoder)
+        for name in lost:
+            self._leave(f"no rule of the layout {layout.name} makes {_own(name)}", [name])
+        encoder = [rule for rule in rules if self._takes(rule, network.encoder)]
+        head_rules, _ = bind(layout.head, network.head or ("kernel", "bias"))
+        head, fate = self._head(head_rules)
+        used = {name for rule in (*rules, *head_rules) for name in rule.theirs}
+        rest = [full for name, full in self._full.items() if name not in used]
+        ignored = [full for full in rest if layout.is_ignored(full)]
+        rest = [full for full in rest if not layout.is_ignored(full)]
+        skipped = [full for full in rest if self._is_skipped(full)]
+        left = [full for full in rest if not self._is_skipped(full)]
+        self._refuse(left)
+        taken = [self._tensor(name) for rule in (*encoder, *(head or ())) for name in rule.theirs]
+        account = Account(
+            layout=layout.name,
+            version=VERSION,
+            sha256=self._published.tensors.sha256,
+            revision=self._published.revision,
+            tensors=len(self._said),
+            matched=len(taken),
+            variables=sum(len(rule.ours) for rule in (*encoder, *(head or ()))),
+            ignored=tuple(sorted(ignored)),
+            skipped=tuple(sorted(skipped)),
+            fresh=tuple(sorted(self._fresh)),
+            head=fate,
+            dtypes=dict(sorted(Counter(tensor.dtype for tensor in taken).items())),
+            prefix=self._prefix,
+            counters=self._counters(ignored),
+        )
+        return Mapped(self._published, layout, encoder, head, self._full, network, account)
+
+    def _chosen(self, name: str | None) -> Layout:
+        """The layout that was asked for, or the one of which the most names are there."""
+        module = self._network.module
+        known = [one for one in layouts.layouts() if isinstance(module, one.of)]
+        if name is not None:
+            for one in known:
+                if name in one.names:
+                    return one
+            names = [each for one in known for each in one.names]
+            raise BadInput(
+                f"{FIELD}.layout",
+                f"{name!r} is no layout of {self._network.title}",
+                spelling.suggestion(name, names),
+            )
+
+        def share(one: Layout) -> float:
+            there, _ = _stripped(one, self._said)
+            encoder, _ = bind(one.rules(self._network), self._network.encoder)
+            rules = encoder + bind(one.head, self._network.head or ("kernel", "bias"))[0]
+            wanted = [name for rule in rules for name in rule.theirs]
+            return sum(name in there for name in wanted) / max(1, len(wanted))
+
+        best = max(known, key=share)
+        if share(best) == 0:
+            raise BadInput(
+                FIELD,
+                f"{self._published.tensors.place}: none of its {len(self._said)} tensors "
+                f"({named(list(self._said))}) is one of {self._network.title}{self._looks()}",
+                "give the encoder that it is",
+            )
+        return best
+
+    def _looks(self) -> str:
+        """What the files say that they are, or seem to be by their names."""
+        likely = [
+            f"{one.name}'s {one.family}"
+            for one in layouts.layouts()
+            if one.name != "kdjax" and one.looks_like(self._said)
+        ]
+        said = self._published.architecture
+        parts = [f"says it is {said}"] if said else []
+        parts += [f"looks like {likely[0]}"] if likely else []
+        return f"; it {' and '.join(parts)}" if parts else ""
+
+    def _tensor(self, name: str) -> Tensor:
+        return self._said[self._full[name]]
+
+    def _is_skipped(self, *names: str) -> bool:
+        return self._skip is not None and any(self._skip.fullmatch(name) for name in names)
+
+    def _leave(self, fault: str, ours: Sequence[str], theirs: Sequence[str] = ()) -> None:
+        """A rule's variables stay as they begin, if they may."""
+        if self._is_skipped(*map(_own, ours), *theirs):
+            self._fresh += map(_own, ours)
+        else:
+            self._missing.append(fault)
+
+    def _takes(self, rule: Bound, of: Mapping[str, Leaf]) -> bool:
+        """Whether the tensors of a rule are there, and fit."""
+        if self._is_skipped(*map(_own, rule.ours), *(self._full.get(n, n) for n in rule.theirs)):
+            self._fresh += map(_own, rule.ours)
+            return False
+        if lost := [name for name in rule.theirs if name not in self._full]:
+            self._missing += lost
+            return False
+        if fault := self._misfit(rule, of):
+            self._misshapen.append(fault)
+            return False
+        return True
+
+    def _misfit(self, rule: Bound, of: Mapping[str, Leaf]) -> str | None:
+        shapes = [tuple(of[name].shape) for name in rule.ours]
+        given = [self._tensor(name) for name in rule.theirs]
+        if np.issubdtype(of[rule.ours[0]].dtype, np.floating):
+            for name, tensor in zip(rule.theirs, given, strict=True):
+                tensors.refuse_dtype(self._full[name], tensor)
+        try:
+            made = rule.how.into([_hollow(tensor.shape) for tensor in given], shapes)
+            if [array.shape for array in made] == shapes:
+                return None
+        except ValueError:
+            pass
+        wanted = [list(x.shape) for x in rule.how.out([_hollow(shape) for shape in shapes])]
+        said = (
+            f"{self._full[name]} is {list(tensor.shape)} for {own}"
+            for name, tensor, own in zip(rule.theirs, given, wanted, strict=True)
+            if list(tensor.shape) != own
+        )
+        return next(said, f"{self._full[rule.theirs[0]]} does not fit {_own(rule.ours[0])}")
+
+    def _head(self, rules: Sequence[Bound]) -> tuple[Sequence[Bound] | None, str]:
+        """The rules of the classifier, if it is taken, and what has become of it."""
+        names = [name for rule in rules for name in rule.theirs]
+        there = [self._full[name] for name in names if name in self._full]
+        if not there:
+            return None, "not in the files"
+        if self._is_skipped(*there, *(CLASSIFIER + name for r in rules for name in r.ours)):
+            return None, "left out, as skip says"
+        classes = self._said[there[-1]].shape[-1:]
+        if self._network.head is None:
+            return None, "left out, as the network here has none"
+        own = self._network.head
+        if len(there) < len(names):
+            self._missing += [name for name in names if name not in self._full]
+            return None, "not whole"
+        if any(self._misfit(rule, own) for rule in rules):
+            here = next(iter(own.values())).shape[-1:]
+            return None, f"left out: {_count(classes)} classes there, {_count(here)} here"
+        return rules, "taken"
+
+    def _counters(self, ignored: Sequence[str]) -> dict[str, int]:
+        """Numbers of batches, which a file that is written has again."""
+        names = [name for name in ignored if name.endswith(".num_batches_tracked")]
+        if not names or not self._layout.counters:
+            return {}
+        with self._published.tensors.reading() as reader:
+            found = {name: reader.raw(name) for name in names if self._said[name].shape == ()}
+        return {name: int(value) for name, value in found.items() if value.dtype.kind in "iu"}
+
+    def _refuse(self, left: Sequence[str]) -> None:
+        """Raises where anything is left open."""
+        counts = (
+            ("missing", self._missing),
+            ("left over", left),
+            ("of another shape", self._misshapen),
+        )
+        faults = [f"{len(names)} {what} ({named(list(names))})" for what, names in counts if names]
+        if not faults:
+            return
+        at = self._published.tensors.place
+        raise BadInput(
+            FIELD,
+            f"{at} is not {self._network.title} as {self._layout.name} has it: {'; '.join(faults)}"
+            f"{self._looks()}",
+            "give the encoder that it is, or say in weights.skip what may be left out",
+        )
+
+
+def _count(shape: Sequence[int]) -> str:
+    return str(shape[0]) if shape else "no"
+
+
+def _own(name: str) -> str:
+    """A variable's name as kdjax's own layout has it."""
+    collection, _, path = name.partition("/")
+    return f"{collection}/{ENCODER}/{path}"
+
+
+def _hollow(shape: Shape) -> np.ndarray:
+    """An array of this shape that takes no memory, for its shape alone."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def _stripped(layout: Layout, names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Names in the files by those that a layout has, and the prefix that they have before them."""
+    names = list(names)
+    outer = _PARALLEL if names and all(name.startswith(_PARALLEL) for name in names) else ""
+    inner, found = "", {}
+    for name in names:
+        own = name.removeprefix(outer)
+        if layout.prefix and own.startswith(layout.prefix):
+            inner, own = layout.prefix, own.removeprefix(layout.prefix)
+        found.setdefault(own, name)
+    return found, outer + inner
+
+
+def written(
+    network: Named,
+    layout: str,
+    *,
+    prefix: str | None = None,
+    counters: Mapping[str, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """The tensors of a network in a layout, by name.
+
+    Args:
+      network: with arrays.
+      layout: one of its family's.
+      prefix: as `Account.prefix`; None for the layout's own where there is a classifier.
+      counters: as `Account.counters`; None for zeros.
+
+    Raises:
+      BadInput: it is no layout of such a network.
+    """
+    found = layout_of(network, layout)
+    if prefix is None:
+        prefix = found.prefix if network.head is not None else ""
+    outer = _PARALLEL if prefix.startswith(_PARALLEL) else ""
+    rules, lost = bind(found.rules(network), network.encoder)
+    head_rules, lost_head = bind(found.head, network.head or ())
+    if lost or lost_head:
+        raise BadInput(
+            "layout",
+            f"{layout} has no names for {named([*map(_own, lost), *lost_head])} of {network.title}",
+            "take layout=kdjax",
+        )
+    result: dict[str, np.ndarray] = {}
+    groups = ((prefix, rules, network.encoder), (outer, head_rules, network.head or {}))
+    for before, of, leaves in groups:
+        for rule in of:
+            made = rule.how.out([np.asarray(leaves[name]) for name in rule.ours])
+            for name, array in zip(rule.theirs, made, strict=True):
+                result[before + name] = np.ascontiguousarray(array)
+    if found.counters and counters is None:
+        means = [name for name in result if name.endswith(".running_mean")]
+        counters = {f"{name.removesuffix('running_mean')}num_batches_tracked": 0 for name in means}
+    counts = {name: np.array(value, np.int64) for name, value in (counters or {}).items()}
+    return {**result, **counts}
+
+
+def layout_of(network: Named, name: str) -> Layout:
+    """The layout of this name for such a network.
+
+    Raises:
+      BadInput: it has none.
+    """
+    known = [one for one in layouts.layouts() if isinstance(network.module, one.of)]
+    for one in known:
+        if name in one.names:
+            return one
+    names = [each for one in known for each in one.names]
+    raise BadInput(
+        "layout",
+        f"{name!r} is no layout of {network.title}",
+        spelling.suggestion(name, names),
+    )
