@@ -194,7 +194,7 @@ class _Accounting:
     def _chosen(self, name: str | None) -> Layout:
         """The layout that was asked for, or the one of which the most names are there."""
         module = self._network.module
-        known = [one for one in layouts.layouts() if isinstance(module, one.of)]
+        known = [one for one in layouts.layouts() if one.is_for(module)]
         if name is not None:
             for one in known:
                 if name in one.names:
@@ -407,7 +407,7 @@ def layout_of(network: Named, name: str) -> Layout:
     Raises:
       BadInput: it has none.
     """
-    known = [one for one in layouts.layouts() if isinstance(network.module, one.of)]
+    known = [one for one in layouts.layouts() if one.is_for(network.module)]
     for one in known:
         if name in one.names:
             return one

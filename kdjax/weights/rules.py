@@ -112,6 +112,7 @@ class Layout:
       names: by which a config may ask for it: `torchvision`, `timm`, `hf`.
       family: of the networks, for messages: `ResNet`.
       of: the class of their modules.
+      which: whether it is for a module of this class; for all of them by default.
       rules: of the encoder; see `Named.module`.
       head: rules of the classifier.
       marks: patterns of names of which a file of this layout has each, and files of others do not: they
@@ -127,6 +128,7 @@ class Layout:
     family: str
     of: type[nn.Module]
     rules: Callable[[Named], Sequence[Rule]]
+    which: Callable[[Any], bool] = lambda module: True
     head: Sequence[Rule] = ()
     marks: Sequence[str] = ()
     ignored: Sequence[str] = (COUNTERS,)
@@ -138,6 +140,10 @@ class Layout:
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
+
+    def is_for(self, module: nn.Module) -> bool:
+        """Whether it has names for what this module has."""
+        return isinstance(module, self.of) and self.which(module)
 
     def is_ignored(self, name: str) -> bool:
         """Whether no network needs the tensor of this name."""
