@@ -55,8 +55,8 @@ class _OnEncoder(abc.ABC):
         return shrink.Model(self.module(), lambda outputs: outputs[name], {"train": False})
 
     def plain(self) -> dict[str, Any]:
-        """For the manifest."""
-        return parse.plain(self)
+        """For the manifest; where published weights were read from is no part of what a model is."""
+        return parse.plain(self, fingerprint=True)
 
     def init(self, key: jax.Array) -> Variables:
         """Fresh variables; also of a key that is traced."""

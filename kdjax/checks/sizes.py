@@ -67,6 +67,8 @@ def inputs_of(run: config.Run, name: str, splits: Splits) -> Inputs:
         match run.stages[name]:
             case config.Pretrain(views=views) | config.Finetune(views=views):
                 return splits.inputs.sized(views.size)
+            case config.Pretrained(size=size):
+                return splits.inputs.sized(size)
             case config.Cache() as c:
                 return inputs_of(run, c.teachers[0], splits).sized(c.recipe.size)
             case config.FromCache() as c:

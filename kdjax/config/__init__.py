@@ -18,6 +18,7 @@ from kdjax.config.data import Data, Labels, OwnSource
 from kdjax.config.embeddings import EmbeddingMethod
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
+from kdjax.config.imported import Imported
 from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.methods import Method
@@ -50,6 +51,7 @@ from kdjax.config.stages import (
     FromCache,
     Knobs,
     Pretrain,
+    Pretrained,
     Quantize,
     SelfTraining,
     Sensitivity,
@@ -77,6 +79,7 @@ __all__ = [
     "Finetune",
     "FromCache",
     "Gradual",
+    "Imported",
     "Knobs",
     "Labels",
     "Layers",
@@ -92,6 +95,7 @@ __all__ = [
     "Pairs",
     "Pattern",
     "Pretrain",
+    "Pretrained",
     "Prune",
     "Quantize",
     "Ramp",

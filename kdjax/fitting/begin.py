@@ -1,4 +1,4 @@
-"""Where a model begins: from nothing, on a pretrained encoder, or from a whole model."""
+"""Where a model begins: from nothing, published weights, a pretrained encoder, or a whole model."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from kdjax.contexts import build
 from kdjax.contexts.context import Context
 from kdjax.fitting import pruning
 from kdjax.fitting.fit import model_key
+from kdjax.fitting.imported import begun
 from kdjax.inputs import Inputs
 from kdjax.types import BadInput, Variables
 
@@ -22,7 +23,7 @@ class Begin(NamedTuple):
     Attributes:
       spec: what it is.
       variables: to begin with, maybe with those of modules beside it.
-      artifact: that they are from, None where they are random.
+      artifact: that they are from, None where they are random or published.
     """
 
     spec: Spec
@@ -53,7 +54,7 @@ def begin(
     Args:
       context: of the stage.
       start_from: a stage that left an encoder or a whole model.
-      encoder: an architecture, if it begins from nothing.
+      encoder: an architecture, if it begins from nothing, or from published weights.
       inputs: that it will be given.
       path: of the stage's config, for messages.
 
@@ -64,7 +65,7 @@ def begin(
     if start_from is None:
         assert encoder is not None  # one of the two is given, see `kdjax.config`
         spec = Spec(encoder=encoder, inputs=inputs, task=task)
-        return Begin(spec, spec.init(model_key(context)), None)
+        return Begin(spec, begun(context, spec, spec.init(model_key(context))), None)
     artifact = context.inputs[start_from]
     if "encoder_model" in artifact.manifest:
         found, read = encoder_of(artifact, field=f"{path}.start_from")
@@ -98,7 +99,7 @@ def ready_encoder(
       start: adds to its variables what a method has beside the model.
       apart: see `build.optimizer`.
     """
-    variables = spec.init(model_key(context))
+    variables = begun(context, spec, spec.init(model_key(context)))
     return pruning.prepare(
         context,
         c,

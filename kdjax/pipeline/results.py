@@ -96,12 +96,16 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
 
     def encoder_of(stage: config.Stage) -> config.Encoder | None:
         match stage:
-            case config.Pretrain() | config.DistillEncoder():
+            case config.Pretrain() | config.DistillEncoder() | config.Pretrained():
                 return stage.encoder
             case config.Finetune() | config.Distill():
                 below = None if stage.start_from is None else run.stages.get(stage.start_from)
                 return stage.encoder if below is None else encoder_of(below)
         return None  # shrunk, quantized: another network
+
+    def architecture_of(stage: config.Stage) -> config.Encoder | None:
+        encoder = encoder_of(stage)
+        return None if encoder is None else encoder.architecture
 
     students = [name for name, stage in run.stages.items() if isinstance(stage, config.Distill)]
     students += [
@@ -114,7 +118,8 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
         for name in students
         for other, scratch in run.stages.items()
         if isinstance(scratch, config.Finetune)
-        and scratch.start_from is None
-        and scratch.encoder == encoder_of(run.stages[name])
+        and scratch.encoder is not None
+        and scratch.encoder.weights is None
+        and scratch.encoder == architecture_of(run.stages[name])
         and labels(run, scratch) == labels(run, run.stages[name])
     ]

@@ -9,9 +9,10 @@ from etils import epath
 from kdjax import config, fingerprint, parse, spelling
 from kdjax.artifacts import proof
 from kdjax.checks import sizes
+from kdjax.config.fields import parts
 from kdjax.contexts import Splits
 from kdjax.pipeline.graph import default, order
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 VERSION = 7
 """Part of every fingerprint: raised when stages compute other things from the same config."""
@@ -140,12 +141,28 @@ def tasks_of(
                 "scores": scores if stage.is_measured() and not stage.leaves_model() else {},
                 "needs": {task.name: task.fingerprint for task in needs},
             }
+            if imported := _imported(stage, f"config.stages.{name}"):
+                content["weights"] = imported
             mark = fingerprint.of_json(content)
             folder = proof.folder_of(workdir, name, own, mark)
             tasks[name, own] = Task(
                 name, own, stage, mark, folder, needs, marks if stage.leaves_model() else {}
             )
     return list(tasks.values())
+
+
+def _imported(stage: config.Stage, path: str) -> dict[str, Any]:
+    """What decides the published weights that a stage begins with, by the path of the encoder.
+
+    Raises:
+      BadInput: they are not there, or not whole.
+    """
+    found = {}
+    for at, encoder in parts(stage, config.Encoder):
+        if (weights := encoder.imported) is not None:
+            with under(f"{path}.{at}"):
+                found[at] = weights.identity()
+    return found
 
 
 def _read_config(run: config.Run, stage: config.Stage) -> Any:

@@ -14,6 +14,7 @@ from kdjax.checks.expected import check_encoder, check_labels
 from kdjax.choice import import_all
 from kdjax.config.own import explained
 from kdjax.contexts.context import Context
+from kdjax.fitting.imported import account
 from kdjax.measuring import measure
 from kdjax.stages.own import Given, Model
 from kdjax.types import BadInput, under
@@ -64,7 +65,8 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
       Diverged: a loss is not finite.
     """
     with under(context.path):
-        return _kind(stage).run(context, stage)
+        said = _kind(stage).run(context, stage)
+        return {**said, **account(context, stage, said)}
 
 
 import_all(__name__, __path__)

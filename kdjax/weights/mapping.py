@@ -11,6 +11,7 @@ import numpy as np
 from kdjax import spelling
 from kdjax.types import BadInput
 from kdjax.weights import layouts, tensors
+from kdjax.weights.preprocessing import Preprocessing
 from kdjax.weights.rules import Bound, Layout, Leaf, Named, Shape, bind
 from kdjax.weights.sources import Published
 from kdjax.weights.tensors import FIELD, Tensor, named
@@ -39,6 +40,7 @@ class Account:
       skipped: tensors that were left out as asked.
       fresh: variables that were left as they begin, as asked.
       head: what has become of the classifier: `taken`, or why not.
+      classes: of it; None where there is none in the files.
       dtypes: of the tensors that were taken, and how many.
       prefix: of the names in the files, without which the layout has them.
       counters: numbers of batches that BatchNorms have seen, by the name of the tensor.
@@ -55,6 +57,7 @@ class Account:
     skipped: tuple[str, ...]
     fresh: tuple[str, ...]
     head: str
+    classes: int | None
     dtypes: Mapping[str, int]
     prefix: str
     counters: Mapping[str, int]
@@ -94,6 +97,15 @@ class Mapped:
     full: Mapping[str, str]
     network: Named
     account: Account
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How the pictures were made ready that the weights were trained on, as far as it is known.
+
+        As a file says it; otherwise, of the thousand classes of ImageNet, as its publisher does.
+        """
+        said = self.published.preprocessing
+        return self.layout.preprocessing if said is None and self.account.classes == 1000 else said
 
     def read(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
         """The variables of the encoder and of the classifier, by name, in float32.
@@ -164,7 +176,7 @@ class _Accounting:
             self._leave(f"no rule of the layout {layout.name} makes {_own(name)}", [name])
         encoder = [rule for rule in rules if self._takes(rule, network.encoder)]
         head_rules, _ = bind(layout.head, network.head or ("kernel", "bias"))
-        head, fate = self._head(head_rules)
+        head, fate, classes = self._head(head_rules)
         used = {name for rule in (*rules, *head_rules) for name in rule.theirs}
         rest = [full for name, full in self._full.items() if name not in used]
         ignored = [full for full in rest if layout.is_ignored(full)]
@@ -185,6 +197,7 @@ class _Accounting:
             skipped=tuple(sorted(skipped)),
             fresh=tuple(sorted(self._fresh)),
             head=fate,
+            classes=classes,
             dtypes=dict(sorted(Counter(tensor.dtype for tensor in taken).items())),
             prefix=self._prefix,
             counters=self._counters(ignored),
@@ -281,25 +294,26 @@ class _Accounting:
         )
         return next(said, f"{self._full[rule.theirs[0]]} does not fit {_own(rule.ours[0])}")
 
-    def _head(self, rules: Sequence[Bound]) -> tuple[Sequence[Bound] | None, str]:
-        """The rules of the classifier, if it is taken, and what has become of it."""
+    def _head(self, rules: Sequence[Bound]) -> tuple[Sequence[Bound] | None, str, int | None]:
+        """The rules of the classifier, if it is taken; what has become of it, and its classes there."""
         names = [name for rule in rules for name in rule.theirs]
         there = [self._full[name] for name in names if name in self._full]
         if not there:
-            return None, "not in the files"
-        if self._is_skipped(*there, *(CLASSIFIER + name for r in rules for name in r.ours)):
-            return None, "left out, as skip says"
-        classes = self._said[there[-1]].shape[-1:]
-        if self._network.head is None:
-            return None, "left out, as the network here has none"
+            return None, "not in the files", None
+        shapes = [self._said[name].shape for name in there]
+        classes = next((shape[0] for shape in shapes if len(shape) == 1), None)
         own = self._network.head
+        if self._is_skipped(*there, *(CLASSIFIER + name for r in rules for name in r.ours)):
+            return None, "left out, as skip says", classes
+        if own is None:
+            return None, "left out, as there is none here", classes
         if len(there) < len(names):
             self._missing += [name for name in names if name not in self._full]
-            return None, "not whole"
+            return None, "not whole", classes
         if any(self._misfit(rule, own) for rule in rules):
-            here = next(iter(own.values())).shape[-1:]
-            return None, f"left out: {_count(classes)} classes there, {_count(here)} here"
-        return rules, "taken"
+            here = next(iter(own.values())).shape[-1]
+            return None, f"left out, as it has {classes} classes and the task {here}", classes
+        return rules, "taken", classes
 
     def _counters(self, ignored: Sequence[str]) -> dict[str, int]:
         """Numbers of batches, which a file that is written has again."""
@@ -327,10 +341,6 @@ class _Accounting:
             f"{self._looks()}",
             "give the encoder that it is, or say in weights.skip what may be left out",
         )
-
-
-def _count(shape: Sequence[int]) -> str:
-    return str(shape[0]) if shape else "no"
 
 
 def _own(name: str) -> str:

@@ -87,7 +87,7 @@ def _weights(
 ) -> Float[np.ndarray, "wanted given"]:
     """What each place of the result takes of each that is given."""
     scale = given / (wanted + offset)
-    if antialias and not offset:
+    if antialias:
         width = max(scale, 1.0)
         center = (np.arange(wanted)[:, None] + 0.5) * scale
         places = np.arange(given)[None, :]

@@ -1,19 +1,40 @@
 """Architectures: a file a family, each class the fields of a config and the module that they make."""
 
 import abc
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Self
 
 import flax.linen as nn
 
 from kdjax.choice import Choice, import_all
+from kdjax.config.fields import Text, aside
+from kdjax.config.imported import Imported
 from kdjax.models import Compute
 from kdjax.ranges import In
 
 Multiplier = Annotated[float, In("(0, 100]")]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoder(Choice, abc.ABC):
-    """What turns an image into features."""
+    """What turns an image into features.
+
+    Attributes:
+      weights: published ones that it begins with: where they are, or the fields of `Imported`. No part of
+        what the network is; their content is part of the fingerprint of the stage that begins with them.
+    """
+
+    weights: Text | Imported | None = aside(None)
+
+    @property
+    def imported(self) -> Imported | None:
+        """The weights that it begins with."""
+        return Imported(source=self.weights) if isinstance(self.weights, str) else self.weights
+
+    @property
+    def architecture(self) -> Self:
+        """What the network is, whatever it begins with."""
+        return dataclasses.replace(self, weights=None)
 
     @property
     @abc.abstractmethod

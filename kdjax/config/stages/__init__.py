@@ -12,6 +12,7 @@ from kdjax.config.stages.distillation import (
 from kdjax.config.stages.evaluation import Evaluate
 from kdjax.config.stages.exporting import Export
 from kdjax.config.stages.finetuning import Finetune, SelfTraining
+from kdjax.config.stages.pretrained import Pretrained
 from kdjax.config.stages.pretraining import Pretrain
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "FromCache",
     "Knobs",
     "Pretrain",
+    "Pretrained",
     "Quantize",
     "SelfTraining",
     "Sensitivity",

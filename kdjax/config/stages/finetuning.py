@@ -56,7 +56,7 @@ class Finetune(Training, Labels):
       views: new ones each epoch.
       start_from: a stage of kind `pretrain` or `distill_encoder` whose encoder to begin with; then
         `encoder` is not given.
-      encoder: what to train from scratch.
+      encoder: what to train from scratch, or from its published `weights`.
       label_smoothing: see `kdjax.losses.cross_entropy`.
       teacher_free: learn from a virtual teacher besides, instead of smoothed labels.
       head: what the linear layer begins with: random numbers, or logistic regression on the features
@@ -83,8 +83,12 @@ class Finetune(Training, Labels):
                 f"{self.label_smoothing}, and teacher_free smooths the labels, too",
                 "give one of the two",
             )
-        if self.head == "probe" and self.start_from is None:
-            yield "head, start_from", "probe, and random features are no start", "give start_from"
+        if self.head == "probe" and (self.encoder is not None and self.encoder.weights is None):
+            yield (
+                "head, start_from",
+                "probe, and random features are no start",
+                "give start_from, or the weights of the encoder",
+            )
         if self.self_training is None:
             return
         if self.batch % (self.self_training.every * self.accumulate):

@@ -1,0 +1,106 @@
+"""Published weights in the place of random numbers, where an encoder begins from nothing."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import config, parse, weights
+from kdjax.artifacts import tensors
+from kdjax.artifacts.model import EncoderSpec, Spec
+from kdjax.contexts.context import Context
+from kdjax.types import BadInput, Variables, under
+
+_TELLS = 5e-4
+"""Two means of a channel that differ by more are different."""
+
+
+def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> weights.Mapped | None:
+    """The weights that the encoder of a stage begins with, held against it; None where it has none.
+
+    Only the headers of files are read.
+
+    Args:
+      context: of the stage.
+      spec: of its model.
+      variables: of it, or their shapes.
+
+    Raises:
+      BadInput: they are not there, are no such encoder's, or were trained on pictures that were made
+        ready in another way.
+    """
+    c = spec.encoder.imported
+    if c is None:
+        return None
+    with under(context.path), under("encoder"):
+        network = tensors.named(spec, variables)
+        found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
+        if not c.own_preprocessing:
+            _check_preprocessing(found, spec)
+    return found
+
+
+def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> Variables:
+    """First variables of a stage, with the published weights of its encoder where it has some.
+
+    A classifier is taken, too, where the task has as many classes.
+
+    Args:
+      context: of the stage; `ahead`, nothing but the headers is read.
+      spec: of its model.
+      variables: random ones.
+
+    Raises:
+      BadInput: as `held`; or a value is not finite.
+    """
+    found = held(context, spec, variables)
+    if found is None or context.ahead:
+        return variables
+    if jax.process_index() == 0:
+        print(f"{context.name}: {found.published.source}: {found.account}", file=sys.stderr)
+    with under(context.path), under("encoder"):
+        return tensors.put(variables, *found.read())
+
+
+def account(context: Context, stage: config.Stage, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest of a stage says of the weights that its encoder began with: nothing, or all.
+
+    Args:
+      context: of the stage.
+      stage: its config.
+      said: what else the manifest says, with the model that was left.
+    """
+    encoder = getattr(stage, "encoder", None)
+    if not isinstance(encoder, config.Encoder) or (c := encoder.imported) is None:
+        return {}
+    whole = said.get("model") or said.get("sweep", {}).get("model")
+    kind, plain = (EncoderSpec, said["encoder_model"]) if whole is None else (Spec, whole)
+    spec = parse.parse(kind, plain, f"{context.folder}: model")
+    with under(context.path), under("encoder"):
+        network = tensors.named(spec, spec.abstract())
+        found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
+    known = found.preprocessing
+    made_ready = {} if known is None else {"preprocessing": known.plain()}
+    return {"weights": {"source": c.source, **found.account.plain(), **made_ready}}
+
+
+def _check_preprocessing(found: weights.Mapped, spec: Spec | EncoderSpec) -> None:
+    """Holds the mean and the std of the data against those that the weights were trained with."""
+    wanted, images = found.preprocessing, spec.inputs.images
+    if wanted is None or len(images) != 1:
+        return
+    image = images[0]
+    for name in ("mean", "std"):
+        own, theirs = (np.asarray(getattr(each, name)) for each in (image, wanted))
+        channels = {image.shape[-1], own.size, theirs.size} - {1}
+        if len(channels) > 1 or np.allclose(own, theirs, rtol=0, atol=_TELLS):
+            continue
+        raise BadInput(
+            f"config.data.{name}",
+            f"{getattr(image, name)}, and {found.published.tensors.place} was trained with "
+            f"{getattr(wanted, name)}",
+            f"set config.data.mean={list(wanted.mean)} and config.data.std={list(wanted.std)}, or give "
+            "the weights own_preprocessing=True if yours are meant",
+        )
