@@ -60,13 +60,14 @@ class Pair:
       classes: of the classifier; None where there is none: features are compared.
     """
 
-    def __init__(self, torch_model, fields, folder, *, layout=None, side=64, classes=10, logits=None):
+    def __init__(self, torch_model, fields, folder, *, layout=None, side=36, classes=10, logits=None):
         self.torch_model, self.folder, self.layout = torch_model, folder, layout
         self.logits = logits or (lambda found: found)
-        self.encoder = parse.parse(config.Encoder, fields, "config.encoder").module(Compute())
+        self.config = parse.parse(config.Encoder, fields, "config.encoder")
+        self.encoder = self.config.module(Compute())
         self.classes, self.side = classes, side
         self.model = self.encoder if classes is None else Classifier(self.encoder, classes)
-        images = np.random.default_rng(5).normal(size=(6, side, side, 3))
+        images = np.random.default_rng(5).normal(size=(4, side, side, 3))
         self.images = np.asarray(images, np.float32)
         self.shapes = jax.eval_shape(
             lambda: self.model.init(jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False)
@@ -85,7 +86,7 @@ class Pair:
     def read(self, state: Any) -> tuple[Any, weights.Mapped]:
         """Variables from tensors by way of a file."""
         file = self.folder / "model.safetensors"
-        save_file({n: np.ascontiguousarray(v) for n, v in state.items()}, file)
+        save_file({n: np.array(v, order="C") for n, v in state.items()}, file)
         mapped = weights.mapped(
             weights.published(str(file)), self.named(self.shapes), layout=self.layout
         )
@@ -102,8 +103,10 @@ class Pair:
         return jax.tree.unflatten(jax.tree.structure(self.shapes), leaves), mapped
 
     def out(self, variables: Any, images: Any, *, train: bool) -> Any:
-        """What the network here gives."""
-        found, _ = self.model.apply(variables, images, train=train, mutable=["batch_stats"])
+        """What the network here gives, computed with numbers of the images' kind."""
+        encoder = self.config.module(Compute(dtype=images.dtype))
+        model = encoder if self.classes is None else Classifier(encoder, self.classes)
+        found, _ = model.apply(variables, images, train=train, mutable=["batch_stats"])
         return found if self.classes is None else found["logits"]
 
     def evaluated(self) -> float:
@@ -120,28 +123,37 @@ class Pair:
         return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
     def gradients(self) -> dict[str, float]:
-        """How far each parameter's gradients in training are apart, relative to the largest of all."""
+        """How far each parameter's gradients in training are apart, relative to the largest of all.
+
+        Both in float64: in float32 a BatchNorm over a few pixels and a ReLU at its kink make more of
+        the rounding than what is asked for, in torch as here.
+        """
         torch = importlib.import_module("torch")
-        weight = np.random.default_rng(7).normal(size=(len(self.images), 1)).astype(np.float32)
-        self.torch_model.train().zero_grad()
-        given = torch.from_numpy(self.images.transpose(0, 3, 1, 2).copy())
+        weight = np.random.default_rng(7).normal(size=(len(self.images), 1))
+        self.torch_model.double().train().zero_grad()
+        given = torch.from_numpy(self.images.transpose(0, 3, 1, 2).astype(np.float64))
         found = self.logits(self.torch_model(given))
         (torch.from_numpy(weight) * torch.tanh(found)).sum().backward()
         zero = {n: np.zeros_like(v) for n, v in self.state.items()}
-        given = {
+        grads = {
             n: p.grad.numpy() for n, p in self.torch_model.named_parameters() if p.grad is not None
         }
-        theirs, _ = self.read({**zero, **given})
+        read, _ = self.read({**zero, **grads})
+        theirs = tree.named_leaves(read["params"])
 
-        def loss(params):
-            out = self.out({**self.variables, "params": params}, self.images, train=True)
+        def loss(params, state, images):
+            out = self.out({**state, "params": params}, images, train=True)
             return (weight * jnp.tanh(out)).sum()
 
-        ours = tree.named_leaves(jax.jit(jax.grad(loss))(self.variables["params"]))
-        theirs = tree.named_leaves(theirs["params"])
+        with jax.enable_x64(True):
+            double = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), self.variables)
+            params = double.pop("params")
+            images = jnp.asarray(self.images, jnp.float64)
+            ours = tree.named_leaves(jax.jit(jax.grad(loss))(params, double, images))
+            ours = {name: np.asarray(leaf) for name, leaf in ours.items()}
         largest = max(np.abs(leaf).max() for leaf in theirs.values())
         assert largest > 0
-        return {n: float(np.abs(np.asarray(ours[n]) - theirs[n]).max() / largest) for n in ours}
+        return {n: float(np.abs(ours[n] - theirs[n]).max() / largest) for n in ours}
 
     def written(self) -> dict[str, np.ndarray]:
         """The tensors that are written of what was read."""
@@ -153,16 +165,21 @@ class Pair:
             counters=account.counters,
         )
 
-    def assert_equal(self) -> None:
-        """Outputs and gradients agree to 1e-4, and the file that is written is the one that was read."""
+    def assert_equal(self, *, gradients: bool) -> None:
+        """Outputs agree to 1e-4, gradients if asked for, and what is written is what was read."""
         assert self.evaluated() < 1e-4
-        apart = self.gradients()
-        worst = max(apart, key=lambda name: apart[name])
-        assert apart[worst] < 1e-4, worst
         written = self.written()
-        kept = {n: v for n, v in self.state.items() if not self.mapped.layout.is_ignored(n)}
-        kept |= {n: v for n, v in self.state.items() if n.endswith("num_batches_tracked")}
+        ignored = self.mapped.layout.is_ignored
+        kept = {
+            name: value
+            for name, value in self.state.items()
+            if name.endswith("num_batches_tracked") or not ignored(name)
+        }
         assert sorted(written) == sorted(kept)
         for name, value in kept.items():
             np.testing.assert_array_equal(written[name], value, err_msg=name)
             assert written[name].dtype == value.dtype
+        if gradients:
+            apart = self.gradients()
+            worst = max(apart, key=lambda name: apart[name])
+            assert apart[worst] < 1e-4, (worst, apart[worst])
