@@ -21,6 +21,7 @@ WORDS: Mapping[str, str] = {
     "report": "write the report of a work directory again",
     "reexport": "write the exported files of a work directory again, with the installed jax",
     "latency": "time an ONNX or LiteRT file on this CPU",
+    "weights": "write the model of a stage as safetensors, in its publisher's names or kdjax's",
     "tables": "write the tables of pages from kept results",
 }
 """The words that may come first and what they do; `kdjax.commands` has a module for each."""

@@ -1,18 +1,17 @@
 """The variables of a model by the names that published weights are mapped to, and put back."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from kdjax import tasks, tree, weights
+from kdjax import quant, tasks, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.models import Compute
 from kdjax.types import Variables
-
-_ENCODER, _CLASSIFIER = "encoder", "classifier"
+from kdjax.weights.reading import ENCODER, HEAD
 
 
 def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
@@ -22,18 +21,14 @@ def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
       spec: of it.
       variables: of it, or their shapes.
     """
-    encoder = {
-        f"{collection}/{name}": leaf
-        for collection, inside in variables.items()
-        if _ENCODER in inside
-        for name, leaf in tree.named_leaves(inside[_ENCODER]).items()
-    }
-    has_head = isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification)
-    head = tree.named_leaves(variables["params"][_CLASSIFIER]) if has_head else None
     images = spec.inputs.images
     size = images[0].size if len(images) == 1 else None
     module = spec.encoder.module(Compute())
-    return weights.Named(module, encoder, head, spec.encoder.title, size)
+    title = spec.encoder.title
+    if isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification):
+        return weights.named(module, variables, title=title, size=size)
+    inside = {name: of[ENCODER] for name, of in variables.items() if ENCODER in of}
+    return weights.named(module, inside, title=title, size=size)
 
 
 def put(
@@ -51,7 +46,95 @@ def put(
     flat = traverse_util.flatten_dict(variables, sep="/")
     for name, array in encoder.items():
         collection, _, path = name.partition("/")
-        flat[f"{collection}/{_ENCODER}/{path}"] = jnp.asarray(array)
+        flat[f"{collection}/{ENCODER}/{path}"] = jnp.asarray(array)
     for name, array in (head or {}).items():
-        flat[f"params/{_CLASSIFIER}/{name}"] = jnp.asarray(array)
+        flat[f"params/{HEAD}/{name}"] = jnp.asarray(array)
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def written(
+    spec: Spec | EncoderSpec,
+    variables: Variables,
+    layout: str,
+    *,
+    account: Mapping[str, Any] | None = None,
+) -> dict[str, np.ndarray]:
+    """The tensors of a float model in a layout, by name.
+
+    Args:
+      spec: of the model; a projector, or the head of another task than classes, is left out.
+      variables: of it.
+      layout: whose names they get.
+      account: of the weights that it began with, in this layout, as a manifest has it.
+
+    Raises:
+      BadInput: the model has no such layout; the line begins with `layout`.
+    """
+    known = account or {}
+    return weights.written(
+        named(spec, variables), layout, prefix=known.get("prefix"), counters=known.get("counters")
+    )
+
+
+def in_integers(
+    spec: Spec, variables: Variables, *, numbers: Literal["integers", "float"]
+) -> dict[str, np.ndarray]:
+    """The tensors of a quantized model in kdjax's own layout.
+
+    A layer that has a rule is stored as int8, whatever its bits, and its scales are beside it, under its
+    name and `.scale`, with axes of length 1 where numbers share one: `integers * scale` is what the model
+    computes with. The ranges of its activations are under `ranges/`.
+
+    Args:
+      spec: of it.
+      variables: of it.
+      numbers: `float` for the products, in the place of integers and scales.
+    """
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    found = {name: np.asarray(array) for name, array in flat.items()}
+    graph = spec.layers()
+    own = {name: part for name, part in variables.items() if name != quant.RANGES}
+    parameters = graph.parameters(own, spec.blank(), names=list(spec.rules))
+    for layer, live in parameters:
+        name = f"params/{layer.name.partition('#')[0]}"
+        kept, rule = found[name], spec.rules[layer.name]
+        stored = quant.quantize_weights(jnp.asarray(live), rule, channels=layer.channels)
+        # The product may see the parameter in another shape, with the numbers in the same order.
+        integers = np.asarray(stored.integers).reshape(kept.shape)
+        scale = np.broadcast_to(np.asarray(stored.scale), live.shape).reshape(kept.shape)
+        if numbers == "float":
+            found[name] = np.ascontiguousarray(integers * scale)
+            continue
+        found[name] = integers.astype(np.int8)
+        found[f"{name}.scale"] = _compact(scale)
+    return found
+
+
+def _compact(scale: np.ndarray) -> np.ndarray:
+    """With axes of length 1 where all along them is the same."""
+    for axis in range(scale.ndim):
+        first = scale.take([0], axis)
+        if np.array_equal(np.broadcast_to(first, scale.shape), scale):
+            scale = first
+    return np.ascontiguousarray(scale)
+
+
+def described(spec: Spec | EncoderSpec, *, numbers: str | None = None) -> dict[str, Any]:
+    """What the header of a file says of a model: its architecture, classes and preprocessing."""
+    said: dict[str, Any] = {"architecture": spec.encoder.title, "model": spec.plain()}
+    if isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification):
+        said["classes"] = spec.task.classes
+    if numbers is not None:
+        said["numbers"] = numbers
+    if len(spec.inputs.images) == 1:
+        image = spec.inputs.images[0]
+        channels = image.shape[-1]
+        said["preprocessing"] = weights.Preprocessing(
+            size=image.size,
+            crop=1.0,
+            interpolation="bilinear",
+            mean=image.mean * channels if len(image.mean) == 1 else image.mean,
+            std=image.std * channels if len(image.std) == 1 else image.std,
+            squash=True,
+        ).plain()
+    return said

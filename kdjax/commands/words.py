@@ -109,6 +109,33 @@ def latency() -> Arguments:
     return found
 
 
+def weights() -> Arguments:
+    """`kdjax weights STAGE OUT`: writes the model that a stage has left as safetensors.
+
+    kdjax weights runs/pets/stages/student-seed0-1a2b3c4d student.safetensors
+    kdjax weights runs/pets/stages/student-seed0-1a2b3c4d student.safetensors --layout=timm
+
+    The tensors have the names of the layout that the weights came in, if the model began with published
+    ones, and those of kdjax otherwise. Trained and shrunk models are written in any layout of their
+    family. A quantized model is written in kdjax's own: its layers as int8 with their scales beside them,
+    or, with --numbers=float, as the numbers that these stand for; its BatchNorms are folded. A projector
+    and the head of a task that has no classes are left out.
+
+    The header of the file has the architecture, the number of classes and the preprocessing, as JSON
+    under `kdjax`. Prints one line that says what was written.
+
+    Exit status 0, or 2 if there is no such model or layout.
+    """
+    found = parser("weights", weights.__doc__)
+    found.add_argument("stage", metavar="STAGE", help="folder of a finished stage: DIR/stages/...")
+    found.add_argument("out", metavar="OUT", help="OUT.safetensors, which is written")
+    found.add_argument("--layout", help="timm, torchvision, hf, kdjax, ...; see kdjax/weights")
+    found.add_argument(
+        "--numbers", choices=("integers", "float"), help="of a quantized model (default: integers)"
+    )
+    return found
+
+
 def tables() -> Arguments:
     """`kdjax tables`: writes the tables of pages from kept results; nothing in them is typed by hand.
 
@@ -132,6 +159,6 @@ def tables() -> Arguments:
 
 
 PARSERS: Mapping[str, Callable[[], Arguments]] = {
-    one.__name__: one for one in (verify, report, reexport, latency, tables)
+    one.__name__: one for one in (verify, report, reexport, latency, weights, tables)
 }
 """By word."""

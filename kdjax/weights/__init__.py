@@ -6,6 +6,7 @@ family of networks.
 
 from kdjax.weights.mapping import VERSION, Account, Mapped, mapped, written
 from kdjax.weights.preprocessing import Preprocessing
+from kdjax.weights.reading import named, read, write
 from kdjax.weights.rules import Layout, Named, Rule, Transform
 from kdjax.weights.sources import Published, preprocessing, published
 from kdjax.weights.tensors import Tensors
@@ -22,7 +23,10 @@ __all__ = [
     "Tensors",
     "Transform",
     "mapped",
+    "named",
     "preprocessing",
     "published",
+    "read",
+    "write",
     "written",
 ]

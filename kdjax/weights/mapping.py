@@ -219,15 +219,9 @@ class _Accounting:
                 spelling.suggestion(name, names),
             )
 
-        def share(one: Layout) -> float:
-            there, _ = _stripped(one, self._said)
-            encoder, _ = bind(one.rules(self._network), self._network.encoder)
-            rules = encoder + bind(one.head, self._network.head or ("kernel", "bias"))[0]
-            wanted = [name for rule in rules for name in rule.theirs]
-            return sum(name in there for name in wanted) / max(1, len(wanted))
-
-        best = max(known, key=share)
-        if share(best) == 0:
+        shares = [self._share(one) for one in known]
+        best = known[shares.index(max(shares))]
+        if not any(shares):
             raise BadInput(
                 FIELD,
                 f"{self._published.tensors.place}: none of its {len(self._said)} tensors "
@@ -235,6 +229,14 @@ class _Accounting:
                 "give the encoder that it is",
             )
         return best
+
+    def _share(self, layout: Layout) -> float:
+        """Of the names that a file of this network has in a layout, the share that is there."""
+        there, _ = _stripped(layout, self._said)
+        encoder, _ = bind(layout.rules(self._network), self._network.encoder)
+        rules = encoder + bind(layout.head, self._network.head or ("kernel", "bias"))[0]
+        wanted = [name for rule in rules for name in rule.theirs]
+        return sum(name in there for name in wanted) / max(1, len(wanted))
 
     def _looks(self) -> str:
         """What the files say that they are, or seem to be by their names."""

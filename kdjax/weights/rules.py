@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import numpy as np
@@ -31,6 +31,7 @@ COUNTERS = r".*\.num_batches_tracked"
 """How many batches torch's BatchNorm has seen: nothing that a network computes with."""
 
 
+@runtime_checkable
 class Leaf(Protocol):
     """An array, or its shape and dtype."""
 
@@ -226,9 +227,9 @@ def _read(pattern: str, name: str) -> Mapping[str, str] | None:
 
 def _filled(pattern: str, values: Mapping[str, str]) -> str:
     """A name: the pattern with its holes filled."""
-
-    def fill(hole: re.Match[str]) -> str:
+    name, at = "", 0
+    for hole in _HOLE.finditer(pattern):
         value = values[hole[1]]
-        return str(int(value) + int(hole[2])) if hole[2] else value
-
-    return _HOLE.sub(fill, pattern)
+        name += pattern[at : hole.start()] + (str(int(value) + int(hole[2])) if hole[2] else value)
+        at = hole.end()
+    return name + pattern[at:]

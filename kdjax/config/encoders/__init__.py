@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Annotated, Self
+from typing import Annotated
 
 import flax.linen as nn
 
@@ -32,7 +32,7 @@ class Encoder(Choice, abc.ABC):
         return Imported(source=self.weights) if isinstance(self.weights, str) else self.weights
 
     @property
-    def architecture(self) -> Self:
+    def architecture(self) -> "Encoder":
         """What the network is, whatever it begins with."""
         return dataclasses.replace(self, weights=None)
 
