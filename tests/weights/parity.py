@@ -48,6 +48,12 @@ def randomised(model: Any, seed: int = 0) -> Any:
     return model
 
 
+def _compiled(function: Any, *args: Any) -> Any:
+    """What a function gives that is run once: compiling is what costs."""
+    cheap = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function).lower(*args).compile(compiler_options=cheap)(*args)
+
+
 class Pair:
     """A network in torch and, read from a file of its weights, here.
 
@@ -58,9 +64,22 @@ class Pair:
       layout: that is asked for; None for the one that is found.
       side: of the images.
       classes: of the classifier; None where there is none: features are compared.
+      logits: what is compared, of what the network gives in torch.
+      state: tensors of the file, where they have other names than the network's own.
     """
 
-    def __init__(self, torch_model, fields, folder, *, layout=None, side=36, classes=10, logits=None):
+    def __init__(
+        self,
+        torch_model,
+        fields,
+        folder,
+        *,
+        layout=None,
+        side=24,
+        classes=10,
+        logits=None,
+        state=None,
+    ):
         self.torch_model, self.folder, self.layout = torch_model, folder, layout
         self.logits = logits or (lambda found: found)
         self.config = parse.parse(config.Encoder, fields, "config.encoder")
@@ -72,16 +91,13 @@ class Pair:
         self.shapes = jax.eval_shape(
             lambda: self.model.init(jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False)
         )
-        self.state = {n: v.detach().numpy() for n, v in torch_model.state_dict().items()}
+        named = {n: v.detach().numpy() for n, v in torch_model.state_dict().items()}
+        self.state = named if state is None else state
         self.variables, self.mapped = self.read(self.state)
 
     def named(self, variables: Any) -> weights.Named:
         """The network with these variables for its names."""
-        encoder = {name: tree_["encoder"] for name, tree_ in variables.items() if "encoder" in tree_}
-        head = variables["params"].get("classifier") if self.classes is not None else None
-        leaves = tree.named_leaves(variables if self.classes is None else encoder)
-        size = (self.side, self.side)
-        return weights.Named(self.encoder, leaves, head, "the network", size)
+        return weights.named(self.encoder, variables, size=(self.side, self.side))
 
     def read(self, state: Any) -> tuple[Any, weights.Mapped]:
         """Variables from tensors by way of a file."""
@@ -115,9 +131,11 @@ class Pair:
         with torch.no_grad():
             given = torch.from_numpy(self.images.transpose(0, 3, 1, 2).copy())
             theirs = self.logits(self.torch_model.eval()(given)).numpy()
-        ours = np.asarray(
-            jax.jit(lambda v, x: self.out(v, x, train=False))(self.variables, self.images)
-        )
+
+        def evaluate(variables, images):
+            return self.out(variables, images, train=False)
+
+        ours = np.asarray(_compiled(evaluate, self.variables, jnp.asarray(self.images)))
         assert np.isfinite(theirs).all()
         assert theirs.std() > 1e-3 * np.abs(theirs).max() > 0
         return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
@@ -149,7 +167,7 @@ class Pair:
             double = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), self.variables)
             params = double.pop("params")
             images = jnp.asarray(self.images, jnp.float64)
-            ours = tree.named_leaves(jax.jit(jax.grad(loss))(params, double, images))
+            ours = tree.named_leaves(_compiled(jax.grad(loss), params, double, images))
             ours = {name: np.asarray(leaf) for name, leaf in ours.items()}
         largest = max(np.abs(leaf).max() for leaf in theirs.values())
         assert largest > 0
