@@ -171,6 +171,10 @@ class _Accounting:
     def mapped(self) -> Mapped:
         """See there."""
         layout, network = self._layout, self._network
+        if not self._published.written:  # what kdjax wrote is of any network
+            said, architecture = self._published.config, self._published.architecture
+            for field, fault, mend in layout.misfits(network.module, said, architecture):
+                raise BadInput(field, f"{fault} in {self._published.tensors.place}", mend)
         rules, lost = bind(layout.rules(network), network.encoder)
         for name in lost:
             self._leave(f"no rule of the layout {layout.name} makes {_own(name)}", [name])

@@ -115,6 +115,8 @@ class Layout:
       of: the class of their modules.
       which: whether it is for a module of this class; for all of them by default.
       rules: of the encoder; see `Named.module`.
+      misfits: `(module, config.json, the architecture that it says) -> (field, fault, mend)` of what no
+        tensor shows, and a network must have all the same, such as a padding.
       head: rules of the classifier.
       marks: patterns of names of which a file of this layout has each, and files of others do not: they
         say what a file looks like.
@@ -130,6 +132,9 @@ class Layout:
     of: type[nn.Module]
     rules: Callable[[Named], Sequence[Rule]]
     which: Callable[[Any], bool] = lambda module: True
+    misfits: Callable[[Any, Mapping[str, Any], str | None], Iterable[tuple[str, str, str]]] = (
+        lambda module, said, architecture: ()
+    )
     head: Sequence[Rule] = ()
     marks: Sequence[str] = ()
     ignored: Sequence[str] = (COUNTERS,)

@@ -162,23 +162,23 @@ def test_a_config_is_built_and_named(fields, name, dim):
         ),
         (
             {"name": "convnext", "depths": [1, 1]},
-            "config.encoder.depths, config.encoder.widths: 2 depths and 4 widths",
+            "config.encoder.depths: 2 depths and 4 widths",
         ),
         (
             {"name": "vit", "pool": "class"},
-            "config.encoder.pool, config.encoder.class_token: class needs a class token",
+            "config.encoder.pool: class needs a class token",
         ),
         (
             {"name": "vit", "positions": "class"},
-            "config.encoder.positions, config.encoder.class_token: there is no class token",
+            "config.encoder.positions: there is no class token",
         ),
         (
             {"name": "vit", "positions": "all"},
-            "config.encoder.positions, config.encoder.registers: all tokens are those",
+            "config.encoder.positions: all tokens are those",
         ),
         (
             {"name": "vit_tiny", "class_token": False},
-            "config.encoder.pool, config.encoder.class_token: class needs a class token",
+            "config.encoder.pool: class needs a class token",
         ),
         ({"name": "vit", "heads": 5}, "config.encoder.heads: 5 do not divide the width of 192"),
     ],

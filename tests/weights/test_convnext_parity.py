@@ -16,9 +16,10 @@ def test_timm(conv_mlp, tmp_path):
     from timm.models.convnext import ConvNeXt
 
     # What is written has the kind of layers that the published ones of this width have.
-    widths = [8, 12, 16] if conv_mlp else [96, 12, 16]
-    model = ConvNeXt(depths=(1, 2, 1), dims=widths, num_classes=10, conv_mlp=conv_mlp)
-    pair = Pair(randomised(model), {**SMALL, "widths": widths}, tmp_path, side=36)
+    widths = [8, 12, 16, 16] if conv_mlp else [96, 12, 16, 16]
+    model = ConvNeXt(depths=(1, 1, 2, 1), dims=widths, num_classes=10, conv_mlp=conv_mlp)
+    fields = {"name": "convnext", "depths": [1, 1, 2, 1], "widths": widths}
+    pair = Pair(randomised(model), fields, tmp_path, side=36)
     assert pair.mapped.account.layout == "timm"
     pair.assert_equal(gradients=conv_mlp)
 

@@ -3,10 +3,13 @@
 Each list is written as rules of its own, with the numbers of the published tables in them.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from kdjax import config, parse, weights
 from kdjax.models import Classifier, Compute
@@ -387,3 +390,93 @@ def test_a_layout_is_for_the_networks_that_it_has_names_for(fields, layout):
     _, named = network(fields, 32, head=False)
     with pytest.raises(BadInput, match=f"layout: '{layout}' is no layout of"):
         weights.written(named, layout)
+
+
+LITE_FIELDS = {"name": "efficientnet_lite0", "multiplier": 0.05}
+
+
+def _file(folder, layout, fields, *, said=None, written=False):
+    """A file of random weights in a layout, with or without a config.json, by its path."""
+    folder.mkdir()
+    shapes, _ = network(fields, 32, head=False)
+    hollow = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    encoder = parse.parse(config.Encoder, fields, "config.encoder").module(Compute())
+    header = {"kdjax": json.dumps({"layout": layout})} if written else None
+    tensors = weights.written(weights.named(encoder, hollow), layout)
+    save_file(tensors, folder / "model.safetensors", metadata=header)
+    if said is not None:
+        (folder / "config.json").write_text(json.dumps(said))
+    return str(folder / "model.safetensors")
+
+
+TF = {"epsilon": 1e-3, "padding": "same"}
+HF = {"architectures": ["MobileNetV2ForImageClassification"]}
+V2_FIELDS, V3_FIELDS = (
+    {"name": "mobilenet_v2", "multiplier": 0.05},
+    {"name": "mobilenet_v3", "size": "small", "multiplier": 0.05},
+)
+
+
+@pytest.mark.parametrize(
+    ("layout", "fields", "said", "wrong", "line"),
+    [
+        (
+            "efficientnet_pytorch",
+            {**LITE_FIELDS, **TF},
+            None,
+            {"epsilon": 1e-5},
+            "epsilon: 1e-05, and",
+        ),
+        (
+            "efficientnet_pytorch",
+            {**LITE_FIELDS, **TF},
+            None,
+            {"padding": "symmetric"},
+            "padding: sym",
+        ),
+        (
+            "timm",
+            {**LITE_FIELDS, **TF},
+            {"architecture": "tf_efficientnet_lite0"},
+            {"padding": "symmetric"},
+            "padding: symmetric, and it is same in .*; give padding='same'",
+        ),
+        (
+            "timm",
+            V2_FIELDS,
+            {"architecture": "mobilenetv2_100"},
+            TF,
+            "epsilon: 0.001, and it is 1e-05",
+        ),
+        (
+            "torchvision",
+            {**V3_FIELDS, "epsilon": 1e-3},
+            None,
+            {"epsilon": 1e-5},
+            "epsilon: 1e-05, and",
+        ),
+        ("hf", {**V2_FIELDS, **TF}, HF, {"epsilon": 1e-5}, "epsilon: 1e-05, and it is 0.001"),
+        (
+            "hf",
+            V2_FIELDS,
+            {**HF, "layer_norm_eps": 1e-5, "tf_padding": False},
+            {"padding": "same"},
+            "padding: same, and it is symmetric",
+        ),
+    ],
+)
+def test_a_convention_that_no_tensor_shows_is_held_against_the_source(
+    layout, fields, said, wrong, line, tmp_path
+):
+    path = _file(tmp_path / "right", layout, fields, said=said)
+    _, right = network(fields, 32, head=False)
+    assert weights.mapped(weights.published(path), right).layout.name == layout
+    _, other = network({**fields, **wrong}, 32, head=False)
+    with pytest.raises(BadInput, match=f"^{line}"):
+        weights.mapped(weights.published(path), other)
+
+
+def test_a_convention_of_what_kdjax_wrote_is_ones_own(tmp_path):
+    path = _file(tmp_path / "own", "efficientnet_pytorch", LITE_FIELDS, written=True)
+    _, named = network(LITE_FIELDS, 32, head=False)
+    assert weights.mapped(weights.published(path), named).layout.name == "efficientnet_pytorch"

@@ -1,6 +1,7 @@
 """MobileNets and EfficientNets: names of timm, torchvision, transformers and efficientnet-pytorch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import flax.linen as nn
 
@@ -24,6 +25,33 @@ def _is_efficientnet(module: MobileNet) -> bool:
 def _is_v2(module: MobileNet) -> bool:
     """Whether there is no squeeze-and-excitation: of MobileNetV2, and of an EfficientNet-Lite."""
     return not _is_v3(module) and all(row.squeeze is None for row in module.rows)
+
+
+def _unlike(module: MobileNet, epsilon: float, *, same: bool) -> Iterator[tuple[str, str, str]]:
+    """What another `Convention` than that of the weights makes of them: other numbers at every layer."""
+    own, padding = module.convention, "same" if same else "symmetric"
+    if abs(own.epsilon - epsilon) > 1e-3 * epsilon:
+        yield "epsilon", f"{own.epsilon:g}, and it is {epsilon:g}", f"give epsilon={epsilon:g}"
+    if own.padding != padding:
+        yield "padding", f"{own.padding}, and it is {padding}", f"give padding={padding!r}"
+
+
+def _unlike_timm(
+    module: MobileNet, said: Mapping[str, Any], architecture: str | None
+) -> Iterator[tuple[str, str, str]]:
+    """Those that come from TensorFlow are called so; a file alone does not say what it is."""
+    if architecture is not None:
+        of_tensorflow = architecture.startswith("tf_")
+        yield from _unlike(module, 1e-3 if of_tensorflow else 1e-5, same=of_tensorflow)
+
+
+def _unlike_transformers(
+    module: MobileNet, said: Mapping[str, Any], architecture: str | None
+) -> Iterator[tuple[str, str, str]]:
+    """As config.json says, or else as transformers does."""
+    if said:
+        epsilon = said.get("layer_norm_eps", 1e-3)
+        yield from _unlike(module, float(epsilon), same=bool(said.get("tf_padding", True)))
 
 
 def _staged(module: nn.Module) -> Iterator[tuple[str, Row, int, int]]:
@@ -161,6 +189,7 @@ LAYOUTS = (
         names=("timm",),
         family="MobileNet or EfficientNet",
         of=MobileNet,
+        misfits=_unlike_timm,
         rules=_timm,
         head=head("classifier"),
         marks=(r"conv_stem\.weight", r"blocks\.0\.0\.conv_dw\.weight"),
@@ -171,6 +200,7 @@ LAYOUTS = (
         family="MobileNetV2",
         of=MobileNet,
         which=_is_v2,
+        misfits=lambda module, said, architecture: _unlike(module, 1e-5, same=False),
         rules=_torchvision_v2,
         head=head("classifier.1"),
         marks=(r"features\.0\.0\.weight", r"features\.1\.conv\.0\.0\.weight"),
@@ -181,6 +211,7 @@ LAYOUTS = (
         family="MobileNetV3",
         of=MobileNet,
         which=_is_v3,
+        misfits=lambda module, said, architecture: _unlike(module, 1e-3, same=False),
         rules=_torchvision_v3,
         head=head("classifier.3"),
         marks=(
@@ -195,6 +226,7 @@ LAYOUTS = (
         family="EfficientNet",
         of=MobileNet,
         which=_is_efficientnet,
+        misfits=lambda module, said, architecture: _unlike(module, 1e-5, same=False),
         rules=_torchvision_efficientnet,
         head=head("classifier.1"),
         marks=(r"features\.0\.0\.weight", r"features\.1\.0\.block\.0\.0\.weight"),
@@ -205,6 +237,7 @@ LAYOUTS = (
         family="MobileNetV2",
         of=MobileNet,
         which=_is_v2,
+        misfits=_unlike_transformers,
         rules=_transformers,
         head=head("classifier"),
         marks=(r"conv_stem\.first_conv\.convolution\.weight",),
@@ -216,6 +249,7 @@ LAYOUTS = (
         family="EfficientNet",
         of=MobileNet,
         which=lambda module: _is_v2(module) or _is_efficientnet(module),
+        misfits=lambda module, said, architecture: _unlike(module, 1e-3, same=True),
         rules=_efficientnet_pytorch,
         head=head("_fc"),
         marks=(r"_conv_stem\.weight", r"_blocks\.0\._depthwise_conv\.weight"),
