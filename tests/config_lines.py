@@ -93,7 +93,14 @@ _ENCODERS = [
     {"name": "mobilenet_v2", "multiplier": 0.25},
     {"name": "mobilenet_v3", "size": "small", "multiplier": 0.25},
     {"name": "efficientnet_b0", "multiplier": 0.25},
+    {"name": "efficientnet_lite0", "multiplier": 0.25, "padding": "same"},
+    {"name": "efficientnet_lite1", "multiplier": 0.125, "epsilon": 1e-3},
+    {"name": "efficientnet_lite2", "multiplier": 0.125, "momentum": 0.99},
+    {"name": "convnext", "depths": [1, 1], "widths": [4, 8], "patch": 2},
     _VIT,
+    {**_VIT, "name": "vit_tiny", "registers": 2, "layer_scale": 0.1},
+    {**_VIT, "name": "vit_small", "pool": "class_and_mean", "qkv_bias": False},
+    {**_VIT, "name": "vit_base", "norm_after_pool": True},
 ]
 _METHODS = [
     {"name": "simclr"},

@@ -1,6 +1,6 @@
 """Linen modules: encoders give features, a classifier or a projector sits on top of them."""
 
-from kdjax.models.blocks import Compute, ConvNorm
+from kdjax.models.blocks import Compute, Convention, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
 from kdjax.models.connectors import (
@@ -14,9 +14,10 @@ from kdjax.models.connectors import (
     regressor,
     review,
 )
+from kdjax.models.convnext import ConvNeXt, convnext
 from kdjax.models.convolution import convolve, with_fast_convolutions
 from kdjax.models.decoder import PatchDecoder, patches_of
-from kdjax.models.efficientnet import efficientnet_b0
+from kdjax.models.efficientnet import efficientnet_b0, efficientnet_lite
 from kdjax.models.folding import Folded, fold
 from kdjax.models.heads import Classifier, Contrastive, Linear, Projector, Prototypes, called
 from kdjax.models.inverted_residual import MobileNet
@@ -24,7 +25,7 @@ from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v
 from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
 from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg
-from kdjax.models.vit import ViT, vit
+from kdjax.models.vit import ViT, vit, vit_faults
 
 __all__ = [
     "CNN",
@@ -35,7 +36,9 @@ __all__ = [
     "Classifier",
     "Compute",
     "Contrastive",
+    "ConvNeXt",
     "ConvNorm",
+    "Convention",
     "Folded",
     "Linear",
     "MobileNet",
@@ -52,8 +55,10 @@ __all__ = [
     "called",
     "capture",
     "cifar_resnet",
+    "convnext",
     "convolve",
     "efficientnet_b0",
+    "efficientnet_lite",
     "fold",
     "mobilenet_v2",
     "mobilenet_v3_large",
@@ -67,5 +72,6 @@ __all__ = [
     "review",
     "vgg",
     "vit",
+    "vit_faults",
     "with_fast_convolutions",
 ]

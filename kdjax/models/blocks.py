@@ -1,7 +1,7 @@
 """The convolution that every vision model is made of, and its normalisation."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -25,6 +25,24 @@ class Compute:
     folded: bool = False
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convention:
+    """What networks that come from one library have in common, and trained parameters rely on.
+
+    Attributes:
+      epsilon: that each BatchNorm adds to the variance; 1e-5 in PyTorch's networks, 1e-3 in those that
+        come from TensorFlow.
+      momentum: of each BatchNorm: the part of its running statistics that a step keeps.
+      padding: of a convolution: `symmetric`, half of the kernel on each side, as PyTorch has it; or
+        `same`, as TensorFlow has it: with a stride no more than the last window needs, and the odd
+        pixel of it behind.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    padding: Literal["symmetric", "same"] = "symmetric"
+
+
 def require_positive(field: str, *values: float | int) -> None:
     """Refuses a width, a multiplier or a depth that is not above 0.
 
@@ -36,15 +54,17 @@ def require_positive(field: str, *values: float | int) -> None:
             raise BadInput(field, f"{value} is not positive", "give a value above 0")
 
 
-def batch_norm(compute: Compute, *, train: bool, name: str) -> nn.BatchNorm:
-    """The BatchNorm of every model: epsilon 1e-5, and 0.9 of the running statistics kept a step.
+def batch_norm(
+    compute: Compute, *, train: bool, name: str, convention: Convention = Convention()
+) -> nn.BatchNorm:
+    """The BatchNorm of every model.
 
     It takes the batch's statistics when training, and the running ones otherwise.
     """
     return nn.BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
+        momentum=convention.momentum,
+        epsilon=convention.epsilon,
         dtype=compute.dtype,
         axis_name=compute.axis_name,
         name=name,
@@ -59,9 +79,10 @@ class ConvNorm(nn.Module):
 
     Attributes:
       features: output channels.
-      kernel_size: side of the square kernel; padded with half of it, as PyTorch's models are.
+      kernel_size: side of the square kernel.
       stride: of both spatial axes.
       groups: into which the channels are split; as many as `features` for a depthwise convolution.
+      convention: of the padding and of the BatchNorm, see `Convention`.
       compute: see `Compute`.
     """
 
@@ -69,6 +90,7 @@ class ConvNorm(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     groups: int = 1
+    convention: Convention = Convention()
     compute: Compute = Compute()
 
     @nn.compact
@@ -80,7 +102,7 @@ class ConvNorm(nn.Module):
             self.features,
             (self.kernel_size, self.kernel_size),
             strides=self.stride,
-            padding=self.kernel_size // 2,
+            padding="SAME" if self.convention.padding == "same" else self.kernel_size // 2,
             feature_group_count=self.groups,
             use_bias=self.compute.folded,
             dtype=self.compute.dtype,
@@ -89,4 +111,5 @@ class ConvNorm(nn.Module):
         )(x)
         if self.compute.folded:
             return x
-        return batch_norm(self.compute, train=train, name="norm")(x)
+        norm = batch_norm(self.compute, train=train, name="norm", convention=self.convention)
+        return norm(x)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdjax.models.blocks import Compute, ConvNorm
+from kdjax.models.blocks import Compute, Convention, ConvNorm
 
 Activation = Callable[[Array], Array]
 
@@ -89,13 +89,15 @@ class InvertedResidual(nn.Module):
 
     row: Row
     compute: Compute
+    convention: Convention = Convention()
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channel"], *, train: bool
     ) -> Float[Array, "batch out_height out_width features"]:
         """No activation after the last convolution, nor after the sum."""
-        row, conv = self.row, functools.partial(ConvNorm, compute=self.compute)
+        row = self.row
+        conv = functools.partial(ConvNorm, convention=self.convention, compute=self.compute)
         y = x
         if row.expanded is not None:
             y = row.activation(conv(row.expanded, kernel_size=1, name="expand")(y, train=train))
@@ -124,6 +126,7 @@ class MobileNet(nn.Module):
       last_width: channels of the 1x1 convolution after them.
       hidden_width: of the dense layer that gives the features, None where there is none.
       activation: of the layers that are in no row.
+      convention: of all convolutions and their BatchNorms, see `Convention`.
       compute: see `Compute`.
     """
 
@@ -133,6 +136,7 @@ class MobileNet(nn.Module):
     last_width: int
     activation: Activation
     hidden_width: int | None = None
+    convention: Convention = Convention()
     compute: Compute = Compute()
 
     @nn.compact
@@ -140,13 +144,14 @@ class MobileNet(nn.Module):
         self, image: Float[Array, "batch height width channel"], *, train: bool
     ) -> Float[Array, "batch dim"]:
         """The features, float32, `dim = hidden_width`, or `last_width` where that is None."""
-        conv = functools.partial(ConvNorm, compute=self.compute)
+        conv = functools.partial(ConvNorm, convention=self.convention, compute=self.compute)
         x = image.astype(self.compute.dtype)
         x = self.activation(
             conv(self.stem_width, stride=self.stem_stride, name="stem")(x, train=train)
         )
         for i, row in enumerate(self.rows):
-            x = InvertedResidual(row, self.compute, name=f"block{i}")(x, train=train)
+            block = InvertedResidual(row, self.compute, self.convention, name=f"block{i}")
+            x = block(x, train=train)
         x = self.activation(conv(self.last_width, kernel_size=1, name="last")(x, train=train))
         x = x.mean(axis=(1, 2))
         if self.hidden_width is not None:

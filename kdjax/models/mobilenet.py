@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array
 
-from kdjax.models.blocks import Compute, require_positive
+from kdjax.models.blocks import Compute, Convention, require_positive
 from kdjax.models.inverted_residual import (
     Activation,
     MobileNet,
@@ -40,7 +40,11 @@ _V2 = (
 
 
 def mobilenet_v2(
-    *, multiplier: float = 1.0, imagenet_stem: bool = False, compute: Compute = Compute()
+    *,
+    multiplier: float = 1.0,
+    imagenet_stem: bool = False,
+    convention: Convention = Convention(),
+    compute: Compute = Compute(),
 ) -> MobileNet:
     """MobileNetV2: 1280 features, more only with a multiplier above 1. No dropout.
 
@@ -52,6 +56,7 @@ def mobilenet_v2(
     Args:
       multiplier: of the widths, which are then `rounded`.
       imagenet_stem: the stem has stride 2, as published; otherwise 1, for small images.
+      convention: of padding and BatchNorm; weights that come from TensorFlow need its own.
       compute: see `Compute`.
 
     Raises:
@@ -73,6 +78,7 @@ def mobilenet_v2(
         ),
         last_width=rounded(1280 * max(1.0, multiplier)),
         activation=nn.relu6,
+        convention=convention,
         compute=compute,
     )
 
@@ -116,6 +122,7 @@ def _v3(
     multiplier: float,
     activation: Swish,
     imagenet_stem: bool,
+    convention: Convention,
     compute: Compute,
 ) -> MobileNet:
     require_positive("encoder.multiplier", multiplier)
@@ -126,6 +133,7 @@ def _v3(
         last_width=rounded(last * multiplier),
         hidden_width=rounded(hidden * multiplier),
         activation=_SWISH[activation],
+        convention=convention,
         compute=compute,
     )
 
@@ -135,18 +143,20 @@ def mobilenet_v3_large(
     multiplier: float = 1.0,
     activation: Swish = "hard_swish",
     imagenet_stem: bool = False,
+    convention: Convention = Convention(),
     compute: Compute = Compute(),
 ) -> MobileNet:
     """MobileNetV3-Large. The features are the 1280 of its dense layer, after hard swish.
 
-    Every width is multiplied, that of the features too. BatchNorm has the epsilon and the momentum
-    of `ConvNorm` (the authors' are 1e-3 and 0.99), and there is no dropout.
+    Every width is multiplied, that of the features too. The authors' BatchNorm has an epsilon of 1e-3
+    and a momentum of 0.99, which is not the default `convention`. There is no dropout.
 
     Args:
       multiplier: of the widths, which are then `rounded`.
       activation: of what has hard swish in the paper's tables. In ONNX that is two operators more in
         int8; `relu` is a part of the convolution and faster.
       imagenet_stem: the stem has stride 2, as published; otherwise 1, for small images.
+      convention: of padding and BatchNorm; weights that come from TensorFlow need its own.
       compute: see `Compute`.
 
     Raises:
@@ -179,6 +189,7 @@ def mobilenet_v3_large(
         multiplier=multiplier,
         activation=activation,
         imagenet_stem=imagenet_stem,
+        convention=convention,
         compute=compute,
     )
 
@@ -188,6 +199,7 @@ def mobilenet_v3_small(
     multiplier: float = 1.0,
     activation: Swish = "hard_swish",
     imagenet_stem: bool = False,
+    convention: Convention = Convention(),
     compute: Compute = Compute(),
 ) -> MobileNet:
     """MobileNetV3-Small. The features are the 1024 of its dense layer; else as the large one.
@@ -215,5 +227,6 @@ def mobilenet_v3_small(
         multiplier=multiplier,
         activation=activation,
         imagenet_stem=imagenet_stem,
+        convention=convention,
         compute=compute,
     )

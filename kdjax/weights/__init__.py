@@ -4,12 +4,14 @@
 family of networks.
 """
 
-from kdjax.weights.mapping import VERSION, Account, Mapped, mapped, written
+from kdjax.weights.account import VERSION, Account
+from kdjax.weights.mapping import Mapped, mapped
 from kdjax.weights.preprocessing import Preprocessing
 from kdjax.weights.reading import named, read, write
 from kdjax.weights.rules import Layout, Named, Rule, Transform
 from kdjax.weights.sources import Published, preprocessing, published
 from kdjax.weights.tensors import Tensors
+from kdjax.weights.writing import written
 
 __all__ = [
     "VERSION",

@@ -3,77 +3,20 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kdjax import spelling
 from kdjax.types import BadInput
 from kdjax.weights import layouts, tensors
+from kdjax.weights.account import VERSION, Account
 from kdjax.weights.preprocessing import Preprocessing
 from kdjax.weights.rules import Bound, Layout, Leaf, Named, Shape, bind
 from kdjax.weights.sources import Published
 from kdjax.weights.tensors import FIELD, Tensor, named
+from kdjax.weights.writing import layout_of, layouts_of, own_name, stripped
 
-VERSION = 1
-"""Of the rules: raised when they make other variables of the same tensors. Part of every fingerprint."""
-
-ENCODER, CLASSIFIER = "encoder", "params/classifier/"
-_PARALLEL = "module."
-"""Of every name, where a network was saved from inside torch's DataParallel."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Account:
-    """What has become of every tensor of the files, and of every variable of the network.
-
-    Attributes:
-      layout: by which they were understood.
-      version: of the rules.
-      sha256: of the files.
-      revision: the commit, of a repository.
-      tensors: in the files.
-      matched: of them, those that became variables.
-      variables: that they became.
-      ignored: tensors that no network needs, such as counts of batches.
-      skipped: tensors that were left out as asked.
-      fresh: variables that were left as they begin, as asked.
-      head: what has become of the classifier: `taken`, or why not.
-      classes: of it; None where there is none in the files.
-      dtypes: of the tensors that were taken, and how many.
-      prefix: of the names in the files, without which the layout has them.
-      counters: numbers of batches that BatchNorms have seen, by the name of the tensor.
-    """
-
-    layout: str
-    version: int
-    sha256: str
-    revision: str | None
-    tensors: int
-    matched: int
-    variables: int
-    ignored: tuple[str, ...]
-    skipped: tuple[str, ...]
-    fresh: tuple[str, ...]
-    head: str
-    classes: int | None
-    dtypes: Mapping[str, int]
-    prefix: str
-    counters: Mapping[str, int]
-
-    def plain(self) -> dict[str, Any]:
-        """For a manifest."""
-        found = dataclasses.asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
-
-    def __str__(self) -> str:
-        """In one line."""
-        left = [f"{len(self.ignored)} ignored"] if self.ignored else []
-        left += [f"{len(self.skipped)} skipped"] if self.skipped else []
-        left += [f"{len(self.fresh)} variables fresh"] if self.fresh else []
-        said = f"{self.matched} of {self.tensors} tensors ({self.layout}) are {self.variables} variables"
-        return ", ".join([said, *left, f"classifier {self.head}"])
+CLASSIFIER = "params/classifier/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +106,7 @@ class _Accounting:
         self._published, self._network, self._skip = published, network, skip
         self._said = published.tensors.said
         self._layout = self._chosen(layout)
-        self._full, self._prefix = _stripped(self._layout, self._said)
+        self._full, self._prefix = stripped(self._layout, self._said)
         self._missing: list[str] = []
         self._misshapen: list[str] = []
         self._fresh: list[str] = []
@@ -171,9 +114,13 @@ class _Accounting:
     def mapped(self) -> Mapped:
         """See there."""
         layout, network = self._layout, self._network
+        if not self._published.written:  # what kdjax wrote is of any network
+            said, architecture = self._published.config, self._published.architecture
+            for field, fault, mend in layout.misfits(network.module, said, architecture):
+                raise BadInput(field, f"{fault} in {self._published.tensors.place}", mend)
         rules, lost = bind(layout.rules(network), network.encoder)
         for name in lost:
-            self._leave(f"no rule of the layout {layout.name} makes {_own(name)}", [name])
+            self._leave(f"no rule of the layout {layout.name} makes {own_name(name)}", [name])
         encoder = [rule for rule in rules if self._takes(rule, network.encoder)]
         head_rules, _ = bind(layout.head, network.head or ("kernel", "bias"))
         head, fate, classes = self._head(head_rules)
@@ -206,19 +153,9 @@ class _Accounting:
 
     def _chosen(self, name: str | None) -> Layout:
         """The layout that was asked for, or the one of which the most names are there."""
-        module = self._network.module
-        known = [one for one in layouts.layouts() if isinstance(module, one.of)]
         if name is not None:
-            for one in known:
-                if name in one.names:
-                    return one
-            names = [each for one in known for each in one.names]
-            raise BadInput(
-                f"{FIELD}.layout",
-                f"{name!r} is no layout of {self._network.title}",
-                spelling.suggestion(name, names),
-            )
-
+            return layout_of(self._network, name, field=f"{FIELD}.layout")
+        known = layouts_of(self._network)
         shares = [self._share(one) for one in known]
         best = known[shares.index(max(shares))]
         if not any(shares):
@@ -232,7 +169,7 @@ class _Accounting:
 
     def _share(self, layout: Layout) -> float:
         """Of the names that a file of this network has in a layout, the share that is there."""
-        there, _ = _stripped(layout, self._said)
+        there, _ = stripped(layout, self._said)
         encoder, _ = bind(layout.rules(self._network), self._network.encoder)
         rules = encoder + bind(layout.head, self._network.head or ("kernel", "bias"))[0]
         wanted = [name for rule in rules for name in rule.theirs]
@@ -258,15 +195,17 @@ class _Accounting:
 
     def _leave(self, fault: str, ours: Sequence[str], theirs: Sequence[str] = ()) -> None:
         """A rule's variables stay as they begin, if they may."""
-        if self._is_skipped(*map(_own, ours), *theirs):
-            self._fresh += map(_own, ours)
+        if self._is_skipped(*map(own_name, ours), *theirs):
+            self._fresh += map(own_name, ours)
         else:
             self._missing.append(fault)
 
     def _takes(self, rule: Bound, of: Mapping[str, Leaf]) -> bool:
         """Whether the tensors of a rule are there, and fit."""
-        if self._is_skipped(*map(_own, rule.ours), *(self._full.get(n, n) for n in rule.theirs)):
-            self._fresh += map(_own, rule.ours)
+        if self._is_skipped(
+            *map(own_name, rule.ours), *(self._full.get(n, n) for n in rule.theirs)
+        ):
+            self._fresh += map(own_name, rule.ours)
             return False
         if lost := [name for name in rule.theirs if name not in self._full]:
             self._missing += lost
@@ -294,7 +233,7 @@ class _Accounting:
             for name, tensor, own in zip(rule.theirs, given, wanted, strict=True)
             if list(tensor.shape) != own
         )
-        return next(said, f"{self._full[rule.theirs[0]]} does not fit {_own(rule.ours[0])}")
+        return next(said, f"{self._full[rule.theirs[0]]} does not fit {own_name(rule.ours[0])}")
 
     def _head(self, rules: Sequence[Bound]) -> tuple[Sequence[Bound] | None, str, int | None]:
         """The rules of the classifier, if it is taken; what has become of it, and its classes there."""
@@ -345,87 +284,6 @@ class _Accounting:
         )
 
 
-def _own(name: str) -> str:
-    """A variable's name as kdjax's own layout has it."""
-    collection, _, path = name.partition("/")
-    return f"{collection}/{ENCODER}/{path}"
-
-
 def _hollow(shape: Shape) -> np.ndarray:
     """An array of this shape that takes no memory, for its shape alone."""
     return np.broadcast_to(np.float32(0), shape)
-
-
-def _stripped(layout: Layout, names: Iterable[str]) -> tuple[dict[str, str], str]:
-    """Names in the files by those that a layout has, and the prefix that they have before them."""
-    names = list(names)
-    outer = _PARALLEL if names and all(name.startswith(_PARALLEL) for name in names) else ""
-    inner, found = "", {}
-    for name in names:
-        own = name.removeprefix(outer)
-        if layout.prefix and own.startswith(layout.prefix):
-            inner, own = layout.prefix, own.removeprefix(layout.prefix)
-        found.setdefault(own, name)
-    return found, outer + inner
-
-
-def written(
-    network: Named,
-    layout: str,
-    *,
-    prefix: str | None = None,
-    counters: Mapping[str, int] | None = None,
-) -> dict[str, np.ndarray]:
-    """The tensors of a network in a layout, by name.
-
-    Args:
-      network: with arrays.
-      layout: one of its family's.
-      prefix: as `Account.prefix`; None for the layout's own where there is a classifier.
-      counters: as `Account.counters`; None for zeros.
-
-    Raises:
-      BadInput: it is no layout of such a network.
-    """
-    found = layout_of(network, layout)
-    if prefix is None:
-        prefix = found.prefix if network.head is not None else ""
-    outer = _PARALLEL if prefix.startswith(_PARALLEL) else ""
-    rules, lost = bind(found.rules(network), network.encoder)
-    head_rules, lost_head = bind(found.head, network.head or ())
-    if lost or lost_head:
-        raise BadInput(
-            "layout",
-            f"{layout} has no names for {named([*map(_own, lost), *lost_head])} of {network.title}",
-            "take layout=kdjax",
-        )
-    result: dict[str, np.ndarray] = {}
-    groups = ((prefix, rules, network.encoder), (outer, head_rules, network.head or {}))
-    for before, of, leaves in groups:
-        for rule in of:
-            made = rule.how.out([np.asarray(leaves[name]) for name in rule.ours])
-            for name, array in zip(rule.theirs, made, strict=True):
-                result[before + name] = np.ascontiguousarray(array)
-    if found.counters and counters is None:
-        means = [name for name in result if name.endswith(".running_mean")]
-        counters = {f"{name.removesuffix('running_mean')}num_batches_tracked": 0 for name in means}
-    counts = {name: np.array(value, np.int64) for name, value in (counters or {}).items()}
-    return {**result, **counts}
-
-
-def layout_of(network: Named, name: str) -> Layout:
-    """The layout of this name for such a network.
-
-    Raises:
-      BadInput: it has none.
-    """
-    known = [one for one in layouts.layouts() if isinstance(network.module, one.of)]
-    for one in known:
-        if name in one.names:
-            return one
-    names = [each for one in known for each in one.names]
-    raise BadInput(
-        "layout",
-        f"{name!r} is no layout of {network.title}",
-        spelling.suggestion(name, names),
-    )

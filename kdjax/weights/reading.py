@@ -14,9 +14,11 @@ from jaxtyping import Array
 
 from kdjax import files, models, tree
 from kdjax.types import Variables
-from kdjax.weights.mapping import Account, mapped, written
+from kdjax.weights.account import Account
+from kdjax.weights.mapping import mapped
 from kdjax.weights.rules import Named
 from kdjax.weights.sources import KEY, published
+from kdjax.weights.writing import written
 
 ENCODER, HEAD = "encoder", "classifier"
 

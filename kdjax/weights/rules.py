@@ -113,7 +113,10 @@ class Layout:
       names: by which a config may ask for it: `torchvision`, `timm`, `hf`.
       family: of the networks, for messages: `ResNet`.
       of: the class of their modules.
+      which: whether it is for a module of this class; for all of them by default.
       rules: of the encoder; see `Named.module`.
+      misfits: `(module, config.json, the architecture that it says) -> (field, fault, mend)` of what no
+        tensor shows, and a network must have all the same, such as a padding.
       head: rules of the classifier.
       marks: patterns of names of which a file of this layout has each, and files of others do not: they
         say what a file looks like.
@@ -128,6 +131,10 @@ class Layout:
     family: str
     of: type[nn.Module]
     rules: Callable[[Named], Sequence[Rule]]
+    which: Callable[[Any], bool] = lambda module: True
+    misfits: Callable[[Any, Mapping[str, Any], str | None], Iterable[tuple[str, str, str]]] = (
+        lambda module, said, architecture: ()
+    )
     head: Sequence[Rule] = ()
     marks: Sequence[str] = ()
     ignored: Sequence[str] = (COUNTERS,)
@@ -139,6 +146,10 @@ class Layout:
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
+
+    def is_for(self, module: nn.Module) -> bool:
+        """Whether it has names for what this module has."""
+        return isinstance(module, self.of) and self.which(module)
 
     def is_ignored(self, name: str) -> bool:
         """Whether no network needs the tensor of this name."""

@@ -164,9 +164,7 @@ def _of_hub(source: str) -> Published:
     weights = cached(INDEX) or cached("model.safetensors")
     if weights is None or not _is_complete(weights):
         weights = _downloaded(source, name, revision)
-    folder = weights.parent
-    place = folder if weights.name == INDEX else weights
-    return _of_place(source, place, revision=folder.name)
+    return _of_place(source, weights.parent, revision=weights.parent.name)
 
 
 def _is_complete(weights: Path) -> bool:

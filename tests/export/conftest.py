@@ -7,10 +7,16 @@ import pytest
 
 from kdjax.artifacts.model import Spec
 from kdjax.config.encoders.cnn import CNN
-from kdjax.config.encoders.mobilenet import EfficientNetB0, MobileNetV2, MobileNetV3
+from kdjax.config.encoders.convnext import ConvNeXt
+from kdjax.config.encoders.mobilenet import (
+    EfficientNetB0,
+    EfficientNetLite0,
+    MobileNetV2,
+    MobileNetV3,
+)
 from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
 from kdjax.config.encoders.vgg import VGG
-from kdjax.config.encoders.vit import ViT
+from kdjax.config.encoders.vit import ViT, ViTTiny
 from kdjax.inputs import Inputs
 from kdjax.tasks import Classification
 from kdjax.types import Field
@@ -25,6 +31,13 @@ ENCODERS = {
     "mobilenet_v2": MobileNetV2(name="mobilenet_v2", multiplier=0.25),
     "mobilenet_v3": MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.25),
     "efficientnet_b0": EfficientNetB0(name="efficientnet_b0", multiplier=0.25),
+    "efficientnet_lite0": EfficientNetLite0(
+        name="efficientnet_lite0", multiplier=0.25, epsilon=1e-3, padding="same"
+    ),
+    "convnext": ConvNeXt(name="convnext", depths=(1, 1), widths=(8, 16), layer_scale=0.5),
+    "vit_tiny": ViTTiny(
+        name="vit_tiny", width=16, depth=2, heads=2, mlp=32, patch=4, registers=2, layer_scale=0.5
+    ),
 }
 
 
@@ -46,9 +59,9 @@ class Deployed:
             match jax.tree_util.keystr(path[-1:], simple=True):
                 case "mean" | "bias":
                     value = random.normal(size=leaf.shape, scale=0.3)
-                case "var" | "scale":
+                case "var" | "scale" | "attention_scale" | "mlp_scale":
                     value = random.uniform(0.5, 1.5, size=leaf.shape)
-                case "kernel" | "position":
+                case "kernel" | "position" | "class_embedding" | "register_embeddings":
                     value = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
             return jnp.float32(value)
 
@@ -70,6 +83,11 @@ def deployed(request):
     return made(request.param)
 
 
-@pytest.fixture(params=ENCODERS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.thorough] if name == "efficientnet_lite0" else [])
+        for name in ENCODERS
+    ]
+)
 def every_family(request):
     return made(request.param)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from kdjax.models import (
     Bottleneck,
     Classifier,
     Compute,
+    Convention,
     ConvNorm,
     MobileNet,
     ResNet,
@@ -78,6 +81,11 @@ def _mobile(compute):
     )
 
 
+def _of_tensorflow(compute):
+    convention = Convention(epsilon=0.1, momentum=0.99, padding="same")
+    return dataclasses.replace(_mobile(compute), convention=convention)
+
+
 def _bottlenecks(compute):
     return ResNet(
         blocks=(1, 1),
@@ -98,8 +106,9 @@ def _bottlenecks(compute):
         (_bottlenecks, "stem"),
         (lambda compute: VGG(stages=((4,), (6, 6)), pools=1, compute=compute), "stage0_conv0"),
         (_mobile, "block0/depthwise"),
+        (_of_tensorflow, "block0/depthwise"),
     ],
-    ids=["cnn", "resnet8x4", "resnet18", "bottlenecks", "vgg", "mobilenet"],
+    ids=["cnn", "resnet8x4", "resnet18", "bottlenecks", "vgg", "mobilenet", "of tensorflow"],
 )
 def test_a_folded_model_is_the_model_in_evaluation(encoder, first):
     image = _image()
@@ -232,3 +241,45 @@ def test_a_depthwise_kernel_is_drawn_as_if_it_saw_all_channels():
     model, image = ConvNorm(512, groups=512), jnp.zeros((1, 1, 1, 512))
     draw = jax.jit(lambda: model.init(KEY, image, train=False)["params"]["conv"]["kernel"])
     assert float(draw().std()) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("side", [7, 8])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
+def test_strides_pad_as_tensorflow_does_where_asked(kernel_size, stride, side):
+    same = Convention(padding="same")
+    model = ConvNorm(2, kernel_size=kernel_size, stride=stride, convention=same, compute=FOLDED)
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(kernel_size, kernel_size, 1, 2))
+    image = rng.normal(size=(1, side, side, 1))
+    # As its documentation says: as many outputs as ceil(side / stride), and the odd pixel behind.
+    outputs = -(-side // stride)
+    padded = max(0, (outputs - 1) * stride + kernel_size - side)
+    wide = np.pad(image[0, :, :, 0], (padded // 2, padded - padded // 2))
+    expected = np.zeros((outputs, outputs, 2))
+    for i in range(outputs):
+        for j in range(outputs):
+            window = wide[i * stride :, j * stride :][:kernel_size, :kernel_size]
+            expected[i, j] = np.einsum("hw,hwo->o", window, kernel[:, :, 0])
+    params = {"conv": {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.zeros(2)}}
+    found = model.apply({"params": params}, jnp.asarray(image, jnp.float32), train=False)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_convention_has_the_epsilon_and_the_momentum_of_the_norm():
+    model = ConvNorm(2, kernel_size=1, convention=Convention(epsilon=1e-3, momentum=0.99))
+    params = {
+        "conv": {"kernel": jnp.ones((1, 1, 1, 2))},
+        "norm": {"scale": jnp.ones(2), "bias": jnp.zeros(2)},
+    }
+    moments = {"mean": jnp.zeros(2), "var": jnp.array([1e-3, 3e-3])}
+    variables = {"params": params, "batch_stats": {"norm": moments}}
+    x = jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1)
+    found = model.apply(variables, x, train=False)
+    expected = np.array([[1.0], [3.0]]) / np.sqrt([2e-3, 4e-3])
+    np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-5)
+    # Folded, it has the same epsilon.
+    folded = fold(model, variables, x, train=False)
+    alone = ConvNorm(2, kernel_size=1, convention=model.convention, compute=FOLDED)
+    np.testing.assert_allclose(alone.apply(folded, x, train=False)[:, 0, 0], expected, rtol=1e-5)
+    _, state = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(state["batch_stats"]["norm"]["mean"], [0.02, 0.02], rtol=1e-5)

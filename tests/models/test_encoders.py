@@ -54,6 +54,50 @@ def _config(fields):
         ),
         ({"name": "efficientnet_b0"}, "efficientnet-b0", 1280),
         ({"name": "efficientnet_b0", "multiplier": 0.5}, "efficientnet-b0-x0.5", 640),
+        ({"name": "efficientnet_lite0"}, "efficientnet-lite0", 1280),
+        (
+            {"name": "efficientnet_lite2", "multiplier": 0.25, "imagenet_stem": True},
+            "efficientnet-lite2-x0.25-imagenet",
+            320,
+        ),
+        (
+            {
+                "name": "efficientnet_lite1",
+                "multiplier": 0.25,
+                "epsilon": 1e-3,
+                "momentum": 0.99,
+                "padding": "same",
+            },
+            "efficientnet-lite1-x0.25-eps0.001-mom0.99-same",
+            320,
+        ),
+        (
+            {"name": "convnext", "depths": [1, 2], "widths": [4, 8]},
+            "convnext-d1-2-w4-8",
+            8,
+        ),
+        (
+            {"name": "convnext", "depths": [1], "widths": [4], "patch": 2, "layer_scale": None},
+            "convnext-d1-w4-p2-no_ls",
+            4,
+        ),
+        ({"name": "vit_small", "depth": 1}, "vit-small-d1-p16", 384),
+        (
+            {
+                "name": "vit_tiny",
+                "depth": 1,
+                "registers": 4,
+                "pool": "class_and_mean",
+                "layer_scale": 1e-5,
+            },
+            "vit-tiny-d1-p16-reg4-pool_class_and_mean-ls1e-05",
+            384,
+        ),
+        (
+            {"name": "vit", "depth": 1, "class_token": True, "gelu": "exact", "qkv_bias": False},
+            "vit-w192-d1-h3-m768-p4-class-gelu_exact-no_qkv_bias",
+            192,
+        ),
         ({"name": "vit"}, "vit-w192-d12-h3-m768-p4", 192),
         ({"name": "vit", "width": 8, "heads": 2, "depth": 1}, "vit-w8-d1-h2-m768-p4", 8),
     ],
@@ -108,6 +152,34 @@ def test_a_config_is_built_and_named(fields, name, dim):
         ({"name": "vit", "heads": -3}, "config.encoder.heads: -3 is not in [1, 2^20]"),
         ({"name": "vit", "mlp": 0}, "config.encoder.mlp: 0 is not in [1, 2^20]"),
         ({"name": "vit", "patch": 0}, "config.encoder.patch: 0 is not in [1, 2^14]"),
+        (
+            {"name": "efficientnet_lite0", "epsilon": 0.0},
+            "config.encoder.epsilon: 0.0 is not in (0, inf)",
+        ),
+        (
+            {"name": "efficientnet_lite3"},
+            "config.encoder.name: 'efficientnet_lite3' is not one of",
+        ),
+        (
+            {"name": "convnext", "depths": [1, 1]},
+            "config.encoder.depths: 2 depths and 4 widths",
+        ),
+        (
+            {"name": "vit", "pool": "class"},
+            "config.encoder.pool: class needs a class token",
+        ),
+        (
+            {"name": "vit", "positions": "class"},
+            "config.encoder.positions: there is no class token",
+        ),
+        (
+            {"name": "vit", "positions": "all"},
+            "config.encoder.positions: all tokens are those",
+        ),
+        (
+            {"name": "vit_tiny", "class_token": False},
+            "config.encoder.pool: class needs a class token",
+        ),
         ({"name": "vit", "heads": 5}, "config.encoder.heads: 5 do not divide the width of 192"),
     ],
 )

@@ -112,3 +112,112 @@ def test_the_softmax_is_float32_among_bfloat16():
     exps = [line for line in str(jaxpr).splitlines() if " = exp " in line]
     assert len(exps) == 2
     assert all(":f32[1,3,6,6]" in line for line in exps)
+
+
+def _drawn(model, image):
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(RNG.normal(0, 0.5, leaf.shape), leaf.dtype),
+        _shapes(model, image.shape),
+    )
+
+
+@pytest.mark.parametrize("positions", ["patches", "class", "all"])
+@pytest.mark.parametrize("norm_after_pool", [False, True])
+def test_tokens_beside_the_patches_by_hand(positions, norm_after_pool):
+    """With a depth of 1 and blocks that add nothing, the features are the tokens themselves."""
+    model = vit(
+        width=6,
+        depth=1,
+        heads=3,
+        mlp=5,
+        patch=4,
+        class_token=True,
+        registers=2,
+        positions=positions,
+        pool="class_and_mean",
+        norm_after_pool=norm_after_pool,
+        layer_scale=0.1,
+    )
+    image = jnp.asarray(RNG.normal(size=(2, 8, 12, 3)), jnp.float32)
+    variables = _drawn(model, image)
+    block = variables["params"]["block0"]
+    for name in ("attention_scale", "mlp_scale"):
+        block[name] = jnp.zeros_like(block[name])
+    p = {k: np.asarray(v, np.float64) for k, v in tree.named_leaves(variables["params"]).items()}
+    patches = np.asarray(image, np.float64).reshape(2, 2, 4, 3, 4, 3).transpose(0, 1, 3, 2, 4, 5)
+    tokens = patches.reshape(2, 6, 48) @ p["patches/kernel"].reshape(48, 6) + p["patches/bias"]
+    first = np.concatenate([p["class_embedding"], p["register_embeddings"]], 1)
+    placed = {"patches": 0, "class": 1, "all": 3}[positions]
+    assert p["position"].shape == (1, placed + 6, 6)
+    first[:, :placed] += p["position"][:, :placed]
+    tokens = tokens + p["position"][:, placed:]
+
+    def norm(x):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * p["norm/scale"] + p["norm/bias"]
+
+    if norm_after_pool:
+        expected = norm(np.concatenate([np.tile(first[:, 0], (2, 1)), tokens.mean(1)], 1))
+    else:
+        expected = np.concatenate([np.tile(norm(first[:, 0]), (2, 1)), norm(tokens).mean(1)], 1)
+    found = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    # Of hidden patches nothing is seen; the class token stays.
+    kept = jnp.array([[4, 1], [0, 5]])
+    shown = np.take_along_axis(tokens, np.asarray(kept)[..., None], 1)
+    found = model.apply(variables, image, train=False, kept=kept)
+    if not norm_after_pool:
+        np.testing.assert_allclose(found[:, 6:], norm(shown).mean(1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[:, :6], expected[:, :6], rtol=1e-4, atol=1e-5)
+
+
+def test_exact_gelu_scales_and_no_bias_by_hand():
+    """One token: attention is its value, through the output."""
+    model = vit(
+        width=4,
+        depth=1,
+        heads=2,
+        mlp=5,
+        patch=4,
+        gelu="exact",
+        epsilon=0.1,
+        qkv_bias=False,
+        layer_scale=0.1,
+    )
+    image = jnp.asarray(RNG.normal(size=(3, 4, 4, 3)), jnp.float32)
+    variables = _drawn(model, image)
+    p = {k: np.asarray(v, np.float64) for k, v in tree.named_leaves(variables["params"]).items()}
+    assert "block0/attention/value/bias" not in p
+    assert "block0/attention/out/bias" not in p
+
+    def norm(name, x):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.1)
+        return x * p[f"{name}/scale"] + p[f"{name}/bias"]
+
+    x = np.asarray(image, np.float64).reshape(3, 48) @ p["patches/kernel"].reshape(48, 4)
+    x = x + p["patches/bias"] + p["position"][0]
+    value = np.einsum(
+        "bi,ihd->bhd", norm("block0/attention_norm", x), p["block0/attention/value/kernel"]
+    )
+    out = np.einsum("bhd,hdo->bo", value, p["block0/attention/out/kernel"])
+    x = x + p["block0/attention_scale"] * (out + p["block0/attention_bias"])
+    y = norm("block0/mlp_norm", x) @ p["block0/mlp_in/kernel"] + p["block0/mlp_in/bias"]
+    y = (y * special.ndtr(y)) @ p["block0/mlp_out/kernel"] + p["block0/mlp_out/bias"]
+    expected = norm("norm", x + p["block0/mlp_scale"] * y)
+    found = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"pool": "class"}, r"encoder\.pool, class_token: class needs a class token"),
+        ({"positions": "class"}, r"encoder\.positions, class_token: there is no class token"),
+        ({"positions": "all"}, r"encoder\.positions, registers: all tokens are"),
+        ({"registers": -1}, r"encoder\.registers: -1 is negative"),
+        ({"epsilon": 0.0}, r"encoder\.epsilon: 0.0 is not positive"),
+    ],
+)
+def test_tokens_that_are_not_there_are_refused(fields, line):
+    with pytest.raises(BadInput, match=line):
+        vit(**TINY, **fields)

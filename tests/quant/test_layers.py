@@ -7,10 +7,16 @@ from jax import lax
 
 from kdjax import tree
 from kdjax.config.encoders.cnn import CNN
-from kdjax.config.encoders.mobilenet import EfficientNetB0, MobileNetV2, MobileNetV3
+from kdjax.config.encoders.convnext import ConvNeXt
+from kdjax.config.encoders.mobilenet import (
+    EfficientNetB0,
+    EfficientNetLite0,
+    MobileNetV2,
+    MobileNetV3,
+)
 from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
 from kdjax.config.encoders.vgg import VGG
-from kdjax.config.encoders.vit import ViT
+from kdjax.config.encoders.vit import ViT, ViTTiny
 from kdjax.models import Classifier, Compute
 from kdjax.quant import graph_of
 from tests.shrink import nets
@@ -399,7 +405,14 @@ FAMILIES = {
     "mobilenet_v2": MobileNetV2(name="mobilenet_v2", multiplier=0.1),
     "mobilenet_v3": MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.1),
     "efficientnet_b0": EfficientNetB0(name="efficientnet_b0", multiplier=0.1),
+    "efficientnet_lite": EfficientNetLite0(
+        name="efficientnet_lite0", multiplier=0.1, epsilon=1e-3, padding="same"
+    ),
+    "convnext": ConvNeXt(name="convnext", depths=(1, 1), widths=(4, 6)),
     "vit": ViT(name="vit", width=8, depth=1, heads=2, mlp=6, patch=8),
+    "vit_tiny": ViTTiny(
+        name="vit_tiny", width=8, depth=1, heads=2, mlp=6, patch=8, registers=2, layer_scale=0.1
+    ),
 }
 
 

@@ -21,6 +21,17 @@ def rows_of(encoder, *which):
 
 RESNET50 = models.resnet50(width=2)
 
+TENSORFLOW = models.Convention(epsilon=1e-3, momentum=0.99, padding="same")
+PUBLISHED = {
+    "class_token": True,
+    "registers": 2,
+    "positions": "class",
+    "pool": "class_and_mean",
+    "gelu": "exact",
+    "qkv_bias": False,
+    "layer_scale": 0.5,
+}
+
 # Encoder, image, groups.
 FAMILIES = {
     "resnet18": (
@@ -33,7 +44,14 @@ FAMILIES = {
     "mobilenet_v2": (rows_of(models.mobilenet_v2(multiplier=0.125), 0, 1, 2, 3), 8, 8),
     "mobilenet_v3_small": (rows_of(models.mobilenet_v3_small(multiplier=0.125), 0, 3, 4), 8, 10),
     "efficientnet_b0": (rows_of(models.efficientnet_b0(multiplier=0.125), 0, 1, 2), 8, 9),
+    "efficientnet_lite": (
+        rows_of(models.efficientnet_lite(0, multiplier=0.125, convention=TENSORFLOW), 0, 1, 2),
+        8,
+        6,
+    ),
+    "convnext": (models.convnext(depths=(1, 1), widths=(4, 6), patch=2, layer_scale=0.5), 8, 2),
     "vit": (models.vit(width=12, depth=1, heads=3, mlp=16, patch=4), 8, 2),
+    "vit_published": (models.vit(width=12, depth=1, heads=3, mlp=16, patch=4, **PUBLISHED), 8, 2),
 }
 
 

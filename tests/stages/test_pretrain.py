@@ -135,6 +135,26 @@ RAMP = {"begin": 0.9, "end": 1.0, "begin_step": 6}
         ),
         (
             {
+                "method": {"name": "mae"},
+                "encoder": {**VIT, "class_token": True},
+                "projector": [],
+            },
+            "encoder.class_token: True is not for mae: its decoder takes the tokens of patches alone",
+        ),
+        (
+            {"method": {"name": "mae"}, "encoder": {**VIT, "registers": 2}, "projector": []},
+            "encoder.registers: 2 is not for mae: its decoder takes the tokens of patches alone",
+        ),
+        (
+            {
+                "method": {"name": "mae"},
+                "encoder": {**VIT, "norm_after_pool": True},
+                "projector": [],
+            },
+            "encoder.norm_after_pool: True is not for mae",
+        ),
+        (
+            {
                 "method": {
                     **DINO,
                     "local_crops": 2,

@@ -66,12 +66,20 @@ def _patches(image: Image, patch: int) -> int:
     return (height // patch) * (width // patch)
 
 
+_PATCHES_ALONE = (
+    ("class_token", False, "its decoder takes the tokens of patches alone, so it would teach none"),
+    ("registers", 0, "its decoder takes the tokens of patches alone"),
+    ("norm_after_pool", False, "its decoder takes tokens that have been normalised"),
+)
+"""Fields of a ViT, what they are for MAE, and why."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MAE(Method):
     """Paints hidden patches from those shown; He et al. 2021, https://arxiv.org/abs/2111.06377.
 
-    For a `vit`, without a projector. Positions are learned, also the decoder's, where the paper's are
-    sines. The probe sees the features of the patches that are shown.
+    For a `vit` without a projector, a class token and registers. Positions are learned, also the
+    decoder's, where the paper's are sines. The probe sees the features of the patches that are shown.
 
     Attributes:
       share: of the patches that are hidden.
@@ -141,5 +149,14 @@ class MAE(Method):
                 f"{stage.encoder.name} has no patches to hide",
                 "take vit",
             )
-        elif stage.projector:
+            return
+        if stage.projector:
             yield "projector, method.name", "mae has a decoder in its place", "give none: ()"
+        for field, usual, why in _PATCHES_ALONE:
+            value = getattr(stage.encoder, field)
+            if value != usual:
+                yield (
+                    f"encoder.{field}, method.name",
+                    f"{value} is not for mae: {why}",
+                    f"take {usual}",
+                )

@@ -1,24 +1,23 @@
 """ResNets: torchvision's names, which timm and the CIFAR tables have too, and those of transformers."""
 
-from kdjax.models import Bottleneck, ResNet
+from kdjax.models import ResNet
 from kdjax.weights.preprocessing import Preprocessing
 from kdjax.weights.rules import Layout, Named, Rule
-from kdjax.weights.transforms import conv_norm, head
+from kdjax.weights.transforms import conv_norm, dense_of_conv, head, linear
 
-_BRANCH = ("first", "second", "third")
-
-
-def _has_three(network: Named) -> bool:
-    """Whether the branch of a block is of three convolutions."""
-    return getattr(network.module, "block", None) is Bottleneck
+_BRANCH, _SQUEEZE = ("first", "second", "third"), ("reduce", "expand")
 
 
-def _torchvision(network: Named, *, shortcut: str = "downsample") -> tuple[Rule, ...]:
-    """`layer1.0.conv1`, `layer1.0.bn1`, `layer1.0.downsample.0`."""
+def _torchvision(
+    network: Named, *, shortcut: str = "downsample", squeeze: str = "se", stem: str = ""
+) -> tuple[Rule, ...]:
+    """`layer1.0.conv1`, `layer1.0.bn1`, `layer1.0.downsample.0`; what a network lacks has no rule."""
     theirs, ours = "layer{s+1}.{b}", "stage{s}_block{b}"
-    rules = conv_norm("conv1", "bn1", "stem")
-    for i, branch in enumerate(_BRANCH[: 3 if _has_three(network) else 2], start=1):
+    rules = conv_norm(f"{stem}conv1", f"{stem}bn1", "stem")
+    for i, branch in enumerate(_BRANCH, start=1):
         rules += conv_norm(f"{theirs}.conv{i}", f"{theirs}.bn{i}", f"{ours}/{branch}")
+    for i, dense in enumerate(_SQUEEZE, start=1):
+        rules += linear(f"{theirs}.{squeeze}.fc{i}", f"{ours}/excite/{dense}", dense_of_conv)
     at = f"{theirs}.{shortcut}"
     return rules + conv_norm(f"{at}.0", f"{at}.1", f"{ours}/shortcut")
 
@@ -26,6 +25,11 @@ def _torchvision(network: Named, *, shortcut: str = "downsample") -> tuple[Rule,
 def _kuangliu(network: Named) -> tuple[Rule, ...]:
     """As torchvision's, with `shortcut` and `linear`."""
     return _torchvision(network, shortcut="shortcut")
+
+
+def _legacy(network: Named) -> tuple[Rule, ...]:
+    """Timm's `legacy_seresnet50`: the names of the authors' Caffe code."""
+    return _torchvision(network, squeeze="se_module", stem="layer0.")
 
 
 def _transformers(network: Named) -> tuple[Rule, ...]:
@@ -36,7 +40,7 @@ def _transformers(network: Named) -> tuple[Rule, ...]:
 
     theirs, ours = "encoder.stages.{s}.layers.{b}", "stage{s}_block{b}"
     rules = pair("embedder.embedder", "stem")
-    for i, branch in enumerate(_BRANCH[: 3 if _has_three(network) else 2]):
+    for i, branch in enumerate(_BRANCH):
         rules += pair(f"{theirs}.layer.{i}", f"{ours}/{branch}")
     return rules + pair(f"{theirs}.shortcut", f"{ours}/shortcut")
 
@@ -49,6 +53,15 @@ LAYOUTS = (
         rules=_torchvision,
         head=head("fc"),
         marks=(r"conv1\.weight", r"bn1\.weight", r"layer1\.0\.conv1\.weight", r"fc\.weight"),
+        preprocessing=Preprocessing(),
+    ),
+    Layout(
+        names=("timm_legacy",),
+        family="SE-ResNet",
+        of=ResNet,
+        rules=_legacy,
+        head=head("last_linear"),
+        marks=(r"layer0\.conv1\.weight", r"layer1\.0\.se_module\.fc1\.weight"),
         preprocessing=Preprocessing(),
     ),
     Layout(

@@ -1,0 +1,96 @@
+"""MobileNets and EfficientNets as timm, torchvision, transformers and a package of Lite0 have them."""
+
+import importlib.util
+
+import pytest
+
+from tests.weights.parity import Pair, needed, randomised
+
+torch, timm, torchvision = needed("torch", "timm", "torchvision")
+
+V2 = {"name": "mobilenet_v2", "imagenet_stem": True}
+V3 = {"name": "mobilenet_v3", "imagenet_stem": True}
+B0 = {"name": "efficientnet_b0", "imagenet_stem": True}
+LITE = {"name": "efficientnet_lite0", "imagenet_stem": True}
+TF = {"epsilon": 1e-3, "padding": "same"}
+
+TIMM = {
+    "mobilenetv2_100": V2,
+    "mobilenetv3_small_100": {**V3, "size": "small"},
+    "mobilenetv3_large_100": {**V3, "size": "large"},
+    "tf_mobilenetv3_small_100": {**V3, "size": "small", **TF},
+    "efficientnet_b0": B0,
+    "tf_efficientnet_b0": {**B0, **TF},
+    "efficientnet_lite0": LITE,
+    "tf_efficientnet_lite0": {**LITE, **TF},
+    "tf_efficientnet_lite1": {**LITE, **TF, "name": "efficientnet_lite1"},
+    "tf_efficientnet_lite2": {**LITE, **TF, "name": "efficientnet_lite2"},
+}
+LEARNED = ("mobilenetv2_100", "mobilenetv3_small_100", "efficientnet_b0", "tf_efficientnet_lite0")
+"""Gradients are those of a network, whatever its tensors are called: one of each family."""
+
+TORCHVISION = {
+    "mobilenet_v2": V2,
+    "mobilenet_v3_small": {**V3, "size": "small", "epsilon": 1e-3},
+    "mobilenet_v3_large": {**V3, "size": "large", "epsilon": 1e-3},
+    "efficientnet_b0": B0,
+}
+
+
+def _still(model):
+    """Without dropout and stochastic depth."""
+    for module in model.modules():
+        for name in ("p", "drop_prob", "drop_rate"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", TIMM)
+def test_timm(name, tmp_path):
+    model = timm.create_model(name, num_classes=10, drop_rate=0.0, drop_path_rate=0.0)
+    pair = Pair(randomised(_still(model)), TIMM[name], tmp_path)
+    assert pair.mapped.account.layout == "timm"
+    pair.assert_equal(gradients=name in LEARNED)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision(name, tmp_path):
+    model = torchvision.models.get_model(name, num_classes=10)
+    pair = Pair(randomised(_still(model)), TORCHVISION[name], tmp_path)
+    assert pair.mapped.account.layout == "torchvision"
+    pair.assert_equal(gradients=False)
+
+
+@pytest.mark.thorough
+def test_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from safetensors.numpy import load_file
+
+    c = transformers.MobileNetV2Config(num_labels=10, classifier_dropout_prob=0.0)
+    model = randomised(_still(transformers.MobileNetV2ForImageClassification(c)))
+    pair = Pair(model, {**V2, **TF}, tmp_path, logits=lambda found: found.logits)
+    assert pair.mapped.account.layout == "hf"
+    pair.assert_equal(gradients=False)
+    model.save_pretrained(tmp_path / "saved")
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+    assert sorted(saved) == sorted(pair.state)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite_pytorch") is None,
+    reason="needs the package efficientnet_lite_pytorch",
+)
+def test_efficientnet_lite_pytorch(tmp_path):
+    from efficientnet_lite_pytorch import EfficientNet
+
+    model = EfficientNet.from_name(
+        "efficientnet-lite0",
+        override_params={"num_classes": 10, "dropout_rate": 0.0, "drop_connect_rate": 0.0},
+    )
+    pair = Pair(randomised(_still(model)), {**LITE, **TF}, tmp_path, side=224)
+    assert pair.mapped.account.layout == "efficientnet_pytorch"
+    pair.assert_equal(gradients=False)
