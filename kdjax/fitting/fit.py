@@ -318,7 +318,7 @@ class _Fitting:
             state, metrics = run(state, self._lives, self._parallel.feed(feed), self._key)
             metrics = jax.device_get(metrics)
             for i in range(len(metrics["loss"])):
-                read.append(jax.tree.map(lambda x, i=i: x[i], metrics))
+                read.append(jax.tree.map(lambda x, i=i: np.asarray(x[i]), metrics))
         rows = c.batch // c.accumulate
         if not isinstance(objective, train.Sweep):
             readings = [(rows, train.readings_of(metrics)) for metrics in read]

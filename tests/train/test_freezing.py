@@ -408,5 +408,5 @@ def test_a_penalty_on_nothing_that_is_trained_is_refused():
     freezing = Freezing(frozen=".*/scale")
     tx = optimizers.l1(0.1, penalized=".*/scale", freezing=freezing)
     params = variables()["params"]
-    with pytest.raises(BadInput, match="scale_l1: optimizer.frozen has all that"):
+    with pytest.raises(BadInput, match=r"scale_l1: optimizer.frozen has all that"):
         tx.update(params, tx.init(params), params)
