@@ -22,6 +22,7 @@ WORDS: Mapping[str, str] = {
     "reexport": "write the exported files of a work directory again, with the installed jax",
     "latency": "time an ONNX or LiteRT file on this CPU",
     "tables": "write the tables of pages from kept results",
+    "convert": "write a checkpoint of torch as safetensors; nothing in it is run",
 }
 """The words that may come first and what they do; `kdjax.commands` has a module for each."""
 
