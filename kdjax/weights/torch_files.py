@@ -115,8 +115,6 @@ def _of_zip(path: Path, size: int) -> Any:
             if len(roots) != 1:
                 raise Refused("it is a zip, and has no data.pkl, as torch.save writes one")
             root = roots[0]
-            if f"{root}constants.pkl" in members:
-                raise Refused("it is a program of TorchScript; save the state_dict() of its model")
             order = members.get(f"{root}byteorder")
             if order is not None and archive.read(order)[:16] != b"little":
                 raise Refused(
@@ -142,6 +140,8 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     found = {member.filename: member for member in archive.infolist()}
     if len(found) != len(archive.infolist()):
         raise Refused("it is a zip with two members of one name, which torch.save never writes")
+    if any(name.endswith("/constants.pkl") for name in found):
+        raise Refused("it is a program of TorchScript; save the state_dict() of its model")
     for name, member in found.items():
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise Refused(

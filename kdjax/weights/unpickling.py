@@ -4,12 +4,15 @@ The instructions are read by `pickletools`, which holds every length against wha
 nothing is imported, no class is looked up, no attribute is set, and no method of a value is called.
 """
 
+import io
+import mmap
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
-MOST_INSTRUCTIONS = 2**22
-"""A checkpoint of 100,000 tensors has fewer; each may make an object of a hundred bytes."""
+MOST_INSTRUCTIONS = 2**21
+"""A checkpoint of 50,000 tensors has fewer; each may make an object of a hundred bytes."""
 
 _KEYS = (str, int, float, bytes, type(None))
 _BROKEN = (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError, EOFError)
@@ -32,29 +35,32 @@ class Global(NamedTuple):
 
 
 def unpickled(
-    stream: BinaryIO,
+    stream: io.BytesIO | mmap.mmap,
     *,
     known: Mapping[str, Global],
     persistent: Callable[[Any], Any] | None = None,
+    most: int = MOST_INSTRUCTIONS,
 ) -> Any:
     """The next pickle of a stream, which is then behind it.
 
     Args:
-      stream: with `read`, `readline` and `tell`; its `read` gives no more than there is.
+      stream: of bytes that are there; one of these, whose `read` makes nothing larger than what is left.
       known: what names stand for; any other is refused.
       persistent: what the persistent ids of the pickle stand for.
+      most: instructions that it may have.
 
     Raises:
       Refused: the pickle is damaged, names something else, or does what no file of arrays needs.
     """
     machine = _Machine(known, persistent)
     try:
-        for i, (op, argument, _) in enumerate(pickletools.genops(stream)):
-            if i == MOST_INSTRUCTIONS:
-                raise Refused(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
-            if op.name == "STOP":
-                return machine.stack.pop()
-            machine.do(op.name, argument)
+        with warnings.catch_warnings(action="ignore"):  # of escapes in names of Python 2
+            for i, (op, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
+                if i == most:
+                    raise Refused(f"it has more than {most:,} instructions")
+                if op.name == "STOP":
+                    return machine.stack.pop()
+                machine.do(op.name, argument)
     except Refused:
         raise
     except _BROKEN:
