@@ -76,6 +76,11 @@ class Optimizer(Choice, abc.ABC):
 
     if TYPE_CHECKING:
         clip_norm: Any
+        decayed: Any
+        layer_decay: Any
+        layers: Any
+        rates: Any
+        weight_decay: Any
         """Of one that has updates."""
 
     @abc.abstractmethod
@@ -142,7 +147,7 @@ class Scheduled(Optimizer):
         return Freezing(self.frozen, self.unfreeze, self.frozen_statistics)
 
     def before_the_end(self) -> dict[str, int]:
-        """Those of the schedule, and at which parameters are unfrozen."""
+        """Those of the schedule, and those from which on parameters are trained."""
         found = {f"schedule.{n}": step for n, step in self.schedule.before_the_end().items()}
         return found | {f"unfreeze[{i}][1]": step for i, (_, step) in enumerate(self.unfreeze)}
 

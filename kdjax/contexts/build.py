@@ -124,8 +124,10 @@ def optimizer(
         return optax.chain(found, *after) if after else found
 
     if freezing is None:
-        return optax.chain(*chain, updates(0))
-    return train.freeze(updates, freezing, before=chain)
+        made = optax.chain(*chain, updates(0))
+    else:
+        made = train.freeze(updates, freezing, before=chain)
+    return optimizers.decaying(made, of.decayed) if of.weight_decay else made
 
 
 def _all_but(pattern: str) -> Callable[[PyTree], PyTree]:

@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules of the published protocols, all of them optax's."""
 
+import re
 from collections.abc import Sequence
 
 import jax
@@ -103,6 +104,31 @@ def lars(
         trust_ratio_mask=chosen,
         momentum=momentum,
     )
+
+
+def decaying(inner: optax.GradientTransformation, decayed: str) -> optax.GradientTransformation:
+    """`inner`, whose `init` refuses a pattern of what decays that matches no parameter.
+
+    Args:
+      inner: an optimizer, with its own state.
+      decayed: pattern of the names of the parameters that it lets decay.
+
+    Raises:
+      BadInput: at `init`, when the pattern matches none of its parameters.
+    """
+
+    def init(params):
+        names = tree.named_leaves(params)
+        # optax looks for what follows the parameters with trees that have no leaf.
+        if names and not any(re.fullmatch(decayed, name) for name in names):
+            raise BadInput(
+                "optimizer.decayed",
+                f"{decayed!r} matches no parameter of this model, and weight_decay is not 0",
+                f"a pattern is of whole names; the first of them is {next(iter(names))!r}",
+            )
+        return inner.init(params)
+
+    return optax.GradientTransformation(init, inner.update)
 
 
 def l1(

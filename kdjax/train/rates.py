@@ -58,17 +58,12 @@ def layers_of(names: Sequence[str]) -> dict[str, int]:
             f"no part of the encoder has a number by which it is a layer: {', '.join(parts)}",
             "give optimizer.layers, patterns from the input on",
         )
+    found, layer, before = dict.fromkeys(stem, 0), 0, None
     order = [*parts]
-    order = order[: order.index(numbered[-1]) + 1]
-    found = dict.fromkeys(stem, 0)
-    layer, last, stems = 0, None, bool(stem)
-    for part in order:
-        at = numbers[part]
-        if at and last is not None and not _goes_on(last, at):
-            layer += 1
-        elif at and last is None:
-            layer += stems
-        stems, last = True, at or last
+    for part in order[: order.index(numbered[-1]) + 1]:
+        if now := numbers[part]:
+            layer += bool(found) if before is None else not _goes_on(before, now)
+            before = now
         found |= dict.fromkeys(parts[part], layer)
     return found
 

@@ -51,6 +51,10 @@ def test_an_encoder_that_is_frozen_is_the_one_that_it_began_as(line):
         ),
         ({"optimizer": _optimizer(frozen="enc(")}, "optimizer.frozen: "),
         (
+            {"optimizer": _optimizer(decayed=".*/weight")},
+            r"optimizer.decayed: '.\*/weight' matches no parameter of this model, and weight_decay is not",
+        ),
+        (
             {"optimizer": _optimizer(frozen_statistics=False)},
             "optimizer.frozen_statistics: nothing is frozen; give a pattern",
         ),
