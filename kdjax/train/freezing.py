@@ -97,12 +97,12 @@ class Freezing:
                     f"{pattern!r} matches no parameter of this model",
                     f"a pattern is of whole names; the first of them is {first!r}",
                 )
-            taken = {f for n in matched for f, p, _ in self._patterns() if re.fullmatch(p, n)}
-            if all(self._field(name) != field for name in matched):
+            took = {self._field(name) for name in matched}
+            if field not in took:
                 raise BadInput(
                     field,
                     f"earlier patterns took all that {pattern!r} matches, such as {matched[0]!r}",
-                    f"see {', '.join(sorted(taken - {field}))}",
+                    f"see {', '.join(sorted(took))}",
                 )
         if all(since == NEVER for since in found.values()):
             raise BadInput(
@@ -111,8 +111,9 @@ class Freezing:
                 'leave some out, or give optimizer={"name": "frozen"}',
             )
 
-    def _field(self, name: str) -> str | None:
-        return next((f for f, pattern, _ in self._patterns() if re.fullmatch(pattern, name)), None)
+    def _field(self, name: str) -> str:
+        """That whose pattern counts for a parameter that some match."""
+        return next(f for f, pattern, _ in self._patterns() if re.fullmatch(pattern, name))
 
     def of(self, objective: Objective) -> Objective:
         """The objective, without gradients of what is frozen, and with its running statistics.

@@ -1,4 +1,4 @@
-"""Files of `torch.save` as arrays, without torch: the zip of today and the stream of before 1.6.
+"""Files of `torch.save` as arrays, without torch: the zip of today, the stream of before 1.6, the tar.
 
 Sizes are held against the bytes that are there before anything of that size is made.
 """
@@ -9,15 +9,24 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from kdjax.types import BadFile
+from kdjax.weights import torch_tar
 from kdjax.weights.torch_tensors import KNOWN, Storage, Tensor, persistent
 from kdjax.weights.unpickling import Refused, unpickled
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MOST_TIMES = 16
 """Tied weights are stored once: all arrays together have at most so many times the bytes of the file."""
+
+
+class _Mapped(mmap.mmap):
+    """The content of a file as one; a read makes nothing larger than what is left, whatever is asked."""
+
+    def seekable(self) -> bool:
+        """Always. mmap says so itself since Python 3.13."""
+        return True
 
 
 def read(path: Path) -> Any:
@@ -32,7 +41,9 @@ def read(path: Path) -> Any:
     with _opened(path) as content:
         try:
             if content[:4] == b"PK\x03\x04":
-                found = _of_zip(path, len(content))
+                found = _of_zip(content)
+            elif content[257:262] == b"ustar":
+                found = torch_tar.read(content)
             elif content[:1] == b"\x80":
                 found = _of_stream(content)
             else:
@@ -44,7 +55,7 @@ def read(path: Path) -> Any:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[_Mapped]:
     """The content of a file, mapped; storages that are read from it keep it open."""
     if not path.exists():
         raise BadFile(path, "no such file")
@@ -53,7 +64,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise BadFile(path, "it is empty", "download it again")
-        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        yield _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _mend(fault: str) -> str:
@@ -78,10 +89,6 @@ def _other(content: Any) -> str:
     for begins, what in known.items():
         if content[: len(begins)] == begins:
             return f"it is {what}"
-    if content[257:262] == b"ustar":
-        return (
-            "it is a tar, as torch wrote before 0.1.12; load it with an old torch and save it again"
-        )
     return f"torch.save has not written it: it begins with {bytes(content[:8])!r}"
 
 
@@ -106,11 +113,11 @@ def _tensors(found: Any) -> Iterator[Tensor]:
             pending += value.values() if isinstance(value, dict) else value
 
 
-def _of_zip(path: Path, size: int) -> Any:
+def _of_zip(content: _Mapped) -> Any:
     """Since torch 1.6: `NAME/data.pkl`, and each storage in `NAME/data/KEY`, none compressed."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, size)
+        with zipfile.ZipFile(cast(IO[bytes], content)) as archive:
+            members = _members(archive, len(content))
             roots = [name[:-8] for name in members if name.endswith("data.pkl")]
             if len(roots) != 1:
                 raise Refused("it is a zip, and has no data.pkl, as torch.save writes one")
@@ -155,7 +162,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     return found
 
 
-def _of_stream(content: mmap.mmap) -> Any:
+def _of_stream(content: _Mapped) -> Any:
     """Before torch 1.6: a number, a version, facts of the machine, the object, keys, storages."""
     if unpickled(content, known={}) != _MAGIC:
         raise Refused("it is a pickle, and none of torch.save; save the weights as safetensors")

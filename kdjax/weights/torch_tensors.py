@@ -59,6 +59,17 @@ class Storage:
         """As many as there must be."""
         return self.entries * self.dtype.itemsize
 
+    @classmethod
+    def of(cls, kind: Global, entries: Any) -> "Storage":
+        """Of a type as torch names it.
+
+        Raises:
+          Refused: it has no such type, or no such size.
+        """
+        if kind.name not in _STORAGE_DTYPES:
+            raise Refused(f"it has a storage of type {kind.name}, which is none")
+        return cls(_STORAGE_DTYPES[kind.name], _natural(entries))
+
     def fill(self, data: bytes | memoryview, name: str) -> None:
         """Gives it its bytes."""
         if len(data) != self.nbytes:
@@ -69,12 +80,27 @@ class Storage:
         self.data = memoryview(data)
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Entries of a storage from a place on: what a tensor, or a view of the old kind, is of."""
 
     storage: Storage
     start: int
     entries: int
+
+    def part(self, start: Any, entries: Any) -> "Part":
+        """Some of these.
+
+        Raises:
+          Refused: there are not as many.
+        """
+        if _natural(start) + _natural(entries) > self.entries:
+            raise Refused("a view of a storage is larger than it")
+        return Part(self.storage, self.start + start, entries)
+
+
+def whole(storage: Storage) -> Part:
+    """All of it."""
+    return Part(storage, 0, storage.entries)
 
 
 class Tensor(NamedTuple):
@@ -88,7 +114,7 @@ class Tensor(NamedTuple):
       strides: in entries.
     """
 
-    part: _Part
+    part: Part
     dtype: np.dtype
     offset: int
     shape: tuple[int, ...]
@@ -115,26 +141,23 @@ class Tensor(NamedTuple):
         return view != 0 if dtype.kind == "b" else view
 
 
-def persistent(storages: dict[str, Storage]) -> Callable[[Any], _Part]:
+def persistent(storages: dict[str, Storage]) -> Callable[[Any], Part]:
     """What finds the storages that a pickle names, and keeps them by their keys."""
 
-    def found(said: Any) -> _Part:
+    def found(said: Any) -> Part:
         if not (isinstance(said, tuple) and said[0] == "storage" and len(said) in (5, 6)):
             raise Refused("it has more than tensors: something that torch knows by a persistent id")
         _, kind, key, _, entries, *view = said
         if not isinstance(kind, Global) or not isinstance(key, str):
             raise TypeError
-        dtype = _STORAGE_DTYPES[kind.name]
-        entries = _natural(entries)
-        known = storages.setdefault(key, Storage(dtype, entries))
-        if (known.dtype, known.entries) != (dtype, entries):
+        one = Storage.of(kind, entries)
+        known = storages.setdefault(key, one)
+        if (known.dtype, known.entries) != (one.dtype, one.entries):
             raise Refused(f"storage {key[:50]!r} has two types or sizes")
         if not any(view):
-            return _Part(known, 0, entries)
+            return whole(known)
         _, start, part = view[0]
-        if _natural(start) + _natural(part) > entries:
-            raise Refused(f"a view of storage {key[:50]!r} is larger than it")
-        return _Part(known, start, part)
+        return whole(known).part(start, part)
 
     return found
 
@@ -154,7 +177,7 @@ def _tensor(part: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Ten
         raise Refused(
             "it has a tensor that is conjugated or negated lazily; call resolve_conj() first"
         )
-    return _tensor_of(part, offset, shape, strides, None)
+    return tensor_of(part, offset, shape, strides)
 
 
 def _tensor_v3(
@@ -168,13 +191,20 @@ def _tensor_v3(
     *_: Any,
 ) -> Tensor:
     """The same of a storage without a type."""
-    return _tensor_of(
+    return tensor_of(
         part, offset, shape, strides, np.dtype(_DTYPES[dtype.name.removeprefix("torch.")])
     )
 
 
-def _tensor_of(part: Any, offset: Any, shape: Any, strides: Any, dtype: np.dtype | None) -> Tensor:
-    if not isinstance(part, _Part) or not isinstance(shape, tuple | list):
+def tensor_of(
+    part: Any, offset: Any, shape: Any, strides: Any, dtype: np.dtype | None = None
+) -> Tensor:
+    """A tensor of entries that are there; of the storage's dtype, if no other is given.
+
+    Raises:
+      Refused: it is larger than its storage, or than any tensor is.
+    """
+    if not isinstance(part, Part) or not isinstance(shape, tuple | list):
         raise TypeError
     own = part.storage.dtype
     dtype = own if dtype is None else dtype
@@ -214,6 +244,11 @@ _CALLED = {
     "torch.Size": lambda sides=(): tuple(sides),
 }
 _STORAGE_DTYPES = {f"torch.{name}Storage": np.dtype(dtype) for name, dtype in _STORAGES.items()}
+_STORAGE_DTYPES |= {n.replace("torch.", "torch.cuda."): d for n, d in _STORAGE_DTYPES.items()}
 _STORAGE_DTYPES |= dict.fromkeys(_UNTYPED, np.dtype(np.uint8))
 KNOWN = {name: Global(name, call) for name, call in _CALLED.items()}
-KNOWN |= {name: Global(name) for name in (*_STORAGE_DTYPES, *(f"torch.{d}" for d in _DTYPES))}
+_NAMED = [*_STORAGE_DTYPES, *(f"torch.{name}" for name in _DTYPES)]
+_NAMED += [
+    name.replace("Storage", "Tensor") for name in _STORAGE_DTYPES if "untyped" not in name.lower()
+]
+KNOWN |= {name: Global(name) for name in _NAMED}

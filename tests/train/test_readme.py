@@ -24,7 +24,8 @@ def test_the_line_of_the_page(tmp_path):
     tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
     assert [task.name for task in pipeline.check(run, tasks, splits)] == ["pretrain", "tuned"]
     tuned, first = run.stages["tuned"], run.stages["pretrain"]
-    assert isinstance(tuned, config.Finetune) and isinstance(first, config.Pretrain)
+    assert isinstance(tuned, config.Finetune)
+    assert isinstance(first, config.Pretrain)
     optimizer = tuned.optimizer
     encoder = first.encoder
     spec = Spec(encoder=encoder, inputs=splits.inputs.sized(8), task=of(splits.train))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tarfile
 import zipfile
 from typing import Any, NamedTuple
 
@@ -112,6 +113,49 @@ def stream(value: Any, *storages: Storage, **facts: Any) -> bytes:
     head = [MAGIC, PROTOCOL, facts, value, [of.key for of in storages]]
     tail = [of.entries.to_bytes(8, "little", signed=True) + of.content for of in storages]
     return b"".join([*map(pickle, head), *tail])
+
+
+def tarred(value: Any, *storages: Storage) -> bytes:
+    """As before torch 0.1.12; of tensors that are made for a stream."""
+    tensors: list[bytes] = []
+    places = {of.key: i for i, of in enumerate(storages)}
+
+    def named(value: Any) -> Any:
+        match value:
+            case Call(
+                Named("torch._utils", "_rebuild_tensor_v2"), (of, offset, shape, strides, *_)
+            ):
+                kind, key = of.said[1:3]
+                said = (100 + len(tensors), places[key], Named("torch", kind.name[:-7] + "Tensor"))
+                numbers = [len(shape), *shape, *strides, offset]
+                tensors.append(pickle(said) + struct.pack(f"<{len(numbers)}q", *numbers))
+                return Persistent(str(99 + len(tensors)))
+            case Call(Named("torch._utils", "_rebuild_parameter"), (of, *_)):
+                return named(of)
+            case dict():
+                return {name: named(x) for name, x in value.items()}
+            case list():
+                return [*map(named, value)]
+        return value
+
+    tree = pickle(named(value))
+    stored = [pickle(len(storages))]
+    for i, of in enumerate(storages):
+        said = (i, "cpu", Named("torch", f"{of.kind}Storage"))
+        stored += [pickle(said), of.entries.to_bytes(8, "little", signed=True), of.content]
+    content = {
+        "sys_info": pickle({"protocol_version": 1000, "little_endian": True}),
+        "pickle": tree,
+        "storages": b"".join([*stored, pickle([])]),
+        "tensors": b"".join([pickle(len(tensors)), *tensors]),
+    }
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:", format=tarfile.PAX_FORMAT) as archive:
+        for name, part in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(part)
+            archive.addfile(info, io.BytesIO(part))
+    return made.getvalue()
 
 
 def zipped(
