@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import prune, train, tree
+from kdjax import config, parse, prune, train, tree
+from kdjax.contexts import build
 from kdjax.prune import masks
 from kdjax.train import Freezing, optimizers
 from kdjax.train.freezing import NEVER
@@ -433,3 +434,27 @@ def test_a_penalty_on_nothing_that_is_trained_is_refused():
     params = variables()["params"]
     with pytest.raises(BadInput, match=r"scale_l1: optimizer.frozen has all that"):
         tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_an_optimizer_of_which_nothing_is_asked_has_the_state_that_it_had(clip):
+    """Checkpoints of older runs go on."""
+    stage = {
+        "kind": "finetune",
+        "encoder": {"name": "cnn", "widths": [4]},
+        "views": {"recipe": "eval"},
+        "steps": 10,
+        "batch": 4,
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 0.1,
+            "weight_decay": 0.1,
+            "clip_norm": clip,
+        },
+    }
+    params = variables()["params"]
+    tx = build.optimizer(parse.parse(config.Stage, stage), names=tuple)
+    alone = optax.adamw(lambda step: 0.1, mask=lambda params: tree.match(params, ".*/kernel"))
+    clipped = [] if clip is None else [optax.clip_by_global_norm(clip)]
+    expected = optax.chain(*clipped, alone).init(params)
+    assert jax.tree.structure(tx.init(params)) == jax.tree.structure(expected)
