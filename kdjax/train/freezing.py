@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -210,7 +210,8 @@ def _until(
     before = {name: norm.get_variable("batch_stats", name) for name in _STATISTICS}
     alone = norm.clone(parent=None, name=None, use_running_average=True)
     own = {"params": norm.variables.get("params", {}), "batch_stats": before}
-    frozen, live = alone.apply(own, x, **how), trained()
+    frozen: Any = alone.apply(own, x, **how)
+    live = trained()
     if norm.is_mutable_collection("batch_stats"):
         for name, old in before.items():
             new = norm.get_variable("batch_stats", name)
@@ -239,10 +240,13 @@ def freeze(
       before: what sees all gradients together, as clipping does; those of what is frozen are zero.
     """
 
-    def begins(step: int) -> optax.GradientTransformation:
-        return optax.conditionally_mask(make(step), lambda count: count >= step)
+    def begins(first: int) -> optax.GradientTransformation:
+        def is_trained(step: Any, **_: Any) -> Any:
+            return step >= first
 
-    groups = {"trained": make(0), "frozen": optax.set_to_zero()}
+        return optax.conditionally_mask(make(first), is_trained)
+
+    groups: dict[Hashable, Any] = {"trained": make(0), "frozen": optax.set_to_zero()}
     groups |= {f"from {step}": begins(step) for _, step in freezing.unfreeze}
 
     def label(since: float | int) -> str:
