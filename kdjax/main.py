@@ -24,6 +24,7 @@ WORDS: Mapping[str, str] = {
     "latency": "time an ONNX or LiteRT file on this CPU",
     "weights": "write the model of a stage as safetensors, in its publisher's names or kdjax's",
     "tables": "write the tables of pages from kept results",
+    "convert": "write a checkpoint of torch as safetensors; nothing in it is run",
 }
 """The words that may come first and what they do; `kdjax.commands` has a module for each."""
 

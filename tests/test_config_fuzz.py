@@ -224,7 +224,7 @@ class Fuzz:
         check_rows(run)
         stage = run.stages[only[0]]
         if isinstance(stage, config.Training):
-            build.optimizer(stage)
+            build.optimizer(stage, names=tuple)
         if getattr(stage, "encoder", None) is not None:
             stage.encoder.module(Compute())
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:

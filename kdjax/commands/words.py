@@ -215,7 +215,34 @@ def compress() -> Arguments:
     return found
 
 
+def convert() -> Arguments:
+    """`kdjax convert FILE OUT`: writes the weights in a checkpoint of torch as safetensors.
+
+    kdjax convert resnet50.pth resnet50.safetensors
+    kdjax convert checkpoint.pt teacher.safetensors --key=teacher --prefix=backbone.
+
+    Reads what torch.save has written, of any version since 0.1.12, as a zip or as a stream. Torch is
+    not needed, and nothing in the file is run: it may have tensors, names and plain values, and whatever
+    else it asks for is refused. Dicts named state_dict, model or model_state_dict are found by
+    themselves; `module.` and `_orig_mod.` before all names go. Nothing else is renamed, transposed or
+    cast. Prints one line: what was taken, and what was left out.
+
+    Exit status 0 if the file was written, 2 if the checkpoint cannot be read.
+    """
+    found = parser("convert", convert.__doc__)
+    found.add_argument("file", type=Path, metavar="FILE", help="a .pth, .pt or .bin of torch.save")
+    found.add_argument("out", type=Path, metavar="OUT", help="the file to write, NAME.safetensors")
+    found.add_argument(
+        "--key", default="", help="the dict that has the weights, such as teacher or model/encoder"
+    )
+    found.add_argument(
+        "--prefix", default="", help="take only the names that begin so, and leave that away"
+    )
+    return found
+
+
 PARSERS: Mapping[str, Callable[[], Arguments]] = {
-    one.__name__: one for one in (compress, verify, report, reexport, latency, weights, tables)
+    one.__name__: one
+    for one in (compress, convert, verify, report, reexport, latency, weights, tables)
 }
 """By word."""

@@ -60,7 +60,9 @@ def candidates(published: Published) -> Iterator[Mapping[str, Any]]:
     said = published.written.get("model")
     own = said.get("encoder") if isinstance(said, Mapping) and not said.get("widths") else None
     if isinstance(own, Mapping):
-        yield {name: value for name, value in own.items() if name != "weights" and value is not None}
+        yield {
+            name: value for name, value in own.items() if name != "weights" and value is not None
+        }
     families = {one.of for one in _likely(published)}
     for kind in choices(config.Encoder):
         assert issubclass(kind, Encoder)

@@ -328,9 +328,7 @@ def stages(
     line["student"] = {**learns, "encoder": net, **_training(effort.student, batch=size, rate=3e-3)}
     last = "student"
     if budget.kind == "ms" or params is not None:
-        limit = (
-            {"latency_ms": budget.value} if budget.kind == "ms" else {"params": params}
-        )
+        limit = {"latency_ms": budget.value} if budget.kind == "ms" else {"params": params}
         line["shrunk"] = {
             "kind": "shrink",
             "model": last,

@@ -1,8 +1,9 @@
 """From what several parts of a config say together to the things themselves."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import optax
 from kdjax import config, data, tasks, teacher, train, tree
 from kdjax.data import Dataset
 from kdjax.models import Compute
-from kdjax.train import optimizers
+from kdjax.train import optimizers, rates
 from kdjax.types import BadInput, PyTree
 
 
@@ -105,22 +106,41 @@ def terms(
     return found
 
 
-def optimizer(c: config.Training, *, apart: str | None = None) -> optax.GradientTransformation:
-    """The penalty of the scales, clipping and the optimizer.
+def optimizer(
+    c: config.Training, *, names: Callable[[], Sequence[str]], apart: str | None = None
+) -> optax.GradientTransformation:
+    """The penalty of the scales, clipping, the optimizer, and the rates of layers.
 
     Args:
       c: of the training.
+      names: of the parameters of the model, in the order in which it uses them, see
+        `kdjax.models.names_in_order`; asked for where that matters.
       apart: pattern of the parameters whose gradients are not clipped, and do not count where those
         of the others are.
     """
-    updates = c.optimizer.updates(c.steps)
-    if updates is None:
+    of, freezing = c.optimizer, c.optimizer.freezing
+    if of.updates(c.steps) is None:
         return optax.set_to_zero()
-    chain = [optimizers.l1(c.scale_l1, penalized=".*/scale")] if c.scale_l1 else []
-    if (norm := c.optimizer.clip_norm) is not None:
+    after, chain = [], []
+    if c.scale_l1:
+        chain.append(optimizers.l1(c.scale_l1, penalized=".*/scale", freezing=freezing))
+    if (norm := of.clip_norm) is not None:
         clip = optax.clip_by_global_norm(norm)
         chain += [clip if apart is None else optax.masked(clip, _all_but(apart))]
-    return optax.chain(*chain, updates)
+    if of.layer_decay is not None or of.rates:
+        how = {"layer_decay": of.layer_decay, "layers": of.layers, "rates": of.rates}
+        after.append(rates.scaled(functools.cache(lambda: rates.factors(names(), **how))))
+
+    def updates(begin_step: int) -> optax.GradientTransformation:
+        found = of.updates(c.steps, begin_step=begin_step)
+        assert found is not None
+        return optax.chain(found, *after) if after else found
+
+    if freezing is None:
+        made = optax.chain(*chain, updates(0))
+    else:
+        made = train.freeze(updates, freezing, before=chain)
+    return optimizers.decaying(made, of.decayed) if of.weight_decay else made
 
 
 def _all_but(pattern: str) -> Callable[[PyTree], PyTree]:

@@ -102,7 +102,9 @@ def linear_probe(
     if len(strengths) > 1:
         held_out = _held_out(y, validation=validation, seed=seed)
         for strength in strengths:
-            with warnings.catch_warnings():  # the weakest of them converge last, and are seldom best
+            with (
+                warnings.catch_warnings()
+            ):  # the weakest of them converge last, and are seldom best
                 warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
                 kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
             prediction = (x[held_out] @ kernel + bias).argmax(-1)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from kdjax import config, shrink, tasks, train
+from kdjax import config, models, shrink, tasks, train
 from kdjax.artifacts.artifact import EARLY, Artifact, save_variables
 from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, load, with_encoder
 from kdjax.contexts import build
@@ -104,7 +104,11 @@ def ready_encoder(
         context,
         c,
         variables=start(variables),
-        tx=build.optimizer(c, apart=apart),
+        tx=build.optimizer(
+            c,
+            names=lambda: models.names_in_order(spec.module(), spec.blank(), train=True),
+            apart=apart,
+        ),
         groups=lambda: shrink.groups_of(spec.analysed(), variables, spec.blank()),
     )
 

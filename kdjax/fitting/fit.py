@@ -114,8 +114,8 @@ def rehearse(
         if isinstance(objective, train.Sweep):
             first = {name: jnp.asarray(values[0]) for name, values in objective.settings.items()}
             objective = objective.objective(first)
-        objective = coupling.watched(objective, c, path=context.path)
         with under(context.path):
+            objective = _held(coupling.watched(objective, c, path=context.path), c)
             return objective(state.params, state, seen, context.key)[0]
 
     jax.eval_shape(step)
@@ -257,6 +257,7 @@ class _Fitting:
                 ema=self._ema,
                 debiased=self._averaged,
                 accumulate=c.accumulate,
+                freezing=c.optimizer.freezing,
                 axis_name=self._parallel.axis_name,
             )
 
@@ -264,8 +265,10 @@ class _Fitting:
 
     def _reading(self) -> train.TrainStep:
         """Likewise a step that updates nothing, see `kdjax.train.make_reading_step`."""
-        accumulate = self._c.accumulate
-        return self._of_each(lambda one: train.make_reading_step(one, accumulate=accumulate))
+        c = self._c
+        return self._of_each(
+            lambda one: train.make_reading_step(_held(one, c), accumulate=c.accumulate)
+        )
 
     def _of_each(self, make: Callable[[train.Objective], train.TrainStep]) -> train.TrainStep:
         objective = self._setup.objective
@@ -315,7 +318,7 @@ class _Fitting:
             state, metrics = run(state, self._lives, self._parallel.feed(feed), self._key)
             metrics = jax.device_get(metrics)
             for i in range(len(metrics["loss"])):
-                read.append(jax.tree.map(lambda x, i=i: x[i], metrics))
+                read.append(jax.tree.map(lambda x, i=i: np.asarray(x[i]), metrics))
         rows = c.batch // c.accumulate
         if not isinstance(objective, train.Sweep):
             readings = [(rows, train.readings_of(metrics)) for metrics in read]
@@ -331,6 +334,12 @@ class _Fitting:
         ]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
         return dataclasses.replace(host, model_state=stacked)
+
+
+def _held(objective: train.Objective, c: config.Training) -> train.Objective:
+    """The objective, with what the optimizer freezes."""
+    freezing = c.optimizer.freezing
+    return objective if freezing is None else freezing.of(objective)
 
 
 def _explained(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from kdjax.contexts.context import Context
 from kdjax.prune import allocation, masks, schedules, scores
 from kdjax.shrink import Groups
 from kdjax.train import BESIDE, TrainState, load_tree
+from kdjax.train.freezing import NEVER
 from kdjax.types import BadInput, PyTree, Variables, under
 
 UNIT_SCORES: Mapping[str, Callable[[Groups, PyTree], shrink.Scores]] = {
@@ -80,6 +82,7 @@ def prepare(
                         "train sparse from a dense model, or from none",
                     )
                 variables, held = _sparse(context, how, variables, tx)
+        _refuse_frozen(c, held, variables["params"])
         if context.exact:
             _try_out(held, variables["params"])
     return variables, held
@@ -90,6 +93,25 @@ def _of_model(c: config.Prune | None, params: PyTree) -> config.Prune | None:
     if c is None or BESIDE not in params:
         return c
     return dataclasses.replace(c, prunable=f"(?!{BESIDE}/)(?:{c.prunable})")
+
+
+def _refuse_frozen(c: config.Training, tx: optax.GradientTransformation, params: PyTree) -> None:
+    """What is frozen keeps its bits: it is not pruned before it is trained."""
+    freezing = c.optimizer.freezing
+    if c.prune is None or freezing is None:
+        return
+    masks = prune.find_masks(jax.eval_shape(tx.init, params))
+    since = tree.named_leaves(freezing.since(params))
+    # A ticket is masked before the first step, and never again.
+    begin = math.inf if isinstance(c.prune, config.Ticket) else c.prune.begin_step + 1
+    for name in tree.named_leaves(masks):
+        if since[name] >= begin:
+            until = "" if since[name] == NEVER else f" until step {since[name]}"
+            raise BadInput(
+                "prune.prunable",
+                f"{name} is pruned, and the optimizer has it frozen{until}",
+                "leave it out of prunable, or of optimizer.frozen and optimizer.unfreeze",
+            )
 
 
 def _try_out(tx: optax.GradientTransformation, params: PyTree) -> None:

@@ -22,6 +22,7 @@ from kdjax.models.folding import Folded, fold
 from kdjax.models.heads import Classifier, Contrastive, Linear, Projector, Prototypes, called
 from kdjax.models.inverted_residual import MobileNet
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from kdjax.models.order import names_in_order
 from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
 from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg
@@ -63,6 +64,7 @@ __all__ = [
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
+    "names_in_order",
     "ofd_connector",
     "patches_of",
     "pointwise_to",

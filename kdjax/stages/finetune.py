@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kdjax import config, data, evaluate, fingerprint, train
+from kdjax import config, data, evaluate, fingerprint, models, train
 from kdjax.artifacts.artifact import EARLY, save_variables
 from kdjax.artifacts.model import Spec
 from kdjax.checks import expected
@@ -161,7 +161,9 @@ def ready(
         context,
         c,
         variables=start.variables,
-        tx=build.optimizer(c),
+        tx=build.optimizer(
+            c, names=lambda: models.names_in_order(spec.module(), spec.blank(), train=True)
+        ),
         groups=start.groups,
         begun=start.artifact,
         early=start.early,

@@ -3,6 +3,7 @@
 from kdjax.train.average import make_reading_step, readings_of
 from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints
+from kdjax.train.freezing import Freezing, freeze
 from kdjax.train.interruption import Interrupted
 from kdjax.train.loop import train
 from kdjax.train.objective import (
@@ -34,6 +35,7 @@ __all__ = [
     "Checkpoints",
     "Diverged",
     "Forward",
+    "Freezing",
     "Interrupted",
     "Losses",
     "Number",
@@ -53,6 +55,7 @@ __all__ = [
     "check_batch",
     "choose",
     "forward_of",
+    "freeze",
     "load_any",
     "load_tree",
     "make_reading_step",

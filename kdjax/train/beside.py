@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from kdjax.train import freezing
 from kdjax.train.state import BESIDE, MEMORY
 from kdjax.types import PyTree, Variables
 
@@ -46,7 +47,8 @@ def apply_beside(
         for collection, found in collections.items()
         if collection != MEMORY and name in found.get(BESIDE, {})
     }
-    outputs, changed = module.apply(own, *inputs, mutable=["batch_stats"], **kwargs)
+    with freezing.beside():
+        outputs, changed = module.apply(own, *inputs, mutable=["batch_stats"], **kwargs)
     changed_state = dict(model_state)
     for collection, part in changed.items():
         known = changed_state[collection]

@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules of the published protocols, all of them optax's."""
 
+import re
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kdjax import tree
+from kdjax.train.freezing import NEVER, Freezing
 from kdjax.types import BadInput
 
 
@@ -104,15 +106,43 @@ def lars(
     )
 
 
-def l1(weight: float, *, penalized: str) -> optax.GradientTransformation:
+def decaying(inner: optax.GradientTransformation, decayed: str) -> optax.GradientTransformation:
+    """`inner`, whose `init` refuses a pattern of what decays that matches no parameter.
+
+    Args:
+      inner: an optimizer, with its own state.
+      decayed: pattern of the names of the parameters that it lets decay.
+
+    Raises:
+      BadInput: at `init`, when the pattern matches none of its parameters.
+    """
+
+    def init(params):
+        names = tree.named_leaves(params)
+        # optax looks for what follows the parameters with trees that have no leaf.
+        if names and not any(re.fullmatch(decayed, name) for name in names):
+            raise BadInput(
+                "optimizer.decayed",
+                f"{decayed!r} matches no parameter of this model, and weight_decay is not 0",
+                f"a pattern is of whole names; the first of them is {next(iter(names))!r}",
+            )
+        return inner.init(params)
+
+    return optax.GradientTransformation(init, inner.update)
+
+
+def l1(
+    weight: float, *, penalized: str, freezing: Freezing | None = None
+) -> optax.GradientTransformation:
     """Adds the subgradient of `weight * |param|`, `weight * sign(param)`, to the gradient.
 
     Args:
       weight: of the penalty.
       penalized: pattern of the names of the parameters; the scales of norms in network slimming.
+      freezing: what is frozen and has no penalty.
 
     Raises:
-      BadInput: at `update`, when `penalized` matches no parameter.
+      BadInput: at `update`, when `penalized` matches no parameter, or only frozen ones.
 
     Reference: Liu et al. 2017, https://arxiv.org/abs/1708.06519, eq. 1.
     """
@@ -121,6 +151,15 @@ def l1(weight: float, *, penalized: str) -> optax.GradientTransformation:
         chosen = tree.match(params, penalized)
         if not any(jax.tree.leaves(chosen)):
             raise BadInput("scale_l1", f"{penalized!r} matches no parameter of this model")
+        if freezing is not None:
+            since = freezing.since(params)
+            chosen = jax.tree.map(lambda yes, first: yes and first != NEVER, chosen, since)
+            if not any(jax.tree.leaves(chosen)):
+                raise BadInput(
+                    "scale_l1",
+                    f"optimizer.frozen has all that {penalized!r} matches, and a penalty changes nothing",
+                    "leave one of them out",
+                )
         return jax.tree.map(
             lambda yes, u, p: u + weight * jnp.sign(p) if yes else u, chosen, updates, params
         ), state

@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 from kdjax import tree
 from kdjax.prune import find_masks
 from kdjax.train import observing
+from kdjax.train.freezing import Freezing
 from kdjax.train.gradients import Metrics, gradients_of
 from kdjax.train.objective import Objective
 from kdjax.train.state import MEMORY, TrainState
@@ -29,6 +30,7 @@ def make_train_step(
     ema: float | optax.Schedule | None = None,
     debiased: bool = False,
     accumulate: int = 1,
+    freezing: Freezing | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """`(state, batch, key) -> (state, metrics)`.
@@ -47,6 +49,7 @@ def make_train_step(
         one update of their mean gradient. Batch statistics follow each part, and a loss that
         couples examples sees one part at a time; a mean over chosen rows is that of the whole batch.
         Where the outputs of the model choose them, each part goes through it once more for that.
+      freezing: what does not change, with a `tx` of `kdjax.train.freeze`.
       axis_name: mapped axis over which gradients, metrics and statistics are averaged, None in the
         global view.
 
@@ -64,7 +67,9 @@ def make_train_step(
         raise BadInput("ema", f"{ema} is not in [0, 1]")
     constant = ema if debiased and isinstance(ema, float | int) else None
 
-    gradients = gradients_of(objective, parts=accumulate)
+    gradients = gradients_of(
+        objective if freezing is None else freezing.of(objective), parts=accumulate
+    )
 
     def train_step(state: TrainState, batch: Batch, key: Key[Array, ""]):
         key = jax.random.fold_in(key, state.step)
@@ -76,6 +81,9 @@ def make_train_step(
             moved = {name: x for name, x in model_state.items() if name != MEMORY}
             moved, metrics, grads = lax.pmean((moved, metrics, grads), axis_name)
             model_state = {**moved, **memory}
+        if freezing is not None:
+            before = state.model_state
+            model_state = freezing.kept_statistics(before, model_state, state.params, state.step)
 
         observing.see("gradient of", grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -91,6 +99,8 @@ def make_train_step(
                 updates_so_far = (state.step + 1).astype(jnp.float32)
                 share = share / -jnp.expm1(updates_so_far * math.log(constant))
             ema_params = optax.incremental_update(params, ema_params, share)
+            if freezing is not None:  # a sum of equal numbers is rounded
+                ema_params = freezing.kept(params, ema_params, state.step)
             if masks is not None:
                 ema_params = tree.apply_masks(masks, ema_params)
 

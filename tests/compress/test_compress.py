@@ -78,7 +78,9 @@ def test_names_of_classes_come_with_the_weights(tmp_path):
 def test_weights_of_no_network_that_is_known(tmp_path):
     path = tmp_path / "x.safetensors"
     safetensors.numpy.save_file({"a.weight": np.zeros((2, 3), np.float32)}, path)
-    line = r"^--weights: .*x.safetensors is no network that is known here; give its config, --encoder"
+    line = (
+        r"^--weights: .*x.safetensors is no network that is known here; give its config, --encoder"
+    )
     with pytest.raises(BadInput, match=line):
         recognised.recognised(weights.published(str(path)))
 
@@ -130,7 +132,8 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     assert compress(*given) == 0
     said = capsys.readouterr().out
     assert re.search(
-        r"(better|tell): .* against .* of the same student on the labels alone", said.splitlines()[-1]
+        r"(better|tell): .* against .* of the same student on the labels alone",
+        said.splitlines()[-1],
     )
     assert (out / "model.onnx").stat().st_size <= 60_000
     answer = _use(said, root / "colour1" / "1.png", monkeypatch)
