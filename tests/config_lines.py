@@ -93,6 +93,13 @@ _ENCODERS = [
     {"name": "mobilenet_v2", "multiplier": 0.25},
     {"name": "mobilenet_v3", "size": "small", "multiplier": 0.25},
     {"name": "efficientnet_b0", "multiplier": 0.25},
+    {"name": "resnet34", "width": 4},
+    {"name": "se_resnet", "depth": 18, "width": 4, "caffe": True},
+    {"name": "wide_resnet", "depth": 10, "widen": 2},
+    {"name": "shufflenet_v2", "multiplier": 0.5},
+    {"name": "mlperf_resnet8", "width": 4},
+    {"name": "ds_cnn", "width": 4, "blocks": 1},
+    {"name": "plain_cnn", "widths": [4, 8], "hidden": 8},
     _VIT,
 ]
 _METHODS = [

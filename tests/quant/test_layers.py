@@ -7,8 +7,11 @@ from jax import lax
 
 from kdjax import tree
 from kdjax.config.encoders.cnn import CNN
+from kdjax.config.encoders.mlperf_tiny import DSCNN, MLPerfResNet8
 from kdjax.config.encoders.mobilenet import EfficientNetB0, MobileNetV2, MobileNetV3
+from kdjax.config.encoders.plain_cnn import PlainCNN
 from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
+from kdjax.config.encoders.se_resnet import SEResNet
 from kdjax.config.encoders.vgg import VGG
 from kdjax.config.encoders.vit import ViT
 from kdjax.models import Classifier, Compute
@@ -400,6 +403,10 @@ FAMILIES = {
     "mobilenet_v3": MobileNetV3(name="mobilenet_v3", size="small", multiplier=0.1),
     "efficientnet_b0": EfficientNetB0(name="efficientnet_b0", multiplier=0.1),
     "vit": ViT(name="vit", width=8, depth=1, heads=2, mlp=6, patch=8),
+    "se_resnet": SEResNet(name="se_resnet", depth=18, width=4),
+    "mlperf_resnet8": MLPerfResNet8(name="mlperf_resnet8", width=4),
+    "ds_cnn": DSCNN(name="ds_cnn", width=4, blocks=1),
+    "plain_cnn": PlainCNN(name="plain_cnn", widths=(4, 6), hidden=5),
 }
 
 
