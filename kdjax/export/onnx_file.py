@@ -1,7 +1,6 @@
 """ONNX through jax2onnx, run by ONNX Runtime."""
 
 import importlib
-import inspect
 import json
 import math
 import os
@@ -12,7 +11,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.linen import pooling
 from flax.linen.module import wrap_method_once
@@ -22,6 +20,7 @@ from jaxtyping import Array, Float
 from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
+from kdjax.export.pools import POOLS, named, padded
 from kdjax.export.shapes import LONGEST, longest, named_shapes, open_shapes, sizes
 from kdjax.export.simplified import simplify
 from kdjax.export.traced import traced
@@ -38,13 +37,6 @@ RUNTIME = "1.20"
 
 NEEDS = ("jax2onnx", "onnx", "onnxruntime")
 """What is imported to write and run a file."""
-
-_POOLS = {
-    "avg_pool": (pooling.avg_pool, 0.0),
-    "max_pool": (pooling.max_pool, -np.inf),
-    "min_pool": (pooling.min_pool, np.inf),
-}
-"""As linen has them, and what is in their paddings."""
 
 
 def write_onnx(
@@ -204,10 +196,12 @@ def _called_as_linen(written: Mapping[type, Any]) -> Iterator[None]:
         for layer, own in written.items():
             if (replaced := _call_of(layer)) is not own:
                 put(layer, "__call__", _intercepted(replaced))
-        for name, (own, outside) in _POOLS.items():
+        for name, (own, outside) in POOLS.items():
             for module in (nn, pooling):
                 if (replaced := getattr(module, name, own)) is not own:
-                    put(module, name, _pool(replaced, own, outside))
+                    put(module, name, padded(replaced, own, outside))
+        for module in (nn, pooling):
+            put(module, "pool", named)
         yield
     finally:
         for owner, name, value in reversed(before):
@@ -221,27 +215,6 @@ def _intercepted(replaced: Callable[..., Any]) -> Callable[..., Any]:
         return replaced(self, *args, **kwargs)
 
     return wrap_method_once(__call__)
-
-
-def _pool(
-    replaced: Callable[..., Any], own: Callable[..., Any], outside: float
-) -> Callable[..., Any]:
-    """jax2onnx's function for what it knows of, linen's for the rest; `outside` is in a padding."""
-    signature = inspect.signature(own)
-
-    def pool(*args, **kwargs):
-        given = signature.bind(*args, **kwargs).arguments
-        images, window = next(iter(given.values())), given["window_shape"]
-        rest = dict(list(given.items())[1:])
-        if rest.keys() - {"window_shape", "strides", "padding"} or images.ndim != len(window) + 2:
-            return own(*args, **kwargs)
-        if not isinstance(padding := rest.get("padding", "VALID"), str):
-            pairs = [(0, 0), *padding, (0, 0)]
-            images = jnp.pad(images, pairs, constant_values=outside)
-            rest["padding"] = "VALID"
-        return replaced(images, **rest)
-
-    return pool
 
 
 @contextmanager

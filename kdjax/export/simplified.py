@@ -23,7 +23,17 @@ def simplify(model: Any) -> None:
     if any(a.HasField("g") or a.graphs for node in model.graph.node for a in node.attribute):
         return
     graph = Graph(model)
-    for change in (_divided, _plain, as_products, channels_first, _plain, _pooled, _gated, _plain):
+    for change in (
+        _divided,
+        _plain,
+        _padded,
+        as_products,
+        channels_first,
+        _plain,
+        _pooled,
+        _gated,
+        _plain,
+    ):
         graph.index()
         change(graph)
     graph.index()
@@ -77,6 +87,52 @@ def _divided(graph: Graph) -> None:
         graph.put("Div", [total, count], result)
     if means:
         graph.order()
+
+
+def _padded(graph: Graph) -> None:
+    """A padding with what no maximum chooses is one of the pooling behind it."""
+    from onnx import helper
+
+    found = False
+    for node in graph.nodes:
+        moved = graph.made.get(node.input[0]) if node.op_type == "MaxPool" else None
+        if moved is None or moved.op_type != "Transpose" or attribute(node, "pads", None):
+            continue
+        pad, kernel = graph.made.get(moved.input[0]), attribute(node, "kernel_shape")
+        pairs = None if pad is None else _nothing_around(graph, pad)
+        if pairs is None or attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+            continue
+        order = attribute(moved, "perm")
+        batch, channels, *space = (pairs[axis] for axis in order)
+        # No runtime takes a window that lies in the padding alone.
+        if any((*batch, *channels)) or np.any(np.max(space, axis=1) >= np.asarray(kernel)):
+            continue
+        kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+        pads = helper.make_attribute(
+            "pads", [side for sides in zip(*space, strict=True) for side in sides]
+        )
+        node.ClearField("attribute")
+        node.attribute.extend([*kept, pads])
+        whole, result = pad.input[0], f"{moved.output[0]}.whole"
+        node.input[0] = graph.put(moved, [whole], result)
+        if len(shape := graph.shapes.get(whole, ())) == len(order):
+            graph.shapes[result] = tuple(shape[axis] for axis in order)
+        found = True
+    if found:
+        graph.order()
+
+
+def _nothing_around(graph: Graph, node: Any) -> list[tuple[int, int]] | None:
+    """How much there is before and behind each axis, where a node pads with minus infinity."""
+    if node.op_type != "Pad" or attribute(node, "mode", b"constant") != b"constant":
+        return None
+    if len(node.input) != 3 or not all(name in graph.arrays for name in node.input[1:]):
+        return None
+    pads, outside = (graph.arrays[name] for name in node.input[1:])
+    if not np.all(np.isneginf(outside)) or np.any(pads < 0):
+        return None
+    before, behind = pads.reshape(2, -1).tolist()
+    return list(zip(before, behind, strict=True))
 
 
 def _integers(graph: Graph, node: Any) -> np.dtype | None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from kdjax.export.pools import of_windows
 from kdjax.jaxprs import Step, flatten
 
 
@@ -115,6 +116,19 @@ def _windows(combine: Callable[[Any, Any], Any], outside: Callable[[Any], Any]):
     return reduced
 
 
+def _either(*ways: Callable[..., Any]) -> Callable[..., Any]:
+    """The first that gives anything."""
+
+    def made(*given: Any, **params: Any) -> Any:
+        return next(filter(_is_there, (way(*given, **params) for way in ways)), None)
+
+    return made
+
+
+def _is_there(value: Any) -> bool:
+    return value is not None
+
+
 def _least(dtype: Any) -> Any:
     return -np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
 
@@ -125,8 +139,8 @@ def _largest(dtype: Any) -> Any:
 
 _MADE_OF_OTHERS: Mapping[str, Callable[..., Any]] = {
     "pad": _pad,
-    "reduce_window_max": _windows(lax.max, _least),
-    "reduce_window_min": _windows(lax.min, _largest),
+    "reduce_window_max": _either(of_windows("max_pool"), _windows(lax.max, _least)),
+    "reduce_window_min": _either(of_windows("min_pool"), _windows(lax.min, _largest)),
     "reduce_window_sum": _windows(lax.add, lambda dtype: 0),
     "rem": _rem,
 }

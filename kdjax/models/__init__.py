@@ -21,17 +21,32 @@ from kdjax.models.efficientnet import efficientnet_b0, efficientnet_lite
 from kdjax.models.folding import Folded, fold
 from kdjax.models.heads import Classifier, Contrastive, Linear, Projector, Prototypes, called
 from kdjax.models.inverted_residual import MobileNet
+from kdjax.models.mlperf_tiny import DSCNN, TinyResNet, ds_cnn, mlperf_resnet8
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from kdjax.models.order import names_in_order
-from kdjax.models.resnet import Bottleneck, ResNet, cifar_resnet, resnet18, resnet50
+from kdjax.models.plain_cnn import PlainCNN
+from kdjax.models.resnet import (
+    BasicBlock,
+    Bottleneck,
+    ResNet,
+    cifar_resnet,
+    resnet18,
+    resnet34,
+    resnet50,
+)
+from kdjax.models.se_resnet import se_resnet
+from kdjax.models.shufflenet import ShuffleNetV2, shufflenet_v2
 from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg
 from kdjax.models.vit import ViT, vit, vit_faults
+from kdjax.models.wide_resnet import WideResNet, wide_resnet
 
 __all__ = [
     "CNN",
+    "DSCNN",
     "VGG",
     "AttentionFusion",
+    "BasicBlock",
     "Bottleneck",
     "Captured",
     "Classifier",
@@ -44,23 +59,29 @@ __all__ = [
     "Linear",
     "MobileNet",
     "PatchDecoder",
+    "PlainCNN",
     "Pointwise",
     "Projector",
     "Prototypes",
     "Regressor",
     "ResNet",
     "Review",
+    "ShuffleNetV2",
     "Synced",
+    "TinyResNet",
     "VariationalRegressor",
     "ViT",
+    "WideResNet",
     "called",
     "capture",
     "cifar_resnet",
     "convnext",
     "convolve",
+    "ds_cnn",
     "efficientnet_b0",
     "efficientnet_lite",
     "fold",
+    "mlperf_resnet8",
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
@@ -70,10 +91,14 @@ __all__ = [
     "pointwise_to",
     "regressor",
     "resnet18",
+    "resnet34",
     "resnet50",
     "review",
+    "se_resnet",
+    "shufflenet_v2",
     "vgg",
     "vit",
     "vit_faults",
+    "wide_resnet",
     "with_fast_convolutions",
 ]

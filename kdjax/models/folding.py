@@ -1,7 +1,7 @@
 """The folding of BatchNorms into the layers before them, found by what a model does and not by names."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,8 +50,8 @@ class _Fold:
 class Folded(nn.Module):
     """A model without the BatchNorms that `fold` has taken into its layers, which have a bias then.
 
-    For a model that has no such form of its own, as those of `kdjax.models` have with
-    `Compute(folded=True)`.
+    Those that are left have the statistics that they had, also in training. For a model that has no such
+    form of its own, as those of `kdjax.models` have with `Compute(folded=True)`.
 
     Attributes:
       unfolded: the model as it is written.
@@ -70,8 +70,10 @@ class Folded(nn.Module):
             layer = context.module
             if context.method_name != "__call__":
                 return method(*args, **kwargs)
-            if isinstance(layer, nn.BatchNorm) and not layer.has_variable("batch_stats", "mean"):
-                return args[0] if args else kwargs["x"]
+            if isinstance(layer, nn.BatchNorm):
+                if not layer.has_variable("batch_stats", "mean"):
+                    return args[0] if args else kwargs["x"]
+                return _frozen(layer, method, args, kwargs)
             before = getattr(layer, "use_bias", None)
             if not _is_layer(layer) or before or not layer.has_variable("params", "bias"):
                 return method(*args, **kwargs)
@@ -80,6 +82,13 @@ class Folded(nn.Module):
 
         with nn.intercept_methods(fold):
             return self.unfolded(*args, **kwargs)
+
+
+def _frozen(norm: nn.BatchNorm, method: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a BatchNorm gives with its running statistics, whatever it is told in the call."""
+    rest = {name: value for name, value in kwargs.items() if name != "use_running_average"}
+    with attributes(norm, use_running_average=True):
+        return method(*args[:1], **rest)
 
 
 def fold(
@@ -93,7 +102,11 @@ def fold(
     `layer(x) * s + (bias - mean * s)` with `s = scale / sqrt(var + epsilon)` is one layer whose kernel
     is scaled per output channel, so zeros of a pruned kernel stay zeros. Which BatchNorm follows which
     layer, and its epsilon, is found on the model's own trace. The result is what the same model takes
-    with `Compute(folded=True)`, or as `Folded(module)`; it has no statistics.
+    with `Compute(folded=True)`, or as `Folded(module)`.
+
+    A BatchNorm stays as it is, with its statistics, where it follows no such layer, as those do that come
+    before a convolution; where something else reads that layer's result, too; or where the channels are
+    elsewhere.
 
     Args:
       module: the model.
@@ -102,8 +115,8 @@ def fold(
       **kwargs: with which it is applied in evaluation, such as `train=False`.
 
     Raises:
-      BadInput: a BatchNorm follows no such layer alone, takes the statistics of its batch, or has its
-        channels elsewhere; the line has the paths. Or the first argument is no model.
+      BadInput: a BatchNorm takes the statistics of its batch; the line has the paths. Or the first
+        argument is no model.
     """
     if not isinstance(module, nn.Module) or variables is None:
         raise BadInput(
@@ -186,45 +199,49 @@ def _folds(
 
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     jaxpr = jax.make_jaxpr(forward)(shapes, *inputs)
+    if live:
+        named = "; ".join(norm or type(norms[norm]).__name__ for norm in sorted(live))
+        raise BadInput(
+            "",
+            f"normalisations that take the statistics of their batch: {named}",
+            "fold in evaluation",
+        )
     if not norms:
         return {}
     follows, several = _follows(jaxpr)
+    normed: dict[str, set[str]] = {}
+    for norm, before in follows.items():
+        for layer in filter(None, before):
+            normed.setdefault(layer, set()).add(norm)
+    several |= {layer for layer, after in normed.items() if len(after) > 1}
     found: dict[str, _Fold] = {}
-    faults = []
     for norm, of in norms.items():
         before = follows.get(norm, {None})
-        if (fault := _fault(of, before, several, norm in live, axes[norm])) is not None:
-            faults.append(f"{norm or type(of).__name__} {fault}")
+        if not _foldable(of, before, several, axes[norm]):
             continue
         for layer in filter(None, before):
             axis = -2 if getattr(layers[layer], "transpose_kernel", False) else -1
-            one = found.setdefault(layer, _Fold(norm, of.epsilon, axis, layers[layer]))
-            if one.norm != norm:
-                faults.append(f"{norm} and {one.norm} both follow {layer}")
-    if faults:
-        raise BadInput("", f"normalisations that cannot be folded: {'; '.join(faults)}")
+            found[layer] = _Fold(norm, of.epsilon, axis, layers[layer])
     return found
 
 
-def _fault(
-    norm: nn.BatchNorm, before: set[str | None], several: set[str], live: bool, ndims: set[int]
-) -> str | None:
-    """Why a BatchNorm cannot be part of the layers before it, None where it can."""
-    if type(norm) is not nn.BatchNorm:
-        return f"is a {type(norm).__name__}, which may do what linen's BatchNorm does not"
-    if live:
-        return "takes the statistics of its batch; fold it in evaluation"
-    if None in before:
-        return "follows no convolution or dense layer"
-    if shared := sorted(several & {str(layer) for layer in before}):
-        return f"follows {shared[0]}, which something else reads, too"
-    if any(norm.axis not in (-1, ndim - 1) for ndim in ndims):
-        return f"has its channels on axis {norm.axis}, not on the last one"
-    return None
+def _foldable(
+    norm: nn.BatchNorm, before: set[str | None], several: set[str], ndims: set[int]
+) -> bool:
+    """Whether a BatchNorm can be part of the layers before it, if it is no more than linen's own."""
+    return (
+        type(norm) is nn.BatchNorm
+        and None not in before
+        and not several & {str(layer) for layer in before}
+        and all(norm.axis in (-1, ndim - 1) for ndim in ndims)
+    )
 
 
 def _follows(jaxpr: Any) -> tuple[dict[str, set[str | None]], set[str]]:
-    """The layers right before each BatchNorm, and the layers that are read otherwise as well."""
+    """The layers right before each BatchNorm, and the layers that are read otherwise as well.
+
+    None stands for what is no layer.
+    """
     follows: dict[str, set[str | None]] = {}
     several: set[str] = set()
 

@@ -1,7 +1,8 @@
-"""Residual networks: the family of the CIFAR distillation tables, ResNet-18 and ResNet-50.
+"""Residual networks: the family of the CIFAR distillation tables, ResNet-18, ResNet-34 and ResNet-50.
 
 Channels-last, post-activation, projection shortcuts (1x1 convolution and BatchNorm). Which block has
-a projection is stated, never found by comparing widths, so that a shrunk network keeps its structure.
+a projection or a squeeze-and-excitation is stated, never found by comparing widths, so that a shrunk
+network keeps its structure.
 """
 
 import functools
@@ -13,11 +14,31 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, ConvNorm, require_positive
+from kdjax.models.inverted_residual import Squeeze, SqueezeExcitation
 from kdjax.types import BadInput
+
+Hidden = Callable[[int], int]
+"""Units of the hidden layer of a squeeze-and-excitation, from the channels that it scales."""
+
+
+def _excited(y: Array, hidden: Hidden | None, channels: int, compute: Compute) -> Array:
+    """With a squeeze-and-excitation behind it, if any."""
+    if hidden is None:
+        return y
+    squeeze = Squeeze(width=hidden(channels), activation=nn.relu, gate=nn.sigmoid)
+    return SqueezeExcitation(squeeze, compute, name="excite")(y)
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut.
+
+    Attributes:
+      width: channels of both convolutions.
+      stride: of the first.
+      project: the shortcut is a 1x1 convolution.
+      compute: see `Compute`.
+      hidden: of the squeeze-and-excitation before the sum, None where there is none.
+      rectified: there is a ReLU between the second convolution and the squeeze-and-excitation.
 
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, fig. 2.
     """
@@ -26,6 +47,8 @@ class BasicBlock(nn.Module):
     stride: int
     project: bool
     compute: Compute
+    hidden: Hidden | None = None
+    rectified: bool = False
 
     @nn.compact
     def __call__(
@@ -36,6 +59,7 @@ class BasicBlock(nn.Module):
             x, train=train
         )
         y = ConvNorm(self.width, compute=self.compute, name="second")(nn.relu(y), train=train)
+        y = _excited(nn.relu(y) if self.rectified else y, self.hidden, self.width, self.compute)
         if self.project:
             x = ConvNorm(
                 self.width, kernel_size=1, stride=self.stride, compute=self.compute, name="shortcut"
@@ -49,6 +73,14 @@ class Bottleneck(nn.Module):
     The stride is that of the 3x3 convolution, as in torchvision ("v1.5"); the paper strides the
     first 1x1, which skips three of four pixels.
 
+    Attributes:
+      width: channels of the first two convolutions.
+      stride: of the second.
+      project: the shortcut is a 1x1 convolution.
+      compute: see `Compute`.
+      hidden: of the squeeze-and-excitation before the sum, None where there is none.
+      stride_first: the stride is that of the first convolution, as in the paper.
+
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, fig. 5.
     """
 
@@ -56,6 +88,8 @@ class Bottleneck(nn.Module):
     stride: int
     project: bool
     compute: Compute
+    hidden: Hidden | None = None
+    stride_first: bool = False
 
     @nn.compact
     def __call__(
@@ -63,9 +97,11 @@ class Bottleneck(nn.Module):
     ) -> Float[Array, "batch out_height out_width channels"]:
         """ReLU of the sum of the two branches."""
         conv = functools.partial(ConvNorm, compute=self.compute)
-        y = conv(self.width, kernel_size=1, name="first")(x, train=train)
-        y = conv(self.width, stride=self.stride, name="second")(nn.relu(y), train=train)
+        first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
+        y = conv(self.width, kernel_size=1, stride=first, name="first")(x, train=train)
+        y = conv(self.width, stride=second, name="second")(nn.relu(y), train=train)
         y = conv(4 * self.width, kernel_size=1, name="third")(nn.relu(y), train=train)
+        y = _excited(y, self.hidden, 4 * self.width, self.compute)
         if self.project:
             shortcut = conv(4 * self.width, kernel_size=1, stride=self.stride, name="shortcut")
             x = shortcut(x, train=train)
@@ -80,10 +116,11 @@ class ResNet(nn.Module):
       widths: channels of the stem, then the `width` of each stage's blocks.
       project_first: the first block of the first stage has a projection shortcut; the first blocks
         of later stages, which halve the image, always have one.
-      block: `BasicBlock` or `Bottleneck`.
+      block: makes a block, such as `BasicBlock` or `Bottleneck`.
       imagenet_stem: 7x7 with stride 2 and 3x3 max-pooling with stride 2, instead of 3x3 with stride
         1 and no pooling.
       compute: see `Compute`.
+      pool_padding: pixels before and behind the image in the pooling of `imagenet_stem`.
     """
 
     blocks: Sequence[int]
@@ -92,6 +129,7 @@ class ResNet(nn.Module):
     block: Callable[..., nn.Module] = BasicBlock
     imagenet_stem: bool = False
     compute: Compute = Compute()
+    pool_padding: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(
@@ -107,7 +145,7 @@ class ResNet(nn.Module):
         )
         x = nn.relu(stem(image.astype(self.compute.dtype), train=train))
         if self.imagenet_stem:
-            x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), (self.pool_padding,) * 2)
         for stage, (blocks, width) in enumerate(zip(self.blocks, self.widths[1:], strict=True)):
             for i in range(blocks):
                 x = self.block(
@@ -162,9 +200,28 @@ def resnet18(
 
     Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, table 1.
     """
+    return _of_basic_blocks((2, 2, 2, 2), width, imagenet_stem, compute)
+
+
+def resnet34(
+    *, width: int = 64, imagenet_stem: bool = False, compute: Compute = Compute()
+) -> ResNet:
+    """ResNet-34, as `resnet18` with 3, 4, 6 and 3 blocks.
+
+    Raises:
+      BadInput: the width is not positive.
+
+    Reference: He et al. 2015, https://arxiv.org/abs/1512.03385, table 1.
+    """
+    return _of_basic_blocks((3, 4, 6, 3), width, imagenet_stem, compute)
+
+
+def _of_basic_blocks(
+    blocks: tuple[int, ...], width: int, imagenet_stem: bool, compute: Compute
+) -> ResNet:
     require_positive("encoder.width", width)
     return ResNet(
-        blocks=(2, 2, 2, 2),
+        blocks=blocks,
         widths=(width, width, 2 * width, 4 * width, 8 * width),
         imagenet_stem=imagenet_stem,
         compute=compute,

@@ -138,11 +138,13 @@ def find_groups(function: Callable[..., Any], variables: PyTree, *inputs: Any) -
     found: list[tuple[Group, list[int]]] = []
     for several in _alike(units):
         members = _members(several, units, trace.products.roles, order)
-        if not all(any(role in m.roles for m in members) for role in ("in", "out")):
+        complete = all(any(role in m.roles for m in members) for role in ("in", "out"))
+        if not complete or len(several) == 1:
+            why = (
+                "it can only go as a whole" if complete else "nothing makes it, or nothing reads it"
+            )
             for member in members:
-                frozen.setdefault(
-                    (member.name, member.axis), "nothing makes it, or nothing reads it"
-                )
+                frozen.setdefault((member.name, member.axis), why)
             continue
         found.append((Group(layer_of(members[0].name), len(several), tuple(members)), several))
     found.sort(key=lambda pair: order[pair[0].members[0].name, pair[0].members[0].axis])

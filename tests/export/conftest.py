@@ -8,15 +8,20 @@ import pytest
 from kdjax.artifacts.model import Spec
 from kdjax.config.encoders.cnn import CNN
 from kdjax.config.encoders.convnext import ConvNeXt
+from kdjax.config.encoders.mlperf_tiny import DSCNN, MLPerfResNet8
 from kdjax.config.encoders.mobilenet import (
     EfficientNetB0,
     EfficientNetLite0,
     MobileNetV2,
     MobileNetV3,
 )
+from kdjax.config.encoders.plain_cnn import PlainCNN
 from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
+from kdjax.config.encoders.se_resnet import SEResNet
+from kdjax.config.encoders.shufflenet import ShuffleNetV2
 from kdjax.config.encoders.vgg import VGG
 from kdjax.config.encoders.vit import ViT, ViTTiny
+from kdjax.config.encoders.wide_resnet import WideResNet
 from kdjax.inputs import Inputs
 from kdjax.tasks import Classification
 from kdjax.types import Field
@@ -38,7 +43,25 @@ ENCODERS = {
     "vit_tiny": ViTTiny(
         name="vit_tiny", width=16, depth=2, heads=2, mlp=32, patch=4, registers=2, layer_scale=0.5
     ),
+    "wrn10_2": WideResNet(name="wide_resnet", depth=10, widen=2),
+    "resnet18_imagenet": ResNet18(name="resnet18", width=8, imagenet_stem=True),
+    "se_resnet18": SEResNet(name="se_resnet", depth=18, width=8),
+    "shufflenet_v2": ShuffleNetV2(name="shufflenet_v2", multiplier=0.5),
+    "mlperf_resnet8": MLPerfResNet8(name="mlperf_resnet8", width=8),
+    "ds_cnn": DSCNN(name="ds_cnn", width=16, blocks=2),
+    "plain_cnn": PlainCNN(name="plain_cnn", widths=(8, 16), hidden=32),
 }
+
+THOROUGH = {
+    "efficientnet_lite0",
+    "resnet18_imagenet",
+    "se_resnet18",
+    "shufflenet_v2",
+    "mlperf_resnet8",
+    "ds_cnn",
+    "plain_cnn",
+}
+"""Of them, those that the quick tests leave out."""
 
 
 class Deployed:
@@ -83,11 +106,12 @@ def deployed(request):
     return made(request.param)
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=[pytest.mark.thorough] if name == "efficientnet_lite0" else [])
-        for name in ENCODERS
-    ]
-)
+FAMILIES = [
+    pytest.param(name, marks=[pytest.mark.thorough] if name in THOROUGH else [])
+    for name in ENCODERS
+]
+
+
+@pytest.fixture(params=FAMILIES)
 def every_family(request):
     return made(request.param)

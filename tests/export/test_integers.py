@@ -13,7 +13,7 @@ from kdjax.export import ONNX, LiteRT, load_litert, load_onnx, quantize_in_the_c
 from kdjax.stages import quantize
 from kdjax.stages.export import exported
 from kdjax.types import BadInput
-from tests.export.conftest import ENCODERS, made
+from tests.export.conftest import ENCODERS, THOROUGH, made
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 
@@ -38,6 +38,7 @@ MEANS = {
     "mobilenet_v3": 0.04,
     "efficientnet_b0": 0.06,
     "efficientnet_lite0": 0.06,
+    "shufflenet_v2": 0.04,
 }
 
 
@@ -53,7 +54,10 @@ MUCH = (  # slow to convert
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.thorough] if n in MUCH else []) for n in ENCODERS],
+    [
+        pytest.param(n, marks=[pytest.mark.thorough] if n in {*MUCH, *THOROUGH} else [])
+        for n in ENCODERS
+    ],
 )
 def test_ranges_found_once(name, tmp_path):
     spec, variables, images, live = _quantized(name, "int8")

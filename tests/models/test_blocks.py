@@ -17,10 +17,16 @@ from kdjax.models import (
     ConvNorm,
     MobileNet,
     ResNet,
+    ShuffleNetV2,
+    WideResNet,
     cifar_resnet,
+    ds_cnn,
     fold,
+    mlperf_resnet8,
     resnet18,
+    se_resnet,
     vit,
+    wide_resnet,
 )
 from kdjax.models.inverted_residual import Row, Squeeze
 
@@ -97,6 +103,15 @@ def _bottlenecks(compute):
     )
 
 
+def _excited(compute):
+    whole = se_resnet(50, width=4, imagenet_stem=True, caffe=True, compute=compute)
+    return dataclasses.replace(whole, blocks=(1, 1), widths=(4, 3, 4))
+
+
+def _shuffled(compute):
+    return ShuffleNetV2(4, (8,), (2,), 6, imagenet_stem=True, compute=compute)
+
+
 @pytest.mark.parametrize(
     ("encoder", "first"),
     [
@@ -107,8 +122,28 @@ def _bottlenecks(compute):
         (lambda compute: VGG(stages=((4,), (6, 6)), pools=1, compute=compute), "stage0_conv0"),
         (_mobile, "block0/depthwise"),
         (_of_tensorflow, "block0/depthwise"),
+        (_excited, "stage0_block0/third"),
+        (lambda compute: WideResNet((2, 1), (4, 6, 8), compute=compute), "stage0_block0/first"),
+        (lambda compute: wide_resnet(10, compute=compute), "stage0_block0/first"),
+        (_shuffled, "stage0_unit0/left_depthwise"),
+        (lambda compute: mlperf_resnet8(width=4, compute=compute), "stage1_block0/second"),
+        (lambda compute: ds_cnn(width=8, blocks=1, compute=compute), "block0_depthwise"),
     ],
-    ids=["cnn", "resnet8x4", "resnet18", "bottlenecks", "vgg", "mobilenet", "of tensorflow"],
+    ids=[
+        "cnn",
+        "resnet8x4",
+        "resnet18",
+        "bottlenecks",
+        "vgg",
+        "mobilenet",
+        "of tensorflow",
+        "se_resnet",
+        "wide_resnet",
+        "wrn10_1",
+        "shufflenet",
+        "mlperf_resnet8",
+        "ds_cnn",
+    ],
 )
 def test_a_folded_model_is_the_model_in_evaluation(encoder, first):
     image = _image()

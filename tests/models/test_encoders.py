@@ -1,5 +1,7 @@
 """What holds for every encoder, built as a config asks for it."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,13 @@ from kdjax.models import (
     Classifier,
     Compute,
     MobileNet,
+    PlainCNN,
     ResNet,
+    ShuffleNetV2,
+    WideResNet,
+    ds_cnn,
+    mlperf_resnet8,
+    se_resnet,
     vit,
 )
 from kdjax.models.inverted_residual import Row, Squeeze
@@ -41,6 +49,19 @@ def _config(fields):
             "resnet50-w8-imagenet",
             256,
         ),
+        ({"name": "resnet34", "width": 8}, "resnet34-w8", 64),
+        ({"name": "se_resnet", "depth": 18, "width": 8}, "se-resnet18-w8", 64),
+        (
+            {"name": "se_resnet", "depth": 50, "width": 8, "imagenet_stem": True, "caffe": True},
+            "se-resnet50-w8-imagenet-caffe",
+            256,
+        ),
+        ({"name": "wide_resnet", "depth": 16, "widen": 2}, "wrn-16-2", 128),
+        ({"name": "wide_resnet", "depth": 10}, "wrn-10-1", 64),
+        ({"name": "shufflenet_v2", "multiplier": 0.5}, "shufflenet-v2-x0.5", 1024),
+        ({"name": "mlperf_resnet8"}, "mlperf-resnet8", 64),
+        ({"name": "ds_cnn", "blocks": 2}, "ds-cnn-d2", 64),
+        ({"name": "plain_cnn"}, "plain-cnn-64-128-1000", 1000),
         ({"name": "vgg", "depth": 8}, "vgg8", 512),
         ({"name": "vgg", "depth": 13, "width": 8, "pools": 4}, "vgg13-w8-p4", 64),
         ({"name": "mobilenet_v2"}, "mobilenet-v2", 1280),
@@ -127,6 +148,19 @@ def test_a_config_is_built_and_named(fields, name, dim):
         ({"name": "cifar_resnet", "depth": 9}, "config.encoder.depth: 9 is not 6n + 2"),
         ({"name": "resnet18", "width": -1}, "config.encoder.width: -1 is not in [1, 2^20]"),
         ({"name": "resnet50", "width": 0}, "config.encoder.width: 0 is not in [1, 2^20]"),
+        ({"name": "se_resnet", "depth": 19}, "config.encoder.depth: 19 is not one of 18, 34, 50"),
+        ({"name": "wide_resnet", "depth": 18}, "config.encoder.depth: 18 is not 6n + 4"),
+        (
+            {"name": "wide_resnet", "depth": 16, "widen": 0},
+            "config.encoder.widen: 0 is not in [1, 100]",
+        ),
+        (
+            {"name": "shufflenet_v2", "multiplier": 0.75},
+            "config.encoder.multiplier: 0.75 is not one of the paper's; take 0.5, 1, 1.5, 2",
+        ),
+        ({"name": "ds_cnn", "blocks": 0}, "config.encoder.blocks: 0 is not in [1, 2^10]"),
+        ({"name": "plain_cnn", "widths": []}, "config.encoder.widths: none given; give at least"),
+        ({"name": "plain_cnn", "hidden": 0}, "config.encoder.hidden: 0 is not in [1, 2^20]"),
         ({"name": "vgg", "depth": 9}, "config.encoder.depth: 9 is not one of 8, 11, 13, 16, 19"),
         ({"name": "vgg", "depth": 8, "width": 0}, "config.encoder.width: 0 is not in [1, 2^20]"),
         ({"name": "vgg", "depth": 8, "pools": 5}, "config.encoder.pools: 5 is not in [0, 4]"),
@@ -219,7 +253,45 @@ def _vit(compute):
     return vit(width=6, depth=1, heads=2, mlp=5, patch=8, compute=compute)
 
 
-TINY = pytest.mark.parametrize("encoder", [_bottlenecks, _vgg, _mobilenet, _vit])
+def _excited(compute):
+    whole = se_resnet(18, width=8, compute=compute)
+    return dataclasses.replace(whole, blocks=(1,), widths=(8, 8))
+
+
+def _wide(compute):
+    return WideResNet(blocks=(2, 1), widths=(4, 5, 6), compute=compute)
+
+
+def _shuffled(compute):
+    return ShuffleNetV2(4, (8,), (2,), 6, imagenet_stem=True, compute=compute)
+
+
+def _tiny(compute):
+    return mlperf_resnet8(width=3, compute=compute)
+
+
+def _spoken(compute):
+    return ds_cnn(width=4, blocks=1, compute=compute)
+
+
+def _plain(compute):
+    return PlainCNN((4, 5), hidden=6, compute=compute)
+
+
+TINY = pytest.mark.parametrize(
+    "encoder",
+    [
+        _bottlenecks,
+        _vgg,
+        _mobilenet,
+        _vit,
+        *(
+            pytest.param(more, marks=[pytest.mark.thorough])
+            for more in (_excited, _shuffled, _tiny, _spoken, _plain)
+        ),
+        _wide,
+    ],
+)
 
 
 @TINY
@@ -268,7 +340,7 @@ def test_gradients_are_finite_and_reach_every_parameter(encoder):
             jax.tree.leaves(state), jax.tree.leaves(variables.get("batch_stats", {})), strict=True
         )
     ]
-    assert differ == bool(moved) == (encoder is not _vit)
+    assert differ == bool(moved) == (encoder not in (_vit, _plain))
     assert all(moved)
 
 

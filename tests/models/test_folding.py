@@ -167,23 +167,66 @@ class TwoNorms(nn.Module):
         return _norm(name="other")(conv(_norm(name="norm")(conv(x))))
 
 
+class TwoLayers(nn.Module):
+    """Two norms, each behind the one convolution and one of them behind another, too."""
+
+    @nn.compact
+    def __call__(self, x):
+        conv, norm = nn.Conv(4, (3, 3), name="conv"), _norm(name="norm")
+        x = norm(nn.Conv(4, (1, 1), name="alone")(nn.relu(norm(conv(x)))))
+        return _norm(name="last")(nn.Conv(3, (1, 1), name="end")(_norm(name="other")(conv(x))))
+
+
+class Told(nn.Module):
+    """A norm that is told in the call what to do, and one that can be folded."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = nn.BatchNorm(name="norm")(x, use_running_average=not train)
+        return _norm(name="last")(nn.Conv(3, (3, 3), name="conv")(nn.relu(x)))
+
+
 @pytest.mark.parametrize(
-    ("module", "line"),
+    ("module", "left"),
     [
-        (First(), "norm follows no convolution"),
-        (Rectified(), "norm follows no convolution"),
-        (ReadTwice(), "norm follows conv, which something else reads"),
-        (TwoNorms(), "other and norm both follow conv|norm and other both follow conv"),
-        (Net(nn.Conv(3, (3, 3)), _norm(axis=1)), "norm has its channels on axis 1"),
-        (Net(nn.Conv(3, (3, 3)), nn.BatchNorm(False)), "norm takes the statistics of its batch"),
-        (Net(Standardised(3, (3, 3)), _norm()), "norm follows no convolution"),
+        (First(), ["norm"]),
+        (Rectified(), ["norm"]),
+        (ReadTwice(), ["norm"]),
+        (TwoNorms(), ["norm", "other"]),
+        (TwoLayers(), ["norm", "other"]),
+        (Told(), ["norm"]),
+        (Net(nn.Conv(5, (3, 3)), _norm(axis=1)), ["norm"]),
+        (Net(Standardised(3, (3, 3)), _norm()), ["norm"]),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, nn.Module) else "",
 )
-def test_what_cannot_be_folded_is_named(module, line):
+def test_what_cannot_be_folded_stays_as_it_is(module, left):
     images = _images()
     variables = _drawn(module, images)
-    with pytest.raises(BadInput, match=f"^normalisations that cannot be folded: {line}"):
+    folded = fold(module, variables, images)
+    assert sorted(folded["batch_stats"]) == left
+    for name in left:
+        for kind in ("params", "batch_stats"):
+            jax.tree.map(np.testing.assert_array_equal, folded[kind][name], variables[kind][name])
+    assert not {"last"} & folded["params"].keys()
+    expected = module.apply(variables, images)
+    found = Folded(module).apply(folded, images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_statistics_that_are_left_are_those_of_training_too():
+    module, images = Told(), _images()
+    folded = fold(module, _drawn(module, images), images)
+    expected = Folded(module).apply(folded, images)
+    found = Folded(module).apply(folded, images, train=True)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_statistics_of_the_batch_are_refused():
+    module, images = Net(nn.Conv(3, (3, 3)), nn.BatchNorm(False)), _images()
+    variables = _drawn(module, images)
+    line = "^normalisations that take the statistics of their batch: norm; fold in evaluation$"
+    with pytest.raises(BadInput, match=line):
         fold(module, variables, images)
 
 

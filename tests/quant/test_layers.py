@@ -8,13 +8,16 @@ from jax import lax
 from kdjax import tree
 from kdjax.config.encoders.cnn import CNN
 from kdjax.config.encoders.convnext import ConvNeXt
+from kdjax.config.encoders.mlperf_tiny import DSCNN, MLPerfResNet8
 from kdjax.config.encoders.mobilenet import (
     EfficientNetB0,
     EfficientNetLite0,
     MobileNetV2,
     MobileNetV3,
 )
+from kdjax.config.encoders.plain_cnn import PlainCNN
 from kdjax.config.encoders.resnet import CifarResNet, ResNet18, ResNet50
+from kdjax.config.encoders.se_resnet import SEResNet
 from kdjax.config.encoders.vgg import VGG
 from kdjax.config.encoders.vit import ViT, ViTTiny
 from kdjax.models import Classifier, Compute
@@ -413,6 +416,10 @@ FAMILIES = {
     "vit_tiny": ViTTiny(
         name="vit_tiny", width=8, depth=1, heads=2, mlp=6, patch=8, registers=2, layer_scale=0.1
     ),
+    "se_resnet": SEResNet(name="se_resnet", depth=18, width=4),
+    "mlperf_resnet8": MLPerfResNet8(name="mlperf_resnet8", width=4),
+    "ds_cnn": DSCNN(name="ds_cnn", width=4, blocks=1),
+    "plain_cnn": PlainCNN(name="plain_cnn", widths=(4, 6), hidden=5),
 }
 
 

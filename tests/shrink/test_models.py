@@ -19,6 +19,11 @@ def rows_of(encoder, *which):
     return dataclasses.replace(encoder, rows=tuple(encoder.rows[i] for i in which))
 
 
+def replaced(encoder, blocks, widths):
+    """A ResNet with a few of its blocks."""
+    return dataclasses.replace(encoder, blocks=blocks, widths=widths)
+
+
 RESNET50 = models.resnet50(width=2)
 
 TENSORFLOW = models.Convention(epsilon=1e-3, momentum=0.99, padding="same")
@@ -52,10 +57,42 @@ FAMILIES = {
     "convnext": (models.convnext(depths=(1, 1), widths=(4, 6), patch=2, layer_scale=0.5), 8, 2),
     "vit": (models.vit(width=12, depth=1, heads=3, mlp=16, patch=4), 8, 2),
     "vit_published": (models.vit(width=12, depth=1, heads=3, mlp=16, patch=4, **PUBLISHED), 8, 2),
+    "resnet18_imagenet": (
+        models.ResNet(blocks=(1, 1), widths=(4, 4, 6), imagenet_stem=True),
+        16,
+        4,
+    ),
+    "se_resnet18": (replaced(models.se_resnet(18, width=8), (1, 1), (4, 4, 8)), 8, 6),
+    "se_resnet50": (
+        replaced(models.se_resnet(50, width=4, imagenet_stem=True, caffe=True), (1, 1), (4, 4, 8)),
+        16,
+        8,
+    ),
+    "wide_resnet": (models.WideResNet(blocks=(2, 1), widths=(4, 6, 8)), 8, 6),
+    "wrn10_1": (models.wide_resnet(10), 8, 6),
+    "shufflenet_v2": (models.ShuffleNetV2(6, (8, 12), (2, 1), 16, imagenet_stem=True), 16, 6),
+    "mlperf_resnet8": (models.mlperf_resnet8(width=4), 8, 6),
+    "ds_cnn": (models.ds_cnn(width=8, blocks=2), 8, 3),
+    "plain_cnn": (models.PlainCNN((6, 8), hidden=12), 8, 3),
 }
 
+THOROUGH = (
+    "resnet18_imagenet",
+    "se_resnet18",
+    "se_resnet50",
+    "wrn10_1",
+    "mlperf_resnet8",
+    "ds_cnn",
+)
 
-@pytest.mark.parametrize("family", FAMILIES)
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] if name in THOROUGH else [])
+        for name in FAMILIES
+    ],
+)
 def test_masked_is_shrunk(family):
     encoder, side, count = FAMILIES[family]
     model = Model(models.Classifier(encoder, 5), lambda o: o["logits"], {"train": False})

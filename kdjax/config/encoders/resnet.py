@@ -68,6 +68,24 @@ class ResNet18(_ForImageNet):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNet34(_ForImageNet):
+    """ResNet-34.
+
+    Attributes:
+      width: channels of the stem; the stages have 1, 2, 4 and 8 times as many.
+      imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
+    """
+
+    name: Literal["resnet34"]
+    width: Width = 64
+    imagenet_stem: bool = False
+
+    def module(self, compute: Compute) -> models.ResNet:
+        """See `kdjax.models.resnet34`."""
+        return models.resnet34(width=self.width, imagenet_stem=self.imagenet_stem, compute=compute)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ResNet50(_ForImageNet):
     """ResNet-50.
 
