@@ -16,10 +16,12 @@ import pytest
 from hypothesis import settings
 from jax._src import compiler
 
+from tests import checked
 from tests.compiled import OPTIONS
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+checked.install()
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
 
 # The same examples in every run; `--hypothesis-profile=default` draws others.
