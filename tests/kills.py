@@ -241,8 +241,9 @@ def _events(data: bytes) -> Iterator[event_pb2.Event]:
 class Kill:
     """Where one comes.
 
-    `never`; `time`: after `moment` seconds; `file`: `moment` seconds after the `count`-th name is
-    there that fits `FILES[name]`; `line`: at the `count`-th line of `MODULES` that is run.
+    `never`, with a `count` of 0 its lines are counted; `time`: after `moment` seconds; `file`:
+    `moment` seconds after the `count`-th name is there that fits `FILES[name]`; `line`: at the
+    `count`-th line of `MODULES` that is run.
     """
 
     aim: str
@@ -279,7 +280,7 @@ class Undisturbed:
       workdir: of it.
       seconds: that it took.
       stages: seconds of each, by the name of its folder.
-      lines: of `MODULES` that its main thread ran.
+      lines: of `MODULES` that its main thread ran; 0 where they were not counted, which takes long.
       names: how often each of `FILES` was there.
     """
 
@@ -361,9 +362,9 @@ def _status(child: int) -> int | None:
     return os.waitstatus_to_exitcode(status)
 
 
-def undisturbed(workdir: Path) -> Runs:
+def undisturbed(workdir: Path, *, counts_lines: bool) -> Runs:
     """As `runs`, of one that is watched to its end; returns what was seen of it."""
-    ended = yield workdir, Kill("never", count=0)
+    ended = yield workdir, Kill("never", count=int(not counts_lines))
     stages = {
         path.parent.name: json.loads(path.read_text())["wall_seconds"]
         for path in workdir.glob("stages/*/manifest.json")
@@ -372,7 +373,7 @@ def undisturbed(workdir: Path) -> Runs:
         name: sum(re.search(pattern, at) is not None for at in ended.names)
         for name, pattern in FILES.items()
     }
-    lines = int(Path(f"{workdir}.lines").read_text())
+    lines = int(Path(f"{workdir}.lines").read_text()) if counts_lines else 0
     return Undisturbed(workdir, ended.seconds, stages, lines, names)
 
 
@@ -399,7 +400,8 @@ def run(arguments: Sequence[str], workdir: Path, kill: Kill) -> Ended:
     Raises:
       SystemExit: it ended in another way.
     """
-    child = _begin(arguments, workdir, lines=kill.count if kill.aim in ("never", "line") else None)
+    traced = kill.aim == "line" or (kill.aim == "never" and not kill.count)
+    child = _begin(arguments, workdir, lines=kill.count if traced else None)
     begun, pattern = time.monotonic(), re.compile(FILES.get(kill.name, "^$"))
     names = set(_names(workdir))
     known = sum(pattern.search(name) is not None for name in names)
@@ -417,8 +419,8 @@ def run(arguments: Sequence[str], workdir: Path, kill: Kill) -> Ended:
                 if kill.aim == "file" and not left:
                     strikes = time.monotonic() + kill.moment
                     break
-        elif strikes is None:
-            time.sleep(0.002)
+        if strikes is None or strikes > time.monotonic() + 0.01:
+            time.sleep(0.002)  # the processor is for the run
     if status not in (0, -signal.SIGKILL):
         said = Path(f"{workdir}.txt").read_text()[-2000:]
         raise SystemExit(f"a run in {workdir} ended with status {status}: {said}")
@@ -452,9 +454,10 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def runs(args: argparse.Namespace, folder: Path, *, compiled: bool) -> Runs:
     """All runs that are needed; prints of each, and returns the exit status."""
-    if not compiled:
-        yield from undisturbed(folder / "compiling")  # its seconds are not those of the others
-    whole = yield from undisturbed(folder / "whole")
+    aims = ["file"] if args.file else args.aims.split(",")
+    if not compiled:  # its seconds are not those of the others
+        yield from undisturbed(folder / "compiling", counts_lines=False)
+    whole = yield from undisturbed(folder / "whole", counts_lines="line" in aims)
     print(
         f"undisturbed: {whole.seconds:.1f} s, {len(whole.stages)} stages, {whole.lines:,} lines",
         flush=True,
@@ -468,7 +471,7 @@ def runs(args: argparse.Namespace, folder: Path, *, compiled: bool) -> Runs:
             if args.file:
                 kill = Kill("file", name=args.file, count=args.count)
             else:
-                kill = aimed(draw, whole, workdir, args.aims.split(","))
+                kill = aimed(draw, whole, workdir, aims)
             ended = yield workdir, kill
             if not ended.killed:
                 break

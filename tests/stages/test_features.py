@@ -109,11 +109,11 @@ def first(line, tmp, **changes) -> First:
     batch = jax.jit(lambda r, f: taught.views(data.take(r, f), r, context.key))(resident, feed)
     paths = [*BLOCKS, "encoder", "encoder/block0/conv", "encoder/block1/conv"]
     own = train.of_model(start.variables)
-    seen = models.capture(
-        start.spec.module(), own, batch["inputs"], paths=paths, mutable=["batch_stats"], train=True
-    )
+    mine = functools.partial(models.capture, start.spec.module(), paths=paths, train=True)
+    seen = jax.jit(functools.partial(mine, mutable=["batch_stats"]))(own, batch["inputs"])
     spec, variables = load(inputs["teacher"], field="here")
-    asked = models.capture(spec.module(), variables, batch["inputs"], paths=paths, train=False)
+    theirs = functools.partial(models.capture, spec.module(), paths=paths, train=False)
+    asked = jax.jit(theirs)(variables, batch["inputs"])
     return First(
         batch,
         {**seen.features, "logits": seen.outputs["logits"]},
@@ -130,7 +130,7 @@ def everything(line):
 
 
 def by_hand(seen: First) -> dict:
-    """The first value of each term."""
+    """The first value of each term; in one program, for op by op there are four hundred."""
     at = [[side[path] for path in BLOCKS] for side in (seen.student, seen.teacher)]
     mine, theirs = at
     pairs = list(zip(mine, theirs, strict=True))
@@ -189,11 +189,12 @@ def by_hand(seen: First) -> dict:
             for i, (s, t) in enumerate(pairs)
         ),
     }
-    return {name: float(value.mean()) for name, value in found.items()}
+    return {name: value.mean() for name, value in found.items()}
 
 
 def test_each_term_is_its_function(line, everything, tmp_path):
-    wanted = by_hand(first(line, tmp_path, **with_terms(*TERMS, steps=2)))
+    seen = first(line, tmp_path, **with_terms(*TERMS, steps=2))
+    wanted = jax.jit(lambda: by_hand(seen))()
     found = logged(everything, TERMS)
     for name, value in wanted.items():
         assert value > 0
@@ -287,11 +288,12 @@ def test_each_loss_of_logits_is_its_function(plain, name, apart):
         lambda *_: ({"logits": plain.student["logits"]}, {}), {"kd": (1.0, term)}
     )
     state = train.TrainState(jnp.int32(0), {}, {}, {})
-    found, _ = objective({}, state, batch, jax.random.key(0))
+    found, _ = jax.jit(objective)({}, state, batch, jax.random.key(0))
     assert (plain.batch["label"] >= 0).sum() > 1
-    each = [
-        compare(c, plain.student["logits"], one, plain.batch["label"], standardized) for one in said
-    ]
+    one = functools.partial(compare, c, standardized=standardized)
+    each = jax.jit(lambda label: [one(plain.student["logits"], teacher, label) for teacher in said])(
+        plain.batch["label"]
+    )
     wanted = 0.75 * each[0] + 0.25 * each[1] if apart else each[0]
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
