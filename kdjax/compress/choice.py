@@ -19,9 +19,11 @@ from kdjax.compress.recognised import classifier, recognised
 from kdjax.compress.rules import Network, Pictures, Size
 from kdjax.contexts import build
 from kdjax.data import Dataset
+from kdjax.inputs import Inputs
 from kdjax.report import units
 from kdjax.stages.export import by_name, exported
-from kdjax.types import BadInput, under
+from kdjax.types import BadInput, Field, under
+from kdjax.weights import Preprocessing
 
 LEAST_LEFT = 0.02
 """Share of a student's parameters below which it is not pruned: nothing would be left of it."""
@@ -83,8 +85,8 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
     Raises:
       BadInput: the weights or the pictures cannot be used, or the budget is too small.
     """
-    published, network = _network(asked)
-    of, network = _data(asked, published, network, kept)
+    published, network, wants = _network(asked)
+    of, network = _data(asked, published, network, wants, kept)
     small = rules.student_size(network, of.facts)
 
     def spec(width: int) -> Spec:
@@ -133,7 +135,7 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
     return Chosen(run, [*told, *(f"note       {note}" for note in of.train.notes)], most, labels)
 
 
-def _network(asked: Asked) -> tuple[weights.Published, Network]:
+def _network(asked: Asked) -> tuple[weights.Published, Network, Preprocessing]:
     """The network of the weights; what is known of it before there are pictures."""
     with under("", {"weights": "--weights", "weights.layout": "--weights"}):
         published = weights.published(asked.weights)
@@ -152,11 +154,15 @@ def _network(asked: Asked) -> tuple[weights.Published, Network]:
         squash=wants.squash,
         head=False,
     )
-    return published, network
+    return published, network, wants
 
 
 def _data(
-    asked: Asked, published: weights.Published, network: Network, kept: data.Kept
+    asked: Asked,
+    published: weights.Published,
+    network: Network,
+    wants: Preprocessing,
+    kept: data.Kept,
 ) -> tuple[_Data, Network]:
     """The pictures in the frame in which the network wants them, and what it is then asked."""
     source = _source(asked)
@@ -174,7 +180,7 @@ def _data(
         )
     target = None
     if not labelled:
-        target, head = _answers(published, network)
+        target, head = _answers(published, network, wants)
         network = dataclasses.replace(network, head=head)
     size = rules.stored(network, side)
     of_data = {
@@ -242,10 +248,12 @@ def _side(dataset: Dataset) -> int:
     return int(np.median(dataset.originals.min(1)))
 
 
-def _answers(published: weights.Published, network: Network) -> tuple[dict[str, Any], bool]:
+def _answers(
+    published: weights.Published, network: Network, wants: Preprocessing
+) -> tuple[dict[str, Any], bool]:
     """What a network answers to pictures without labels: its own classes, or else its features."""
     made = parse.parse(config.Encoder, network.encoder)
-    classes, names = classifier(published, made, network.size)
+    classes, names = classifier(published, made, wants)
     if classes:
         return {"kind": "classes", "classes": classes, "names": [*names]}, True
     return {"kind": "vectors", "dim": features_of(network)}, False
@@ -253,9 +261,6 @@ def _answers(published: weights.Published, network: Network) -> tuple[dict[str, 
 
 def features_of(network: Network) -> int:
     """How many numbers the encoder gives of a picture."""
-    from kdjax.inputs import Inputs
-    from kdjax.types import Field
-
     made = dataclasses.replace(parse.parse(config.Encoder, network.encoder), weights=None)
     shape = (*network.size, len(network.mean))
     inputs = Inputs.of({"image": Field(shape, "uint8")}, mean=network.mean, std=network.std)

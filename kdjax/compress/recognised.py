@@ -1,6 +1,5 @@
 """Which network published weights are of: the one whose every variable has its tensor."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import config, parse, tree, weights
-from kdjax.choice import choices
+from kdjax.compress.known import IMAGENET_SIZE, networks
 from kdjax.config.encoders import Encoder
 from kdjax.models import Compute
 from kdjax.types import BadInput
@@ -29,13 +28,13 @@ def recognised(
     """
     if encoder is not None:
         made = parse.parse(config.Encoder, encoder, "--encoder")
-        wants = _wants(published, made)
+        wants = _wants(published, made, IMAGENET_SIZE)
         weights.mapped(published, named(made, wants))
         return {**encoder}, wants
     tried: list[str] = []
-    for given in candidates(published):
+    for given, size in candidates(published):
         made = parse.parse(config.Encoder, given)
-        wants = _wants(published, made)
+        wants = _wants(published, made, size)
         try:
             weights.mapped(published, named(made, wants))
         except BadInput:
@@ -44,32 +43,29 @@ def recognised(
         return {**given}, wants
     likely = ", ".join(dict.fromkeys(one.family for one in _likely(published)))
     said = published.architecture
+    of_none = f"; its names are those of {likely}, and of none of {', '.join(tried)}"
     raise BadInput(
         "--weights",
         f"{published.tensors.place} is no network that is known here"
         + (f"; it says it is {said}" if said else "")
-        + (
-            f"; its names are those of {likely}, and of none of {', '.join(tried)}" if tried else ""
-        ),
-        "give its config, --encoder='{\"name\": ...}' (see kdjax --fields=all)",
+        + (of_none if tried else ""),
+        "give its config, --encoder=\"{'name': ...}\" (see kdjax --fields=all)",
     )
 
 
-def candidates(published: Published) -> Iterator[Mapping[str, Any]]:
-    """What a file of kdjax says that it is; configs of the networks of the families that names look like."""
+def candidates(published: Published) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """What a file of kdjax says that it is; networks of the families that the names look like.
+
+    Each has the size of its pictures.
+    """
     said = published.written.get("model")
     own = said.get("encoder") if isinstance(said, Mapping) and not said.get("widths") else None
     if isinstance(own, Mapping):
-        yield {
-            name: value for name, value in own.items() if name != "weights" and value is not None
-        }
-    families = {one.of for one in _likely(published)}
-    for kind in choices(config.Encoder):
-        assert issubclass(kind, Encoder)
-        for given in kind.published:
-            module = parse.parse(config.Encoder, given).module(Compute())
-            if isinstance(module, tuple(families)):
-                yield given
+        yield {name: value for name, value in own.items() if name != "weights"}, IMAGENET_SIZE
+    families = tuple({one.of for one in _likely(published)})
+    for given, size in networks():
+        if isinstance(parse.parse(config.Encoder, given).module(Compute()), families):
+            yield given, size
 
 
 def _likely(published: Published) -> list[weights.Layout]:
@@ -77,12 +73,18 @@ def _likely(published: Published) -> list[weights.Layout]:
     return [one for one in layouts.layouts() if one.name != "kdjax" and one.looks_like(names)]
 
 
-def _wants(published: Published, encoder: Encoder) -> Preprocessing:
-    """What the files beside the weights say, what is known of the layout, or what is usual."""
+def _wants(published: Published, encoder: Encoder, size: int) -> Preprocessing:
+    """What the files beside the weights say, what is known of the layout, or what is usual.
+
+    Args:
+      published: the weights.
+      encoder: whose they are.
+      size: of the pictures that it was trained on, where nothing says so.
+    """
     if (said := published.preprocessing) is not None:
         return said
-    if encoder.published_size != 224:
-        return Preprocessing(size=(encoder.published_size,) * 2, crop=1.0)
+    if size != IMAGENET_SIZE:
+        return Preprocessing(size=(size, size), crop=1.0)
     module = encoder.module(Compute())
     own = [one for one in _likely(published) if isinstance(module, one.of)]
     known = (one.preprocessing for one in own if one.preprocessing is not None)
@@ -90,19 +92,18 @@ def _wants(published: Published, encoder: Encoder) -> Preprocessing:
 
 
 def classifier(
-    published: Published, encoder: Encoder, size: tuple[int, int]
+    published: Published, encoder: Encoder, wants: Preprocessing
 ) -> tuple[int, tuple[str, ...]]:
     """How many classes the classifier in the files has, and what they are called, where it is said.
 
     Args:
       published: the weights.
       encoder: whose they are.
-      size: of the pictures that it was trained on.
+      wants: how it wants pictures.
 
     Returns:
       The number, 0 where there is no classifier; names in their order, or none.
     """
-    wants = dataclasses.replace(_wants(published, encoder), size=size)
     found = weights.mapped(published, named(encoder, wants))
     rules = [name for rule in found.layout.head for name in rule.theirs]
     tensors = published.tensors.said

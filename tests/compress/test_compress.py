@@ -63,7 +63,7 @@ def test_a_network_is_recognised_by_its_weights(tmp_path):
     assert found == given
     assert wants.size == (32, 32)
     made = parse.parse(config.Encoder, found)
-    assert recognised.classifier(published, made, wants.size) == (7, ())
+    assert recognised.classifier(published, made, wants) == (7, ())
 
 
 def test_names_of_classes_come_with_the_weights(tmp_path):
@@ -71,8 +71,9 @@ def test_names_of_classes_come_with_the_weights(tmp_path):
     path = write_weights(tmp_path / "x.safetensors", given, layout="repdistiller", classes=2)
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"1": "dog", "0": "cat"}}))
     published = weights.published(str(path))
-    made = parse.parse(config.Encoder, given)
-    assert recognised.classifier(published, made, (32, 32)) == (2, ("cat", "dog"))
+    found, wants = recognised.recognised(published)
+    made = parse.parse(config.Encoder, found)
+    assert recognised.classifier(published, made, wants) == (2, ("cat", "dog"))
 
 
 def test_weights_of_no_network_that_is_known(tmp_path):

@@ -2,8 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import flax.linen as nn
 
@@ -24,12 +23,6 @@ class Encoder(Choice, abc.ABC):
       weights: published ones that it begins with: where they are, or the fields of `Imported`. No part of
         what the network is; their content is part of the fingerprint of the stage that begins with them.
     """
-
-    published: ClassVar[Sequence[Mapping[str, Any]]] = ()
-    """Its networks whose weights are published, as a config names them: see `kdjax compress`."""
-
-    published_size: ClassVar[int] = 224
-    """Of the pictures that these were trained on, where the files do not say it."""
 
     weights: Text | Imported | None = aside(None)
 

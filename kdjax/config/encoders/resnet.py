@@ -14,13 +14,6 @@ from kdjax.ranges import In, Multiple
 class CifarResNet(Encoder):
     """`resnet{depth}x{multiplier}` of the CIFAR distillation tables."""
 
-    published = (
-        *({"name": "cifar_resnet", "depth": depth} for depth in (20, 32, 44, 56, 110, 8, 14)),
-        *({"name": "cifar_resnet", "depth": depth, "multiplier": 4} for depth in (8, 32)),
-    )
-
-    published_size = 32
-
     name: Literal["cifar_resnet"]
     depth: Annotated[int, In("[8, 2^10]"), Multiple(6, plus=2)]
     multiplier: Annotated[int, In("[1, 100]")] = 1
@@ -55,8 +48,6 @@ class ResNet18(_ForImageNet):
       width: channels of the stem; the stages have 1, 2, 4 and 8 times as many.
       imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
     """
-
-    published = ({"name": "resnet18", "imagenet_stem": True}, {"name": "resnet18"})
 
     name: Literal["resnet18"]
     width: Width = 64
@@ -93,8 +84,6 @@ class ResNet50(_ForImageNet):
       width: channels of the stem; the stages have 4, 8, 16 and 32 times as many.
       imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
     """
-
-    published = ({"name": "resnet50", "imagenet_stem": True}, {"name": "resnet50"})
 
     name: Literal["resnet50"]
     width: Width = 64
