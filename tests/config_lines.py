@@ -182,10 +182,14 @@ def _stages() -> Iterator[tuple[str, dict]]:
         },
     )
     yield "net", {"kind": "finetune", "start_from": "by_simclr", "views": _CROPS, **_TRAINING}
-    for optimizer, encoder in zip(_OPTIMIZERS, turn, strict=False):
+    count = max(len(_OPTIMIZERS), len(_ENCODERS) - len(_METHODS))  # every encoder has its turn
+    optimizers = itertools.islice(itertools.cycle(_OPTIMIZERS), count)
+    for i, (optimizer, encoder) in enumerate(zip(optimizers, turn, strict=False)):
+        again = "" if i < len(_OPTIMIZERS) else f"_{i}"
         own = {"encoder": encoder, "optimizer": optimizer, "teacher_free": {}}
         own |= {"ema": 0.9, "accumulate": 2, "labels_per_class": 2, "rewind_step": 1}
-        yield f"with_{optimizer['name']}", {"kind": "finetune", "views": _CROPS, **_TRAINING, **own}
+        stage = {"kind": "finetune", "views": _CROPS, **_TRAINING, **own}
+        yield f"with_{optimizer['name']}{again}", stage
     for i, prune in enumerate(_PRUNED):
         own = {"encoder": _CNN, "views": _CROPS, "prune": prune, "labels_share": 0.5}
         yield f"pruned_{i}", {"kind": "finetune", **_TRAINING, **own}

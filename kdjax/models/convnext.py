@@ -32,19 +32,14 @@ class ConvNeXtBlock(nn.Module):
     ) -> Float[Array, "batch height width channel"]:
         """As many channels as came, four times as many inside of the MLP; GELU is the exact one."""
         dtype, channels = self.compute.dtype, x.shape[-1]
-        dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=_INIT)
-        y = nn.Conv(
-            channels,
-            (7, 7),
-            padding=3,
-            feature_group_count=channels,
-            dtype=dtype,
-            kernel_init=_INIT,
-            name="depthwise",
-        )(x)
-        y = nn.LayerNorm(dtype=dtype, name="norm")(y)
-        y = nn.gelu(dense(4 * channels, name="expand")(y), approximate=False)
-        y = dense(channels, name="project")(y)
+        conv = functools.partial(nn.Conv, dtype=dtype, kernel_init=_INIT)
+        depthwise = conv(
+            channels, (7, 7), padding=3, feature_group_count=channels, name="depthwise"
+        )
+        y = nn.LayerNorm(dtype=dtype, name="norm")(depthwise(x))
+        # LiteRT has no dense layer on each pixel; it is a 1x1 convolution.
+        y = nn.gelu(conv(4 * channels, (1, 1), name="expand")(y), approximate=False)
+        y = conv(channels, (1, 1), name="project")(y)
         if self.layer_scale is not None:
             scale = self.param("scale", nn.initializers.constant(self.layer_scale), (channels,))
             y = y * jnp.expand_dims(scale.astype(y.dtype), (0, 1, 2))

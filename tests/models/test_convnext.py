@@ -42,9 +42,9 @@ def test_a_convnext_by_hand():
                 window = padded[i : i + 7, j : j + 7]
                 y[i, j] = (window * p[f"{name}/depthwise/kernel"][:, :, 0]).sum((0, 1))
         y = norm(f"{name}/norm", y + p[f"{name}/depthwise/bias"])
-        y = y @ p[f"{name}/expand/kernel"] + p[f"{name}/expand/bias"]
+        y = y @ p[f"{name}/expand/kernel"][0, 0] + p[f"{name}/expand/bias"]
         y = y * special.ndtr(y)  # the exact GELU
-        y = y @ p[f"{name}/project/kernel"] + p[f"{name}/project/bias"]
+        y = y @ p[f"{name}/project/kernel"][0, 0] + p[f"{name}/project/bias"]
         return x + p[f"{name}/scale"] * y
 
     x = block("stage0_block0", norm("stem_norm", patches("stem", image[0], 4)))

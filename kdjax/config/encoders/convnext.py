@@ -44,7 +44,7 @@ class ConvNeXt(Encoder):
     def title(self) -> str:
         """What the report calls it."""
         depths, widths = ("-".join(map(str, each)) for each in (self.depths, self.widths))
-        scale = "-unscaled" if self.layer_scale is None else but("-ls", self.layer_scale, 1e-6)
+        scale = "-no_ls" if self.layer_scale is None else but("-ls", self.layer_scale, 1e-6)
         return f"convnext-d{depths}-w{widths}" + but("-p", self.patch, 4) + scale
 
     def module(self, compute: Compute) -> models.ConvNeXt:

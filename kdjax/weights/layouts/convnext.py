@@ -10,7 +10,6 @@ from kdjax.weights.rules import Layout, Named, Rule, Transform, one
 from kdjax.weights.transforms import (
     conv,
     dense,
-    dense_of_conv,
     head,
     layer_norm,
     linear,
@@ -23,24 +22,29 @@ _SMALLEST_OF_DENSE = 96
 
 
 def _dense_or_conv(written_as_conv: bool) -> Transform:
-    """A dense layer or a 1x1 convolution, whichever comes; what is written is one of them."""
+    """A 1x1 convolution of a dense layer or of its own kind, whichever comes; one is written."""
 
     def into(found: np.ndarray) -> np.ndarray:
-        how = dense_of_conv if found.ndim == 4 else dense
-        return how.into([found], [()])[0]
+        how = conv if found.ndim == 4 else dense
+        return how.into([found], [()])[0].reshape(1, 1, found.shape[1], found.shape[0])
 
     def out(kernel: np.ndarray) -> np.ndarray:
-        how = dense_of_conv if written_as_conv else dense
-        return how.out([kernel])[0]
+        return conv.out([kernel])[0] if written_as_conv else dense.out([kernel[0, 0]])[0]
 
     return one(into, out)
 
 
 def _block(
-    theirs: str, ours: str, names: Sequence[str], scale: Transform = same, how: Transform = dense
+    theirs: str,
+    ours: str,
+    names: Sequence[str],
+    *,
+    scale: Transform = same,
+    written_as_conv: bool = False,
 ) -> tuple[Rule, ...]:
-    """A block, by the names of its scale, convolution, norm and two dense layers."""
+    """A block, by the names of its scale, convolution, norm and the two layers of its MLP."""
     gamma, depthwise, norm, expand, project = names
+    how = _dense_or_conv(written_as_conv)
     return (
         Rule(f"{theirs}.{gamma}", f"params/{ours}/scale", scale),
         *linear(f"{theirs}.{depthwise}", f"{ours}/depthwise", conv),
@@ -54,7 +58,6 @@ def _timm(network: Named) -> tuple[Rule, ...]:
     """`stages.0.blocks.0.conv_dw`; those below ConvNeXt-T have 1x1 convolutions for dense layers."""
     module = network.module
     assert isinstance(module, ConvNeXt)  # see `Layout.of`
-    how = _dense_or_conv(written_as_conv=module.widths[0] < _SMALLEST_OF_DENSE)
     return (
         *linear("stem.0", "stem", conv),
         *layer_norm("stem.1", "stem_norm"),
@@ -64,7 +67,7 @@ def _timm(network: Named) -> tuple[Rule, ...]:
             "stages.{s}.blocks.{b}",
             "stage{s}_block{b}",
             ("gamma", "conv_dw", "norm", "mlp.fc1", "mlp.fc2"),
-            how=how,
+            written_as_conv=module.widths[0] < _SMALLEST_OF_DENSE,
         ),
         *layer_norm("head.norm", "norm"),
     )

@@ -246,13 +246,26 @@ LAYOUTS = (
     ),
     Layout(
         names=("efficientnet_pytorch",),
-        family="EfficientNet",
+        family="EfficientNet-Lite",
         of=MobileNet,
-        which=lambda module: _is_v2(module) or _is_efficientnet(module),
+        which=_is_v2,
         misfits=lambda module, said, architecture: _unlike(module, 1e-3, same=True),
         rules=_efficientnet_pytorch,
         head=head("_fc"),
         marks=(r"_conv_stem\.weight", r"_blocks\.0\._depthwise_conv\.weight"),
+        preprocessing=Preprocessing(
+            interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3
+        ),
+    ),
+    Layout(
+        names=("efficientnet_pytorch",),
+        family="EfficientNet",
+        of=MobileNet,
+        which=_is_efficientnet,
+        misfits=lambda module, said, architecture: _unlike(module, 1e-3, same=True),
+        rules=_efficientnet_pytorch,
+        head=head("_fc"),
+        marks=(r"_conv_stem\.weight", r"_blocks\.0\._se_reduce\.weight"),
         preprocessing=Preprocessing(interpolation="bicubic"),
     ),
 )
