@@ -291,9 +291,9 @@ def test_each_loss_of_logits_is_its_function(plain, name, apart):
     found, _ = jax.jit(objective)({}, state, batch, jax.random.key(0))
     assert (plain.batch["label"] >= 0).sum() > 1
     one = functools.partial(compare, c, standardized=standardized)
-    each = jax.jit(lambda label: [one(plain.student["logits"], teacher, label) for teacher in said])(
-        plain.batch["label"]
-    )
+    each = jax.jit(
+        lambda label: [one(plain.student["logits"], teacher, label) for teacher in said]
+    )(plain.batch["label"])
     wanted = 0.75 * each[0] + 0.25 * each[1] if apart else each[0]
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
