@@ -85,7 +85,10 @@ def compiled():
 
 
 # Where most of the time goes: what is left in the end is small, so that no worker waits for long.
-_FIRST = ("stages", "quant", "views", "export", "train")
+_FIRST = (
+    *("stages", "quant", "views", "export", "train", "data"),
+    *("test_storage.py", "test_config_fuzz.py", "test_notebook.py"),
+)
 
 
 def pytest_collection_modifyitems(items):
