@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import sys
 import threading
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -20,6 +21,11 @@ from jax._src.interpreters import mlir
 
 from tests import checked
 from tests.compiled import OPTIONS
+
+# A hundred processes that tests start import kdjax: where none may keep its bytecode, to compile it is
+# a quarter of that.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -79,7 +85,10 @@ def compiled():
 
 
 # Where most of the time goes: what is left in the end is small, so that no worker waits for long.
-_FIRST = ("stages", "quant", "views", "export", "train")
+_FIRST = (
+    *("stages", "quant", "views", "export", "train", "data"),
+    *("test_storage.py", "test_config_fuzz.py", "test_notebook.py"),
+)
 
 
 def pytest_collection_modifyitems(items):
