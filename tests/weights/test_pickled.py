@@ -520,4 +520,4 @@ def test_mutated_files_are_read_or_refused(folder, monkeypatch):
 @pytest.mark.thorough
 def test_many_mutated_files_are_read_or_refused(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    _fuzz(folder, 20_000)
+    _fuzz(folder, 5_000)
