@@ -86,7 +86,7 @@ def _wants(published: Published, encoder: Encoder, size: int) -> Preprocessing:
     if size != IMAGENET_SIZE:
         return Preprocessing(size=(size, size), crop=1.0)
     module = encoder.module(Compute())
-    own = [one for one in _likely(published) if isinstance(module, one.of)]
+    own = [one for one in _likely(published) if one.is_for(module)]
     known = (one.preprocessing for one in own if one.preprocessing is not None)
     return next(known, Preprocessing())
 
