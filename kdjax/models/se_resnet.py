@@ -19,6 +19,9 @@ def _exact(channels: int) -> int:
     return max(1, channels // 16)
 
 
+CAFFE_PADDING = (0, 1)
+"""Of the pooling behind the stem, before and behind the image."""
+
 _PLAIN = {18: resnet18, 34: resnet34, 50: resnet50}
 _BLOCKS = {
     BasicBlock: functools.partial(BasicBlock, hidden=_in_eights),
@@ -59,5 +62,5 @@ def se_resnet(
     """
     plain = _PLAIN[depth](width=width, imagenet_stem=imagenet_stem, compute=compute)
     blocks: dict = _CAFFE if caffe else _BLOCKS
-    padding = (0, 1) if caffe else plain.pool_padding
+    padding = CAFFE_PADDING if caffe else plain.pool_padding
     return dataclasses.replace(plain, block=blocks[plain.block], pool_padding=padding)

@@ -233,11 +233,93 @@ def transformers_vit(width):
     return found | affine(inside("layernorm"), width) | affine("classifier", 1000, width)
 
 
+def torchvision_shufflenet():
+    """x1: Ma et al. 2018, table 5."""
+
+    def pair(name, place, *shape):
+        return conv(f"{name}.{place}", *shape) | norm(f"{name}.{place + 1}", shape[0])
+
+    found, arriving = pair("conv1", 0, 24, 3, 3, 3), 24
+    for stage, (width, count) in enumerate(((116, 4), (232, 8), (464, 4)), start=2):
+        half = width // 2
+        for u in range(count):
+            at, into = f"stage{stage}.{u}", arriving if u == 0 else half
+            if u == 0:
+                found |= pair(f"{at}.branch1", 0, arriving, 1, 3, 3)
+                found |= pair(f"{at}.branch1", 2, half, arriving, 1, 1)
+            found |= pair(f"{at}.branch2", 0, half, into, 1, 1)
+            found |= pair(f"{at}.branch2", 3, half, 1, 3, 3)
+            found |= pair(f"{at}.branch2", 5, half, half, 1, 1)
+        arriving = width
+    return found | pair("conv5", 0, 1024, 464, 1, 1) | affine("fc", 1000, 1024)
+
+
+def repdistiller_wide(classes=1000):
+    """WRN-16-2."""
+    found, arriving = conv("conv1", 16, 3, 3, 3), 16
+    for stage, width in enumerate((32, 64, 128), start=1):
+        for b in range(2):
+            at = f"block{stage}.layer.{b}"
+            found |= norm(f"{at}.bn1", arriving) | conv(f"{at}.conv1", width, arriving, 3, 3)
+            found |= norm(f"{at}.bn2", width) | conv(f"{at}.conv2", width, width, 3, 3)
+            if arriving != width:
+                found |= conv(f"{at}.convShortcut", width, arriving, 1, 1)
+            arriving = width
+    return found | norm("bn1", 128) | affine("fc", classes, 128)
+
+
+def timm_se_resnet18(*, legacy):
+    before, squeeze = ("layer0.", "se_module") if legacy else ("", "se")
+    found = conv(f"{before}conv1", 64, 3, 7, 7) | norm(f"{before}bn1", 64)
+    arriving = 64
+    for stage, width in enumerate((64, 128, 256, 512), start=1):
+        for b in range(2):
+            at = f"layer{stage}.{b}"
+            found |= conv(f"{at}.conv1", width, arriving, 3, 3) | norm(f"{at}.bn1", width)
+            found |= conv(f"{at}.conv2", width, width, 3, 3) | norm(f"{at}.bn2", width)
+            hidden = width // 16 if legacy else max(8, width // 16)
+            found |= affine(f"{at}.{squeeze}.fc1", hidden, width, 1, 1)
+            found |= affine(f"{at}.{squeeze}.fc2", width, hidden, 1, 1)
+            if arriving != width:
+                found |= conv(f"{at}.downsample.0", width, arriving, 1, 1)
+                found |= norm(f"{at}.downsample.1", width)
+            arriving = width
+    return found | affine("last_linear" if legacy else "fc", 1000, 512)
+
+
 STEM = {"imagenet_stem": True}
 REG = {"reg_token": (1, 4, 384)}
 
 # Fields of the encoder, side of the images, layout, whether there is a classifier, and the tensors.
 FILES = {
+    "torchvision shufflenet_v2_x1_0": (
+        {"name": "shufflenet_v2", **STEM},
+        224,
+        "torchvision",
+        True,
+        torchvision_shufflenet(),
+    ),
+    "RepDistiller wrn_16_2": (
+        {"name": "wide_resnet", "depth": 16, "widen": 2},
+        32,
+        "repdistiller",
+        True,
+        repdistiller_wide(),
+    ),
+    "timm seresnet18": (
+        {"name": "se_resnet", "depth": 18, **STEM},
+        224,
+        "torchvision",
+        True,
+        timm_se_resnet18(legacy=False),
+    ),
+    "timm legacy_seresnet18": (
+        {"name": "se_resnet", "depth": 18, "caffe": True, **STEM},
+        224,
+        "timm_legacy",
+        True,
+        timm_se_resnet18(legacy=True),
+    ),
     "timm efficientnet_b0": (
         {"name": "efficientnet_b0", **STEM},
         224,
@@ -427,6 +509,7 @@ def _file(folder, layout, fields, *, said=None, written=False):
 
 TF = {"epsilon": 1e-3, "padding": "same"}
 HF = {"architectures": ["MobileNetV2ForImageClassification"]}
+SE_FIELDS = {"name": "se_resnet", "depth": 18, "width": 16, "imagenet_stem": True}
 V2_FIELDS, V3_FIELDS = (
     {"name": "mobilenet_v2", "multiplier": 0.05},
     {"name": "mobilenet_v3", "size": "small", "multiplier": 0.05},
@@ -472,6 +555,14 @@ V2_FIELDS, V3_FIELDS = (
             "epsilon: 1e-05, and",
         ),
         ("hf", {**V2_FIELDS, **TF}, HF, {"epsilon": 1e-5}, "epsilon: 1e-05, and it is 0.001"),
+        ("torchvision", SE_FIELDS, None, {"caffe": True}, "caffe: True, and it is False"),
+        (
+            "timm_legacy",
+            {**SE_FIELDS, "caffe": True},
+            None,
+            {"caffe": False},
+            "caffe: False, and it is True",
+        ),
         (
             "hf",
             V2_FIELDS,

@@ -1,6 +1,10 @@
 """ResNets: torchvision's names, which timm and the CIFAR tables have too, and those of transformers."""
 
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
 from kdjax.models import ResNet
+from kdjax.models.se_resnet import CAFFE_PADDING
 from kdjax.weights.preprocessing import Preprocessing
 from kdjax.weights.rules import Layout, Named, Rule
 from kdjax.weights.transforms import conv_norm, dense_of_conv, head, linear
@@ -45,12 +49,26 @@ def _transformers(network: Named) -> tuple[Rule, ...]:
     return rules + pair(f"{theirs}.shortcut", f"{ours}/shortcut")
 
 
+def _unless_caffe(*, caffe: bool) -> Callable[..., Iterator[tuple[str, str, str]]]:
+    """The two kinds of SE-ResNets have tensors of the same names and shapes, but for the outermost names."""
+
+    def misfits(
+        module: Any, said: Mapping[str, Any], architecture: str | None
+    ) -> Iterator[tuple[str, str, str]]:
+        own = module.pool_padding == CAFFE_PADDING
+        if own != caffe:
+            yield "caffe", f"{own}, and it is {caffe}", f"give caffe={caffe}"
+
+    return misfits
+
+
 LAYOUTS = (
     Layout(
         names=("torchvision", "timm", "repdistiller"),
         family="ResNet",
         of=ResNet,
         rules=_torchvision,
+        misfits=_unless_caffe(caffe=False),
         head=head("fc"),
         marks=(r"conv1\.weight", r"bn1\.weight", r"layer1\.0\.conv1\.weight", r"fc\.weight"),
         preprocessing=Preprocessing(),
@@ -60,6 +78,7 @@ LAYOUTS = (
         family="SE-ResNet",
         of=ResNet,
         rules=_legacy,
+        misfits=_unless_caffe(caffe=True),
         head=head("last_linear"),
         marks=(r"layer0\.conv1\.weight", r"layer1\.0\.se_module\.fc1\.weight"),
         preprocessing=Preprocessing(),
