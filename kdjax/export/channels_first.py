@@ -121,7 +121,7 @@ class _Values:
         shuffled = _shuffled(self.graph, node)
         assert shuffled is not None
         whole, groups = shuffled
-        *_, height, width, channels = self.graph.shapes[value]
+        height, width, channels = map(int, self.graph.shapes[value][1:])
         parts = [0, groups, channels // groups, height, width]
 
         def shape(name: str, sizes: list[int]) -> str:
