@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.export.onnx_graph import ELEMENTWISE, Graph, keeps_axes
+from kdjax.export.onnx_graph import ELEMENTWISE, Graph, attribute, keeps_axes
 
 _LAST = [0, 2, 3, 1]  # from channels first
 _FIRST = [0, 3, 1, 2]  # from channels last
@@ -51,6 +51,12 @@ class _Values:
             return (
                 _is_over_space(self.graph, node) and keeps_axes(node) and self.free(node.input[0])
             )
+        if _is_of_channels(node, "Concat"):
+            return all(map(self.free, node.input))
+        if _is_of_channels(node, "Split"):
+            return self.free(node.input[0])
+        if (shuffled := _shuffled(self.graph, node)) is not None:
+            return self.free(shuffled[0])
         return _moves(node, _LAST) or _is_gate(self.graph, node)
 
     def hoisted(self, value: str) -> bool:
@@ -87,14 +93,44 @@ class _Values:
         if node is not None and node.op_type in ELEMENTWISE:
             self.computed.add(value)
             self.graph.put(node, [self.first(name) for name in node.input], result)
-        elif node is not None and node.op_type in _REDUCTIONS and self.free(value):
+        elif node is not None and self.free(value):
             self.computed.add(value)
-            self.reduce(node, result)
+            self._put(node, value, result)
         else:
             return self.graph.put("Transpose", [value], result, perm=_FIRST)
         if len(shape := self.graph.shapes.get(value, ())) == 4:
             self.graph.shapes[result] = tuple(shape[axis] for axis in _FIRST)
         return result
+
+    def _put(self, node: Any, value: str, result: str) -> None:
+        """Makes a free value with its channels first, which is neither elementwise nor moved."""
+        if node.op_type in _REDUCTIONS:
+            self.reduce(node, result)
+        elif node.op_type == "Concat":
+            self.graph.put("Concat", [self.first(name) for name in node.input], result, axis=1)
+        elif node.op_type == "Split":
+            whole, *sizes = node.input
+            results = [f"{name}.first" for name in node.output]
+            self.graph.put_all("Split", [self.first(whole), *sizes], results, axis=1)
+            self.moved.update(zip(node.output, results, strict=True))
+            self.computed.update(node.output)
+        else:
+            self._shuffle(node, value, result)
+
+    def _shuffle(self, node: Any, value: str, result: str) -> None:
+        shuffled = _shuffled(self.graph, node)
+        assert shuffled is not None
+        whole, groups = shuffled
+        height, width, channels = map(int, self.graph.shapes[value][1:])
+        parts = [0, groups, channels // groups, height, width]
+
+        def shape(name: str, sizes: list[int]) -> str:
+            return self.graph.keep(f"{result}.{name}", np.asarray(sizes, np.int64))
+
+        sizes = shape("parts", parts)
+        apart = self.graph.put("Reshape", [self.first(whole), sizes], f"{result}.apart")
+        across = self.graph.put("Transpose", [apart], f"{result}.across", perm=[0, 2, 1, 3, 4])
+        self.graph.put("Reshape", [across, shape("whole", [0, channels, height, width])], result)
 
     def reduce(self, node: Any, result: str) -> str:
         """A reduction over space, written with its operand channels first."""
@@ -108,6 +144,29 @@ class _Values:
 def _moves(node: Any, order: list[int]) -> bool:
     """Whether it transposes into this order and no other."""
     return node.op_type == "Transpose" and list(node.attribute[0].ints) == order
+
+
+def _is_of_channels(node: Any, kind: str) -> bool:
+    """Whether it is of this kind and along the channels, which are last."""
+    return node.op_type == kind and attribute(node, "axis") in (3, -1)
+
+
+def _shuffled(graph: Graph, node: Any) -> tuple[str, int] | None:
+    """What a channel shuffle is of, and of how many groups; None of what is no shuffle."""
+    across = graph.made.get(node.input[0]) if node.op_type == "Reshape" else None
+    if across is None or across.op_type != "Transpose":
+        return None
+    apart = graph.made.get(across.input[0])
+    if apart is None or apart.op_type != "Reshape":
+        return None
+    names = (apart.input[0], apart.output[0], node.output[0])
+    before, parts, after = (graph.shapes.get(name, ()) for name in names)
+    known = len(parts) == 5 and all(isinstance(size, int) for size in parts[1:])
+    if not known or attribute(across, "perm") != [0, 1, 2, 4, 3]:
+        return None
+    if before != after or len(before) != 4 or before[:3] != parts[:3]:
+        return None
+    return apart.input[0], int(parts[3])
 
 
 def _is_gate(graph: Graph, node: Any) -> bool:

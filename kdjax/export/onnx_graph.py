@@ -109,6 +109,13 @@ class Graph:
         self.made[result] = node
         return result
 
+    def put_all(self, kind: str, inputs: list[str], results: list[str], **attributes: Any) -> None:
+        """Makes several values by one operator of a kind, as `put` makes one."""
+        from onnx import helper
+
+        node = helper.make_node(kind, inputs, results, **attributes)
+        self.made.update(dict.fromkeys(results, node))
+
     def keep(self, name: str, array: np.ndarray) -> str:
         """Stores an array, unless there is one of that name, and gives its name."""
         self.arrays.setdefault(name, array)

@@ -100,7 +100,11 @@ def _padded(graph: Graph) -> None:
             continue
         pad, kernel = graph.made.get(moved.input[0]), attribute(node, "kernel_shape")
         pairs = None if pad is None else _nothing_around(graph, pad)
-        if pairs is None or attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        if (
+            pad is None
+            or pairs is None
+            or attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+        ):
             continue
         order = attribute(moved, "perm")
         batch, channels, *space = (pairs[axis] for axis in order)

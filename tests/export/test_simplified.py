@@ -15,6 +15,7 @@ from kdjax.export import load_onnx, write_onnx
 from kdjax.export.simplified import simplify
 from kdjax.models.blocks import Compute
 from kdjax.models.inverted_residual import Squeeze, SqueezeExcitation
+from kdjax.models.shufflenet import shuffle
 from kdjax.types import Field
 from tests.quant.quantized import lively
 
@@ -66,6 +67,36 @@ def test_squeeze_and_excitation_between_hard_swishes(tmp_path):
     assert (kinds["Conv"], kinds["Gemm"], kinds["GlobalAveragePool"]) == (4, 1, 2)
     first = onnx.load(tmp_path / "m.onnx").graph.node[0]
     assert (first.op_type, list(first.input)) == ("Transpose", ["image"])
+
+
+def test_halves_that_are_joined_and_shuffled(tmp_path):
+    """As of ShuffleNet; and what is joined, split or shuffled otherwise is right, too."""
+
+    def net(x):
+        x = nn.relu(_conv(x, "a"))
+        left, right = jnp.split(x, 2, axis=-1)
+        x = shuffle(jnp.concatenate([left, nn.relu(_conv(right, "b", 4))], axis=-1), 2)
+        left, right = jnp.split(x, 2, axis=-1)
+        x = shuffle(jnp.concatenate([left, nn.relu(_conv(right, "c", 4)), right], axis=-1), 4)
+        return nn.Dense(4, name="head")(_conv(x, "d").mean((1, 2)))
+
+    kinds = _written(net, tmp_path / "m.onnx")
+    assert not kinds.keys() & {"Shape", "Gather", "Expand", "Unsqueeze"}
+    # Of the image, and one within each shuffle.
+    assert (kinds["Transpose"], kinds["Reshape"], kinds["Concat"], kinds["Split"]) == (3, 4, 2, 2)
+
+    def other(x):
+        x = nn.relu(_conv(x, "a"))
+        above, below = jnp.split(x, 2, axis=1)
+        x = _conv(jnp.concatenate([below, above], axis=1), "b")
+        apart = x.reshape(*x.shape[:-1], 2, 4)
+        x = jnp.concatenate([apart[..., ::-1, :].reshape(x.shape), x], axis=-1)
+        left, right = jnp.split(x, [6], axis=-1)
+        return nn.Dense(4, name="head")(
+            _conv(right, "d").mean((1, 2)) + left.mean((1, 2, 3))[:, None]
+        )
+
+    _written(other, tmp_path / "other.onnx")
 
 
 def test_gates_that_are_no_simple_ones(tmp_path):
