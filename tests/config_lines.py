@@ -145,6 +145,9 @@ _EMBEDDINGS = [
     {"name": "rkd"},
     {"name": "similarity"},
 ]
+_PUBLISHED = str(pathlib.Path(__file__).parent / "weights" / "one.safetensors")
+"""One tensor of zeros: a config is planned with it, and not run."""
+
 _STUDENT = {"kind": "distill", "cache": "cache", "encoder": _CNN, **_TRAINING}
 
 
@@ -167,6 +170,8 @@ def _stages() -> Iterator[tuple[str, dict]]:
             "projector": [8],
         },
     )
+    published = {"source": _PUBLISHED, "layout": "kdjax", "skip": "x.*"}
+    yield "imported", {"kind": "pretrained", "size": 8, "encoder": {**_CNN, "weights": published}}
     yield "net", {"kind": "finetune", "start_from": "by_simclr", "views": _CROPS, **_TRAINING}
     for optimizer, encoder in zip(_OPTIMIZERS, turn, strict=False):
         own = {"encoder": encoder, "optimizer": optimizer, "teacher_free": {}}
