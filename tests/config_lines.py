@@ -159,6 +159,9 @@ _EMBEDDINGS = [
     {"name": "rkd"},
     {"name": "similarity"},
 ]
+_PUBLISHED = str(pathlib.Path(__file__).parent / "weights" / "one.safetensors")
+"""One tensor of zeros: a config is planned with it, and not run."""
+
 _STUDENT = {"kind": "distill", "cache": "cache", "encoder": _CNN, **_TRAINING}
 
 
@@ -181,6 +184,8 @@ def _stages() -> Iterator[tuple[str, dict]]:
             "projector": [8],
         },
     )
+    published = {"source": _PUBLISHED, "layout": "kdjax", "skip": "x.*"}
+    yield "imported", {"kind": "pretrained", "size": 8, "encoder": {**_CNN, "weights": published}}
     yield "net", {"kind": "finetune", "start_from": "by_simclr", "views": _CROPS, **_TRAINING}
     count = max(len(_OPTIMIZERS), len(_ENCODERS) - len(_METHODS))  # every encoder has its turn
     optimizers = itertools.islice(itertools.cycle(_OPTIMIZERS), count)

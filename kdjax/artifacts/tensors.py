@@ -13,6 +13,9 @@ from kdjax.models import Compute
 from kdjax.types import Variables
 from kdjax.weights.reading import ENCODER, HEAD
 
+Numbers = Literal["integers", "float"]
+"""That a quantized layer is written in."""
+
 
 def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
     """A model for its names.
@@ -43,7 +46,7 @@ def put(
       encoder: by name, see `kdjax.weights.Named`.
       head: likewise; None leaves the classifier as it is.
     """
-    flat = traverse_util.flatten_dict(variables, sep="/")
+    flat: dict[str, Any] = {**traverse_util.flatten_dict(variables, sep="/")}
     for name, array in encoder.items():
         collection, _, path = name.partition("/")
         flat[f"{collection}/{ENCODER}/{path}"] = jnp.asarray(array)
@@ -77,7 +80,7 @@ def written(
 
 
 def in_integers(
-    spec: Spec, variables: Variables, *, numbers: Literal["integers", "float"]
+    spec: Spec, variables: Variables, *, numbers: Numbers = "integers"
 ) -> dict[str, np.ndarray]:
     """The tensors of a quantized model in kdjax's own layout.
 

@@ -34,7 +34,9 @@ def main(given: Sequence[str]) -> int:
     return 0
 
 
-def write(folder: epath.Path, out: str, *, layout: str | None, numbers: str | None) -> str:
+def write(
+    folder: epath.Path, out: str, *, layout: str | None, numbers: tensors.Numbers | None
+) -> str:
     """Writes the model of a stage as safetensors; returns what was written, in one line.
 
     Args:
@@ -53,7 +55,7 @@ def write(folder: epath.Path, out: str, *, layout: str | None, numbers: str | No
     if numbers is not None and not quantized:
         raise BadInput("--numbers", f"{folder.name} is not quantized", "leave it out")
     account = {} if quantized else _account(artifact)
-    layout = layout or account.get("layout", OWN)
+    layout = layout or str(account.get("layout", OWN))
     if quantized and layout != OWN:
         raise BadInput(
             "--layout",

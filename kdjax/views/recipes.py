@@ -5,6 +5,7 @@ float in [0, 1]; `batch_views` runs one over a batch, each example with its own 
 `(height, width)`, or one integer for both.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -221,25 +222,67 @@ def crop_flip(
     return normalize(view, mean=mean, std=std)
 
 
+def _centre(
+    image: geometry.Image, *, size: geometry.Size, crop: float
+) -> Float[Array, "rows columns channel"]:
+    """The centre of the image, resized in its own shape; draws nothing.
+
+    Its short side becomes `floor(short side of the result / crop)` pixels, as torchvision and timm have
+    it, and what is left at both sides is the same, half a pixel rounded to even.
+
+    Args:
+      image: float32 in [0, 1].
+      size: height and width of the result in pixels, or the side of a square.
+      crop: see above, in (0, 1].
+
+    Raises:
+      BadInput: `size` is not positive, `crop` is not in (0, 1], or the image is too narrow for it.
+    """
+    tall, wide = geometry.sides(size)
+    if not 0.0 < crop <= 1.0:
+        raise BadInput("crop", f"{crop} is not in (0, 1]")
+    height, width, _ = image.shape
+    short = math.floor(min(tall, wide) / crop + 1e-9)
+    rows, columns = (short * side // min(height, width) for side in (height, width))
+    if rows < tall or columns < wide:
+        raise BadInput(
+            "crop",
+            f"{crop} makes an image of {height} x {width} one of {rows} x {columns} pixels, and the view "
+            f"has {tall} x {wide}",
+            "give a smaller crop",
+        )
+    top, left = round((rows - tall) / 2), round((columns - wide) / 2)
+    resized = geometry.resize(image, size=(rows, columns))
+    return resized[top : top + tall, left : left + wide]
+
+
 def eval_view(
     image: RawImage,
     *,
     size: geometry.Size,
+    crop: float | None = None,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
 ) -> Float[Array, "rows columns channel"]:
     """The one view to evaluate on: resized where the image has another size, and normalised.
 
+    As published networks are evaluated, of a picture of any shape, with a `crop`.
+
     Args:
       image: uint8, or float in [0, 1].
       size: height and width of the view in pixels, or the side of a square.
+      crop: its short side as a part of that of the image, which is resized to it in its own shape before
+        the centre is cut out: 0.875 is 224 of 256 pixels. None squeezes the whole image into the view.
       mean: subtracted, in [0, 1]: one number or one a channel.
       std: divided by: one number or one a channel.
 
     Raises:
       BadInput: a hyper-parameter is out of its range.
     """
-    return normalize(geometry.resize(to_float(image), size=size), mean=mean, std=std)
+    pixels = to_float(image)
+    if crop is not None:
+        pixels = _centre(pixels, size=size, crop=crop)
+    return normalize(geometry.resize(pixels, size=size), mean=mean, std=std)
 
 
 def batch_views(

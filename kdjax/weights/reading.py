@@ -82,13 +82,15 @@ def read(
     def init() -> Any:
         return model.init(jax.random.key(0), example, train=True)
 
-    height_width = example.shape[1:3] if example.ndim == 4 else None
+    height_width = (example.shape[1], example.shape[2]) if example.ndim == 4 else None
     network = named(module, jax.eval_shape(init), size=height_width)
     found = mapped(published(source), network, layout=layout, skip=skip)
     encoder, head = found.read()
     given = [*encoder] if classes is None else [*encoder, *(head or ())]
     complete = len(given) == len(network.encoder) + len(network.head or ())
-    flat = {} if complete else traverse_util.flatten_dict(jax.jit(init)(), sep="/")
+    flat: dict[str, Any] = {}
+    if not complete:
+        flat |= traverse_util.flatten_dict(jax.jit(init)(), sep="/")
     for name, array in encoder.items():
         collection, _, path = name.partition("/")
         flat[name if classes is None else f"{collection}/{ENCODER}/{path}"] = array

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -114,11 +115,13 @@ def preprocessing(source: str) -> Preprocessing | None:
 def _of_place(source: str, place: Path, revision: str | None = None) -> Published:
     found = tensors.opened(place)
     folder = place if place.is_dir() else _own_folder(place)
-    beside: list[Mapping[str, Any]] = []
-    for name in (CONFIG, PREPROCESSOR):
-        is_there = folder is not None and (folder / name).is_file()
-        beside.append(tensors.read_json(folder / name) if is_there and folder is not None else {})
-    return Published(source, found, *beside, _written(found), revision)
+
+    def beside(name: str) -> Mapping[str, Any]:
+        if folder is None or not (folder / name).is_file():
+            return {}
+        return tensors.read_json(folder / name)
+
+    return Published(source, found, beside(CONFIG), beside(PREPROCESSOR), _written(found), revision)
 
 
 def _own_folder(file: Path) -> Path | None:
@@ -129,8 +132,6 @@ def _own_folder(file: Path) -> Path | None:
 
 def _written(found: Tensors) -> Mapping[str, Any]:
     """What kdjax wrote into a header, empty in a file of others."""
-    import json
-
     try:
         said = json.loads(found.metadata.get(KEY, "{}"))
     except (ValueError, RecursionError):

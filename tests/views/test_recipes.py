@@ -114,9 +114,26 @@ def test_normalization_golden():
     )
 
 
+def test_an_evaluation_that_crops_sees_the_centre_in_its_own_shape():
+    """Of 30 x 20 pixels: 20 of 25 is 37 x 25, of which 9 and 8, and 2 and 3, are left at the sides."""
+    image = raw(30, 20, 3)
+    whole = views.eval_view(image, size=(37, 25))
+    found = views.eval_view(image, size=20, crop=0.8)
+    np.testing.assert_array_equal(found, whole[8:28, 2:22])
+    np.testing.assert_array_equal(
+        views.eval_view(image, size=20, crop=1.0), views.eval_view(image, size=(30, 20))[5:25]
+    )
+    with pytest.raises(
+        BadInput, match=r"crop: 1\.0 makes an image of 30 x 20 one of 24 x 16 pixels"
+    ):
+        views.eval_view(image, size=(16, 32), crop=1.0)
+
+
 @pytest.mark.parametrize(
     ("values", "field"),
     [
+        ({"crop": 0.0}, "crop"),
+        ({"crop": 1.5}, "crop"),
         ({"mean": (0.1, 0.2)}, "mean"),
         ({"std": (0.1, 0.2)}, "std"),
         ({"std": (0.0,)}, "std"),

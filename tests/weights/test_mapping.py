@@ -89,7 +89,7 @@ DEEP = models.ResNet(
 )
 FAMILIES = {
     "resnet": (SMALL, ("torchvision", "kuangliu", "hf", "kdjax")),
-    "bottlenecks": (DEEP, ("torchvision", "hf")),
+    "bottlenecks": (DEEP, ("hf",)),
     "resnet8x4": (models.cifar_resnet(8, multiplier=4), ("repdistiller", "kuangliu")),
     "vgg": (models.vgg(11, width=1), ("repdistiller", "kdjax")),
 }
@@ -98,7 +98,11 @@ FAMILIES = {
 @pytest.mark.parametrize(
     ("encoder", "layout"),
     [
-        pytest.param(encoder, layout, id=f"{name}-{layout}")
+        pytest.param(
+            *(encoder, layout),
+            id=f"{name}-{layout}",
+            marks=[pytest.mark.thorough] if name == "resnet8x4" else [],
+        )
         for name, (encoder, names) in FAMILIES.items()
         for layout in names
     ],

@@ -32,6 +32,11 @@ class Encoder(Choice, abc.ABC):
         return Imported(source=self.weights) if isinstance(self.weights, str) else self.weights
 
     @property
+    def called(self) -> dict[str, str]:
+        """Where its weights are said to be, for messages; see `kdjax.types.under`."""
+        return {"weights": "weights.source"} if isinstance(self.weights, Imported) else {}
+
+    @property
     def architecture(self) -> "Encoder":
         """What the network is, whatever it begins with."""
         return dataclasses.replace(self, weights=None)

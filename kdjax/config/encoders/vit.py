@@ -39,10 +39,8 @@ def _marked(mark: str, value: Any) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViT(Encoder):
-    """A vision transformer whose features are the mean over its tokens; ViT-Ti by default.
-
-    Its tokens are the class, the registers and the patches, in this order.
+class Transformer(Encoder):
+    """A vision transformer. Its tokens are the class, the registers and the patches, in this order.
 
     Attributes:
       width: of a token.
@@ -61,7 +59,6 @@ class ViT(Encoder):
       layer_scale: what the scale of each channel of a block's two branches begins with; None for none.
     """
 
-    name: Literal["vit"]
     width: Width = 192
     depth: Depth = 12
     heads: Width = 3
@@ -91,11 +88,6 @@ class ViT(Encoder):
             positions=self.positions,
             pool=self.pool,
         )
-
-    @property
-    def title(self) -> str:
-        """What the report calls it: its sizes, then what is not as usual."""
-        return self._titled("vit", always=("width", "depth", "heads", "mlp", "patch"))
 
     def _titled(self, name: str, *, always: tuple[str, ...]) -> str:
         """The name, and each field that is one of `always` or not at its default."""
@@ -128,7 +120,19 @@ class ViT(Encoder):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Published(ViT):
+class ViT(Transformer):
+    """One whose features are the mean over its tokens; ViT-Ti with patches of 4 by default."""
+
+    name: Literal["vit"]
+
+    @property
+    def title(self) -> str:
+        """What the report calls it: its sizes, then what is not as usual."""
+        return self._titled("vit", always=("width", "depth", "heads", "mlp", "patch"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Published(Transformer):
     """As it is published: patches of 16 pixels, a class token, which gives the features, exact GELU.
 
     Every field can be another, as those of DINOv2 and of mean pooling need it.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from kdjax import ssl
-from kdjax.config.encoders.vit import ViT
+from kdjax.config.encoders.vit import Transformer
 from kdjax.config.fields import Count, Decay, Natural, Positive
 from kdjax.config.methods import Method, Momentum, Stage
 from kdjax.config.training import Number, Ramp, over_steps
@@ -62,7 +62,7 @@ class _Prototypical(Method):
         if self.local_views is None:
             return large
         own = inputs.sized(self.local_views.size)
-        if own != inputs and isinstance(stage.encoder, ViT):
+        if own != inputs and isinstance(stage.encoder, Transformer):
             raise BadInput(
                 "method.local_views.size",
                 f"{self.local_views.size}, but the positions of a ViT are those of {inputs}",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from kdjax import models, ssl
-from kdjax.config.encoders.vit import ViT
+from kdjax.config.encoders.vit import Transformer
 from kdjax.config.fields import Depth, Width
 from kdjax.config.methods import Method, Stage
 from kdjax.inputs import Image, Inputs
@@ -129,7 +129,7 @@ class MAE(Method):
         inputs: Inputs,
     ) -> draws.Draw:
         """One view, and which of its patches are hidden."""
-        assert isinstance(stage.encoder, ViT)  # see `misfits`
+        assert isinstance(stage.encoder, Transformer)  # see `misfits`
         patches = _patches(inputs.only_image("method: mae"), stage.encoder.patch)
         count = round(self.share * patches)
         if not 0 < count < patches:
@@ -143,7 +143,7 @@ class MAE(Method):
 
     def misfits(self, stage: Stage) -> Iterator[Fault]:
         """Fields of the stage, or of its method, that do not go together."""
-        if not isinstance(stage.encoder, ViT):
+        if not isinstance(stage.encoder, Transformer):
             yield (
                 "encoder.name, method.name",
                 f"{stage.encoder.name} has no patches to hide",

@@ -4,19 +4,25 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from kdjax import views
-from kdjax.config.views import Frame, Views
+from kdjax.config.views import Area, Frame, Views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalViews(Views):
-    """No augmentation: see `kdjax.views.eval_view`."""
+    """No augmentation: see `kdjax.views.eval_view`.
+
+    Attributes:
+      crop: the short side of the view as a part of that of the image, whose centre it is: 0.875, say, for
+        a published network. None: the whole image, squeezed into the view.
+    """
 
     augments: ClassVar[bool] = False
 
     recipe: Literal["eval"]
+    crop: Area | None = None
 
     def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.eval_view`; it has nothing in pixels."""
         return lambda key, image: views.eval_view(
-            image, size=frame.size, mean=frame.mean, std=frame.std
+            image, size=frame.size, crop=self.crop, mean=frame.mean, std=frame.std
         )
