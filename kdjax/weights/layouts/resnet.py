@@ -50,7 +50,7 @@ def _transformers(network: Named) -> tuple[Rule, ...]:
 
 
 def _unless_caffe(*, caffe: bool) -> Callable[..., Iterator[tuple[str, str, str]]]:
-    """The two kinds of SE-ResNets have tensors of the same names and shapes, but for the outermost names."""
+    """Refuses the other kind of SE-ResNets, whose tensors are of the same shapes."""
 
     def misfits(
         module: Any, said: Mapping[str, Any], architecture: str | None
