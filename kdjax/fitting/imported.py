@@ -34,7 +34,7 @@ def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> we
     c = spec.encoder.imported
     if c is None:
         return None
-    with under(context.path), under("encoder", spec.encoder.called):
+    with under(context.path), under("encoder", spec.encoder.weights_field):
         network = tensors.named(spec, variables)
         found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
         if not c.own_preprocessing:
@@ -60,7 +60,7 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
         return variables
     if jax.process_index() == 0:
         print(f"{context.name}: {found.published.source}: {found.account}", file=sys.stderr)
-    with under(context.path), under("encoder", spec.encoder.called):
+    with under(context.path), under("encoder", spec.encoder.weights_field):
         return tensors.put(variables, *found.read())
 
 
@@ -78,7 +78,7 @@ def account(context: Context, stage: config.Stage, said: Mapping[str, Any]) -> d
     whole = said.get("model") or said.get("sweep", {}).get("model")
     kind, plain = (EncoderSpec, said["encoder_model"]) if whole is None else (Spec, whole)
     spec = parse.parse(kind, plain, f"{context.folder}: model")
-    with under(context.path), under("encoder", encoder.called):
+    with under(context.path), under("encoder", encoder.weights_field):
         network = tensors.named(spec, spec.abstract())
         found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
     known = found.preprocessing

@@ -182,7 +182,7 @@ def _imported(stage: config.Stage, path: str) -> dict[str, Any]:
     found = {}
     for at, encoder in parts(stage, config.Encoder):
         if (weights := encoder.imported) is not None:
-            with under(f"{path}.{at}", encoder.called):
+            with under(f"{path}.{at}", encoder.weights_field):
                 found[at] = weights.identity()
     return found
 

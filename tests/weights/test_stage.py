@@ -191,3 +191,17 @@ def test_an_encoder_is_kept_where_the_classes_are_others(tmp_path, capsys):
     kept = artifact.variables(spec.abstract())
     wanted = tensors_of(7)["params/encoder/block0/conv/kernel"]
     np.testing.assert_array_equal(kept["params"]["encoder"]["block0"]["conv"]["kernel"], wanted)
+
+
+def test_an_encoder_of_ones_own_begins_with_weights_in_kdjax_names(tmp_path):
+    path = saved(tmp_path / "x.safetensors")
+    own = {"function": "kdjax.models:CNN", "widths": [4, 6]}
+    fields = {"source": path, "layout": "kdjax"}
+    run = run_of(path, imported={"kind": "pretrained", "encoder": {**own, "weights": fields}})
+    assert len(pipeline.check(run, *planned(run, tmp_path))) == 1
+    gone = {**own, "weights": {"source": "nowhere"}}
+    run = run_of(path, imported={"kind": "pretrained", "encoder": gone})
+    with pytest.raises(
+        BadInput, match=r"^config\.stages\.imported\.encoder\.weights\.source: nowhere"
+    ):
+        planned(run, tmp_path)

@@ -32,7 +32,7 @@ class Encoder(Choice, abc.ABC):
         return Imported(source=self.weights) if isinstance(self.weights, str) else self.weights
 
     @property
-    def called(self) -> dict[str, str]:
+    def weights_field(self) -> dict[str, str]:
         """Where its weights are said to be, for messages; see `kdjax.types.under`."""
         return {"weights": "weights.source"} if isinstance(self.weights, Imported) else {}
 
