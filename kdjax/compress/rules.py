@@ -292,32 +292,8 @@ def stages(
         and of a budget in milliseconds.
     """
     size = batch(pictures)
-    views = few_labels.views(pictures.look)
-    large, small = list(seen(network, pictures)), list(student_size(network, pictures))
-    net = student(width, pictures)
-    labelled = bool(pictures.labelled)
-    line: dict[str, Any] = {}
-    if labelled:
-        line["network"] = {"kind": "pretrained", "encoder": {**network.encoder}, "size": large}
-        rate = 1e-4
-        line["teacher"] = {
-            "kind": "finetune",
-            "start_from": "network",
-            "head": "probe",
-            "views": {**views["label"], "size": large},
-            **_training(max(1, effort.teacher), batch=min(size, pictures.labelled), rate=rate),
-        }
-        if not effort.teacher:
-            line["teacher"]["optimizer"] = {"name": "frozen"}
-    else:
-        line["teacher"] = {"kind": "pretrained", "encoder": {**network.encoder}, "size": large}
-    line["cache"] = {
-        "kind": "cache",
-        "teacher": "teacher",
-        "recipe": {**views["student"], "size": large},
-        "views": effort.views,
-        "batch": min(64, size),
-    }
+    small = list(student_size(network, pictures))
+    net, labelled = student(width, pictures), bool(pictures.labelled)
     learns = {
         "kind": "distill",
         "cache": "cache",
@@ -325,7 +301,10 @@ def stages(
         **({"temperature": 2.0} if labelled or network.head else {}),
         **({} if labelled else {"kd_weight": 1.0, "ce_weight": 0.0}),
     }
-    line["student"] = {**learns, "encoder": net, **_training(effort.student, batch=size, rate=3e-3)}
+    line = {
+        **_taught_by(network, pictures, effort),
+        "student": {**learns, "encoder": net, **_training(effort.student, batch=size, rate=3e-3)},
+    }
     last = "student"
     if budget.kind == "ms" or params is not None:
         limit = {"latency_ms": budget.value} if budget.kind == "ms" else {"params": params}
@@ -346,11 +325,37 @@ def stages(
         line["scratch"] = {
             "kind": "finetune",
             "encoder": net,
-            "views": {**views["label"], "size": small},
+            "views": {**few_labels.views(pictures.look)["label"], "size": small},
             **_training(effort.student, batch=min(size, pictures.labelled), rate=3e-3),
         }
     calibration = min(256, pictures.train)
     line["int8"] = {"kind": "quantize", "model": last, "calibration_examples": calibration}
     for name, of in (("float_file", last), ("file", "int8")):
         line[name] = {"kind": "export", "model": of, "formats": ["onnx"]}
+    return line
+
+
+def _taught_by(network: Network, pictures: Pictures, effort: Effort) -> dict[str, Any]:
+    """The network, the teacher that is made of it, and its answers."""
+    views, large = few_labels.views(pictures.look), list(seen(network, pictures))
+    published = {"kind": "pretrained", "encoder": {**network.encoder}, "size": large}
+    size = batch(pictures)
+    line: dict[str, Any] = {"network": published} if pictures.labelled else {"teacher": published}
+    if pictures.labelled:
+        line["teacher"] = {
+            "kind": "finetune",
+            "start_from": "network",
+            "head": "probe",
+            "views": {**views["label"], "size": large},
+            **_training(max(1, effort.teacher), batch=min(size, pictures.labelled), rate=1e-4),
+        }
+        if not effort.teacher:
+            line["teacher"]["optimizer"] = {"name": "frozen"}
+    line["cache"] = {
+        "kind": "cache",
+        "teacher": "teacher",
+        "recipe": {**views["student"], "size": large},
+        "views": effort.views,
+        "batch": min(64, size),
+    }
     return line
