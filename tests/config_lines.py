@@ -262,4 +262,18 @@ EVERYTHING = {
     "stages": dict(_stages()),
     "seeds": [0, 1],
 }
-"""Every kind of stage and every member of every union."""
+"""Every kind of stage, and every member of every union but those of `OTHER_DATA`."""
+
+_PICTURES = {"root": "nowhere", "size": [8, 8]}
+
+OTHER_DATA = [
+    {"name": "x", "source": source, "target": target}
+    for source, target in (
+        ({"kind": "folder", **_PICTURES}, {"kind": "classes", "classes": 2, "names": ["a", "b"]}),
+        ({"kind": "arrow", **_PICTURES}, {"kind": "vectors", "dim": 4}),
+        ({"kind": "tar", **_PICTURES, "names": ["a", "b"]}, None),
+        ({"kind": "csv", **_PICTURES, "label": ["x", "y"], "target": "values"}, None),
+        ({"kind": "npz", "root": "nowhere"}, None),
+    )
+]
+"""Sources of which a config has one, and what is asked where they have no labels."""

@@ -272,6 +272,8 @@ def test_everything_has_every_dataclass():
                 visit(inner)
 
     visit(parse.parse(config.Run, config_lines.EVERYTHING))
+    for values in config_lines.OTHER_DATA:
+        visit(parse.parse(config.Data, values))
     assert found == set(explain.dataclasses_in(config.Run))
 
 
@@ -284,6 +286,19 @@ def test_every_field_in_twelve_ways(tmp_path):
     assert not fuzz.wrong, report(fuzz)
     assert fuzz.counts["tried"] > 3000
     assert fuzz.counts["accepted"] > 100
+
+
+@pytest.mark.parametrize("values", config_lines.OTHER_DATA, ids=lambda x: x["source"]["kind"])
+def test_every_field_of_a_source_in_twelve_ways(values, tmp_path):
+    name, stage = next(iter(config_lines.EVERYTHING["stages"].items()))
+    fuzz = Fuzz({"name": "x", "data": values, "stages": {name: stage}}, epath.Path(tmp_path))
+    for path, field, kind, value in fields(config.Run, fuzz.full, "config"):
+        if path.startswith("config.data."):
+            for how, changed in mutations(value):
+                fuzz.one(path, field, kind, value, how, changed)
+    assert not fuzz.wrong, report(fuzz)
+    assert fuzz.counts["tried"] > 200
+    assert fuzz.counts["refused"] == fuzz.counts["tried"]  # there is no such place
 
 
 @pytest.mark.thorough

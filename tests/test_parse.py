@@ -102,7 +102,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.encoder",
             ...,
-            f"{STAGE}.encoder: missing; it takes CNN or MobileNetV2 or M",
+            f"{STAGE}.encoder: missing; it takes CNN or ConvNeXt or MLPerfResNet8",
         ),
         (
             "stages.first.optimizer.learning_rate",
@@ -129,7 +129,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.encoder.name",
             ...,
-            f"{STAGE}.encoder.name: missing; it is one of cnn, mobilenet",
+            f"{STAGE}.encoder.name: missing; it is one of cnn, convnext",
         ),
         (
             "stages.first.views.recipe",
@@ -506,6 +506,7 @@ def test_a_fingerprint_leaves_out_where_and_how():
     assert _asides(config.Run) == {
         "parallel",
         "convolutions",
+        "reference",
         "latency_batch",
         "latency_bulk_batch",
         "latency_threads",

@@ -147,6 +147,7 @@ class Dataset:
             read=lambda chosen: self.read(rows[chosen]),
             marked=marked,
             lengths={field: own[rows] for field, own in self.lengths.items()},
+            originals=None if self.originals is None else self.originals[rows],
         )
 
     def hide_labels(self, shown: Int64[np.ndarray, " m"]) -> "Dataset":

@@ -118,7 +118,7 @@ def scored(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[str,
     for name, own in context.run.scores.items():
         path = f"config.scores.{name}"
         if name in found or name in compared:
-            raise BadInput(path, "there is a score of this name", "give it another")
+            raise BadInput(path, "the task has a score of this name", "give it another")
         found[name] = own.score(answers, labels, path=path)
         primary = name if own.primary else primary
     return {"scores": {**found, **compared}, "primary": primary}

@@ -132,6 +132,7 @@ STAGES = {
     },
     "again": {**_STUDENT, "encoder": None, "start_from": "rounded"},
     "file": {"kind": "export", "model": "int8"},
+    "published": {"kind": "pretrained", "encoder": {**_CNN, "weights": "nowhere.safetensors"}},
 }
 """Every kind of stage, and what they leave to one another."""
 
@@ -447,6 +448,12 @@ FAULTS = [
     ),
     ("rounded", "rounded.step", "half", r"rounded.step: expected a number, found 'half'"),
     ("again", "again.start_from", "rounded", None),
+    (
+        "published",
+        "published.encoder.weights",
+        "gone.safetensors",
+        r"published.encoder.weights: .*gone.safetensors",
+    ),
     ("file", "file.model", "sweep", r"file.model: sweep is a sweep of several students"),
     ("file", "file.model", "encoder", r"file.model: encoder has no head"),
     ("file", "file.model", "probe", r"file.model: probe has no head"),

@@ -1,6 +1,7 @@
 """A format of the user's: written, held against the live model, written again, refused."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdjax import config, parse, pipeline
-from kdjax.artifacts import Artifact
+from kdjax.artifacts import Artifact, proof
 from kdjax.commands.verify import verify
 from kdjax.measuring.parity import StageFailed
 from kdjax.types import BadInput
@@ -73,6 +74,10 @@ def test_reexport_and_verify_know_it_without_the_users_files(done, line, tmp_pat
     (verdict,) = verify(line.workdir, only=done.folder.name)
     assert verdict.state == "whole"
     other = line.copy("again", without="student").workdir
+    made_of = {done.manifest["fingerprint"], *done.manifest["upstream"].values()}
+    for folder in (other / "stages").iterdir():  # the exports of other tests may need the student
+        if (found := proof.read(folder)) is not None and found["fingerprint"] not in made_of:
+            shutil.rmtree(folder)
     folder = other / "stages" / done.folder.name
     before = (folder / "linear.npz").read_bytes()
     program = f"""
