@@ -96,7 +96,8 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
     width, params, most = _width(asked.budget, network, spec)
     size = rules.seen(network, of.facts)
     teacher = spec_of(network.encoder, of.train, size=size, mean=network.mean, std=network.std)
-    here = machine(teacher, spec(width), batch=rules.batch(of.facts))
+    labelled = bool(of.facts.labelled)
+    here = machine(teacher, spec(width), batch=rules.batch(of.facts), labelled=labelled)
     effort = rules.effort(of.facts, here.speed, minutes=asked.minutes)
     stages = rules.stages(
         network, of.facts, effort, width=width, budget=asked.budget, params=params
@@ -111,7 +112,6 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
         outputs=teacher.task.outputs,
         example=of.train.size // len(of.train),
     )
-    labelled = bool(of.facts.labelled)
     title = parse.parse(config.Encoder, network.encoder).title
     run = {
         "name": f"{title} on {of.config['name']}, compressed",

@@ -9,6 +9,10 @@ COMPILING = 20.0
 """Seconds that a stage takes besides its arithmetic: tracing, compiling, timing a file."""
 
 
+PROBE = 0.04
+"""Seconds that logistic regression takes for each labelled picture, all strengths together."""
+
+
 class Estimate(NamedTuple):
     """What a plan takes.
 
@@ -55,8 +59,10 @@ def estimate(
     tests = {"teacher": large, "network": large}
     work = {
         "network": 0.0,
-        # A probe asks once for the features; a step goes forward and back.
-        "teacher": large * (pictures.labelled + 3 * size * effort.teacher),
+        # A probe asks once for the features, and fits them eight times or so.
+        "teacher": PROBE * pictures.labelled
+        + large * pictures.labelled
+        + machine.speed.teacher_step * size * effort.teacher,
         "cache": large * pictures.train * effort.views,
         "student": small * size * effort.student,
         "scratch": small * size * effort.student,

@@ -53,35 +53,42 @@ class Machine(NamedTuple):
     memory: int
 
 
-def machine(network: Spec, student: Spec, *, batch: int) -> Machine:
-    """Times the two programs in which most of the time goes, with made-up pictures.
+def machine(network: Spec, student: Spec, *, batch: int, labelled: bool) -> Machine:
+    """Times the programs in which most of the time goes, with made-up pictures.
 
     Args:
       network: that is asked.
       student: that is trained.
       batch: of its training.
+      labelled: whether the network may be trained, too.
     """
 
     def ask(variables: Any, inputs: Mapping[str, Array]) -> Array:
         return network.answers(network.module())(variables, inputs)
 
+    asked, asked_bytes = _timed(ask, _made_up(network), network.inputs.blank(_TIMED))
+    tuned, tuned_bytes = _trained(network, _TIMED) if labelled else (0.0, 0)
+    learned, learned_bytes = _trained(student, batch)
+    held = 16 * (tree.size(student.abstract()["params"]) + tree.size(network.abstract()["params"]))
+    return Machine(
+        Speed(teacher=asked / _TIMED, teacher_step=tuned / _TIMED, student=learned / batch),
+        held + max(asked_bytes, tuned_bytes * batch // _TIMED, learned_bytes),
+    )
+
+
+def _trained(spec: Spec, batch: int) -> tuple[float, int]:
+    """Seconds and bytes of the gradient of a batch."""
+
     def learn(params: Any, rest: Any, inputs: Mapping[str, Array]) -> Any:
         def loss(params: Any) -> tuple[Array, Any]:
-            outputs, state = student.module().apply(
+            outputs, state = spec.module().apply(
                 {"params": params, **rest}, inputs, train=True, mutable=list(rest)
             )
-            return (outputs[student.task.output] ** 2).mean(), state
+            return (outputs[spec.task.output] ** 2).mean(), state
 
         return jax.grad(loss, has_aux=True)(params)
 
-    asked, asked_bytes = _timed(ask, _made_up(network), network.inputs.blank(_TIMED))
-    params, rest = _split(_made_up(student))
-    learned, learned_bytes = _timed(learn, params, rest, student.inputs.blank(batch))
-    held = 4 * (tree.size(params) * 4 + tree.size(_made_up(network)))
-    return Machine(
-        Speed(teacher=asked / _TIMED, student=learned / batch),
-        held + max(asked_bytes, learned_bytes),
-    )
+    return _timed(learn, *_split(_made_up(spec)), spec.inputs.blank(batch))
 
 
 def _timed(function: Any, *arguments: Any) -> tuple[float, int]:

@@ -103,10 +103,12 @@ class Speed(NamedTuple):
 
     Attributes:
       teacher: the network's forward pass.
+      teacher_step: a training step of the network.
       student: a training step of the student.
     """
 
     teacher: float
+    teacher_step: float
     student: float
 
 
@@ -234,10 +236,10 @@ def effort(pictures: Pictures, speed: Speed, *, minutes: float) -> Effort:
         shares = {"teacher": 0.0, **{n: shares[n] / left for n in ("cache", "student", "shrunk")}}
     seconds = {name: 60 * minutes * share for name, share in shares.items()}
     size = batch(pictures)
-    # A backward pass is two forward ones.
-    epochs = seconds["teacher"] / (3 * speed.teacher * max(1, pictures.labelled))
-    teacher = 0
-    if epochs >= LEAST_EPOCHS and pictures.labelled:
+    teacher, epochs = 0, 0.0
+    if pictures.labelled:
+        epochs = seconds["teacher"] / (speed.teacher_step * pictures.labelled)
+    if epochs >= LEAST_EPOCHS:
         epochs = min(epochs, MOST_EPOCHS["teacher"])
         teacher = max(1, round(epochs * pictures.labelled / size))
     most = math.ceil(MOST_EPOCHS["student"] * pictures.train / size)

@@ -1,6 +1,7 @@
 """`kdjax compress`: weights and pictures in, a config, a file and a verdict out."""
 
 import json
+import os
 import re
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from kdjax import config, main, parse, tree, weights
+from kdjax import config, data, main, parse, tree, weights
 from kdjax.compress import recognised
 from kdjax.load import load_config
 from kdjax.models import Compute
@@ -168,3 +169,78 @@ def test_a_file_from_pictures_without_labels(tmp_path, capsys, monkeypatch, clas
     assert run.reference == "teacher"
     answer = _use(said, root / "1.png", monkeypatch)
     assert answer.shape == (1, 8 if classes is None else classes)
+
+
+def _mixed(root):
+    """Pictures of two classes in every kind that cameras, scanners and programs leave."""
+    rng = np.random.default_rng(1)
+    for i in range(40):
+        label = i % 2
+        pixels = rng.integers(0, 90, (20 + i % 7, 24 + i % 5, 3)).astype(np.uint8)
+        pixels[..., 0 if label else 2] += 150
+        folder = root / ("warm" if label else "cold")
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels)
+        match i // 2 % 7:
+            case 0:
+                image.save(folder / f"{i}.jpg", quality=90)
+            case 1:
+                image.quantize(32).save(folder / f"{i}.png")
+            case 2:
+                image.convert("CMYK").save(folder / f"{i}.JPEG")
+            case 3:
+                image.putalpha(200)
+                image.save(folder / f"{i}.png")
+            case 4:
+                image.save(folder / f"{i}.webp", lossless=True)
+            case 5:
+                turned = Image.Exif()
+                turned[0x0112] = 6
+                image.save(folder / f"{i}.jpg", exif=turned)
+            case 6:
+                image.save(folder / f"{i}.BMP")
+    deep = rng.integers(0, 2**16, (20, 24)).astype(np.uint16)
+    Image.fromarray(deep).save(root / "cold" / "deep.png")
+    (root / "cold" / "Thumbs.db").write_bytes(b"no picture")
+    return root
+
+
+@pytest.mark.thorough
+def test_pictures_of_every_kind(tmp_path, capsys):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root, out = _mixed(tmp_path / "pictures"), tmp_path / "out"
+    given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}", "--minutes=0.05"]
+    given += ["--budget=60kB", "--test_share=0.2"]
+    assert compress(*given, f"--out={out}") == 0
+    assert "same student on the labels alone" in capsys.readouterr().out
+    (root / "cold" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    with pytest.raises(BadInput, match=r"^--data: .*broken.jpg"):
+        compress(*given, f"--out={tmp_path / 'other'}")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-10")
+def test_photographs_in_a_folder(tmp_path, capsys):
+    """CIFAR-10 as anybody would have it, and a network whose weights are random: so the labels win."""
+    given = {"image_key": "image", "label_key": "label", "id_key": "id"}
+    cifar = data.prepared("cifar10", "train", data_dir=os.environ["KDJAX_DATA_DIR"], **given)
+    rows = np.random.default_rng(0).permutation(len(cifar))[:300]
+    for id, image, label in zip(
+        cifar.ids[rows], cifar.read(rows)["image"], cifar.labels[rows], strict=True
+    ):
+        folder = tmp_path / "pictures" / f"class {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{id}.png")
+    network = {"name": "cifar_resnet", "depth": 20}
+    path = write_weights(tmp_path / "x.safetensors", network, layout="repdistiller", classes=100)
+    out = tmp_path / "out"
+    asked = [f"--weights={path}", f"--data={tmp_path / 'pictures'}", f"--out={out}"]
+    assert compress(*asked, "--minutes=0.05", "--budget=90kB") == 0
+    assert (out / "model.onnx").stat().st_size <= 90_000
+    report = json.loads((out / "run" / "report.json").read_text())
+    assert {"teacher", "student", "scratch", "small", "int8.onnx"} <= {
+        row["stage"] for row in report["rows"]
+    }
+    assert all(parity["agreement"] >= 0.9 for parity in report["parity"])
+    assert "of the same student on the labels alone" in capsys.readouterr().out.splitlines()[-1]

@@ -124,7 +124,7 @@ def test_the_smallest_width_that_is_as_large_as_the_budget():
 
 
 def test_time_is_shared():
-    speed = rules.Speed(teacher=0.01, student=0.001)
+    speed = rules.Speed(teacher=0.01, teacher_step=0.03, student=0.001)
     found = rules.effort(pictures(), speed, minutes=60.0)
     # 0.3 of an hour are 1080 s, at 30 ms a picture 7.2 epochs of 5,000 labelled ones.
     assert found.teacher == round(7.2 * 5000 / 128)
@@ -135,7 +135,7 @@ def test_time_is_shared():
 
 
 def test_without_labels_all_of_the_time_is_the_students():
-    speed = rules.Speed(teacher=0.1, student=0.001)
+    speed = rules.Speed(teacher=0.1, teacher_step=0.0, student=0.001)
     found = rules.effort(pictures(labelled=0), speed, minutes=30.0)
     assert found.teacher == 0
     assert found.views == round(1800 * 0.4 / 500)
@@ -145,7 +145,7 @@ def test_without_labels_all_of_the_time_is_the_students():
 
 
 def test_a_large_network_is_probed_alone():
-    slow = rules.Speed(teacher=10.0, student=0.001)
+    slow = rules.Speed(teacher=10.0, teacher_step=30.0, student=0.001)
     found = rules.effort(pictures(), slow, minutes=1.0)
     assert (found.teacher, found.views) == (0, 1)
 
