@@ -12,6 +12,7 @@ from kdjax.config.encoders import Encoder
 from kdjax.models import Compute
 from kdjax.types import BadInput
 from kdjax.weights import Preprocessing, Published, layouts
+from kdjax.weights.rules import bind
 
 
 def recognised(
@@ -105,9 +106,10 @@ def classifier(
       The number, 0 where there is no classifier; names in their order, or none.
     """
     found = weights.mapped(published, named(encoder, wants))
-    rules = [name for rule in found.layout.head for name in rule.theirs]
+    rules, _ = bind(found.layout.head, ("kernel", "bias"))
+    names_of = [name for rule in rules for name in rule.theirs]
     tensors = published.tensors.said
-    shapes = [tensors[found.full[name]].shape for name in rules if name in found.full]
+    shapes = [tensors[found.full[name]].shape for name in names_of if name in found.full]
     if not shapes:
         return 0, ()
     classes = shapes[-1][-1]

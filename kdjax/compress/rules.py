@@ -330,11 +330,21 @@ def stages(
             "views": {**few_labels.views(pictures.look)["label"], "size": small},
             **_training(effort.student, batch=min(size, pictures.labelled), rate=3e-3),
         }
-    calibration = min(256, pictures.train)
-    line["int8"] = {"kind": "quantize", "model": last, "calibration_examples": calibration}
-    for name, of in (("float_file", last), ("file", "int8")):
-        line[name] = {"kind": "export", "model": of, "formats": ["onnx"]}
+    alike = {"agreement": required_agreement(pictures.test)}
+    line["int8"] = {
+        "kind": "quantize",
+        "model": last,
+        "calibration_examples": min(256, pictures.train),
+        **alike,
+    }
+    line["float_file"] = {"kind": "export", "model": last, "formats": ["onnx"]}
+    line["file"] = {"kind": "export", "model": "int8", "formats": ["onnx"], **alike}
     return line
+
+
+def required_agreement(test: int) -> float:
+    """How often int8 must answer as float does, below which it is refused: less often of few pictures."""
+    return round(max(0.5, 0.95 - 1 / math.sqrt(test)), 3)
 
 
 def _taught_by(network: Network, pictures: Pictures, effort: Effort) -> dict[str, Any]:

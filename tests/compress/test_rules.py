@@ -175,6 +175,12 @@ def test_the_stages_are_a_config_and_its_file_says_the_same(labelled, text, side
     assert json.loads(found.to_json()) == json.loads(json.dumps(run))
 
 
+def test_of_few_test_pictures_less_agreement_is_asked():
+    assert rules.required_agreement(4) == 0.5
+    assert rules.required_agreement(400) == 0.9
+    assert rules.required_agreement(10**8) == 0.95
+
+
 def test_nothing_is_shrunk_where_the_whole_student_is_within_the_budget():
     effort = rules.Effort(teacher=20, views=2, student=100, shrunk=50)
     found = rules.stages(
