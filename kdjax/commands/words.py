@@ -193,7 +193,8 @@ def compress() -> Arguments:
     found.add_argument(
         "--labels",
         default="auto",
-        help="auto (where the data has some), none, or a .csv of labels and of paths relative to it",
+        help="auto (where the data has some), none, first or last (of the folders that a picture lies in), "
+        "or a .csv of labels and of paths relative to it",
     )
     found.add_argument(
         "--encoder", help="the network as a config has it, where its weights do not tell"

@@ -118,6 +118,7 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
         "data": of.config,
         "seeds": [asked.seed],
         **({} if labelled else {"reference": "teacher"}),
+        **({} if rules.shared_evenly(stages, jax.device_count()) else {"parallel": "single"}),
         "stages": stages,
     }
     told = [
@@ -206,14 +207,16 @@ def _source(asked: Asked) -> dict[str, Any]:
     if not place.exists():
         raise BadInput("--data", f"{place} is not there", "name a folder or a file that is")
     root = str(place.absolute())
-    if asked.labels not in ("auto", "none"):
+    if asked.labels not in ("auto", "none", "first", "last"):
         if not asked.labels.endswith(".csv"):
-            raise BadInput("--labels", f"{asked.labels!r}", "give auto, none, or a .csv table")
+            raise BadInput(
+                "--labels", f"{asked.labels!r}", "give auto, none, first, last, or a .csv table"
+            )
         table = Path(asked.labels).expanduser()
         if not table.is_file():
             raise BadInput("--labels", f"{table} is not there", "name a table that is")
         return {"kind": "csv", "root": str(table.absolute()), **shared}
-    labelled = asked.labels == "auto"
+    labelled = asked.labels != "none"
     inside = [place] if place.is_file() else [p for p in sorted(place.iterdir()) if p.is_file()]
     endings = {path.suffix.lower() for path in inside}
     if endings & {".arrow", ".parquet"}:
@@ -235,9 +238,13 @@ def _source(asked: Asked) -> dict[str, Any]:
 
 def _read(of_data: Mapping[str, Any], kept: data.Kept) -> dict[str, Dataset]:
     """Both splits."""
-    with under("--data", {"data": "", "data.source": ""}):
-        made = parse.parse(config.Data, of_data, "data")
+    made = parse.parse(config.Data, of_data, "data")
+    try:
         return {split: build.dataset(made, split, kept=kept) for split in ("train", "test")}
+    except BadInput as error:  # which names a field of a config that the user has not written
+        mend = error.mend.replace("set skip_broken=True", "give --skip_broken")
+        mend = mend.replace(" labels=", " --labels=").replace("test_share=", "--test_share=")
+        raise BadInput("--data", error.fault, mend) from None
 
 
 def _side(dataset: Dataset) -> int:

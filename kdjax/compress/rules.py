@@ -371,3 +371,8 @@ def _taught_by(network: Network, pictures: Pictures, effort: Effort) -> dict[str
         "batch": min(64, size),
     }
     return line
+
+
+def shared_evenly(stages: Mapping[str, Mapping[str, Any]], devices: int) -> bool:
+    """Whether every batch can be shared by all devices; of few pictures it may not."""
+    return all(stage.get("batch", devices) % devices == 0 for stage in stages.values())

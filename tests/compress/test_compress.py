@@ -106,7 +106,7 @@ def test_weights_of_no_network_that_is_known(tmp_path):
         ({"data": "nowhere"}, r"^--data: nowhere is not there; name a folder"),
         ({"encoder": "cnn"}, r"^--encoder: 'cnn'; write "),
         ({"encoder": "{'name': 'cnn', 'widths': [5]}"}, r"^--weights: .* is not cnn-5 "),
-        ({"labels": "table"}, r"^--labels: 'table'; give auto, none, or a .csv table"),
+        ({"labels": "table"}, r"^--labels: 'table'; give auto, none, first, last, or a .csv table"),
     ],
 )
 def test_arguments_that_cannot_be(tmp_path, changes, line):
@@ -114,6 +114,28 @@ def test_arguments_that_cannot_be(tmp_path, changes, line):
     given = {"weights": path, "data": tmp_path, "out": tmp_path / "out", "encoder": repr(TINY)}
     with pytest.raises(BadInput, match=line):
         compress(*(f"--{name}={value}" for name, value in {**given, **changes}.items()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_broken_or_lie_in_two_folders(tmp_path):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root = write_pictures(tmp_path / "pictures", each=4)
+    given = [
+        f"--weights={path}",
+        f"--data={root}",
+        f"--encoder={TINY!r}",
+        f"--out={tmp_path / 'out'}",
+    ]
+    (root / "colour0" / "broken.png").write_bytes(b"no picture")
+    line = (
+        r"^--data: 1 picture of .*colour0/broken.png.*; mend or remove them, or give --skip_broken$"
+    )
+    with pytest.raises(BadInput, match=line):
+        compress(*given)
+    (root / "colour0" / "broken.png").unlink()
+    (root / "colour1").rename(root / "colour0" / "colour1")
+    with pytest.raises(BadInput, match=r"^--data: .* say which .* --labels=first, --labels=last"):
+        compress(*given)
     assert not (tmp_path / "out").exists()
 
 

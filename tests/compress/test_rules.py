@@ -175,6 +175,12 @@ def test_the_stages_are_a_config_and_its_file_says_the_same(labelled, text, side
     assert json.loads(found.to_json()) == json.loads(json.dumps(run))
 
 
+def test_few_pictures_are_for_one_device():
+    stages = {"a": {"batch": 16}, "b": {"batch": 4}, "c": {"kind": "shrink"}}
+    assert rules.shared_evenly(stages, 4)
+    assert not rules.shared_evenly(stages, 8)
+
+
 def test_of_few_test_pictures_less_agreement_is_asked():
     assert rules.required_agreement(4) == 0.5
     assert rules.required_agreement(400) == 0.9
