@@ -193,7 +193,7 @@ def compress() -> Arguments:
     found.add_argument(
         "--labels",
         default="auto",
-        help="auto (where the data has some), none, first or last (of the folders that a picture lies in), "
+        help="auto (where the data has some), none, first or last (of the folders that it lies in), "
         "or a .csv of labels and of paths relative to it",
     )
     found.add_argument(
