@@ -192,6 +192,11 @@ def widths(facts: Facts, *, first: int) -> list[int]:
 def _training(steps: int, *, batch: int, rate: float, effort: float) -> dict[str, Any]:
     """How every stage of the line is trained: AdamW, a short warmup and a cosine."""
     steps = max(1, round(effort * steps))
+    return training(steps, batch=batch, rate=rate, warmup=min(20, steps // 2), log_every=10)
+
+
+def training(steps: int, *, batch: int, rate: float, warmup: int, log_every: int) -> dict[str, Any]:
+    """Fields of a stage that is trained by AdamW: a warmup of so many steps, then a cosine."""
     return {
         "steps": steps,
         "batch": batch,
@@ -200,10 +205,10 @@ def _training(steps: int, *, batch: int, rate: float, effort: float) -> dict[str
             "learning_rate": rate,
             "weight_decay": 1e-2,
             "clip_norm": 5.0,
-            "schedule": {"name": "cosine", "warmup_steps": min(20, steps // 2)},
+            "schedule": {"name": "cosine", "warmup_steps": warmup},
         },
         "checkpoint_every_steps": 200,
-        "log_every_steps": 10,
+        "log_every_steps": log_every,
     }
 
 
@@ -234,7 +239,7 @@ def stages(
     if without == "warp":
         facts = dataclasses.replace(facts, warp=0.0)
     seen = views(facts)
-    training = functools.partial(_training, effort=effort)
+    trained = functools.partial(_training, effort=effort)
     large = {"name": "cnn", "widths": widths(facts, first=32)}
     student = {"name": "cnn", "widths": widths(facts, first=16)}
     begins: dict[str, Any] = {"start_from": "pretrain", "head": "probe"}
@@ -256,7 +261,7 @@ def stages(
             projector=[256, 64],
             method={"name": "simclr", "temperature": 0.2},
             views=seen["contrast"],
-            **training(1000, batch=128, rate=3e-3),
+            **trained(1000, batch=128, rate=3e-3),
         ),
         "probe": {"kind": "evaluate", "model": "pretrain", "knn": None, "linear": linear},
         "teacher": dict(
@@ -264,7 +269,7 @@ def stages(
             views=seen["label"],
             self_training=own,
             **begins,
-            **training(steps_of_teacher, batch=128, rate=1e-3),
+            **trained(steps_of_teacher, batch=128, rate=1e-3),
         ),
         "cache": {"kind": "cache", "teacher": "teacher", "recipe": seen["student"], "views": 4},
         "student": dict(
@@ -272,13 +277,13 @@ def stages(
             cache="cache",
             encoder=student,
             temperature=2.0,
-            **training(1200, batch=256, rate=4e-3),
+            **trained(1200, batch=256, rate=4e-3),
         ),
         "scratch": dict(
             kind="finetune",
             encoder=student,
             views=seen["label"],
-            **training(400, batch=128, rate=4e-3),
+            **trained(400, batch=128, rate=4e-3),
         ),
     }
     unread = ("pretrain", "probe") if without == "pretraining" else ()

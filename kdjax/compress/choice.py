@@ -1,7 +1,6 @@
 """From what was asked to a config: the facts are found, and the rules applied to them."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kdjax import config, data, evaluate, export, parse, tasks, tree, weights
+from kdjax import config, data, evaluate, parse, tasks, tree, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.compress import rules
 from kdjax.compress.budget import Budget
@@ -21,7 +20,7 @@ from kdjax.contexts import build
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
 from kdjax.report import units
-from kdjax.stages.export import by_name, exported
+from kdjax.stages.export import as_timed
 from kdjax.types import BadInput, Field, under
 from kdjax.weights import Preprocessing
 
@@ -268,7 +267,7 @@ def _answers(
 
 def features_of(network: Network) -> int:
     """How many numbers the encoder gives of a picture."""
-    made = dataclasses.replace(parse.parse(config.Encoder, network.encoder), weights=None)
+    made = parse.parse(config.Encoder, network.encoder).architecture
     shape = (*network.size, len(network.mean))
     inputs = Inputs.of({"image": Field(shape, "uint8")}, mean=network.mean, std=network.std)
     return EncoderSpec(encoder=made, projector=(), inputs=inputs).features
@@ -304,12 +303,8 @@ def _width(
 
 def _milliseconds(spec: Spec) -> float:
     """Of one picture in a file of an untrained model, in ONNX Runtime and one thread."""
-    runtime = export.ONNX()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"model{runtime.suffix}"
-        runtime.write(exported(spec, spec.init(jax.random.key(0))), file)
-        run = by_name(runtime.load(file, threads=1), spec.inputs.fields)
-        inputs = {name: field.made_up(1) for name, field in spec.inputs.fields.items()}
+    inputs = {name: field.made_up(1) for name, field in spec.inputs.fields.items()}
+    with as_timed(spec, spec.init(jax.random.key(0)), threads=1) as run:
         return evaluate.latency(lambda: run(inputs), max_seconds=1.0).ms_p50
 
 

@@ -1,6 +1,5 @@
 """What the rules of `kdjax compress` are about: found in the data, and measured on this machine."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -122,9 +121,7 @@ def spec_of(
     """The model of an encoder's config for such pictures, seen in this size; without its weights."""
     made = parse.parse(config.Encoder, encoder)
     inputs = Inputs.of(dataset.fields, mean=mean, std=std).sized(size)
-    return Spec(
-        encoder=dataclasses.replace(made, weights=None), inputs=inputs, task=tasks.of(dataset)
-    )
+    return Spec(encoder=made.architecture, inputs=inputs, task=tasks.of(dataset))
 
 
 def size_of(spec: Spec) -> Size:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdjax import config, parse, tree, weights
+from kdjax import config, parse, weights
 from kdjax.compress.known import IMAGENET_SIZE, networks
 from kdjax.config.encoders import Encoder
 from kdjax.models import Compute
@@ -129,10 +129,4 @@ def named(encoder: Encoder, wants: Preprocessing) -> weights.Named:
     shapes = jax.eval_shape(
         lambda key, x: module.init(key, x, train=True), jax.random.key(0), image
     )
-    return weights.Named(
-        module=module,
-        encoder=tree.named_leaves(shapes),
-        head=None,
-        title=encoder.title,
-        size=wants.size,
-    )
+    return weights.named(module, shapes, title=encoder.title, size=wants.size)

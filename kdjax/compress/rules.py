@@ -257,20 +257,14 @@ def batch(pictures: Pictures) -> int:
     return max(1, min(BATCH, 2 ** int(math.log2(max(1, pictures.train / 4)))))
 
 
-def _training(steps: int, *, batch: int, rate: float, decay: float = 1e-2) -> dict[str, Any]:
-    return {
-        "steps": steps,
-        "batch": batch,
-        "optimizer": {
-            "name": "adamw",
-            "learning_rate": rate,
-            "weight_decay": decay,
-            "clip_norm": 5.0,
-            "schedule": {"name": "cosine", "warmup_steps": min(50, steps // 4)},
-        },
-        "checkpoint_every_steps": 200,
-        "log_every_steps": max(1, min(50, steps // 10)),
-    }
+def _training(steps: int, *, batch: int, rate: float) -> dict[str, Any]:
+    return few_labels.training(
+        steps,
+        batch=batch,
+        rate=rate,
+        warmup=min(50, steps // 4),
+        log_every=max(1, min(50, steps // 10)),
+    )
 
 
 def stages(

@@ -94,18 +94,8 @@ class Target(abc.ABC):
         return {"target": str(self)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Classes(Target):
-    """One of several classes: int32 [n], `UNLABELLED` for none.
-
-    Attributes:
-      classes: how many there are, as the dataset declares it, also if some never occur.
-      names: what they are called, in their order, for the report and for exported files; empty where
-        the dataset does not say it.
-    """
-
-    classes: int
-    names: tuple[str, ...] = ()
+class OneNumber(Target):
+    """An integer of each example: int32 [n], `UNLABELLED` for none."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,6 +114,20 @@ class Classes(Target):
     def shown(self, labels: Labels) -> Bool[Array | np.ndarray, " n"]:
         """See `Target`."""
         return labels >= 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes(OneNumber):
+    """One of several classes: int32 [n], `UNLABELLED` for none.
+
+    Attributes:
+      classes: how many there are, as the dataset declares it, also if some never occur.
+      names: what they are called, in their order, for the report and for exported files; empty where
+        the dataset does not say it.
+    """
+
+    classes: int
+    names: tuple[str, ...] = ()
 
     def read(self, given: np.ndarray, *, n: int, name: str) -> Shaped[np.ndarray, "n ..."]:
         """Integers [n]; see `Target`."""

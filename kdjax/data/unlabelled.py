@@ -4,33 +4,15 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Shaped
 
-from kdjax.data.targets import UNLABELLED, Labels, Target
+from kdjax.data.targets import UNLABELLED, OneNumber
 from kdjax.types import BadInput
 
 
 @dataclasses.dataclass(frozen=True)
-class Unlabelled(Target):
+class Unlabelled(OneNumber):
     """Nothing: no example of any split has a label. int32 [n], all `UNLABELLED`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """A number."""
-        return ()
-
-    @property
-    def dtype(self) -> np.dtype:
-        """int32."""
-        return np.dtype(np.int32)
-
-    def hidden(self, examples: int) -> Shaped[np.ndarray, "n ..."]:
-        """See `Target`."""
-        return np.full(examples, UNLABELLED, self.dtype)
-
-    def shown(self, labels: Labels) -> Bool[Array | np.ndarray, " n"]:
-        """None."""
-        return labels != UNLABELLED
 
     def read(self, given: np.ndarray, *, n: int, name: str) -> Shaped[np.ndarray, "n ..."]:
         """`UNLABELLED` of each; see `Target`."""

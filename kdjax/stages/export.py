@@ -1,5 +1,6 @@
 """One file a format, loaded again in its runtime and held against the live model."""
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -165,8 +166,16 @@ def _where(
 
 def file_latency(context: Context, spec: Spec, variables: Variables) -> float:
     """Milliseconds that the file of a model takes for `latency_batch` examples, the median."""
+    with as_timed(spec, variables, threads=context.run.latency_threads) as run:
+        return measure.timed(context, run).ms_p50
+
+
+@contextlib.contextmanager
+def as_timed(
+    spec: Spec, variables: Variables, *, threads: int
+) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+    """A model as a file in the runtime that budgets are measured in, which takes inputs by name."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"model{TIMED_IN.suffix}"
         TIMED_IN.write(exported(spec, variables), file)
-        run = TIMED_IN.load(file, threads=context.run.latency_threads)
-        return measure.timed(context, by_name(run, spec.inputs.fields)).ms_p50
+        yield by_name(TIMED_IN.load(file, threads=threads), spec.inputs.fields)

@@ -137,7 +137,7 @@ def _of_zip(content: _Mapped) -> Any:
                 storage.fill(archive.read(member), f"data/{key[:50]!r}")
     except Refused:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, RuntimeError, OSError):
+    except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, OSError):
         raise Refused("it is a damaged zip, or cut short") from None
     return found
 

@@ -1,7 +1,8 @@
 """Residual networks."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 from kdjax import models
 from kdjax.config.encoders import Encoder, but, imagenet
@@ -28,67 +29,49 @@ class CifarResNet(Encoder):
         return models.cifar_resnet(depth=self.depth, multiplier=self.multiplier, compute=compute)
 
 
-class _ForImageNet(Encoder):
-    """A network that was published for ImageNet."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForImageNet(Encoder):
+    """A network that was published for ImageNet.
 
-    width: int
-    imagenet_stem: bool
+    Attributes:
+      width: channels of the stem; the stages have 1, 2, 4 and 8 times as many, or 4, 8, 16 and 32 times
+        where there are 50 layers.
+      imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
+    """
+
+    width: Width = 64
+    imagenet_stem: bool = False
+    made: ClassVar[Callable[..., models.ResNet]]
 
     @property
     def title(self) -> str:
         """What the report calls it."""
         return self.name + but("-w", self.width, 64) + imagenet(self.imagenet_stem)
 
+    def module(self, compute: Compute) -> models.ResNet:
+        """See `kdjax.models.resnet18`, `resnet34` and `resnet50`."""
+        return type(self).made(width=self.width, imagenet_stem=self.imagenet_stem, compute=compute)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet18(_ForImageNet):
-    """ResNet-18.
+class ResNet18(ForImageNet):
+    """ResNet-18."""
 
-    Attributes:
-      width: channels of the stem; the stages have 1, 2, 4 and 8 times as many.
-      imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
-    """
-
+    made = staticmethod(models.resnet18)
     name: Literal["resnet18"]
-    width: Width = 64
-    imagenet_stem: bool = False
-
-    def module(self, compute: Compute) -> models.ResNet:
-        """See `kdjax.models.resnet18`."""
-        return models.resnet18(width=self.width, imagenet_stem=self.imagenet_stem, compute=compute)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet34(_ForImageNet):
-    """ResNet-34.
+class ResNet34(ForImageNet):
+    """ResNet-34."""
 
-    Attributes:
-      width: channels of the stem; the stages have 1, 2, 4 and 8 times as many.
-      imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
-    """
-
+    made = staticmethod(models.resnet34)
     name: Literal["resnet34"]
-    width: Width = 64
-    imagenet_stem: bool = False
-
-    def module(self, compute: Compute) -> models.ResNet:
-        """See `kdjax.models.resnet34`."""
-        return models.resnet34(width=self.width, imagenet_stem=self.imagenet_stem, compute=compute)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet50(_ForImageNet):
-    """ResNet-50.
+class ResNet50(ForImageNet):
+    """ResNet-50."""
 
-    Attributes:
-      width: channels of the stem; the stages have 4, 8, 16 and 32 times as many.
-      imagenet_stem: 7x7 with stride 2 and a max-pooling; otherwise 3x3 with stride 1.
-    """
-
+    made = staticmethod(models.resnet50)
     name: Literal["resnet50"]
-    width: Width = 64
-    imagenet_stem: bool = False
-
-    def module(self, compute: Compute) -> models.ResNet:
-        """See `kdjax.models.resnet50`."""
-        return models.resnet50(width=self.width, imagenet_stem=self.imagenet_stem, compute=compute)

@@ -170,7 +170,7 @@ def _entries(name: str, path: str) -> Iterator[_Entry]:
                 yield _Entry(
                     f"{name}/{inner}", shape, dtype, False, _unpacking(path, info.filename)
                 )
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise BadInput("root", f"{shown(path)} cannot be read ({said})", "copy it again") from None
 
