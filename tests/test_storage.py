@@ -16,7 +16,8 @@ from etils import epath
 from kdjax import lock
 from kdjax import main as command
 from kdjax.artifacts import artifact, proof
-from kdjax.commands import verify
+from kdjax.commands import run, verify
+from kdjax.stages import evaluate
 from tests.compiled import HARDLY_OPTIMIZED
 
 CONFIG = """
@@ -552,24 +553,45 @@ def test_kept_features_with_a_changed_byte_are_made_anew(place):
     assert (folder / "features_train.npy").read_bytes() == before
 
 
-def test_a_work_directory_that_disappears(place):
+def test_a_work_directory_that_disappears(place, monkeypatch):
     folder = place.unfinished("judge")
     for path in folder.glob("features_*.npy"):
         path.unlink()
+    kept = evaluate.kept
 
-    def take_away():
-        while not (folder / "features_train.npy").exists():  # the stage is under way
-            time.sleep(0.001)
-        while place.workdir.exists():
-            shutil.rmtree(place.workdir, ignore_errors=True)
+    def taken_away(path, *args):
+        found = kept(path, *args)
+        if path.name == "features_train.npy":  # the stage is under way
+            shutil.rmtree(place.workdir)
+        return found
 
-    thread = threading.Thread(target=take_away)
-    thread.start()
+    monkeypatch.setattr(evaluate, "kept", taken_away)
     status, lines = place.kdjax()
-    thread.join()
     assert (status, len(lines)) == (1, 1), place.said
     assert lines[0].startswith(f"kdjax: {place.workdir}/stages")
     assert "was taken away" in lines[0]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["the_folder", "one_file"])
+def test_what_disappears_when_all_is_done(left, place, monkeypatch):
+    """The report is without it, which is no success."""
+    folder, write = place.folder("cache"), run.write_report
+
+    def taken_away(*args, **kwargs):
+        if left:
+            largest(folder).unlink()
+        else:
+            shutil.rmtree(folder)
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(run, "write_report", taken_away)
+    status, lines = place.kdjax()
+    assert (status, len(lines)) == (1, 1), place.said
+    assert lines[0].startswith(f"kdjax: {folder}: it was done, and was taken away or changed")
+    monkeypatch.undo()
+    if left:  # what is not whole is the user's to take away
+        shutil.rmtree(folder)
+    assert place.kdjax() == (0, [])
 
 
 def test_a_process_whose_files_cannot_grow_ends_with_one_line(place):

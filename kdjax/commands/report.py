@@ -71,7 +71,7 @@ def write_report(
     *,
     command: str,
     again: bool = False,
-) -> None:
+) -> pipeline.Finished:
     """Writes the report of all that is done of a config, with one row for each model over all seeds.
 
     Whatever runs have left in the work directory, in parts, by seeds or at the same time: who comes
@@ -83,6 +83,9 @@ def write_report(
       splits: its data.
       command: that started the run.
       again: the report that is there is to be replaced, by one that has something in it.
+
+    Returns:
+      What it is of.
 
     Raises:
       BadInput: the report is to be written `again`, and nothing of the config is done.
@@ -98,6 +101,7 @@ def write_report(
                 "the report stays as it is",
             )
         _write_report(run, workdir, found, splits, command)
+    return found
 
 
 def _write_report(

@@ -34,7 +34,7 @@ from kdjax.commands.report import write_report
 from kdjax.contexts import Splits
 from kdjax.load import load_config
 from kdjax.train import interruption, pod
-from kdjax.types import BadInput
+from kdjax.types import BadInput, StorageFailed
 
 _LEAST_SECONDS = 0.0
 """A program that compiles in less time is not kept."""
@@ -139,8 +139,20 @@ def carry_out(
     _keep_compiled(workdir)
     pipeline.execute(run, tasks, splits)
     if jax.process_index() == 0:
-        write_report(whole, workdir, splits, command=command)
+        found = write_report(whole, workdir, splits, command=command)
         print(workdir / "report.html")
+        _refuse_lost(tasks, found)
+
+
+def _refuse_lost(tasks: Sequence[pipeline.Task], found: pipeline.Finished) -> None:
+    """Raises StorageFailed: what this run has done or found whole was gone before it ended."""
+    whole = {(task.name, task.seed) for task, _ in found.manifests}
+    for task in tasks:
+        if (task.name, task.seed) not in whole:
+            raise StorageFailed(
+                f"{task.folder}: it was done, and was taken away or changed before the run ended, so "
+                "that the report is without it; run the same command again"
+            )
 
 
 def workdir_of(text: str, *, field: str) -> epath.Path:
