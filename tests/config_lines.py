@@ -264,6 +264,7 @@ EVERYTHING = {
 }
 """Every kind of stage, and every member of every union but those of `OTHER_DATA`."""
 
+_TEXTS = {"tokenizer": {"train": "wordpiece", "vocab": 100}, "max_length": 16}
 _PICTURES = {"root": "nowhere", "size": [8, 8]}
 
 OTHER_DATA = [
@@ -274,6 +275,9 @@ OTHER_DATA = [
         ({"kind": "tar", **_PICTURES, "names": ["a", "b"]}, None),
         ({"kind": "csv", **_PICTURES, "label": ["x", "y"], "target": "values"}, None),
         ({"kind": "npz", "root": "nowhere"}, None),
+        ({"kind": "lines", "root": "nowhere", **_TEXTS}, {"kind": "classes", "classes": 2}),
+        ({"kind": "text_table", "root": "nowhere", **_TEXTS, "text": ["a", "b"]}, None),
+        ({"kind": "tfds_text", "set": "x", "tokenizer": "nowhere", "max_length": 16}, None),
     )
 ]
 """Sources of which a config has one, and what is asked where they have no labels."""

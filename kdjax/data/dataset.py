@@ -32,6 +32,8 @@ class Dataset:
       originals: height and width of each picture as its file has it; None where they are not pictures in
         files.
       notes: what whoever reads it should be told, a line each: what was left out, what is doubtful.
+      beside: files that belong to what a model is given, and so beside every file of a model, by name:
+        the tokenizer of texts.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Dataset:
     lengths: Mapping[str, Int32[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
     originals: Int32[np.ndarray, "n 2"] | None = None
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not len(self.ids):

@@ -58,16 +58,16 @@ def prepared(
       BadInput: nothing is prepared there, the split or a feature does not exist or does not fit, or a
         file, a record or a picture is damaged or not what `features.json` says.
     """
-    folder = _folder(name, data_dir)
-    builder = _builder(folder)
+    folder = folder_of(name, data_dir)
+    builder = builder_of(folder)
     features = builder.info.features
     wanted = {"image_key": image_key, "label_key": label_key}
     if id_key != ID_KEY or ID_KEY in features:
         wanted["id_key"] = id_key
-    _check_keys(features, wanted, name)
+    check_keys(features, wanted, name)
     shape = _declared_shape(features, image_key, name)
-    classes = _declared_classes(features, label_key, name)
-    chosen = _split(builder, split, name=name, folder=folder)
+    classes = declared_classes(features, label_key, name)
+    chosen = split_of(builder, split, name=name, folder=folder)
     records = Records(builder, split, name=f"{name} {split}", keys=list(wanted.values()))
     encoded = _is_encoded(features[image_key])
 
@@ -107,7 +107,7 @@ def prepared(
     )
 
 
-def _check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
+def check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
     """Raises `BadInput` where a feature is not there, or an id is not one number or text."""
     for field, key in wanted.items():
         if key not in features:
@@ -121,7 +121,7 @@ def _check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
         )
 
 
-def _declared_classes(features: Any, key: str, name: str) -> int:
+def declared_classes(features: Any, key: str, name: str) -> int:
     """How many classes there are."""
     if not isinstance(features[key], tfds.features.ClassLabel):
         known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
@@ -139,7 +139,7 @@ def _declared_classes(features: Any, key: str, name: str) -> int:
     return features[key].num_classes
 
 
-def _split(builder: Any, split: str, *, name: str, folder: epath.Path) -> Any:
+def split_of(builder: Any, split: str, *, name: str, folder: epath.Path) -> Any:
     """What TFDS says of a split, which has examples and can be read by row."""
     try:
         chosen = builder.info.splits[split]
@@ -157,7 +157,7 @@ def _split(builder: Any, split: str, *, name: str, folder: epath.Path) -> Any:
     return chosen
 
 
-def _builder(folder: epath.Path) -> Any:
+def builder_of(folder: epath.Path) -> Any:
     """Of what is prepared in a folder.
 
     Raises:
@@ -329,7 +329,7 @@ def _hash(text: bytes, salt: int) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def _folder(name: str, data_dir: str | None) -> epath.Path:
+def folder_of(name: str, data_dir: str | None) -> epath.Path:
     """Where the dataset is prepared."""
     if data_dir is None:
         raise BadInput(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kdjax import data
 from kdjax.choice import Choice, import_all
-from kdjax.config.fields import aside
-from kdjax.data import Dataset
+from kdjax.config.fields import Text, aside
+from kdjax.data import Dataset, sources
 from kdjax.data.sources.encoded import Check
 from kdjax.data.sources.framing import Interpolation, Resize
 from kdjax.ranges import In
@@ -82,13 +82,60 @@ class Pictures(Source):
         return {**{name: getattr(self, name) for name in names}, "kept": kept}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A tokenizer that is trained on texts: the same texts, the same tokenizer.
+
+    Attributes:
+      train: `wordpiece`, as BERT's, or `byte_bpe`, as GPT-2's and RoBERTa's, which knows every text.
+      vocab: tokens at most.
+      lowercase: of a WordPiece: letters are made small, and lose their accents.
+      split: whose texts it is trained on, as TFDS writes it; no label is looked at.
+    """
+
+    train: Literal["wordpiece", "byte_bpe"]
+    vocab: Annotated[int, In("[16, 2^24]")] = 8000
+    lowercase: bool = True
+    split: Text = "train"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sentences(Source):
+    """Texts: how they become integers, and which are taken.
+
+    A model is given `tokens`, ragged, and `tokens_length`; of pairs of texts also `second`, where the
+    second one begins.
+
+    Attributes:
+      tokenizer: where a published one is: a `tokenizer.json`, a `vocab.txt`, or a folder with one or with
+        `vocab.json` and `merges.txt`; or the fields of one that is trained on the texts. The content is
+        part of a fingerprint, and not where it is.
+      max_length: tokens of an example at most, with those that begin and end it.
+      truncate: cut what is longer, and say so; otherwise it is refused.
+      skip_empty: leave out texts without a letter, and say so; otherwise they are refused.
+    """
+
+    tokenizer: Text | Trained = dataclasses.field(metadata={"fingerprint": False})
+    max_length: Annotated[int, In("[1, 2^16]")]
+    truncate: bool = False
+    skip_empty: bool = False
+
+    def how(self, kept: data.Kept | None) -> dict[str, Any]:
+        """The fields of `kdjax.data.sources.TextHow`."""
+        given = self.tokenizer
+        if isinstance(given, Trained):
+            given = sources.Trained(**vars(given))
+        names = [field.name for field in dataclasses.fields(Sentences) if field.name != "tokenizer"]
+        return {**{name: getattr(self, name) for name in names}, "tokenizer": given, "kept": kept}
+
+
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """What is refused within is a field of `data.source`, or the split (`data`)."""
+    """What is refused within is a field of `data.source`, or one of `data`, or the split (`data`)."""
     try:
         yield
     except BadInput as error:
-        if error.path != "data":
+        if error.path.split(".")[0] != "data":
             error.under("data.source")
         raise
 

@@ -1,4 +1,4 @@
-"""Data as people have it: a folder of pictures, and files of the formats that others write.
+"""Data as people have it: a folder of pictures, sentences, files of the formats that others write.
 
 Each source is a function `(split, *, ...) -> Dataset`, and the same in a config, told by its `kind`.
 Whatever gives encoded pictures by row is one more of them: see `from_encoded`.
@@ -10,18 +10,26 @@ from kdjax.data.sources.folders import folder
 from kdjax.data.sources.framing import Frame, framed
 from kdjax.data.sources.npz_files import npz
 from kdjax.data.sources.options import How
+from kdjax.data.sources.sentences import lines, text_table, tfds_text
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
+from kdjax.data.sources.texts import TextHow
+from kdjax.data.sources.tokenizing import Trained
 
 __all__ = [
     "Encoded",
     "Frame",
     "How",
+    "TextHow",
+    "Trained",
     "arrow",
     "csv",
     "folder",
     "framed",
     "from_encoded",
+    "lines",
     "npz",
     "tar",
+    "text_table",
+    "tfds_text",
 ]

@@ -25,8 +25,8 @@ from kdjax.data.sources.options import (
     memory,
     shown,
 )
+from kdjax.data.sources.rows import Asked, check_columns
 from kdjax.data.targets import Target, Values
-from kdjax.spelling import suggestion
 from kdjax.types import BadInput
 
 with epy.lazy_imports():  # an extra
@@ -67,11 +67,8 @@ def arrow(
         `from_encoded`.
     """
     path = local(root)
-    try:
-        pa.__version__  # noqa: B018
-    except ImportError:
-        raise BadInput("kind", "pyarrow is not installed", "pip install 'kdjax[arrow]'") from None
-    saved = _saved(path)
+    require()
+    saved = saved_by_datasets(path)
     files = files_below(path, _SUFFIXES, kind="arrow or parquet files")
     if saved is not None:
         inside = {name for names in saved.values() for name in names}
@@ -81,8 +78,8 @@ def arrow(
             )
         files = {name: file for name, file in files.items() if name in inside}
     by_split = saved if saved is not None else splits.of_paths(files, what=shown(path))
-    columns = [image, *([] if label is None else [label])]
-    tables = {name: _table(file, columns) for name, file in files.items()}
+    asked = {"image": [image], "label": [] if label is None else [label]}
+    tables = {name: table_of(file, asked) for name, file in files.items()}
     whole = _Whole.of(tables, image)
     labels, target = _labels(tables, label, classes=classes, name=shown(path), root=path)
     begin = dict(zip(tables, np.cumsum([0, *(t.num_rows for t in tables.values())]), strict=False))
@@ -108,6 +105,14 @@ def arrow(
         else {name: rows_of(names) for name, names in by_split.items()},
     )
     return dataset_of(encoded, split, what={"arrow": path, "image": image}, **how)
+
+
+def require() -> None:
+    """Raises `BadInput` where pyarrow is not installed."""
+    try:
+        pa.__version__  # noqa: B018
+    except ImportError:
+        raise BadInput("kind", "pyarrow is not installed", "pip install 'kdjax[arrow]'") from None
 
 
 class _Whole(NamedTuple):
@@ -171,7 +176,7 @@ def _png(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _saved(root: str) -> dict[str, list[str]] | None:
+def saved_by_datasets(root: str) -> dict[str, list[str]] | None:
     """The files of each split of what `save_to_disk` has written; None where it has not."""
     if os.path.isfile(os.path.join(root, "dataset_dict.json")):
         names = _json(os.path.join(root, "dataset_dict.json")).get("splits", [])
@@ -203,7 +208,7 @@ def _json(path: str) -> Mapping[str, Any]:
     return found
 
 
-def _table(path: str, columns: Sequence[str]) -> Any:
+def table_of(path: str, asked: Asked) -> Any:
     """Some columns of a file: mapped, of a Parquet file in memory.
 
     Raises:
@@ -211,22 +216,23 @@ def _table(path: str, columns: Sequence[str]) -> Any:
     """
     try:
         if path.lower().endswith(".parquet"):
-            return _parquet(path, columns)
+            return _parquet(path, asked)
         with pa.memory_map(path) as mapped:
             magic = mapped.read(6)
             mapped.seek(0)
             open_ = pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream
             with open_(mapped) as reader:
-                _check_columns(reader.schema, columns, path)
-                return reader.read_all().select(list(columns))
+                check_columns(asked, reader.schema.names, shown(path))
+                return reader.read_all().select(_columns(asked))
     except (pa.ArrowException, OSError) as error:
         said = " ".join(str(error).split())
         raise BadInput("root", f"{shown(path)} cannot be read ({said})", "copy it again") from None
 
 
-def _parquet(path: str, columns: Sequence[str]) -> Any:
+def _parquet(path: str, asked: Asked) -> Any:
+    columns = _columns(asked)
     with pq.ParquetFile(path) as file:
-        _check_columns(file.schema_arrow, columns, path)
+        check_columns(asked, file.schema_arrow.names, shown(path))
         said = file.metadata
         size = 0
         for group in range(said.num_row_groups):
@@ -237,18 +243,14 @@ def _parquet(path: str, columns: Sequence[str]) -> Any:
         if size > memory() // 2:
             raise BadInput(
                 "root",
-                f"{shown(path)} has {size / 2**30:.1f} GiB of pictures, more than half of the memory",
+                f"{shown(path)} has {size / 2**30:.1f} GiB to be read, more than half of the memory",
                 "save it as arrow files, which are read where they lie",
             )
-        return file.read(columns=list(columns))
+        return file.read(columns=columns)
 
 
-def _check_columns(schema: Any, columns: Sequence[str], path: str) -> None:
-    for field, name in zip(("image", "label"), columns, strict=False):
-        if name not in schema.names:
-            known = ", ".join(schema.names)
-            near = suggestion(name, schema.names)
-            raise BadInput(field, f"{shown(path)} has no column {name!r}: it has {known}", near)
+def _columns(asked: Asked) -> list[str]:
+    return [column for columns in asked.values() for column in columns]
 
 
 def _labels(
@@ -267,10 +269,10 @@ def _labels(
             raise BadInput("label", f"{label} of {name} has lists of several lengths")
         return Values(dim).read(np.asarray(given, np.float64), n=rows, name=name), Values(dim)
     schema = next(iter(tables.values())).schema
-    return classes_of(values, classes=classes, names=_names(schema, label), name=name)
+    return classes_of(values, classes=classes, names=names_of(schema, label), name=name)
 
 
-def _names(schema: Any, label: str) -> list[str] | None:
+def names_of(schema: Any, label: str) -> list[str] | None:
     """The names of a `ClassLabel`, as `datasets` notes them in the schema."""
     said = (schema.metadata or {}).get(_HUGGING_FACE, b"")
     try:

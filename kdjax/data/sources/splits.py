@@ -94,20 +94,20 @@ def named(split: str, known: Sequence[str], *, name: str, mend: str) -> list[str
 
 
 def cut(
-    split: str, rows: Mapping[str, Rows], hashes: UInt8[np.ndarray, "n 32"], *, name: str
+    split: str, rows: Mapping[str, Rows], hashes: UInt8[np.ndarray, "n 32"] | None, *, name: str
 ) -> Rows:
     """The rows of a split, in the order of their hashes.
 
     Args:
       split: as TFDS writes it.
       rows: of each whole split.
-      hashes: of the content of each row there is.
+      hashes: of the content of each row there is; None leaves them in the order in which they are.
       name: of the data, for messages.
 
     Raises:
       BadInput: the spec cannot be read, or there is nothing in it, or an example is in it twice.
     """
-    ordered = {key: _ordered(own, hashes) for key, own in rows.items()}
+    ordered = {key: own if hashes is None else _ordered(own, hashes) for key, own in rows.items()}
     if split in ordered:
         chosen = ordered[split]
     else:

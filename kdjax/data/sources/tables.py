@@ -1,24 +1,17 @@
 """A table of paths of pictures and their labels, in text."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
-from jaxtyping import Shaped
 
 from kdjax.data.dataset import Dataset
 from kdjax.data.seen import stat
-from kdjax.data.sources import splits
 from kdjax.data.sources.encoded import Encoded
 from kdjax.data.sources.options import How, classes_of, dataset_of, files_below, local, shown
-from kdjax.data.targets import Target, Values
-from kdjax.spelling import suggestion
+from kdjax.data.sources.rows import Row, csv_rows, splits_of, values_of
 from kdjax.types import BadInput
-
-_SNIFFED = 2**16
-_DELIMITERS = ",;\t|"
 
 
 def table(
@@ -36,7 +29,7 @@ def table(
     """A split of the pictures that CSV files name, a line each, under a line with the names of columns.
 
     Paths are relative to the file that names them, and stay below its folder. Columns are parted by
-    whichever of comma, semicolon, tab and bar the `csv` module finds. A split is what `train`, `test` or
+    comma, semicolon, tab or bar, see `kdjax.data.sources.rows`. A split is what `train`, `test` or
     the like in the file's name says, or its `split_column`.
 
     Args:
@@ -67,10 +60,14 @@ def table(
         "label": columns,
         "split_column": [split_column] if split_column else [],
     }
-    lines = [line for name, file in files.items() for line in _lines(name, file, asked)]
+    lines = [
+        _line(row, file, image)
+        for name, file in files.items()
+        for row in csv_rows(name, file, asked)
+    ]
     _check_once(lines)
     if target == "values":
-        labels, asks = _values(lines, columns, name=shown(path))
+        labels, asks = values_of(lines, columns, name=shown(path))
     else:
         values = [line.cells[columns[0]] if columns else None for line in lines]
         labels, asks = classes_of(values, classes=classes, names=names, name=shown(path))
@@ -87,7 +84,7 @@ def table(
         labels=labels,
         target=asks,
         stamps=np.asarray([_stamp(line.file) for line in lines], np.int64).reshape(-1, 4),
-        splits=_splits(lines, files, split_column, name=shown(path)),
+        splits=splits_of(lines, files, split_column, name=shown(path)),
     )
     return dataset_of(encoded, split, what={"table": path}, **how)
 
@@ -98,67 +95,31 @@ class _Line(NamedTuple):
     Attributes:
       table: the path of its file, relative to the root.
       where: it stands, for messages.
+      cells: by column.
       file: the picture.
       key: its path relative to the folder of the table.
-      cells: by column.
     """
 
     table: str
     where: str
+    cells: Mapping[str, Any]
     file: str
     key: str
-    cells: Mapping[str, str]
 
 
-def _lines(name: str, path: str, columns: Mapping[str, Sequence[str]]) -> list[_Line]:
-    """The lines of a table.
+def _line(row: Row, path: str, image: str) -> _Line:
+    """A line of a table.
 
     Args:
-      name: of the table.
-      path: of its file.
-      columns: that are read, by the field that names them; the paths are in that of `image`.
+      row: as it stands there.
+      path: of the table.
+      image: the column of the paths.
 
     Raises:
-      BadInput: it cannot be read, or has no such column, or a path is none.
+      BadInput: its path is none.
     """
-    found: list[_Line] = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            begin = file.read(_SNIFFED)
-            file.seek(0)
-            rows = csv.DictReader(file, dialect=_dialect(begin), strict=True)
-            header = [*(rows.fieldnames or [])]
-            for field, asked in columns.items():
-                for column in asked:
-                    if column not in header:
-                        raise BadInput(
-                            field,
-                            f"{shown(path)} has no column {column!r}: its first line has "
-                            f"{shown(', '.join(header)) or 'nothing'}",
-                            suggestion(column, header) if header else "write their names there",
-                        )
-            for row in rows:
-                where = f"line {rows.line_num} of {shown(name)}"
-                if None in row or None in row.values():
-                    raise BadInput(
-                        "root", f"{where} has not as many columns as the first one", "mend the line"
-                    )
-                key = _inside(row[columns["image"][0]], where)
-                picture = os.path.join(os.path.dirname(path), key)
-                found.append(_Line(name, where, picture, key, row))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        said = " ".join(str(error).split())
-        raise BadInput(
-            "root", f"{shown(path)} cannot be read ({said})", "save it as CSV in UTF-8"
-        ) from None
-    return found
-
-
-def _dialect(begin: str) -> Any:
-    try:
-        return csv.Sniffer().sniff(begin, _DELIMITERS)
-    except csv.Error:  # a single column
-        return csv.excel
+    key = _inside(row.cells[image], row.where)
+    return _Line(*row, os.path.join(os.path.dirname(path), key), key)
 
 
 def _inside(text: str, where: str) -> str:
@@ -183,45 +144,6 @@ def _check_once(lines: Sequence[_Line]) -> None:
             raise BadInput(
                 "root", f"{shown(line.key)} stands twice: {other.where}, {line.where}", "remove one"
             )
-
-
-def _values(
-    lines: Sequence[_Line], columns: Sequence[str], *, name: str
-) -> tuple[Shaped[np.ndarray, "n dim"], Target]:
-    """Numbers to be predicted; NaN where a line has none."""
-    if not columns:
-        raise BadInput("label", "missing", "name the columns of the values")
-    found = np.full((len(lines), len(columns)), np.nan)
-    for i, line in enumerate(lines):
-        for j, column in enumerate(columns):
-            text = line.cells[column].strip()
-            try:
-                found[i, j] = float(text) if text else np.nan
-            except ValueError:
-                raise BadInput(
-                    "label", f"{text!r} in {column} is no number ({line.where})", "mend the line"
-                ) from None
-    target = Values(len(columns))
-    return target.read(found, n=len(lines), name=name), target
-
-
-def _splits(
-    lines: Sequence[_Line], files: Mapping[str, str], column: str | None, *, name: str
-) -> dict[str, np.ndarray] | None:
-    """The rows of each split."""
-    if column is not None:
-        of = [line.cells[column].strip() for line in lines]
-        if "" in of:
-            where = lines[of.index("")].where
-            raise BadInput("split_column", f"{where} has no split in {column}", "fill it in")
-        return {key: np.flatnonzero([one == key for one in of]) for key in sorted({*of})}
-    parts = splits.of_paths(files, what=name)
-    if parts is None:
-        return None
-    return {
-        key: np.flatnonzero([line.table in inside for line in lines])
-        for key, inside in parts.items()
-    }
 
 
 def _stamp(path: str) -> tuple[int, ...]:

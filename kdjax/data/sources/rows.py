@@ -1,0 +1,222 @@
+"""Rows of tables: CSV, JSON lines, Arrow and Parquet, whatever stands in them."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from kdjax.data.sources import splits
+from kdjax.data.sources.options import shown
+from kdjax.data.targets import Target, Values
+from kdjax.spelling import suggestion
+from kdjax.types import BadInput
+
+_DELIMITERS = ",;\t|"
+
+Asked = Mapping[str, Sequence[str]]
+"""Columns that are read, by the field that names them."""
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+      table: the path of its file, relative to the root.
+      where: it stands, for messages.
+      cells: by column; of a CSV they are texts.
+    """
+
+    table: str
+    where: str
+    cells: Mapping[str, Any]
+
+
+def csv_rows(name: str, path: str, asked: Asked) -> list[Row]:
+    """The rows of a CSV file under a line with the names of its columns.
+
+    They are parted by whichever of comma, semicolon, tab and bar the most of the columns that are asked
+    for stand between in the first line.
+
+    Args:
+      name: of the table.
+      path: of its file.
+      asked: columns that it must have.
+
+    Raises:
+      BadInput: it cannot be read, or has no such column.
+    """
+    found: list[Row] = []
+    wanted = {column for columns in asked.values() for column in columns}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=_delimiter(first, wanted), strict=True)
+            header = [*(rows.fieldnames or [])]
+            check_columns(asked, header, f"{shown(path)}", where="its first line has")
+            for row in rows:
+                where = f"line {rows.line_num} of {shown(name)}"
+                if None in row or None in row.values():
+                    raise BadInput(
+                        "root", f"{where} has not as many columns as the first one", "mend the line"
+                    )
+                found.append(Row(name, where, row))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        said = " ".join(str(error).split())
+        raise BadInput(
+            "root", f"{shown(path)} cannot be read ({said})", "save it as CSV in UTF-8"
+        ) from None
+    return found
+
+
+def _delimiter(first: str, wanted: set[str]) -> str:
+    """The one by which the first line has the most of these columns, or else the most columns."""
+
+    def columns(delimiter: str) -> tuple[int, int]:
+        try:
+            cells = next(csv.reader([first], delimiter=delimiter), [])
+        except csv.Error:
+            return 0, 0
+        return len(wanted & {*cells}), len(cells)
+
+    return max(_DELIMITERS, key=columns)
+
+
+def check_columns(asked: Asked, header: Sequence[str], name: str, *, where: str = "it has") -> None:
+    """Raises `BadInput`, naming the field that asked, where a table has no such column."""
+    for field, columns in asked.items():
+        for column in columns:
+            if column not in header:
+                raise BadInput(
+                    field,
+                    f"{name} has no column {column!r}: {where} "
+                    f"{shown(', '.join(header)) or 'nothing'}",
+                    suggestion(column, header) if header else "write their names there",
+                )
+
+
+def json_rows(name: str, path: str, asked: Asked) -> list[Row]:
+    """The rows of a file with an object of JSON a line.
+
+    Raises:
+      BadInput: it cannot be read, or a line is no object or has no such column.
+    """
+    found: list[Row] = []
+    for where, line in text_lines(name, path):
+        if not line.strip():
+            continue
+        try:
+            cells = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadInput("root", f"{where} is no JSON ({error})", "mend the line") from None
+        if not isinstance(cells, dict):
+            raise BadInput("root", f"{where} is no object", 'write lines such as {"text": "..."}')
+        check_columns(asked, [*cells], where)
+        found.append(Row(name, where, cells))
+    return found
+
+
+def text_lines(name: str, path: str) -> Iterable[tuple[str, str]]:
+    """Where each line of a file stands, and what is in it, without its end.
+
+    Raises:
+      BadInput: it cannot be read, or a line is not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            for i, line in enumerate(file, start=1):
+                where = f"line {i} of {shown(name)}"
+                yield where, utf8(line.removeprefix(b"\xef\xbb\xbf") if i == 1 else line, where)
+    except OSError as error:
+        raise BadInput(
+            "root", f"{shown(path)} cannot be read ({error.strerror})", "copy it again"
+        ) from None
+
+
+def utf8(text: bytes, where: str) -> str:
+    """A text without the end of its line.
+
+    Raises:
+      BadInput: it is not UTF-8.
+    """
+    try:
+        return text.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            "root",
+            f"{where} is not UTF-8 (byte {text[error.start]:#04x} at {error.start})",
+            "save it as UTF-8",
+        ) from None
+
+
+def values_of(
+    rows: Sequence[Any], columns: Sequence[str], *, name: str
+) -> tuple[Shaped[np.ndarray, "n dim"], Target]:
+    """Numbers to be predicted; NaN where a row has none.
+
+    Args:
+      rows: with `where` and `cells`, as `Row` has them.
+      columns: of the numbers, or one with lists of them.
+      name: of the data, for messages.
+
+    Raises:
+      BadInput: what stands there is no number, or there are not as many in each row.
+    """
+    if not columns:
+        raise BadInput("label", "missing", "name the columns of the values")
+    found = [_numbers(row, columns) for row in rows]
+    dim = next((len(own) for own in found if own is not None), len(columns))
+    for row, own in zip(rows, found, strict=True):
+        if own is not None and len(own) != dim:
+            raise BadInput("label", f"{row.where} has {len(own)} numbers, and others have {dim}")
+    given = np.asarray([[np.nan] * dim if own is None else own for own in found], np.float64)
+    return Values(dim).read(given.reshape(-1, dim), n=len(rows), name=name), Values(dim)
+
+
+def _numbers(row: Any, columns: Sequence[str]) -> list[float] | None:
+    """Those of a row; None where it has none at all."""
+    given = [row.cells[column] for column in columns]
+    if len(given) == 1 and isinstance(given[0], list):
+        given = given[0]
+    found = []
+    for i, value in enumerate(given):
+        column = columns[min(i, len(columns) - 1)]
+        text = value.strip() if isinstance(value, str) else value
+        try:
+            found.append(np.nan if text in ("", None) else float(text))
+        except (TypeError, ValueError):
+            raise BadInput(
+                "label", f"{text!r} in {column} is no number ({row.where})", "mend the line"
+            ) from None
+    return None if np.isnan(found).all() else found
+
+
+def splits_of(
+    rows: Sequence[Any], files: Iterable[str], column: str | None, *, name: str
+) -> dict[str, np.ndarray] | None:
+    """The rows of each split: as a column says it, or the names of their files.
+
+    Args:
+      rows: with `table`, `where` and `cells`, as `Row` has them.
+      files: names of all tables.
+      column: that says the split; None where there is none.
+      name: of the data, for messages.
+
+    Raises:
+      BadInput: a row has no split, or some files have one and others have not.
+    """
+    if column is not None:
+        of = [str(row.cells[column] or "").strip() for row in rows]
+        if "" in of:
+            where = rows[of.index("")].where
+            raise BadInput("split_column", f"{where} has no split in {column}", "fill it in")
+        return {key: np.flatnonzero([one == key for one in of]) for key in sorted({*of})}
+    parts = splits.of_paths(files, what=name)
+    if parts is None:
+        return None
+    return {
+        key: np.flatnonzero([row.table in inside for row in rows]) for key, inside in parts.items()
+    }

@@ -1,0 +1,474 @@
+"""Sentences: lines, tables, prepared sets; tokenised once, and what is wrong with them in a line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from kdjax import data
+from kdjax.data import sources
+from kdjax.data.sources import texts as of_texts
+from kdjax.data.sources import tokenizing
+from kdjax.types import BadInput
+from tests import prepared_sets
+
+pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fine", "film", "##s", "dull")
+LINES = ["a fine film", "dull", "Fine FILMS", "a dull film", "a a a a", "films"]
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    folder = tmp_path / "vocabulary"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    return folder / "vocab.txt"
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    return folder
+
+
+def numbers(text):
+    """What the vocabulary makes of a text, worked out by hand."""
+    pieces = {"films": ["film", "##s"]}
+    words = [p for word in text.lower().split() for p in pieces.get(word, [word])]
+    return [WORDS.index(word) for word in ("[CLS]", *words, "[SEP]")]
+
+
+def read(dataset):
+    """The tokens of each example."""
+    inputs = dataset.inputs()
+    lengths = inputs["tokens_length"]
+    for row, n in zip(inputs["tokens"], lengths, strict=True):
+        assert not row[n:].any()
+    return [row[:n].tolist() for row, n in zip(inputs["tokens"], lengths, strict=True)]
+
+
+def table(root, rows, name="all.csv", header="text,label"):
+    (root / name).write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+def test_lines_are_what_the_vocabulary_makes_of_them(root, vocabulary):
+    (root / "train.txt").write_text("\n".join(LINES))
+    found = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+    assert sorted(read(found)) == sorted(map(numbers, LINES))
+    assert found.target == data.Unlabelled()
+    assert found.fields["tokens"].below == len(WORDS)
+    assert found.lengths["tokens"].tolist() == [len(own) for own in read(found)]
+    said = tokenizing.Tokenizer(found.beside["tokenizer.json"].decode())
+    again = said.encode([(line,) for line in LINES], most=8, truncate=False)
+    assert [own.tolist() for own in again.values] == list(map(numbers, LINES))
+
+
+def test_a_folder_a_vocabulary_and_a_tokenizer_file_say_the_same(root, vocabulary, tmp_path):
+    (root / "train.txt").write_text("\n".join(LINES))
+    first = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+    tokenizer = json.loads(first.beside["tokenizer.json"])
+    tokenizer["padding"] = {
+        "strategy": {"Fixed": 8},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(tokenizer))  # pads by itself, which is none of its business
+    for place in (vocabulary.parent, file):
+        other = sources.lines("train", root=root, tokenizer=place, max_length=8)
+        assert other.fingerprint == first.fingerprint
+
+
+def test_capital_letters_count_where_the_vocabulary_or_the_file_beside_it_says_so(root, vocabulary):
+    (root / "train.txt").write_text("Fine")
+    (unknown, fine) = (WORDS.index("[UNK]"), WORDS.index("fine"))
+
+    def middle():
+        dataset = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+        return read(dataset)[0][1:-1]
+
+    assert middle() == [fine]
+    beside = vocabulary.parent / "tokenizer_config.json"
+    beside.write_text('{"do_lower_case": false}')
+    assert middle() == [unknown]
+    beside.unlink()
+    vocabulary.write_text("\n".join((*WORDS, "Dull")))
+    assert middle() == [unknown]
+
+
+def test_byte_level_bpe_of_two_files(root, tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({"f": 0, "i": 1, "fi": 2, "Ġ": 3, "Ġfi": 4}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nf i\nĠ fi\n")
+    (root / "train.txt").write_text("fi fi")
+    found = sources.lines("train", root=root, tokenizer=tmp_path, max_length=8)
+    assert read(found) == [[2, 4]]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_tables_with_classes(root, vocabulary, kind):
+    labels = ["good", "bad", "good", "", "bad", "bad"]
+    rows = list(zip(LINES, labels, strict=True))
+    file = root / f"train.{kind}"
+    if kind == "parquet":
+        pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+        pq.write_table(pa.table({"said": LINES, "mood": labels}), file)
+    elif kind == "jsonl":
+        file.write_text(
+            "\n".join(json.dumps({"said": t, "mood": label or None}) for t, label in rows)
+        )
+    else:
+        mark = {"csv": ",", "tsv": "\t"}[kind]
+        lines = [mark.join((f'"{text}"', label)) for text, label in rows]
+        file.write_text("\n".join([mark.join(("said", "mood")), *lines]))
+    found = sources.text_table(
+        "train", root=root, text="said", label="mood", tokenizer=vocabulary, max_length=8
+    )
+    assert found.target == data.Classes(2, ("bad", "good"))
+    of = {tuple(numbers(text)): ["bad", "good"].index(y) if y else -1 for text, y in rows}
+    assert dict(zip(map(tuple, read(found)), found.labels.tolist(), strict=True)) == of
+
+
+def test_commas_in_a_sentence_are_no_columns(root, vocabulary):
+    table(root, ['"a film, a film; fine",1', '"dull, dull; dull, dull",0'])
+    found = sources.text_table("train", root=root, tokenizer=vocabulary, max_length=12)
+    assert sorted(found.labels.tolist()) == [0, 1]
+
+
+def test_scores_of_pairs(root, vocabulary):
+    table(root, [f"{a},{a} fine,{i / 2}" for i, a in enumerate(LINES)], header="x,y,score")
+    found = sources.text_table(
+        "train",
+        root=root,
+        text=["x", "y"],
+        label="score",
+        target="values",
+        tokenizer=vocabulary,
+        max_length=16,
+    )
+    assert found.target == data.Values(1)
+    of = dict(zip((np.arange(6) / 2).tolist(), LINES, strict=True))
+    second = found.inputs()["second"]
+    for tokens, begin, (value,) in zip(read(found), second, found.labels, strict=True):
+        assert tokens[:begin] == numbers(of[value])
+        assert tokens[begin:] == numbers(f"{of[value]} fine")[1:]
+
+
+def test_splits_by_file_by_column_and_by_share(root, vocabulary):
+    how = {"tokenizer": vocabulary, "max_length": 8}
+    for split, some in (("train", LINES[:4]), ("test", LINES[4:])):
+        (root / f"{split}.txt").write_text("\n".join(some))
+    assert len(sources.lines("test", root=root, **how)) == 2
+    assert len(sources.lines("train+test", root=root, **how)) == 6
+    assert len(sources.lines("train[:50%]", root=root, **how)) == 2
+    rows = [f"{text},{'test' if i > 3 else 'train'}" for i, text in enumerate(LINES)]
+    file = table(root, rows, "one.csv", "text,part") / "one.csv"
+    found = sources.text_table("test", root=file, label=None, split_column="part", **how)
+    assert sorted(read(found)) == sorted(map(numbers, LINES[4:]))
+    many = root / "many"
+    many.mkdir()
+    (many / "all.txt").write_text(
+        "\n".join("a " * (1 + i % 40) + "fine " * (i % 7) for i in range(200))
+    )
+    how = {"root": many, "test_share": 0.25, "tokenizer": vocabulary, "max_length": 64}
+    train, test = (sources.lines(split, **how) for split in ("train", "test"))
+    assert len(train) + len(test) == 200
+    assert not {*map(tuple, read(train))} & {*map(tuple, read(test))}  # copies are on one side
+    with pytest.raises(BadInput, match="give test_share"):
+        sources.lines("test", **{**how, "test_share": 0.0})
+
+
+def test_an_id_is_the_same_whatever_else_there_is(root, vocabulary):
+    def ids(lines):
+        (root / "train.txt").write_text("\n".join(lines))
+        found = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+        ordered = {}
+        for tokens, number in zip(read(found), found.ids.tolist(), strict=True):
+            ordered.setdefault(tuple(tokens), set()).add(number)
+        return ordered
+
+    some, more = ids([*LINES, LINES[0]]), ids(["a fine dull film", *LINES[::-1], LINES[0]])
+    assert {key: more[key] for key in some} == some
+    assert len(some[tuple(numbers(LINES[0]))]) == 2
+
+
+def prepared(folder, sentences, labels=None, label=None):
+    features = {
+        "sentence": tfds.features.Text(),
+        "label": label or tfds.features.ClassLabel(num_classes=2),
+    }
+    labels = [i % 2 for i in range(len(sentences))] if labels is None else labels
+    rows = [{"sentence": s, "label": y} for s, y in zip(sentences, labels, strict=True)]
+    prepared_sets.write(folder / "moods" / "1.0.0", features, {"train": [rows[:2], rows[2:]]})
+    return str(folder)
+
+
+def test_prepared_sets_keep_their_order(tmp_path, vocabulary):
+    folder = prepared(tmp_path / "tfds", LINES)
+    how = {"set": "moods", "data_dir": folder, "tokenizer": vocabulary, "max_length": 8}
+    found = sources.tfds_text("train", **how)
+    assert read(found) == list(map(numbers, LINES))
+    assert found.labels.tolist() == [0, 1] * 3
+    assert found.target == data.Classes(2)
+    part = sources.tfds_text("train[:50%]", **how)
+    assert read(part) == list(map(numbers, LINES[:3]))
+    assert part.ids.tolist() == found.ids.tolist()[:3]
+
+
+def test_prepared_scores(tmp_path, vocabulary):
+    scores = [0.5 * i for i in range(6)]
+    folder = prepared(tmp_path / "tfds", LINES, scores, tfds.features.Scalar(np.float32))
+    found = sources.tfds_text(
+        "train", set="moods", data_dir=folder, tokenizer=vocabulary, max_length=8
+    )
+    assert found.labels[:, 0].tolist() == scores
+
+
+def test_a_trained_tokenizer_is_one_of_the_training_split_and_the_same_in_every_process(root):
+    words = [f"{a}{b}{c}" for a in "bcdfg" for b in "aeiou" for c in "rstn"]
+    random = np.random.default_rng(0)
+    lines = [" ".join(random.choice(words, 8)) for _ in range(300)]
+    (root / "train.txt").write_text("\n".join(lines))
+    (root / "test.txt").write_text("zzzz\n")
+    script = (
+        "import hashlib\nfrom kdjax.data import sources\n"
+        f"for kind, vocab in (('wordpiece', 120), ('byte_bpe', 340)):\n"
+        "    how = sources.Trained(train=kind, vocab=vocab)\n"
+        f"    found = sources.lines('train', root={str(root)!r}, tokenizer=how, max_length=64)\n"
+        "    print(hashlib.sha256(found.beside['tokenizer.json']).hexdigest())\n"
+    )
+    ran = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in (1, 2)
+    ]
+    assert ran[0] == ran[1]
+    how = sources.Trained(train="wordpiece", vocab=120)
+    test = sources.lines("test", root=root, tokenizer=how, max_length=64)
+    said = json.loads(test.beside["tokenizer.json"])
+    assert len(said["model"]["vocab"]) == 120 == test.fields["tokens"].below
+    assert read(test)[0][1] == said["model"]["vocab"]["[UNK]"]  # it has never seen a z
+
+
+def test_a_later_start_reads_no_text(root, vocabulary, tmp_path, monkeypatch):
+    (root / "train.txt").write_text("\n".join(LINES))
+    folder = tmp_path / "records"
+
+    def start(**how):
+        kept = data.Kept(folder)
+        how = {"root": root, "tokenizer": vocabulary, "max_length": 8, "kept": kept, **how}
+        found = sources.lines("train", **how)
+        kept.write()
+        return found
+
+    trained = {"tokenizer": sources.Trained(train="wordpiece", vocab=60)}
+    first, own = start(), start(**trained)
+    with monkeypatch.context() as changed:
+        changed.setattr(of_texts, "_tokenised", None)
+        changed.setattr(tokenizing, "train", None)
+        for found, before in ((start(), first), (start(**trained), own)):
+            assert found.fingerprint == before.fingerprint
+            assert read(found) == read(before)
+            assert found.ids.tolist() == before.ids.tolist()
+            assert found.target == before.target
+        for how in ({"max_length": 9}, {"truncate": True}):  # another thing is made anew
+            with pytest.raises(TypeError):
+                start(**how)
+        vocabulary.write_text("\n".join((*WORDS, "new")))
+        with pytest.raises(TypeError):
+            start()
+    (root / "train.txt").write_text("\n".join(LINES[:4]))
+    assert len(start()) == 4
+
+
+def test_another_tokenizer_is_another_fingerprint_even_if_no_token_is_another(root, vocabulary):
+    (root / "train.txt").write_text("a film")
+    first = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+    vocabulary.write_text("\n".join((*WORDS[:-1], "other")))
+    other = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+    assert read(first) == read(other)
+    assert first.fields == other.fields
+    assert first.fingerprint != other.fingerprint
+
+
+def test_what_is_too_long_is_cut_where_that_is_asked_for(root, vocabulary):
+    (root / "train.txt").write_text("\n".join(LINES))
+    how = {"root": root, "tokenizer": vocabulary, "max_length": 4}
+    line = (
+        r"^max_length: 4, and .* has 4 texts of up to 6 tokens \(line 1 of train.txt, line 3 of"
+        r" train.txt, line 4 of train.txt, line 5 of train.txt\); give 6, or set truncate=True$"
+    )
+    with pytest.raises(BadInput, match=line):
+        sources.lines("train", **how)
+    found = sources.lines("train", **how, truncate=True)
+    cut = [[*own[:3], WORDS.index("[SEP]")] if len(own) > 4 else own for own in map(numbers, LINES)]
+    assert sorted(read(found)) == sorted(cut)
+    assert found.notes == (f"cut to 4 tokens, 4 texts of {root}",)
+
+
+def test_empty_texts_are_refused_or_left_out(root, vocabulary):
+    table(root, ["a film,1", '"  ",0', ",0", "dull,1"])
+    how = {"root": root, "tokenizer": vocabulary, "max_length": 4}
+    with pytest.raises(
+        BadInput, match=r"^root: 2 texts of .* without a letter \(line 3 of all.csv"
+    ):
+        sources.text_table("train", **how)
+    found = sources.text_table("train", **how, skip_empty=True)
+    assert sorted(read(found)) == sorted(map(numbers, ["a film", "dull"]))
+    assert found.labels.tolist() == [1, 1]
+    assert found.notes[0].startswith("skipped, 2 texts")
+
+
+def _lines(content):
+    return lambda root: (root / "train.txt").write_bytes(content)
+
+
+def _csv(*rows, header="text,label"):
+    return lambda root: table(root, rows, header=header)
+
+
+FAULTS = {
+    "no utf-8": (
+        "lines",
+        _lines(b"fine\n\xff\xfea"),
+        {},
+        r"root: line 2 of train.txt is not UTF-8 \(b",
+    ),
+    "no file": ("lines", lambda root: None, {}, "root: .* has no files of lines"),
+    "nothing": ("lines", _lines(b""), {}, "root: .* has no texts"),
+    "no json": (
+        "text_table",
+        lambda root: (root / "a.jsonl").write_text("{"),
+        {},
+        "root: line 1 of a.jsonl is no JSON",
+    ),
+    "no column": (
+        "text_table",
+        _csv("a,1", header="txt,label"),
+        {},
+        "text: .* has no column 'text'",
+    ),
+    "no text": (
+        "text_table",
+        lambda root: (root / "a.jsonl").write_text('{"text": 5, "label": 1}'),
+        {},
+        r"text: 5 in text is no text \(line 1 of a.jsonl\)",
+    ),
+    "a class that is none": (
+        "text_table",
+        _csv("a,1", "a,3"),
+        {"classes": 2},
+        "classes: 2, and .* has 4; give 4",
+    ),
+    "a name that is none": (
+        "text_table",
+        _csv("a,x", "a,z"),
+        {"names": ["x", "y"]},
+        "label: 'z' of .* is no class",
+    ),
+    "no number": (
+        "text_table",
+        _csv("a,x"),
+        {"target": "values"},
+        r"label: 'x' in label is no number \(line 2 of all.csv\)",
+    ),
+    "three texts": ("text_table", _csv("a,1"), {"text": ["a", "b", "c"]}, "text: 3 columns"),
+    "no length": ("lines", _lines(b"a"), {"max_length": None}, "max_length: None; give the most"),
+    "no room": (
+        "lines",
+        _lines(b"a"),
+        {"max_length": 2},
+        "max_length: 2 leaves no room for a text",
+    ),
+    "no tokenizer": (
+        "lines",
+        _lines(b"a"),
+        {"tokenizer": "gone.json"},
+        "tokenizer: gone.json is not",
+    ),
+    "too few tokens": (
+        "lines",
+        _lines(b"a fine film"),
+        {"tokenizer": sources.Trained(train="wordpiece", vocab=10)},
+        "tokenizer.vocab: 10, and the letters of train alone make 17 tokens; give more",
+    ),
+    "a split to train on that is none": (
+        "lines",
+        _lines(b"a fine film"),
+        {"tokenizer": sources.Trained(train="wordpiece", split="trian")},
+        "tokenizer.split: split 'trian': .* has train",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_what_is_wrong_is_one_line(root, vocabulary, case):
+    kind, write, how, line = FAULTS[case]
+    write(root)
+    given = {"tokenizer": vocabulary, "max_length": 8, **how}
+    with pytest.raises(BadInput, match=f"^{line}") as refused:
+        getattr(sources, kind)("train", root=root, **given)
+    assert "\n" not in str(refused.value)
+
+
+TOKENIZERS = {
+    "no JSON": ("tokenizer.json", "{", "is no tokenizer"),
+    "twice": ("vocab.txt", "\n".join((*WORDS, "film")), "has 'film' twice"),
+    "no unknown": ("vocab.txt", "film\n[CLS]\n[SEP]", r"has no \[UNK\]"),
+    "no merges": ("vocab.json", "{}", "and merges.txt cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", TOKENIZERS)
+def test_what_is_no_tokenizer(root, tmp_path, case):
+    name, content, line = TOKENIZERS[case]
+    (root / "train.txt").write_text("a")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    with pytest.raises(BadInput, match=f"^tokenizer: .*{line}"):
+        sources.lines("train", root=root, tokenizer=folder, max_length=8)
+
+
+def test_faults_of_prepared_sets(tmp_path, vocabulary):
+    folder = prepared(tmp_path / "tfds", [*LINES[:3], b"\xff"])
+    how = {"set": "moods", "data_dir": folder, "tokenizer": vocabulary, "max_length": 8}
+    with pytest.raises(BadInput, match=r"^root: record 1 of .*array_record.* is not UTF-8"):
+        sources.tfds_text("train", **how)
+    for changes, line in (
+        ({"set": "mood"}, "set: no mood in"),
+        ({"text": "sentense"}, "text: moods has no column 'sentense': it has label, sentence"),
+        ({"text": "label"}, "text: 'label' of moods is ClassLabel"),
+        ({"label": "sentence"}, "label: 'sentence' of moods is no ClassLabel"),
+        ({"test_share": 0.5}, "test_share: prepared sets say their splits"),
+    ):
+        with pytest.raises(BadInput, match=f"^{line}"):
+            sources.tfds_text("train", **{**how, **changes})
+
+
+@pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="no prepared sets")
+def test_sst2_sentences():
+    folder = os.environ["KDJAX_DATA_DIR"]
+    if not os.path.isdir(os.path.join(folder, "sst2_sentences")):
+        pytest.skip("sst2_sentences is not prepared")
+    how = {"set": "sst2_sentences", "data_dir": folder, "max_length": 96}
+    tokenizer = sources.Trained(train="wordpiece", vocab=2000)
+    found = sources.tfds_text("test", tokenizer=tokenizer, **how)
+    assert len(found) == 1821
+    assert found.fields["tokens"].below == 2000
+    assert found.target == data.Classes(2, ("negative", "positive"))
