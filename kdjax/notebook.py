@@ -150,7 +150,8 @@ def fit(
     task = tasks.of(lesson.dataset)
     made: Any = encoder
     if not isinstance(encoder, nn.Module):
-        made = parse.parse(config.Encoder, encoder, "encoder").module(Compute())
+        c = parse.parse(config.Encoder, encoder, "encoder")
+        made = c.given(lesson.inputs).module(Compute())
     module, inputs = task.head(made), lesson.inputs
     objective = train.weigh(
         train.forward_of(module), {task.loss: (1.0, task.labelled)} if terms is None else terms

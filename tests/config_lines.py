@@ -262,9 +262,17 @@ EVERYTHING = {
     "stages": dict(_stages()),
     "seeds": [0, 1],
 }
-"""Every kind of stage, and every member of every union but those of `OTHER_DATA`."""
+"""Every kind of stage, and every member of every union but those of `OTHER_DATA` and `OTHER_ENCODERS`."""
 
 _TEXTS = {"tokenizer": {"train": "wordpiece", "vocab": 100}, "max_length": 16}
+OTHER_ENCODERS = [
+    {"name": "bert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "mlp": 8, "positions": 16},
+    {"name": "distilbert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "pooler": "relu"},
+    {"name": "minilm", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "types": 1},
+    {"name": "bag_of_embeddings", "vocab": 20, "width": 8, "hidden": [4], "dropout": 0.5},
+]
+"""Encoders of texts."""
+
 _PICTURES = {"root": "nowhere", "size": [8, 8]}
 
 OTHER_DATA = [

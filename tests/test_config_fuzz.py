@@ -93,14 +93,14 @@ MAY_FALL = {"accuracy_drop"}
 
 MAY_BE_ZERO = re.compile(
     r".*weight|.*weights?\[\]|weight_decay|.*momentum|momentum|memory|shear|turn|b1|b2|ema|scale_l1|dispatch_steps|warmup_steps"
-    r"|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
+    r"|types|dropout|attention_dropout|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
     r"|resident_bytes|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds?(\[\])?"
     r"|allocation\[\]"
 )
 
 PARTS_OF_A_WHOLE = re.compile(
-    r"momentum|memory|shear|center_momentum|b1|b2|ema|label_smoothing|share|sparsity|sparsities\[\]|flip|jitter"
+    r"momentum|memory|shear|center_momentum|dropout|attention_dropout|b1|b2|ema|label_smoothing|share|sparsity|sparsities\[\]|flip|jitter"
     r"|grayscale|blur|hue|agreement|validation|fraction|correct_probability|labels_share|accuracy_drop"
     r"|crop_scale\[\]|percentile"
 )
@@ -274,6 +274,8 @@ def test_everything_has_every_dataclass():
     visit(parse.parse(config.Run, config_lines.EVERYTHING))
     for values in config_lines.OTHER_DATA:
         visit(parse.parse(config.Data, values))
+    for values in config_lines.OTHER_ENCODERS:
+        visit(parse.parse(config.Encoder, values))
     assert found == set(explain.dataclasses_in(config.Run))
 
 
@@ -299,6 +301,20 @@ def test_every_field_of_a_source_in_twelve_ways(values, tmp_path):
     assert not fuzz.wrong, report(fuzz)
     assert fuzz.counts["tried"] > 200
     assert fuzz.counts["refused"] == fuzz.counts["tried"]  # there is no such place
+
+
+@pytest.mark.parametrize("values", config_lines.OTHER_ENCODERS, ids=lambda x: x["name"])
+def test_every_field_of_an_encoder_of_texts_in_twelve_ways(values, tmp_path):
+    stage = {**config_lines.EVERYTHING["stages"]["with_sgd"], "encoder": values}
+    run = {"name": "x", "data": config_lines.EVERYTHING["data"], "stages": {"net": stage}}
+    fuzz = Fuzz(run, epath.Path(tmp_path))
+    for path, field, kind, value in fields(config.Run, fuzz.full, "config"):
+        if path.startswith("config.stages.net.encoder."):
+            for how, changed in mutations(value):
+                fuzz.one(path, field, kind, value, how, changed)
+    assert not fuzz.wrong, report(fuzz)
+    assert fuzz.counts["tried"] > 50
+    assert fuzz.counts["accepted"] > 5
 
 
 @pytest.mark.thorough

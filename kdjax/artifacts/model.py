@@ -36,6 +36,10 @@ class _OnEncoder(abc.ABC):
         default_factory=dict
     )
 
+    def bare(self, compute: Compute = Compute()) -> nn.Module:
+        """The encoder alone, at the widths of its architecture."""
+        return self.encoder.given(self.inputs).module(compute)
+
     @abc.abstractmethod
     def written(self, compute: Compute = Compute()) -> nn.Module:
         """The linen module at the widths of its architecture."""
@@ -155,7 +159,7 @@ class Spec(_OnEncoder):
 
     def written(self, compute: Compute = Compute()) -> nn.Module:
         """The linen module at the widths of its architecture."""
-        return self.task.head(self.encoder.module(compute))
+        return self.task.head(self.bare(compute))
 
     def output(self) -> str:
         """The answer to its task."""
@@ -230,7 +234,7 @@ def _abstract(kind: type[_OnEncoder], text: str) -> PyTree:
     found = jax.eval_shape(lambda: spec.module().init(jax.random.key(0), spec.blank(), train=True))
     if not isinstance(spec, Spec) or not spec.rules:
         return found
-    if not isinstance(spec.encoder.module(Compute(folded=True)), models.Folded):
+    if not isinstance(spec.bare(Compute(folded=True)), models.Folded):
         return found
     # Its layers have no biases until their norms are folded into them.
     return {**found, **jax.eval_shape(spec.in_float.folded, spec.in_float.abstract())}
@@ -262,7 +266,7 @@ class EncoderSpec(_OnEncoder):
     def written(self, compute: Compute = Compute()) -> models.Contrastive:
         """The linen module at the widths of its architecture."""
         projector = models.Projector(self.projector, compute=compute)
-        return models.Contrastive(self.encoder.module(compute), projector)
+        return models.Contrastive(self.bare(compute), projector)
 
     def output(self) -> str:
         """The projections, which are the features where there is no projector."""

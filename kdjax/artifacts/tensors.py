@@ -9,7 +9,6 @@ from flax import traverse_util
 
 from kdjax import quant, tasks, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
-from kdjax.models import Compute
 from kdjax.types import Variables
 from kdjax.weights.reading import ENCODER, HEAD
 
@@ -26,7 +25,7 @@ def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
     """
     images = spec.inputs.images
     size = images[0].size if len(images) == 1 else None
-    module = spec.encoder.module(Compute())
+    module = spec.bare()
     title = spec.encoder.title
     if isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification):
         return weights.named(module, variables, title=title, size=size)

@@ -1,5 +1,7 @@
 """Linen modules: encoders give features, a classifier or a projector sits on top of them."""
 
+from kdjax.models.bag_of_embeddings import BagOfEmbeddings
+from kdjax.models.bert import BERT, BERTBlock, bert, bert_faults
 from kdjax.models.blocks import Compute, Convention, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
@@ -42,10 +44,13 @@ from kdjax.models.vit import ViT, vit, vit_faults
 from kdjax.models.wide_resnet import WideResNet, wide_resnet
 
 __all__ = [
+    "BERT",
     "CNN",
     "DSCNN",
     "VGG",
     "AttentionFusion",
+    "BERTBlock",
+    "BagOfEmbeddings",
     "BasicBlock",
     "Bottleneck",
     "Captured",
@@ -72,6 +77,8 @@ __all__ = [
     "VariationalRegressor",
     "ViT",
     "WideResNet",
+    "bert",
+    "bert_faults",
     "called",
     "capture",
     "cifar_resnet",

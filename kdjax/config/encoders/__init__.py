@@ -9,15 +9,18 @@ import flax.linen as nn
 from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Text, aside
 from kdjax.config.imported import Imported
+from kdjax.data import sources
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.ranges import In
+from kdjax.types import BadInput
 
 Multiplier = Annotated[float, In("(0, 100]")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoder(Choice, abc.ABC):
-    """What turns an image into features.
+    """What turns an example into features: an image, a text.
 
     Attributes:
       weights: published ones that it begins with: where they are, or the fields of `Imported`. No part of
@@ -41,6 +44,14 @@ class Encoder(Choice, abc.ABC):
         """What the network is, whatever it begins with."""
         return dataclasses.replace(self, weights=None)
 
+    def given(self, inputs: Inputs) -> "Encoder":
+        """The same with what it takes from its inputs, such as the vocabulary of texts.
+
+        Raises:
+          BadInput: they are no inputs for it; the line names the field of the encoder.
+        """
+        return self
+
     @property
     @abc.abstractmethod
     def title(self) -> str:
@@ -53,6 +64,49 @@ class Encoder(Choice, abc.ABC):
         Raises:
           BadInput: there is no such network; the line names the field of the encoder.
         """
+
+
+def of_tokens(name: str, inputs: Inputs, *, vocab: int | None, positions: int | None = None) -> int:
+    """The vocabulary of an encoder of texts.
+
+    Args:
+      name: of the encoder.
+      inputs: that it is to be given.
+      vocab: what its config says.
+      positions: how many tokens it takes at most; None for any number.
+
+    Raises:
+      BadInput: an example has no tokens, or there are other or longer ones than the encoder takes.
+    """
+    tokens = inputs.fields.get(sources.TOKENS)
+    if tokens is None or tokens.below is None:
+        raise BadInput(
+            "encoder", f"{name} reads {sources.TOKENS}, and an example is {inputs}", "take another"
+        )
+    if vocab is not None and vocab < tokens.below:
+        raise BadInput(
+            "encoder.vocab",
+            f"{vocab}, and the data have {tokens.below} tokens",
+            "give as many, or the tokenizer that belongs to the network",
+        )
+    if positions is not None and tokens.shape[0] > positions:
+        raise BadInput(
+            "encoder.positions",
+            f"{positions}, and texts of the data are of up to {tokens.shape[0]} tokens",
+            "give more, or data.source.max_length as many, and truncate=True to cut what is longer",
+        )
+    return tokens.below if vocab is None else vocab
+
+
+def vocab_of(vocab: int | None) -> int:
+    """Of an encoder of texts that has been given its inputs, or whose config says it.
+
+    Raises:
+      BadInput: neither is so.
+    """
+    if vocab is None:
+        raise BadInput("encoder.vocab", "missing", "give as many as the data have tokens")
+    return vocab
 
 
 def but(mark: str, value: float | int, usual: float | int) -> str:

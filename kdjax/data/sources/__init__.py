@@ -13,10 +13,11 @@ from kdjax.data.sources.options import How
 from kdjax.data.sources.sentences import lines, text_table, tfds_text
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
-from kdjax.data.sources.texts import TextHow
+from kdjax.data.sources.texts import TOKENS, TextHow
 from kdjax.data.sources.tokenizing import Trained
 
 __all__ = [
+    "TOKENS",
     "Encoded",
     "Frame",
     "How",

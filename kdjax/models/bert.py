@@ -1,0 +1,243 @@
+"""BERT: embeddings of tokens, positions and types, blocks of attention that normalise what comes out."""
+
+import functools
+from collections.abc import Iterator
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from kdjax.models.blocks import Compute, require_positive
+from kdjax.types import BadInput
+
+Pool = Literal["class", "mean", "none"]
+Pooler = Literal["tanh", "relu"]
+
+_INIT = nn.initializers.normal(0.02)
+
+
+def mask_of(
+    tokens: Int[Array, "batch token"], length: Int[Array, " batch"] | None
+) -> Bool[Array, "batch token"]:
+    """Which positions are no padding: the first `length` of each example, or all without lengths."""
+    if length is None:
+        return jnp.ones(tokens.shape, bool)
+    return jnp.expand_dims(jnp.arange(tokens.shape[1]), 0) < length[:, None]
+
+
+def mean_of(
+    x: Float[Array, "batch token dim"], mask: Bool[Array, "batch token"]
+) -> Float[Array, "batch dim"]:
+    """The mean over the positions that are no padding, float32; of none of them it is zero."""
+    weight = mask[..., None].astype(jnp.float32)
+    return (x.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
+
+
+class BERTBlock(nn.Module):
+    """Self-attention and an MLP; a LayerNorm on the sum of each and its input. GELU is the exact one.
+
+    Attributes:
+      heads: of the attention.
+      mlp: hidden units of the MLP.
+      dropout: of what comes out of the attention and of the MLP.
+      attention_dropout: of the shares of the attention.
+      epsilon: of the LayerNorms.
+      compute: see `Compute`.
+
+    Reference: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
+    """
+
+    heads: int
+    mlp: int
+    dropout: float
+    attention_dropout: float
+    epsilon: float
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch token dim"], mask: Bool[Array, "batch token"], *, train: bool
+    ) -> Float[Array, "batch token dim"]:
+        """As wide as they came; padding is looked at by nobody. The softmax is float32."""
+        dtype, width = self.compute.dtype, x.shape[-1]
+        norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=dtype)
+        drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
+        dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=_INIT)
+        y = nn.MultiHeadDotProductAttention(
+            num_heads=self.heads,
+            qkv_features=width,
+            dropout_rate=self.attention_dropout,
+            broadcast_dropout=False,
+            deterministic=not train,
+            dtype=dtype,
+            kernel_init=_INIT,
+            force_fp32_for_softmax=True,
+            name="attention",
+        )(x, mask=jnp.expand_dims(mask, (1, 2)))
+        x = norm(name="attention_norm")(x + drop()(y))
+        y = nn.gelu(dense(self.mlp, name="mlp_in")(x), approximate=False)
+        return norm(name="mlp_norm")(x + drop()(dense(width, name="mlp_out")(y)))
+
+
+class BERT(nn.Module):
+    """BERT; DistilBERT has no types, and MiniLM's sentence encoders the mean over their tokens.
+
+    Attributes:
+      vocab: tokens that there are.
+      width: of a token.
+      depth: blocks.
+      heads: of each attention.
+      mlp: hidden units of each MLP.
+      positions: how long a text may be.
+      types: 2, which tell the tokens of the two texts of a pair apart; or 1, or 0 for none.
+      pool: the features are those of the first token (`class`), the mean over the tokens that are no
+        padding, or those of every token (`none`).
+      pooler: a dense layer on those of the first token, and what comes behind it; None for none.
+      dropout: of the embeddings, and see `BERTBlock`.
+      attention_dropout: see `BERTBlock`.
+      epsilon: of all LayerNorms.
+      compute: see `Compute`.
+
+    References: Devlin et al. 2018, https://arxiv.org/abs/1810.04805; Sanh et al. 2019,
+    https://arxiv.org/abs/1910.01108 (DistilBERT); Wang et al. 2020, https://arxiv.org/abs/2002.10957
+    (MiniLM).
+    """
+
+    vocab: int
+    width: int
+    depth: int
+    heads: int
+    mlp: int
+    positions: int = 512
+    types: int = 2
+    pool: Pool = "class"
+    pooler: Pooler | None = None
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    epsilon: float = 1e-12
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "batch token"],
+        tokens_length: Int[Array, " batch"] | None = None,
+        second: Int[Array, " batch"] | None = None,
+        *,
+        train: bool,
+    ) -> (
+        Float[Array, "batch dim"]
+        | tuple[Float[Array, "batch token dim"], Bool[Array, "batch token"]]
+    ):
+        """The features, float32; of every token with the mask of those that are no padding.
+
+        Args:
+          tokens: as integers below `vocab`.
+          tokens_length: how many of each text there are, the others are padding; None for all.
+          second: where the second text of a pair begins; None where there is one text.
+          train: with dropout.
+
+        Raises:
+          BadInput: a text is longer than there are positions.
+        """
+        length = tokens.shape[1]
+        if isinstance(length, int) and length > self.positions:
+            raise BadInput(
+                "encoder.positions",
+                f"{self.positions}, and a text is of up to {length} tokens",
+                "give more, or a smaller max_length",
+            )
+        dtype, mask = self.compute.dtype, mask_of(tokens, tokens_length)
+        x = nn.Embed(self.vocab, self.width, dtype=dtype, embedding_init=_INIT, name="word")(tokens)
+        place = self.param("position", _INIT, (self.positions, x.shape[-1])).astype(dtype)
+        x = x + jnp.expand_dims(place[:length], 0)
+        if self.types:
+            kind = self.param("type", _INIT, (self.types, x.shape[-1])).astype(dtype)
+            first, other = jnp.expand_dims(kind[0], (0, 1)), jnp.expand_dims(kind[-1], (0, 1))
+            if second is None or self.types == 1:
+                x = x + first
+            else:
+                x = x + jnp.where(mask_of(tokens, second)[..., None], first, other)
+        x = nn.LayerNorm(epsilon=self.epsilon, dtype=dtype, name="embedding_norm")(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        for i in range(self.depth):
+            x = BERTBlock(
+                self.heads,
+                self.mlp,
+                dropout=self.dropout,
+                attention_dropout=self.attention_dropout,
+                epsilon=self.epsilon,
+                compute=self.compute,
+                name=f"block{i}",
+            )(x, mask, train=train)
+        if self.pool == "none":
+            return x.astype(jnp.float32), mask
+        if self.pool == "mean":
+            return mean_of(x, mask)
+        x = x[:, 0]
+        if self.pooler is not None:
+            x = nn.Dense(self.width, dtype=dtype, kernel_init=_INIT, name="pooler")(x)
+            x = jnp.tanh(x) if self.pooler == "tanh" else nn.relu(x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x.astype(jnp.float32)
+
+
+def bert(
+    *,
+    vocab: int,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    mlp: int = 3072,
+    positions: int = 512,
+    types: int = 2,
+    pool: Pool = "class",
+    pooler: Pooler | None = "tanh",
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    epsilon: float = 1e-12,
+    compute: Compute = Compute(),
+) -> BERT:
+    """A BERT, BERT-base by default.
+
+    DistilBERT is `depth=6, types=0, pooler=None`, and MiniLM-L6-H384 `width=384, depth=6, mlp=1536,
+    pool="mean", pooler=None`.
+
+    Raises:
+      BadInput: a number is not positive, or fields do not go together.
+    """
+    sizes = {"vocab": vocab, "width": width, "depth": depth, "heads": heads, "mlp": mlp}
+    for name, size in {**sizes, "positions": positions, "epsilon": epsilon}.items():
+        require_positive(f"encoder.{name}", size)
+    for fields, fault, mend in bert_faults(
+        width=width, heads=heads, types=types, pool=pool, pooler=pooler
+    ):
+        raise BadInput(f"encoder.{fields}", fault, mend)
+    return BERT(
+        vocab,
+        width,
+        depth,
+        heads,
+        mlp,
+        positions=positions,
+        types=types,
+        pool=pool,
+        pooler=pooler,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+        epsilon=epsilon,
+        compute=compute,
+    )
+
+
+def bert_faults(
+    *, width: int, heads: int, types: int, pool: Pool, pooler: Pooler | None
+) -> Iterator[tuple[str, str, str]]:
+    """Field, fault and mend of what does not go together in a BERT."""
+    if width % heads:
+        yield "heads", f"{heads} do not divide the width of {width}", "take a divisor"
+    if types not in (0, 1, 2):
+        yield "types", f"{types}", "give 2, of two texts; or 1 or 0, which tell none apart"
+    if pooler is not None and pool != "class":
+        yield "pooler, pool", f"a pooler is on the first token, and pool is {pool}", "leave it out"
