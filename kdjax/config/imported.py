@@ -21,8 +21,8 @@ class Imported:
         default.
       skip: pattern of whole names, of tensors or as `params/encoder/stem/conv/kernel`, that may be left
         over on either side. Everything else must fit.
-      own_preprocessing: the mean and the std of `data` are meant, though the weights were trained with
-        others.
+      own_preprocessing: the mean and the std of `data`, or its tokenizer, are meant, though the weights
+        were trained with others.
     """
 
     source: Text

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import config, parse, weights
+from kdjax import config, data, parse, weights
 from kdjax.artifacts import tensors
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.contexts.context import Context
+from kdjax.data import sources
 from kdjax.types import BadInput, Variables, under
 
 _TELLS = 5e-4
@@ -29,7 +30,7 @@ def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> we
 
     Raises:
       BadInput: they are not there, are no such encoder's, or were trained on pictures that were made
-        ready in another way.
+        ready in another way, or on texts by another tokenizer.
     """
     c = spec.encoder.imported
     if c is None:
@@ -39,6 +40,7 @@ def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> we
         found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
         if not c.own_preprocessing:
             _check_preprocessing(found, spec)
+            _check_tokenizer(found, context.splits.train)
     return found
 
 
@@ -84,6 +86,20 @@ def account(context: Context, stage: config.Stage, said: Mapping[str, Any]) -> d
     known = found.preprocessing
     made_ready = {} if known is None else {"preprocessing": known.plain()}
     return {"weights": {"source": c.source, **found.account.plain(), **made_ready}}
+
+
+def _check_tokenizer(found: weights.Mapped, dataset: data.Dataset) -> None:
+    """Holds the tokens of the data against those of the tokenizer beside the weights."""
+    own, place = dataset.beside.get(sources.TOKENIZER), found.published.tokenizer
+    if own is None or place is None:
+        return
+    apart = sources.unlike(own.decode(), sources.tokenizer(place))
+    if apart is not None:
+        raise BadInput(
+            "config.data.source.tokenizer",
+            f"{apart} in that of the data and in {place}, with which the weights were trained",
+            f"give tokenizer={place}, or give the weights own_preprocessing=True if yours is meant",
+        )
 
 
 def _check_preprocessing(found: weights.Mapped, spec: Spec | EncoderSpec) -> None:

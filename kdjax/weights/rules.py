@@ -123,6 +123,7 @@ class Layout:
       ignored: patterns of names that no network needs.
       prefix: of every name but the head's in a file that has a head; files of the encoder alone do not
         have it.
+      outside: patterns of names that are the encoder's here, and have no prefix either.
       counters: torch's BatchNorm counts batches: a file that is written has the numbers.
       preprocessing: of what was published so for ImageNet, where no file beside the weights says it.
     """
@@ -139,6 +140,7 @@ class Layout:
     marks: Sequence[str] = ()
     ignored: Sequence[str] = (COUNTERS,)
     prefix: str = ""
+    outside: Sequence[str] = ()
     counters: bool = True
     preprocessing: Preprocessing | None = None
 

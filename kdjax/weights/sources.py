@@ -15,6 +15,9 @@ from kdjax.weights.tensors import FIELD, INDEX, Tensors
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+"""Files of a tokenizer, the first one that there is."""
+
 KEY = "kdjax"
 """Of the JSON in the header of a file that kdjax wrote."""
 
@@ -33,6 +36,7 @@ class Published:
       preprocessor: of preprocessor_config.json, likewise.
       written: what kdjax wrote into the header, likewise.
       revision: the commit, of a repository.
+      folder: that all of it is in; None of a file that has others beside it.
     """
 
     source: str
@@ -41,6 +45,15 @@ class Published:
     preprocessor: Mapping[str, Any]
     written: Mapping[str, Any]
     revision: str | None = None
+    folder: Path | None = None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """By which the texts became integers that it was trained on; None where there is none beside."""
+        if self.folder is None:
+            return None
+        there = (self.folder / name for name in TOKENIZERS)
+        return next((path for path in there if path.is_file()), None)
 
     @property
     def architecture(self) -> str | None:
@@ -121,7 +134,9 @@ def _of_place(source: str, place: Path, revision: str | None = None) -> Publishe
             return {}
         return tensors.read_json(folder / name)
 
-    return Published(source, found, beside(CONFIG), beside(PREPROCESSOR), _written(found), revision)
+    return Published(
+        source, found, beside(CONFIG), beside(PREPROCESSOR), _written(found), revision, folder
+    )
 
 
 def _own_folder(file: Path) -> Path | None:
@@ -185,7 +200,11 @@ def _downloaded(source: str, name: str, revision: str | None) -> Path:
         folder = huggingface_hub.snapshot_download(
             name,
             revision=revision,
-            allow_patterns=["model*.safetensors", INDEX, CONFIG, PREPROCESSOR],
+            allow_patterns=[
+                "model*.safetensors",
+                *(INDEX, CONFIG, PREPROCESSOR),
+                *(*TOKENIZERS, "tokenizer_config.json", "merges.txt"),
+            ],
         )
     except errors.RepositoryNotFoundError:
         raise BadInput(

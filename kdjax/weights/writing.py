@@ -1,5 +1,6 @@
 """The variables of a network as tensors of a layout, and what stands before the names of a layout."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -70,7 +71,8 @@ def written(
         for rule in of:
             made = rule.how.out([np.asarray(leaves[name]) for name in rule.ours])
             for name, array in zip(rule.theirs, made, strict=True):
-                result[before + name] = np.ascontiguousarray(array)
+                is_outside = any(re.fullmatch(pattern, name) for pattern in found.outside)
+                result[(outer if is_outside else before) + name] = np.ascontiguousarray(array)
     if found.counters and counters is None:
         means = [name for name in result if name.endswith(".running_mean")]
         counters = {f"{name.removesuffix('running_mean')}num_batches_tracked": 0 for name in means}

@@ -14,9 +14,12 @@ from kdjax.data.sources.sentences import lines, text_table, tfds_text
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
 from kdjax.data.sources.texts import TOKENS, TextHow
-from kdjax.data.sources.tokenizing import Trained
+from kdjax.data.sources.tokenizing import FILE as TOKENIZER
+from kdjax.data.sources.tokenizing import Trained, unlike
+from kdjax.data.sources.tokenizing import read as tokenizer
 
 __all__ = [
+    "TOKENIZER",
     "TOKENS",
     "Encoded",
     "Frame",
@@ -33,4 +36,6 @@ __all__ = [
     "tar",
     "text_table",
     "tfds_text",
+    "tokenizer",
+    "unlike",
 ]

@@ -284,10 +284,15 @@ class Tokenizer:
         self.text = text
         self._own = tokenizers.Tokenizer.from_str(text)
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The number of each token."""
+        return self._own.get_vocab(with_added_tokens=True)
+
     @functools.cached_property
     def below(self) -> int:
         """One more than the largest number of a token."""
-        return max(self._own.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.vocabulary.values()) + 1
 
     def encode(self, texts: Sequence[Sequence[str]], *, most: int, truncate: bool) -> Tokens:
         """All texts, or pairs of them, as integers.
@@ -319,6 +324,20 @@ class Tokenizer:
                 cut += len(found.ids) > most or bool(found.overflowing)
         self._own.no_truncation()
         return Tokens(values, np.asarray(second, np.int32) if several else None, cut)
+
+
+def unlike(a: str, b: str) -> str | None:
+    """What is another token in one tokenizer than in another; None where all are the same."""
+    first, other = (_numbered(text) for text in (a, b))
+    number = min((n for n in {*first, *other} if first.get(n) != other.get(n)), default=None)
+    if number is None:
+        return None
+    return f"token {number} is {first.get(number)!r} and {other.get(number)!r}"
+
+
+def _numbered(text: str) -> dict[int, str]:
+    vocabulary = Tokenizer(text).vocabulary
+    return {number: token for token, number in vocabulary.items()}
 
 
 def identity(text: str) -> str:
