@@ -40,6 +40,11 @@ class Parallel(NamedTuple):
     replicate: Callable[[PyTree], PyTree]
     spread: Callable[[Callable[..., PyTree], PyTree], Callable[[PyTree], PyTree]]
 
+    def shared(self, batch: int) -> int:
+        """The least number of rows, `batch` or more, that the devices of this process share evenly."""
+        here = self.devices // jax.process_count()
+        return -(-batch // here) * here
+
 
 def single() -> Parallel:
     """`jax.jit` on the first device."""
