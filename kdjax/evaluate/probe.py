@@ -122,9 +122,7 @@ def linear_probe(
     return Probe(kernel, bias, strength, tuple(accuracy))
 
 
-def _drawn(
-    label: Integer[np.ndarray, " n"], *, share: float, seed: int
-) -> Bool[np.ndarray, " n"]:
+def _drawn(label: Integer[np.ndarray, " n"], *, share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """True for `share` of each class, drawn by `seed`; at least one, and never all."""
     random = np.random.default_rng(seed)
     drawn = np.zeros(len(label), bool)

@@ -5,8 +5,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from kdjax.evaluate import probe as probe_module
 from kdjax.evaluate import Probe, linear_probe
+from kdjax.evaluate import probe as probe_module
 from kdjax.types import BadInput
 
 RNG = np.random.default_rng(0)
