@@ -687,6 +687,14 @@ def test_a_task_that_another_run_has_come_to_first_is_waited_for(place):
 # --- the report -------------------------------------------------------------------------------------
 
 
+def test_a_report_says_what_its_cache_has_saved(place):
+    (found,) = place.report()["run"]["caches"].values()
+    examples = place.report()["run"]["dataset"]["train"]
+    assert (found["asked"], found["read"], found["students"]) == (2 * examples, 2 * 32, 1)
+    assert found["live_seconds"] <= found["asked_seconds"] > 0  # it has read less than was kept
+    assert found["saved_hours"] <= 0
+
+
 def test_a_part_of_a_run_does_not_shrink_its_report(place):
     before = place.report()
     assert before["run"]["not_done"] == []

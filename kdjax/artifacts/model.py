@@ -183,10 +183,13 @@ class Spec(_OnEncoder):
         """The output for raw examples, with frozen statistics."""
         return self.answers(self.module())(variables, self.inputs.see_all(batch))
 
-    @property
-    def compiled(self) -> Callable[..., Float[Array, "batch ..."]]:
-        """`predict`, compiled: traced and compiled once for all models of one description."""
-        return _compiled(_text(self))
+    def compiled(self, *, fast: bool) -> Callable[..., Float[Array, "batch ..."]]:
+        """`predict`, compiled: traced and compiled once for all models of one description.
+
+        Args:
+          fast: with convolutions in the order of sums that is fast on a CPU: `train.Parallel.fast`.
+        """
+        return _compiled(_text(self), fast)
 
     def flops(self) -> int:
         """Of `predict` for one example, see `evaluate.flops`; counted once for all of one description."""
@@ -223,9 +226,10 @@ def _described(kind: type[_OnEncoder], text: str) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(text: str) -> Callable[..., Array]:
+def _compiled(text: str, fast: bool) -> Callable[..., Array]:
     """`Spec.predict` of what the text describes: whoever asks with the same text shares the programs."""
-    return jax.jit(_described(Spec, text).predict)
+    predict = _described(Spec, text).predict
+    return jax.jit(models.with_fast_convolutions(predict) if fast else predict)
 
 
 @functools.lru_cache(maxsize=256)

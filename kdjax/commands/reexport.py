@@ -109,7 +109,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     names = tuple(manifest.get("class_names", ()))
     model = exported(spec, variables, class_names=names)
     inputs = {name: field.made_up(_EXAMPLES) for name, field in spec.inputs.fields.items()}
-    live = np.asarray(spec.compiled(variables, inputs))
+    live = np.asarray(spec.compiled(fast=False)(variables, inputs))
     beside = folder / _BESIDE
     shutil.rmtree(beside, ignore_errors=True)  # what a kill has left may have other names
     beside.mkdir()

@@ -150,6 +150,7 @@ def _write_report(
             "device": _devices(found),
             "versions": _versions(found),
             "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
+            **({"caches": caches} if (caches := pipeline.saved(found.manifests)) else {}),
             "not_done": found.missing,
             "config": parse.plain(run),
         },

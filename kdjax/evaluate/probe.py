@@ -16,6 +16,9 @@ with epy.lazy_imports():  # slow to import, and few runs fit a probe
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))
 
+MOST_TO_CHOOSE = 10_000
+"""Examples that a strength is chosen by; one means the same whatever their number."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
@@ -58,7 +61,8 @@ def linear_probe(
     of standardised features, bias apart: so a strength means the same whatever the number of examples
     and the encoder's scale. A part of each class is held out, every strength is fitted on the rest,
     and the one that predicts most of the held-out examples right, the largest where several do, is
-    fitted on all of them. One strength alone is fitted at once.
+    fitted on all of them. One strength alone is fitted at once. Of many labelled examples
+    `MOST_TO_CHOOSE`, drawn by the seed with the shares of the classes, do for the choice.
 
     scikit-learn's LBFGS does the fitting, in float64 on the host, where cached features are: the
     problem is convex, so what counts is that its minimum is reached, and scikit-learn tests for that
@@ -100,31 +104,33 @@ def linear_probe(
 
     accuracy, strength = [], strengths[0]
     if len(strengths) > 1:
-        held_out = _held_out(y, validation=validation, seed=seed)
+        some_x, some_y = x, y
+        if len(y) > MOST_TO_CHOOSE:
+            some = _drawn(y, share=MOST_TO_CHOOSE / len(y), seed=seed)
+            some_x, some_y = x[some], y[some]
+        held_out = _drawn(some_y, share=validation, seed=seed)
         for strength in strengths:
             with (
                 warnings.catch_warnings()
             ):  # the weakest of them converge last, and are seldom best
                 warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-                kernel, bias = _fit(x[~held_out], y[~held_out], strength, max_iterations)
-            prediction = (x[held_out] @ kernel + bias).argmax(-1)
-            accuracy.append(float((prediction == y[held_out]).mean()))
+                kernel, bias = _fit(some_x[~held_out], some_y[~held_out], strength, max_iterations)
+            prediction = (some_x[held_out] @ kernel + bias).argmax(-1)
+            accuracy.append(float((prediction == some_y[held_out]).mean()))
         _, strength = max(zip(accuracy, strengths, strict=True))
     kernel, bias = _fit(x, y, strength, max_iterations)
     return Probe(kernel, bias, strength, tuple(accuracy))
 
 
-def _held_out(
-    label: Integer[np.ndarray, " n"], *, validation: float, seed: int
-) -> Bool[np.ndarray, " n"]:
-    """True for `validation` of each class, drawn by `seed`; at least one, and never all."""
+def _drawn(label: Integer[np.ndarray, " n"], *, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """True for `share` of each class, drawn by `seed`; at least one, and never all."""
     random = np.random.default_rng(seed)
-    held_out = np.zeros(len(label), bool)
+    drawn = np.zeros(len(label), bool)
     for name in np.unique(label):
         of_class = random.permutation(np.flatnonzero(label == name))
-        count = min(max(1, round(validation * len(of_class))), len(of_class) - 1)
-        held_out[of_class[:count]] = True
-    return held_out
+        count = min(max(1, round(share * len(of_class))), len(of_class) - 1)
+        drawn[of_class[:count]] = True
+    return drawn
 
 
 def _fit(

@@ -24,7 +24,7 @@ _BATCH = 512
 
 def live_logits(context: Context, spec: Spec, variables: Variables) -> np.ndarray:
     """Of all test examples, by the model as it was trained."""
-    predict, variables = spec.compiled, jax.device_put(variables)
+    predict, variables = spec.compiled(fast=context.parallel.fast), jax.device_put(variables)
     inputs = context.splits.test_inputs
     batch = min(_BATCH, tree.rows(inputs))
     return evaluate.logits_over(lambda x: predict(variables, x), inputs, batch=batch)
@@ -39,7 +39,7 @@ def live_row(
     sparsity: float | None = None,
 ) -> report.Row:
     """The row of a model that XLA runs on this machine; its variables are kept in `folder`."""
-    predict, variables = spec.compiled, jax.device_put(variables)
+    predict, variables = spec.compiled(fast=context.parallel.fast), jax.device_put(variables)
     return row(
         context,
         spec,

@@ -4,6 +4,7 @@ from kdjax.pipeline.graph import check_names, order
 from kdjax.pipeline.one_step import replay
 from kdjax.pipeline.results import Finished, finished, first_said, twins
 from kdjax.pipeline.running import check, execute
+from kdjax.pipeline.saved import saved
 from kdjax.pipeline.tasks import VERSION, Task, plan
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "order",
     "plan",
     "replay",
+    "saved",
     "twins",
 ]

@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from kdjax.report import table, units
+from kdjax.report.caches import caches_table
 from kdjax.report.curves import loss_curve
 from kdjax.report.groups import frozen_list, group_matrix
 from kdjax.report.headline import headline, within_tolerance
@@ -17,7 +18,7 @@ from kdjax.report.units import Number
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
 _WIDE_STYLE = (resources.files("kdjax.report") / "wide.css").read_text(encoding="utf-8")
 _NO_NETWORK = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_SHOWN_APART = ("name", "config", "command", "wall_seconds", "not_done")
+_SHOWN_APART = ("name", "config", "command", "wall_seconds", "not_done", "caches")
 
 
 def page(
@@ -40,6 +41,7 @@ def page(
         _models(rows),
         _tradeoffs(rows),
         _training(curves),
+        _caches(run),
         groups,
         _exports(parity),
         _run(run),
@@ -177,6 +179,18 @@ def _training(curves: Mapping[str, Sequence[Mapping[str, Number]]]) -> str:
     note = "Training loss by step, log scale where it is positive. A shaded band is the range of"
     note += " the logged values where there are more of them than pixels."
     return _section("Training", f"<div class='small'>{figures}</div>", note)
+
+
+def _caches(run: Mapping[str, Any]) -> str:
+    if not (caches := run.get("caches")):
+        return ""
+    note = "A cache keeps what its teacher says: students read it, and nobody asks the teacher in each of"
+    note += (
+        " their steps. Saved is the time of those passes, at the measured speed of the one kept."
+    )
+    return _section(
+        "What the caches saved", _scrolling("scroll", "Caches", caches_table(caches)), note
+    )
 
 
 def _groups(

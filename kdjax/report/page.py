@@ -44,7 +44,7 @@ def write(
         `command`, `device`, `seeds` (list), `dataset` (`{"name": ..., "train": 1000, ...}`),
         `versions` (`{"kdjax": ..., "jax": ..., "python": ...}`) and `wall_seconds`
         (`{stage: seconds}`) and `not_done` (`[{"stage": ..., "seed": ..., "why": ...}]`, what the
-        report is without); any other key is listed with them.
+        report is without) and `caches` (see `kdjax.pipeline.saved`); any other key is listed with them.
       rows: one a model, in the order of the table.
       curves: `{stage: [{"step": int, "loss": float, "loss/kd": float, ...}, ...]}` in the order of
         logging; several seeds one after the other. Only in the page, not in the json.

@@ -1,6 +1,7 @@
 """What a teacher says of every view of every training example, on disk."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,24 +29,37 @@ def run(context: Context, c: config.Cache) -> Mapping[str, Any]:
 
     ask = context.parallel.spread(say, (source.variables, context.key))
     with _finite(context, c, source):
-        _write(context, c, source, ask)
-    return {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+        asked = _write(context, c, source, ask)
+    said = {"views": c.views, "examples": len(dataset), "run": parse.plain(context.run)}
+    return said | ({"asked": asked} if asked["examples"] else {})
 
 
-def _write(context: Context, c: config.Cache, source: Source, ask: Callable[..., Any]) -> None:
-    dataset = source.dataset
+def _write(
+    context: Context, c: config.Cache, source: Source, ask: Callable[..., Any]
+) -> dict[str, int | float]:
+    """Gives how many examples this run has asked for, and the seconds from the first answer on."""
+    dataset, asked, begun = source.dataset, 0, 0.0
+
+    def timed(rows, view):
+        nonlocal asked, begun
+        found = ask(source.read(rows, np.full(len(rows), view, np.uint32)))
+        begun = begun or time.monotonic()  # it is compiled
+        asked += len(rows) * jax.process_count()
+        return found
+
     teacher.write(
         context.folder / CACHE,
         ids=dataset.ids,
         views=c.views,
         signal=source.signal,
-        ask=lambda rows, view: ask(source.read(rows, np.full(len(rows), view, np.uint32))),
+        ask=timed,
         batch=c.batch,
         binding=source.binding(),
         process=jax.process_index(),
         processes=jax.process_count(),
         barrier=_barrier,
     )
+    return {"examples": asked, "seconds": round(time.monotonic() - begun, 3)}
 
 
 @contextlib.contextmanager

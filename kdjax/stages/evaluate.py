@@ -173,7 +173,7 @@ def _features(
 ) -> Features:
     """Kept in the stage's folder, or asked for and kept there."""
     labelled = context.splits.train.select(shown)
-    ask, batch = context.parallel.spread(_seen(of), of.variables), _batch(context, c)
+    ask, batch = context.parallel.spread(_seen(of), of.variables), context.parallel.shared(c.batch)
 
     def ours(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
         return kept(
@@ -252,12 +252,6 @@ def _read_kept(path: epath.Path) -> np.ndarray | None:
     if hashlib.sha256(content).digest() != digest:
         return None
     return np.load(io.BytesIO(content), allow_pickle=False)
-
-
-def _batch(context: Context, c: config.Evaluate) -> int:
-    """The next size that the devices of this process can share evenly."""
-    here = context.parallel.devices // jax.process_count()
-    return -(-c.batch // here) * here
 
 
 def _costs(context: Context, of: Asked) -> dict[str, Any]:
@@ -357,5 +351,5 @@ def _pairs(
         return {"id": dataset.ids[drawn[places]], "inputs": dataset.read(drawn[places])}
 
     spread = context.parallel.spread(ask, (of.variables, context.key))
-    za, zb = over(spread, read, len(drawn), batch=_batch(context, c))
+    za, zb = over(spread, read, len(drawn), batch=context.parallel.shared(c.batch))
     return jnp.asarray(za), jnp.asarray(zb)

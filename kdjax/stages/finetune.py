@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -134,11 +133,16 @@ def probed(context: Context, start: Begin, dataset: data.Dataset) -> Variables:
     spec, variables = start.spec, start.variables
     module = spec.module()
 
-    def ask(batch):
+    def ask(variables, batch):
         outputs: Any = module.apply(variables, spec.inputs.see_all(batch), train=False)
         return outputs["features"]
 
-    features = over(jax.jit(ask), dataset.read, len(dataset), batch=_PROBE_BATCH)
+    features = over(
+        context.parallel.spread(ask, variables),
+        dataset.read,
+        len(dataset),
+        batch=context.parallel.shared(_PROBE_BATCH),
+    )
     occurring, label, counts = np.unique(dataset.labels, return_inverse=True, return_counts=True)
     strengths = config.Linear().strengths if counts.min() > 1 else _ONLY_STRENGTH
     found = evaluate.linear_probe(

@@ -83,7 +83,7 @@ class Given:
         artifact, spec = self._artifact(name), self._spec(name)
         expected = spec.abstract()
         variables = expected if self._context.ahead else artifact.variables(expected)
-        return Model(variables, spec.compiled)
+        return Model(variables, spec.compiled(fast=self._context.parallel.fast))
 
     def cache(self, name: str) -> teacher.TeacherCache:
         """What teachers said of every view of every training example, see `kdjax.teacher`.

@@ -51,7 +51,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
             "others, or leave its layer in float",
             file=sys.stderr,
         )
-    predict = spec.compiled
+    predict = spec.compiled(fast=context.parallel.fast)
     _, parity = compare(
         context.folder,
         lambda inputs: predict(found, inputs),

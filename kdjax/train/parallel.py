@@ -31,6 +31,7 @@ class Parallel(NamedTuple):
       replicate: a tree that every device holds whole.
       spread: `(f, tree) -> (rows -> f(tree, rows))`, compiled, for an `f` that treats each row of its
         arrays by itself: the devices of this process share the rows evenly.
+      fast: what it compiles is run with `kdjax.models.with_fast_convolutions`.
     """
 
     axis_name: str | None
@@ -39,6 +40,12 @@ class Parallel(NamedTuple):
     feed: Callable[[PyTree], PyTree]
     replicate: Callable[[PyTree], PyTree]
     spread: Callable[[Callable[..., PyTree], PyTree], Callable[[PyTree], PyTree]]
+    fast: bool = False
+
+    def shared(self, batch: int) -> int:
+        """The least number of rows, `batch` or more, that the devices of this process share evenly."""
+        here = self.devices // jax.process_count()
+        return -(-batch // here) * here
 
 
 def single() -> Parallel:
@@ -201,6 +208,7 @@ def choose(name: str, *, convolutions: str = "auto") -> Parallel:
     return parallel._replace(
         compile=lambda run_steps: parallel.compile(with_fast_convolutions(run_steps)),
         spread=lambda f, tree: parallel.spread(with_fast_convolutions(f), tree),
+        fast=True,
     )
 
 

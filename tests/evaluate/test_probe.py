@@ -6,6 +6,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from kdjax.evaluate import Probe, linear_probe
+from kdjax.evaluate import probe as probe_module
 from kdjax.types import BadInput
 
 RNG = np.random.default_rng(0)
@@ -93,6 +94,21 @@ def test_the_validation_split_is_a_matter_of_the_seed_alone():
     first, second = (linear_probe(FEATURES, LABEL, **FEW) for _ in range(2))
     np.testing.assert_array_equal(first.kernel, second.kernel)
     assert first.validation_accuracy == second.validation_accuracy
+
+
+def test_many_examples_are_all_fitted_and_some_of_them_choose(monkeypatch):
+    whole = linear_probe(FEATURES, LABEL, **FEW)
+    monkeypatch.setattr(probe_module, "MOST_TO_CHOOSE", len(LABEL))  # no more than may choose
+    np.testing.assert_array_equal(linear_probe(FEATURES, LABEL, **FEW).kernel, whole.kernel)
+    few = len(LABEL) // 3
+    monkeypatch.setattr(probe_module, "MOST_TO_CHOOSE", few)
+    found = linear_probe(FEATURES, LABEL, **FEW)
+    held_out = round(0.2 * few / 3) * 3  # of each of three classes
+    assert all(
+        round(held_out * a) == pytest.approx(held_out * a) for a in found.validation_accuracy
+    )
+    alone = linear_probe(FEATURES, LABEL, **{**FEW, "strengths": (found.strength,)})
+    np.testing.assert_array_equal(found.kernel, alone.kernel)  # of all examples
 
 
 def test_two_examples_of_a_class_are_enough_and_one_is_not():

