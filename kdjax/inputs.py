@@ -168,6 +168,15 @@ class Inputs:
         """The parts that are images."""
         return tuple(part for part in self.parts if isinstance(part, Image))
 
+    @property
+    def sounds(self) -> tuple[Numbers, ...]:
+        """The parts that are sound: 16-bit samples, one behind the other."""
+        return tuple(
+            part
+            for part in self.parts
+            if isinstance(part, Numbers) and part.dtype == "int16" and len(part.shape) == 1
+        )
+
     def only_image(self, what: str) -> Image:
         """The image, where an example is nothing else.
 

@@ -23,6 +23,7 @@ from kdjax.models.efficientnet import efficientnet_b0, efficientnet_lite
 from kdjax.models.folding import Folded, fold
 from kdjax.models.heads import Classifier, Contrastive, Linear, Projector, Prototypes, called
 from kdjax.models.inverted_residual import MobileNet
+from kdjax.models.log_mel import LogMel, OnLogMel
 from kdjax.models.mlperf_tiny import DSCNN, TinyResNet, ds_cnn, mlperf_resnet8
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from kdjax.models.order import names_in_order
@@ -62,7 +63,9 @@ __all__ = [
     "Convention",
     "Folded",
     "Linear",
+    "LogMel",
     "MobileNet",
+    "OnLogMel",
     "PatchDecoder",
     "PlainCNN",
     "Pointwise",

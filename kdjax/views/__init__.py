@@ -1,4 +1,4 @@
-"""Views: pure augmentations of one image, recipes of them, and mixtures of two."""
+"""Views: pure augmentations of one image or recording, recipes of them, and mixtures of two."""
 
 from kdjax.views import draws
 from kdjax.views.color import blur, grayscale, jitter
@@ -25,6 +25,7 @@ from kdjax.views.recipes import (
     simclr,
     to_float,
 )
+from kdjax.views.sound import waveform
 
 __all__ = [
     "RECIPES_VERSION",
@@ -53,4 +54,5 @@ __all__ = [
     "simclr",
     "to_float",
     "warp",
+    "waveform",
 ]

@@ -10,6 +10,7 @@ from kdjax.data.sources.folders import folder
 from kdjax.data.sources.framing import Frame, framed
 from kdjax.data.sources.npz_files import npz
 from kdjax.data.sources.options import How
+from kdjax.data.sources.recordings import SoundHow, from_recordings, recordings, tfds_sound
 from kdjax.data.sources.sentences import lines, text_table, tfds_text
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
@@ -24,6 +25,7 @@ __all__ = [
     "Encoded",
     "Frame",
     "How",
+    "SoundHow",
     "TextHow",
     "Trained",
     "arrow",
@@ -31,10 +33,13 @@ __all__ = [
     "folder",
     "framed",
     "from_encoded",
+    "from_recordings",
     "lines",
     "npz",
+    "recordings",
     "tar",
     "text_table",
+    "tfds_sound",
     "tfds_text",
     "tokenizer",
     "unlike",

@@ -58,11 +58,9 @@ def folder(
     path = local(root)
     if not os.path.isdir(path):
         raise BadInput("root", f"{path} is a file", "name the folder of the pictures")
-    files = sorted(_pictures(path), key=lambda file: file.name)
-    if not files:
-        raise BadInput("root", f"{path} has no pictures", f"they end in {', '.join(SUFFIXES)}")
-    parts = _parts(files, path, layout)
-    found, target, notes = _labels(files, parts, path, labels=labels, classes=classes)
+    files = found_files(path, SUFFIXES, beside=_OTHER)
+    parts = parts_of(files, path, layout)
+    found, target, notes = labels_of(files, parts, path, labels=labels, classes=classes)
 
     def content(row: int) -> bytes:
         file = os.path.join(path, files[row].name)
@@ -89,8 +87,8 @@ def folder(
     return dataset_of(encoded, split, what={"source": "folder", "root": path}, **how)
 
 
-class _File(NamedTuple):
-    """A picture.
+class File(NamedTuple):
+    """A picture, or a file of another kind that is asked for.
 
     Attributes:
       name: its path relative to the root, with `/`.
@@ -102,8 +100,27 @@ class _File(NamedTuple):
     stamp: tuple[int, int, int, int]
 
 
-def _pictures(root: str) -> Iterator[_File]:
-    """All files below a folder that are pictures by their names."""
+def found_files(
+    root: str, suffixes: tuple[str, ...], *, beside: tuple[str, ...] = (), kind: str = "pictures"
+) -> list[File]:
+    """All files below a folder that are such by their names, in the order of these.
+
+    Args:
+      root: the folder.
+      suffixes: of their names, in small letters.
+      beside: others that are found, too, though they cannot be read.
+      kind: what they are, for messages.
+
+    Raises:
+      BadInput: there are none, or a folder cannot be listed.
+    """
+    files = sorted(_below(root, suffixes + beside), key=lambda file: file.name)
+    if not files:
+        raise BadInput("root", f"{root} has no {kind}", f"they end in {', '.join(suffixes)}")
+    return files
+
+
+def _below(root: str, suffixes: tuple[str, ...]) -> Iterator[File]:
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     while pending:
         within, above = pending.pop()
@@ -124,8 +141,8 @@ def _pictures(root: str) -> Iterator[_File]:
                         "root", f"{shown(entry.path)} is a link in a circle", "remove the link"
                     )
                 pending.append((f"{name}/", (*above, real)))
-            elif entry.name.lower().endswith(SUFFIXES + _OTHER):
-                yield _File(name, _stamp(entry))
+            elif entry.name.lower().endswith(suffixes):
+                yield File(name, _stamp(entry))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -143,8 +160,12 @@ def _stamp(entry: os.DirEntry) -> tuple[int, int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _parts(files: Sequence[_File], root: str, layout: Layout) -> list[str] | None:
-    """The split that each picture lies in; None where they lie together."""
+def parts_of(files: Sequence[File], root: str, layout: Layout) -> list[str] | None:
+    """The split that each file lies in; None where they lie together.
+
+    Raises:
+      BadInput: some lie in splits, and others do not.
+    """
     tops = [file.name.split("/")[0] if "/" in file.name else None for file in files]
     called = sorted({top for top in tops if top is not None})
     known = [top for top in called if top.lower() in splits.KNOWN]
@@ -168,15 +189,28 @@ def _parts(files: Sequence[_File], root: str, layout: Layout) -> list[str] | Non
     return [str(top).lower() if layout == "auto" else str(top) for top in tops]
 
 
-def _labels(
-    files: Sequence[_File],
+def labels_of(
+    files: Sequence[File],
     parts: Sequence[str] | None,
     root: str,
     *,
     labels: LabelsFrom,
     classes: int | None,
+    kind: str = "pictures",
 ) -> tuple[Int32[np.ndarray, " n"], Target, list[str]]:
-    """The class of each picture, what it is of, and what is to be said about it."""
+    """The class of each file, what it is of, and what is to be said about it.
+
+    Args:
+      files: see `found_files`.
+      parts: see `parts_of`.
+      root: of the files.
+      labels: see `folder`.
+      classes: likewise.
+      kind: what they are, for messages.
+
+    Raises:
+      BadInput: their folders are no classes.
+    """
     folders = [file.name.split("/")[:-1][0 if parts is None else 1 :] for file in files]
     chosen = _guessed(files, parts, folders, root) if labels == "auto" else labels
     at = {"first": 0, "last": -1}.get(chosen)
@@ -184,10 +218,11 @@ def _labels(
     names, notes = sorted({text for text in texts if text}), []
     if at is not None:
         tops = sorted({file.name.split("/")[0] for file in files})
-        _check_filled(root, [""] if parts is None else tops, {*names})
+        suffixes = tuple({os.path.splitext(file.name.lower())[1] for file in files})
+        _check_filled(root, [""] if parts is None else tops, {*names}, suffixes, kind)
     if labels == "auto" and len(names) == 1:
         notes.append(
-            f"all pictures of {shown(root)} that are in a folder are in {names[0]}: they are taken for "
+            f"all {kind} of {shown(root)} that are in a folder are in {names[0]}: they are taken for "
             "unlabelled, labels=first makes a class of it"
         )
         texts, names = [None] * len(files), []
@@ -196,7 +231,7 @@ def _labels(
 
 
 def _guessed(
-    files: Sequence[_File],
+    files: Sequence[File],
     parts: Sequence[str] | None,
     folders: Sequence[Sequence[str]],
     root: str,
@@ -226,13 +261,17 @@ def _guessed(
     return "first" if any(1 in seen for seen in depths.values()) else "none"
 
 
-def _check_filled(root: str, within: Sequence[str], classes: set[str]) -> None:
-    """Raises `BadInput` where a folder of a class has no picture anywhere.
+def _check_filled(
+    root: str, within: Sequence[str], classes: set[str], suffixes: tuple[str, ...], kind: str
+) -> None:
+    """Raises `BadInput` where a folder of a class has no file anywhere.
 
     Args:
-      root: of the pictures.
+      root: of the files.
       within: the folders of it that have those of classes.
-      classes: that have pictures.
+      classes: that have files.
+      suffixes: of the files.
+      kind: what they are, for messages.
     """
     for part in within:
         here = os.path.join(root, part)
@@ -240,10 +279,10 @@ def _check_filled(root: str, within: Sequence[str], classes: set[str]) -> None:
             inside = os.path.join(here, name)
             if name.startswith(".") or name in _JUNK or not os.path.isdir(inside):
                 continue
-            if _text(name) not in classes and not any(_pictures(inside)):
+            if _text(name) not in classes and not any(_below(inside, suffixes)):
                 raise BadInput(
                     "root",
-                    f"{shown(inside)} has no pictures, and would be a class",
+                    f"{shown(inside)} has no {kind}, and would be a class",
                     "remove the folder, or fill it",
                 )
 

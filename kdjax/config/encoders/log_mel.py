@@ -1,0 +1,87 @@
+"""Networks for pictures on the log-mel spectra of sound."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+from kdjax import models
+from kdjax.config.encoders import Encoder
+from kdjax.config.fields import Count, NonNegative, Positive, Width
+from kdjax.models import Compute
+from kdjax.types import Fault
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogMel(Encoder):
+    """A network for pictures that looks at log-mel spectra, or their cepstra; it takes 16-bit samples.
+
+    Attributes:
+      net: the network; its pictures have a row a frame, a column a band, and one channel.
+      rate: samples a second, of the recordings.
+      window: length of a frame in milliseconds.
+      hop: from one frame to the next, in milliseconds.
+      bands: of the mel scale.
+      low: lower end of the lowest one, in Hz.
+      high: upper end of the highest, in Hz; half the rate by default.
+      cepstrum: coefficients of the cepstrum, in the place of the bands.
+      range: in decibels: what is further below the largest band of a recording counts as so far below, so
+        that digital silence is like a quiet room; None for no such end.
+      convention: whose spectra they are, see `kdjax.models.log_mel`.
+      normalize: the spectra of each recording have mean and deviation of their own taken out.
+    """
+
+    name: Literal["log_mel"]
+    net: Encoder
+    rate: Count
+    window: Positive = 32.0
+    hop: Positive = 16.0
+    bands: Width = 32
+    low: NonNegative = 60.0
+    high: Positive | None = None
+    cepstrum: Width | None = None
+    range: Positive | None = 50.0
+    convention: Literal["librosa", "whisper", "kaldi"] = "librosa"
+    normalize: bool = True
+
+    def faults(self) -> Iterator[Fault]:
+        """Fields that do not go together."""
+        if self.net.weights is not None:
+            yield "net.weights", "given here", "give weights beside net: they are of the whole"
+        top = self.rate / 2 if self.high is None else self.high
+        if not self.low < top <= self.rate / 2:
+            yield (
+                "low, high, rate",
+                f"{self.low:g} and {top:g} Hz are not in order below half of {self.rate}",
+            )
+        if self.cepstrum is not None and self.cepstrum > self.bands:
+            yield "cepstrum, bands", f"{self.cepstrum} of {self.bands} bands", "give fewer"
+        for field, samples in (
+            ("window", self._samples(self.window)),
+            ("hop", self._samples(self.hop)),
+        ):
+            if samples < 2:
+                yield f"{field}, rate", f"{samples} samples", "give more milliseconds"
+
+    def _samples(self, milliseconds: float) -> int:
+        return round(self.rate * milliseconds / 1000)
+
+    @property
+    def title(self) -> str:
+        """What the report calls it."""
+        kind = "mfcc" if self.cepstrum is not None else "mel"
+        return f"{self.net.title}-{kind}{self.cepstrum or self.bands}"
+
+    def module(self, compute: Compute) -> models.OnLogMel:
+        """See `kdjax.models.OnLogMel`."""
+        front = models.LogMel(
+            rate=self.rate,
+            frame=self._samples(self.window),
+            hop=self._samples(self.hop),
+            bands=self.bands,
+            low=self.low,
+            high=self.high,
+            cepstrum=self.cepstrum,
+            range=None if self.convention == "whisper" else self.range,
+            convention=self.convention,
+        )
+        return models.OnLogMel(front=front, net=self.net.module(compute), normalize=self.normalize)

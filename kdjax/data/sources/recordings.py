@@ -1,0 +1,401 @@
+"""Recordings as 16-bit samples: of one length, or each as long as it is."""
+
+import dataclasses
+import hashlib
+import math
+import os
+import wave
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+import numpy as np
+from etils import epy
+from jaxtyping import Int16, Int64, Shaped, UInt8
+
+from kdjax.data.arrays import from_fields
+from kdjax.data.dataset import Dataset
+from kdjax.data.prepared import builder_of, declared_classes, folder_of, split_of, unique_ids
+from kdjax.data.records import Records
+from kdjax.data.sources import splits
+from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
+from kdjax.data.sources.options import local, memory, shown
+from kdjax.data.targets import Classes, Target
+from kdjax.types import BadInput
+
+with epy.lazy_imports():  # slow to import, and other sets do without
+    from scipy import signal
+
+AUDIO = "audio"
+"""What a model is given."""
+
+WAVES, OTHERS = (".wav", ".wave"), (".flac", ".ogg", ".oga")
+"""Endings of files that are read, those of the second kind by `soundfile`."""
+
+_MOST_RATE = 768_000
+_CLIPPED = 8
+"""Samples at full scale, one behind the other, that no sound has of itself."""
+
+
+class SoundHow(TypedDict, total=False):
+    """How recordings become samples; see `from_recordings`.
+
+    Attributes:
+      rate: samples a second that all have in the end. There is no default.
+      seconds: the length of all: the middle of a longer one, and zeros behind a shorter one. None: each
+        as long as it is.
+      longest: in seconds, of recordings that keep their length: what is longer is refused. That of the
+        longest there is by default, which other splits may exceed.
+      skip_short: leave out recordings shorter than so many seconds, and say so.
+    """
+
+    rate: int
+    seconds: float | None
+    longest: float | None
+    skip_short: float
+
+
+class Recording(NamedTuple):
+    """One of them.
+
+    Attributes:
+      key: bytes that name it among the others.
+      samples: as they were recorded.
+      rate: samples a second.
+      where: for messages.
+    """
+
+    key: bytes
+    samples: Int16[np.ndarray, " n"]
+    rate: int
+    where: str
+
+
+def recordings(
+    split: str,
+    *,
+    root: str | os.PathLike[str],
+    layout: Layout = "auto",
+    labels: LabelsFrom = "auto",
+    classes: int | None = None,
+    test_share: float = 0.0,
+    **how: Unpack[SoundHow],
+) -> Dataset:
+    """A split of a folder of WAV, FLAC and OGG files, classes as folders.
+
+    WAV files have 8, 16, 24 or 32 bits; what has more than 16 is rounded. FLAC and OGG need the extra
+    `speech`.
+
+    Args:
+      split: as TFDS writes it.
+      root: the folder, as of `kdjax.data.sources.folder`.
+      layout: see there.
+      labels: see there.
+      classes: see there.
+      test_share: of the recordings, where there is no split `test`: by the hash of their samples.
+      **how: see `SoundHow`; `rate` is needed.
+
+    Raises:
+      BadInput: the folder has no recordings, or one is no sound, or empty, or has several channels; or
+        see `from_recordings`.
+    """
+    path = local(root)
+    if not os.path.isdir(path):
+        raise BadInput("root", f"{path} is a file", "name the folder of the recordings")
+    if not 0.0 <= test_share < 1.0:
+        raise BadInput("test_share", f"{test_share} is not in [0, 1)", "0.1 is a tenth")
+    files = found_files(path, WAVES + OTHERS, kind="recordings")
+    parts = parts_of(files, path, layout)
+    found, target, notes = labels_of(
+        files, parts, path, labels=labels, classes=classes, kind="recordings"
+    )
+    heard = [read_file(os.path.join(path, file.name)) for file in files]
+    heard = [
+        one._replace(key=os.fsencode(file.name)) for one, file in zip(heard, files, strict=True)
+    ]
+    rows = np.arange(len(files))
+    by_split: Mapping[str, np.ndarray] = {"train": rows}
+    if parts is not None:
+        by_split = {key: rows[[part == key for part in parts]] for key in sorted({*parts})}
+    hashes = _hashes(heard)
+    if test_share:
+        if "test" in by_split or "train" not in by_split:
+            raise BadInput(
+                "test_share", f"{path} has {', '.join(by_split)}, which say it", "leave it out"
+            )
+        apart = splits.in_test(hashes[by_split["train"]], test_share)
+        whole = by_split["train"]
+        by_split = {**by_split, "train": whole[~apart], "test": whole[apart]}
+    mend = "" if "test" in by_split else "give test_share=0.1 to have a tenth for the test"
+    splits.named(split, list(by_split), name=shown(path), mend=mend)
+    return from_recordings(
+        heard,
+        found,
+        target,
+        rows=splits.cut(split, by_split, hashes, name=shown(path)),
+        name=f"{shown(path)} {split}",
+        notes=notes,
+        **how,
+    )
+
+
+def tfds_sound(
+    split: str,
+    *,
+    set: str,
+    audio: str = "audio",
+    label: str = "label",
+    recorded_at: int | None = None,
+    data_dir: str | None = None,
+    **how: Unpack[SoundHow],
+) -> Dataset:
+    """A split of recordings that `tfds build` has prepared, such as `spoken_digit:1.0.10`.
+
+    Args:
+      split: as TFDS writes it; examples come in its order.
+      set: see `kdjax.data.prepared`.
+      audio: the feature of the samples: integers [n] of 16 bits.
+      label: the feature of the labels, a ClassLabel.
+      recorded_at: samples a second of the set; what its metadata say by default.
+      data_dir: the directory that holds `SET/VERSION/dataset_info.json`.
+      **how: see `SoundHow`; `rate` is needed.
+
+    Raises:
+      BadInput: nothing is prepared there, or it is damaged, or a feature is no such; or see
+        `from_recordings`.
+    """
+    try:
+        folder = folder_of(set, data_dir)
+    except BadInput as error:
+        error.path = "set" if error.path == "data.name" else error.path
+        raise
+    builder = builder_of(folder)
+    features = builder.info.features
+    for field, key in (("audio", audio), ("label", label)):
+        if key not in features:
+            raise BadInput(field, f"{set} has no feature {key!r}", f"it has {', '.join(features)}")
+    if len(features[audio].shape) != 1 or not np.issubdtype(features[audio].np_dtype, np.integer):
+        raise BadInput(
+            "audio", f"{audio!r} of {set} is no sound: it is not integers [samples]", "name another"
+        )
+    target = Classes(declared_classes(features, label, set), tuple(features[label].names or ()))
+    rate = recorded_at or _rate_of(builder.info, features[audio], set)
+    split_of(builder, split, name=set, folder=folder)
+    records = Records(builder, split, name=f"{set} {split}", keys=[audio, label])
+    heard, found = [], []
+    for row, record in enumerate(records.read(range(len(records)))):
+        samples = np.asarray(record[audio])
+        if samples.size and not (samples.min() >= -(2**15) and samples.max() < 2**15):
+            raise records.fault(row, "its samples are not of 16 bits")
+        where = f"{records.name}, {records.where(row)}"
+        heard.append(Recording(b"%d" % row, samples.astype(np.int16), rate, where))
+        found.append(int(record[label]))
+    return from_recordings(
+        heard,
+        np.asarray(found, np.int32),
+        target,
+        rows=np.arange(len(heard)),
+        name=records.name,
+        notes=(),
+        **how,
+    )
+
+
+def _rate_of(info: Any, feature: Any, name: str) -> int:
+    """Samples a second, as the set says."""
+    metadata = info.metadata or {}
+    said = metadata.get("sample_rate") or getattr(feature, "sample_rate", None)
+    if not said:
+        raise BadInput("recorded_at", f"{name} does not say its rate", "say it: samples a second")
+    return int(said)
+
+
+def from_recordings(
+    heard: Sequence[Recording],
+    labels: Shaped[np.ndarray, "n ..."],
+    target: Target,
+    *,
+    rows: Int64[np.ndarray, " _"],
+    name: str,
+    notes: Sequence[str] = (),
+    rate: int | None = None,
+    seconds: float | None = None,
+    longest: float | None = None,
+    skip_short: float = 0.0,
+) -> Dataset:
+    """Samples of recordings, int16: `audio` [samples]; ragged, with `audio_length`, where none is cut.
+
+    What was recorded at another rate is resampled by `scipy.signal.resample_poly`, whose filter is a
+    Kaiser window of beta 5, and rounded. An id is the hash of a recording's name and samples.
+
+    Args:
+      heard: all of them.
+      labels: one each.
+      target: what they are of.
+      rows: those that are taken, in this order.
+      name: for messages and the report.
+      notes: what is to be said of them.
+      rate: see `SoundHow`.
+      seconds: likewise.
+      longest: likewise.
+      skip_short: likewise.
+
+    Raises:
+      BadInput: a recording is empty or too long, or all of them are larger than half of the memory.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= _MOST_RATE:
+        raise BadInput("rate", f"{rate!r}", f"give samples a second, 1 to {_MOST_RATE}")
+    for field, value in (("seconds", seconds), ("longest", longest)):
+        if value is not None and not 0 < value * rate < 2**31:
+            raise BadInput(field, f"{value!r}", "give seconds, above zero")
+    if seconds is not None and longest is not None:
+        raise BadInput("longest, seconds", "all have one length", "give one of the two")
+    taken, said = [], list(notes)
+    for row in rows:
+        one = heard[int(row)]
+        if not len(one.samples):
+            raise BadInput("data", f"{one.where} is empty", "leave it out")
+        if len(one.samples) >= skip_short * one.rate:
+            taken.append(int(row))
+    if len(taken) < len(rows):
+        said.append(
+            f"{len(rows) - len(taken)} of {len(rows)} recordings of {name} are shorter than "
+            f"{skip_short:g} s and left out"
+        )
+    if not taken:
+        raise BadInput(
+            "skip_short", f"all of {name} are shorter than {skip_short:g} s", "give less"
+        )
+    length = None if seconds is None else max(1, round(seconds * rate))
+    size = sum(
+        2 * (length or math.ceil(len(heard[i].samples) * rate / heard[i].rate)) for i in taken
+    )
+    if size > memory() // 2:
+        raise BadInput(
+            "data",
+            f"{name} is {size / 2**30:.1f} GiB of samples, more than half of the memory",
+            "give a lower rate or fewer seconds",
+        )
+    clipped = [heard[i].where for i in taken if is_clipped(heard[i].samples)]
+    if clipped:
+        said.append(
+            f"{len(clipped)} of {len(taken)} recordings of {name} are clipped, such as {clipped[0]}"
+        )
+    arrays = [resampled(heard[i].samples, heard[i].rate, rate) for i in taken]
+    ids = unique_ids([_digest(heard[i]) for i in taken])
+    common: dict[str, Any] = {"target": target, "ids": ids, "name": name}
+    if length is not None:
+        inputs: Any = np.stack([fitted(samples, length) for samples in arrays])
+        made = from_fields({AUDIO: inputs}, labels[taken], **common)
+    else:
+        most = max(map(len, arrays)) if longest is None else max(1, round(longest * rate))
+        made = from_fields({AUDIO: arrays}, labels[taken], ragged={AUDIO: most}, **common)
+    return dataclasses.replace(made, notes=tuple(said))
+
+
+def _digest(one: Recording) -> bytes:
+    return hashlib.sha256(one.key + b"\0" + one.samples.tobytes()).digest()
+
+
+def _hashes(heard: Sequence[Recording]) -> UInt8[np.ndarray, "n 32"]:
+    """Of the samples alone: two of the same sound are on one side of a rule."""
+    found = [hashlib.sha256(one.samples.tobytes()).digest() for one in heard]
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)
+
+
+def resampled(samples: Int16[np.ndarray, " n"], rate: int, wanted: int) -> Int16[np.ndarray, " m"]:
+    """At another rate, rounded and held within 16 bits; as they are at their own."""
+    if rate == wanted:
+        return samples
+    common = math.gcd(rate, wanted)
+    found = signal.resample_poly(samples.astype(np.float64), wanted // common, rate // common)
+    return np.clip(np.rint(found), -(2**15), 2**15 - 1).astype(np.int16)
+
+
+def fitted(samples: Int16[np.ndarray, " n"], length: int) -> Int16[np.ndarray, " length"]:
+    """The middle of what is longer; zeros behind what is shorter."""
+    begin = max(0, len(samples) - length) // 2
+    cut = samples[begin : begin + length]
+    return np.pad(cut, (0, length - len(cut)))
+
+
+def is_clipped(samples: Int16[np.ndarray, " n"]) -> bool:
+    """Whether so many samples in a row are at one end of the scale that the rest was cut off."""
+    for end in (2**15 - 1, -(2**15)):
+        at = np.flatnonzero(samples == end)
+        if len(at) >= _CLIPPED and (at[_CLIPPED - 1 :] - at[: 1 - _CLIPPED] == _CLIPPED - 1).any():
+            return True
+    return False
+
+
+def read_file(path: str) -> Recording:
+    """A recording of one channel.
+
+    Raises:
+      BadInput: it cannot be read, is no sound, is cut off, or has several channels.
+    """
+    at = shown(path)
+    if path.lower().endswith(OTHERS):
+        samples, rate = _by_soundfile(path)
+    else:
+        samples, rate = _wave(path)
+    if samples.ndim != 1:
+        raise BadInput(
+            "root", f"{at} has {samples.shape[1]} channels", "make one of them, such as their mean"
+        )
+    return Recording(os.fsencode(path), samples, rate, at)
+
+
+def _wave(path: str) -> tuple[Int16[np.ndarray, "n *channels"], int]:
+    at = shown(path)
+    try:
+        with wave.open(path, "rb") as file:
+            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            declared, content = file.getnframes(), file.readframes(file.getnframes())
+    except (wave.Error, EOFError, OSError) as error:
+        said = " ".join(str(error).split()) or "it ends too soon"
+        raise BadInput(
+            "root",
+            f"{at} is no WAV file of integers ({said})",
+            "convert it to 16 bits, or remove it",
+        ) from None
+    if not 1 <= rate <= _MOST_RATE or width not in (1, 2, 3, 4) or channels < 1:
+        raise BadInput(
+            "root",
+            f"{at} has {8 * width} bits and {rate} samples a second",
+            "convert it to 16 bits",
+        )
+    if len(content) != declared * channels * width:
+        have = len(content) // max(1, channels * width)
+        raise BadInput(
+            "root", f"{at} is cut off: {have} of {declared} samples are there", "copy it again"
+        )
+    samples = _as_int16(content, width)
+    return (samples if channels == 1 else samples.reshape(-1, channels)), rate
+
+
+def _as_int16(content: bytes, width: int) -> Int16[np.ndarray, " n"]:
+    """Little-endian integers of so many bytes; those of one byte are unsigned."""
+    if width == 2:
+        return np.frombuffer(content, "<i2").astype(np.int16)
+    if width == 1:
+        return ((np.frombuffer(content, np.uint8).astype(np.int16) - 128) * 256).astype(np.int16)
+    padded = np.zeros((len(content) // width, 4), np.uint8)
+    padded[:, 4 - width :] = np.frombuffer(content, np.uint8).reshape(-1, width)
+    whole = padded.view("<i4")[:, 0].astype(np.int64)
+    return np.clip((whole + 2**15) >> 16, -(2**15), 2**15 - 1).astype(np.int16)
+
+
+def _by_soundfile(path: str) -> tuple[Int16[np.ndarray, "n *channels"], int]:
+    at = shown(path)
+    try:
+        import soundfile
+    except ImportError:
+        raise BadInput(
+            "root", f"{at}: FLAC and OGG need soundfile", "pip install 'kdjax[speech]'"
+        ) from None
+    try:
+        samples, rate = soundfile.read(path, dtype="int16")
+    except (RuntimeError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise BadInput("root", f"{at} cannot be read ({said})", "copy it again") from None
+    return samples, int(rate)

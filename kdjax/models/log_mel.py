@@ -1,0 +1,287 @@
+"""Log-mel spectra and cepstra of sound, as the first layer of a network: it takes 16-bit samples.
+
+The window, the Fourier transform and whatever else is linear in the samples of a frame are one
+convolution, whose kernel is computed in float64; then come the power, the bands and the logarithm.
+So it is exported like any other layer, at any length.
+
+Three conventions, which differ in all of it:
+
+* `librosa`: samples in [-1, 1), Hann window (periodic), frames centred on every `hop`-th sample with
+  zeros beyond the ends, bands of unit area on Slaney's scale, natural logarithm of the power;
+* `whisper`: the same frames but for the last, reflected at the ends, base 10, at most 8 below the largest
+  band of the recording, then `(x + 4) / 4`;
+* `kaldi`: samples as they are, frames that lie within the recording, each without its mean,
+  pre-emphasised by 0.97 and in a Povey window, bands of unit height on HTK's scale, natural logarithm.
+
+References: Slaney 1998, Auditory Toolbox; Young et al. 2006, The HTK Book, sec. 5.4; Davis and
+Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420 (cepstra); Radford et al. 2022,
+https://arxiv.org/abs/2212.04356.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Float64, Int16
+
+from kdjax.types import BadInput
+
+Convention = Literal["librosa", "whisper", "kaldi"]
+Scale = Literal["slaney", "htk"]
+
+_PREEMPHASIS = 0.97
+_WHISPER_RANGE = 80.0
+"""Decibels."""
+
+
+class _Said(NamedTuple):
+    """What a convention says.
+
+    Attributes:
+      full_scale: that a sample is divided by.
+      centred: frames are centred on every `hop`-th sample.
+      reflect: what is beyond the ends is the recording mirrored, and not zeros.
+      scale: of the bands.
+      area: bands have the same area in Hz, and not the same height.
+      floor: the least power of a band.
+    """
+
+    full_scale: float
+    centred: bool
+    reflect: bool
+    scale: Scale
+    area: bool
+    floor: float
+
+
+_SAID: dict[str, _Said] = {
+    "librosa": _Said(32768.0, True, False, "slaney", True, 1e-10),
+    "whisper": _Said(32768.0, True, True, "slaney", True, 1e-10),
+    "kaldi": _Said(1.0, False, False, "htk", False, float(np.finfo(np.float32).eps)),
+}
+
+
+class LogMel(nn.Module):
+    """Samples in, the logarithm of the power in bands out; or its cepstrum. It has no parameters.
+
+    Attributes:
+      rate: samples a second.
+      frame: samples that are looked at together.
+      hop: samples from one frame to the next.
+      bands: of the mel scale.
+      low: lower end of the lowest band, in Hz.
+      high: upper end of the highest, in Hz; half the rate by default.
+      cepstrum: coefficients of the discrete cosine transform (II, orthonormal) over the bands, from the
+        mean on; None for the bands themselves.
+      range: in decibels: what is further below the largest band of a recording counts as so far below.
+        None for no such end, but for Whisper's own of 80.
+      convention: see the module.
+    """
+
+    rate: int
+    frame: int
+    hop: int
+    bands: int = 40
+    low: float = 20.0
+    high: float | None = None
+    cepstrum: int | None = None
+    range: float | None = None
+    convention: Convention = "librosa"
+
+    def frames(self, samples: int) -> int:
+        """How many there are of a recording of so many samples."""
+        said = _SAID[self.convention]
+        if said.centred:
+            return samples // self.hop + (0 if said.reflect else 1)
+        return max(0, 1 + (samples - self.frame) // self.hop)
+
+    @nn.compact
+    def __call__(self, audio: Int16[Array, "batch samples"]) -> Float[Array, "batch frames bands"]:
+        """Of every recording, float32.
+
+        Raises:
+          BadInput: a recording is shorter than a frame.
+        """
+        said = _SAID[self.convention]
+        length = audio.shape[-1]
+        beside = self.frame // 2 if said.centred else 0
+        if isinstance(length, int) and length < max(self.frame - 2 * beside, beside + 1):
+            raise BadInput(
+                "encoder.frame", f"{self.frame} samples, and a recording has {length}", "give fewer"
+            )
+        x = audio.astype(jnp.float32) / said.full_scale
+        if beside:
+            x = jnp.pad(
+                x, ((0, 0), (beside, beside)), mode="reflect" if said.reflect else "constant"
+            )
+        spectrum = lax.conv_general_dilated(
+            x[..., None],
+            jnp.asarray(fourier(self.frame, self.convention)[:, None], jnp.float32),
+            (self.hop,),
+            "VALID",
+            dimension_numbers=("NWC", "WIO", "NWC"),
+        )
+        real, imaginary = jnp.split(spectrum, 2, axis=-1)
+        if said.reflect:  # Whisper leaves the last frame out
+            real, imaginary = real[:, :-1], imaginary[:, :-1]
+        power = real * real + imaginary * imaginary
+        bank = filterbank(
+            rate=self.rate,
+            size=_size(self.frame, self.convention),
+            bands=self.bands,
+            low=self.low,
+            high=self.high,
+            scale=said.scale,
+            area=said.area,
+        )
+        found = jnp.log(jnp.maximum(power @ jnp.asarray(bank, jnp.float32), said.floor))
+        most = _WHISPER_RANGE if said.reflect else self.range
+        if most is not None:
+            least = found.max(axis=(1, 2), keepdims=True) - most * math.log(10.0) / 10.0
+            found = jnp.maximum(found, least)
+        if said.reflect:
+            found = (found / math.log(10.0) + 4.0) / 4.0
+        if self.cepstrum is not None:
+            found = found @ jnp.asarray(cosines(self.bands, self.cepstrum), jnp.float32)
+        return found
+
+
+def _size(frame: int, convention: str) -> int:
+    """Points of the transform: Kaldi's is the next power of two."""
+    return 1 << (frame - 1).bit_length() if convention == "kaldi" else frame
+
+
+@functools.lru_cache(maxsize=16)
+def fourier(frame: int, convention: str) -> Float64[np.ndarray, "frame twice_bins"]:
+    """The spectrum of a frame as a product: real parts of all bins, then the imaginary ones."""
+    size, at = _size(frame, convention), np.arange(frame)
+    angle = 2.0 * np.pi * np.outer(at, np.arange(size // 2 + 1)) / size
+    if convention != "kaldi":
+        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * at / frame)
+        before = np.eye(frame)
+    else:
+        window = (0.5 - 0.5 * np.cos(2.0 * np.pi * at / (frame - 1))) ** 0.85
+        before = np.eye(frame) - _PREEMPHASIS * np.eye(frame, k=-1)
+        before[0, 0] -= _PREEMPHASIS  # the sample before the first one is the first one
+        before = before @ (np.eye(frame) - 1.0 / frame)
+    kernel = (window[:, None] * before).T
+    return np.concatenate([kernel @ np.cos(angle), -kernel @ np.sin(angle)], axis=1)
+
+
+def _slaney(hertz: np.ndarray) -> np.ndarray:
+    """Linear below 1 kHz, then 27 steps for each factor of 6.4."""
+    high = 15.0 + 27.0 * np.log(np.maximum(hertz, 1e-9) / 1000.0) / math.log(6.4)
+    return np.where(hertz < 1000.0, hertz * 3.0 / 200.0, high)
+
+
+def _of_slaney(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
+
+
+def _htk(hertz: np.ndarray) -> np.ndarray:
+    return 1127.0 * np.log1p(hertz / 700.0)
+
+
+def _of_htk(mel: np.ndarray) -> np.ndarray:
+    return 700.0 * np.expm1(mel / 1127.0)
+
+
+_SCALES: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
+    "slaney": (_slaney, _of_slaney),
+    "htk": (_htk, _of_htk),
+}
+
+
+def filterbank(
+    *,
+    rate: int,
+    size: int,
+    bands: int,
+    low: float,
+    high: float | None,
+    scale: Scale,
+    area: bool,
+) -> Float64[np.ndarray, "bins bands"]:
+    """The weight of each bin of a spectrum in each band; bands are evenly spaced on the scale.
+
+    Args:
+      rate: samples a second.
+      size: points of the Fourier transform; there are `size // 2 + 1` bins.
+      bands: how many.
+      low: lower end of the lowest one, in Hz.
+      high: upper end of the highest, in Hz; half the rate by default.
+      scale: Slaney's, whose bands are triangles over Hz; HTK's, as Kaldi has them, over mels.
+      area: bands have the same area, and not the height 1.
+
+    Raises:
+      BadInput: the ends are not in order, or a band has no bin.
+    """
+    high = rate / 2.0 if high is None else high
+    if not 0.0 <= low < high <= rate / 2.0:
+        raise BadInput(
+            "encoder.low, encoder.high",
+            f"{low:g} and {high:g} Hz are not in order from 0 to {rate / 2:g}, half the rate",
+        )
+    there, back = _SCALES[scale]
+    hertz = np.arange(size // 2 + 1) * (rate / size)
+    edges = np.linspace(*there(np.asarray([low, high], np.float64)), bands + 2)
+    if scale == "htk":
+        at = there(hertz)
+    else:
+        at, edges = hertz, back(edges)
+    rising = (at[:, None] - edges[None, :-2]) / np.diff(edges)[None, :-1]
+    falling = (edges[None, 2:] - at[:, None]) / np.diff(edges)[None, 1:]
+    bank = np.maximum(0.0, np.minimum(rising, falling))
+    if area:
+        ends = edges if scale == "slaney" else back(edges)
+        bank *= 2.0 / (ends[2:] - ends[:-2])
+    if (empty := np.flatnonzero(bank.max(0) == 0.0)).size:
+        raise BadInput(
+            "encoder.bands",
+            f"{bands}, and band {empty[0]} has no bin of the {size // 2 + 1} of a frame",
+            "give fewer, or longer frames",
+        )
+    return bank
+
+
+def cosines(bands: int, kept: int) -> Float64[np.ndarray, "bands kept"]:
+    """The discrete cosine transform (II, orthonormal) over the bands, its first coefficients.
+
+    Raises:
+      BadInput: there are not so many.
+    """
+    if not 1 <= kept <= bands:
+        raise BadInput("encoder.cepstrum", f"{kept} of {bands} bands", f"give 1 to {bands}")
+    at, order = np.arange(bands) + 0.5, np.arange(kept)
+    found = np.cos(np.pi / bands * np.outer(at, order)) * math.sqrt(2.0 / bands)
+    found[:, 0] /= math.sqrt(2.0)
+    return found
+
+
+class OnLogMel(nn.Module):
+    """A network for pictures that looks at log-mel spectra: frames are rows, bands are columns.
+
+    Attributes:
+      front: the spectra.
+      net: the network, of one channel.
+      normalize: each band has the mean zero over the frames of a recording, and all together have
+        the standard deviation one.
+    """
+
+    front: LogMel
+    net: nn.Module
+    normalize: bool = True
+
+    @nn.compact
+    def __call__(self, audio: Int16[Array, "batch samples"], *, train: bool) -> Array:
+        """What the network gives."""
+        x = self.front(audio)
+        if self.normalize:
+            x = x - x.mean(axis=1, keepdims=True)
+            x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
+        return self.net(x[..., None], train=train)

@@ -1,0 +1,136 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.config import Views
+from kdjax.inputs import Inputs
+from kdjax.parse import parse
+from kdjax.types import BadInput, Field
+from kdjax.views import sound, waveform
+
+N = 2000
+AUDIO = jnp.asarray(np.random.default_rng(0).integers(-9000, 9000, N), jnp.int16)
+X = AUDIO.astype(jnp.float32)
+KEYS = jax.random.split(jax.random.key(7), 40)
+ALL = {
+    "shift": 200,
+    "speed": 1.2,
+    "gain": 6.0,
+    "noise": 10.0,
+    "time_mask": 300,
+    "band_mask": 0.2,
+}
+
+
+def test_a_view_has_the_form_of_the_recording_and_the_key_decides():
+    views = [np.asarray(waveform(key, AUDIO, **ALL)) for key in KEYS[:3]]
+    assert all(view.dtype == np.int16 and view.shape == (N,) for view in views)
+    assert not np.array_equal(views[0], views[1])
+    np.testing.assert_array_equal(views[0], waveform(KEYS[0], AUDIO, **ALL))
+    np.testing.assert_array_equal(waveform(KEYS[0], AUDIO), AUDIO)
+
+
+def test_what_is_left_out_changes_no_other_draw():
+    loud = jnp.full(N, 20000, jnp.int16)
+    alone = waveform(KEYS[1], loud, time_mask=500)
+    beside = waveform(KEYS[1], loud, time_mask=500, gain=3.0)
+    assert (alone == 0).any()
+    np.testing.assert_array_equal(alone == 0, beside == 0)
+    assert (alone != beside).any()
+
+
+def test_it_is_shifted_by_at_most_so_many_samples_and_zeros_come_in():
+    found = set()
+    for key in KEYS:
+        moved = np.asarray(sound.shifted(key, X, most=3))
+        by = next(d for d in range(-3, 4) if np.array_equal(moved[3 + d : N - 3 + d], X[3 : N - 3]))
+        assert not moved[:by].any() if by > 0 else not moved[N + by :].any()
+        found.add(by)
+    assert found == {-3, -2, -1, 0, 1, 2, 3}
+
+
+def test_a_tone_is_higher_and_lower_within_the_speed():
+    at = np.arange(N)
+    tone = jnp.asarray(1000 * np.sin(2 * np.pi * 100 * at / N), jnp.float32)
+    peaks = []
+    for key in KEYS:
+        played = np.asarray(sound.at_speed(key, tone, most=1.25))
+        middle = played[N // 4 : 3 * N // 4] * np.hanning(N // 2)
+        peaks.append(2 * np.abs(np.fft.rfft(middle)).argmax())
+    assert min(peaks) >= 100 / 1.25 - 2
+    assert max(peaks) <= 100 * 1.25 + 2
+    assert max(peaks) - min(peaks) > 20
+
+
+def test_it_is_louder_or_softer_within_the_decibels():
+    ratios = [
+        float(jnp.abs(sound.louder(key, X, decibels=6.0)).sum() / np.abs(X).sum()) for key in KEYS
+    ]
+    assert 10 ** (-6 / 20) <= min(ratios) < 0.8
+    assert 1.25 < max(ratios) <= 10 ** (6 / 20)
+
+
+def test_noise_is_so_far_below_the_signal_and_silence_stays():
+    for key in KEYS[:10]:
+        added = np.asarray(sound.with_noise(key, X, least=10.0)) - X
+        ratio = 20 * np.log10(np.sqrt((X**2).mean()) / np.sqrt((added**2).mean()))
+        assert 9.5 < ratio < 40.5
+    assert not np.asarray(sound.with_noise(KEYS[0], jnp.zeros(N), least=10.0)).any()
+
+
+def test_one_piece_is_silent_and_the_rest_as_it_was():
+    lengths = []
+    for key in KEYS:
+        changed = np.flatnonzero(np.asarray(sound.silenced(key, X + 20000, most=100)) != X + 20000)
+        lengths.append(len(changed))
+        assert not len(changed) or changed[-1] - changed[0] == len(changed) - 1
+    assert max(lengths) <= 100
+    assert len(set(lengths)) > 10
+
+
+def test_a_band_is_taken_out_and_the_rest_of_the_spectrum_stays():
+    before = np.fft.rfft(X)
+    octaves = np.log2(np.maximum(np.arange(len(before)), 1) / len(before))
+    for key in KEYS[:10]:
+        after = np.fft.rfft(np.asarray(sound.without_band(key, X, most=0.3)))
+        out = np.flatnonzero(np.abs(after) < 1e-4 * np.abs(before).max())
+        rest = np.setdiff1d(np.arange(len(before)), out)
+        np.testing.assert_allclose(after[rest], before[rest], atol=1e-4 * np.abs(before).max())
+        assert not len(out) or octaves[out[-1]] - octaves[out[0]] <= 0.3 * 6 + 0.01
+
+
+def recipe(**fields):
+    return parse(Views, {"recipe": "waveform", **fields}, "views")
+
+
+def test_a_recipe_augments_sound_and_leaves_the_rest():
+    fields = {"audio": Field((N,), "int16"), "speaker": Field((2,), "float32")}
+    drawn = recipe(shift=50, gain=3.0).recipe_for(Inputs.of(fields))
+    example = {"audio": AUDIO, "speaker": jnp.ones(2)}
+    found = drawn(KEYS[0], example)
+    np.testing.assert_array_equal(found["speaker"], example["speaker"])
+    np.testing.assert_array_equal(found["audio"], waveform(KEYS[0], AUDIO, shift=50, gain=3.0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"image": Field((8, 8, 1), "uint8")}, "waveform is one of sound"),
+        ({"tokens": Field((8,), "int32", 9)}, "waveform is one of sound"),
+        (
+            {"audio": Field((N,), "int16", ragged=True), "audio_length": Field((), "int32", N + 1)},
+            "differ",
+        ),
+    ],
+)
+def test_what_is_no_sound_of_one_length_is_refused(fields, words):
+    with pytest.raises(BadInput, match=words):
+        recipe(shift=5).recipe_for(Inputs.of(fields))
+
+
+def test_what_would_leave_nothing_is_named():
+    inputs = Inputs.of({"audio": Field((N,), "int16")})
+    faults = recipe(shift=N, time_mask=N).too_large(inputs)
+    assert [path for path, *_ in faults] == ["shift", "time_mask"]
+    assert not [*recipe(shift=N - 1, time_mask=9).too_large(inputs)]
