@@ -1,0 +1,237 @@
+"""Recordings: what lies in a folder, and what is prepared, as samples."""
+
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdjax import config, data
+from kdjax.data import sources
+from kdjax.data.sources.recordings import fitted, is_clipped, resampled
+from kdjax.parse import parse
+from kdjax.types import BadInput
+
+RATE = 800
+WORDS = ("no", "yes")
+
+
+def tone(hertz, n=400, rate=RATE, loud=9000):
+    return np.rint(loud * np.sin(2 * np.pi * hertz * np.arange(n) / rate)).astype(np.int16)
+
+
+def write(path: Path, samples, *, rate=RATE, width=2, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        if width == 2:
+            content = np.asarray(samples, "<i2").tobytes()
+        elif width == 1:
+            content = (np.asarray(samples) // 256 + 128).astype(np.uint8).tobytes()
+        else:
+            whole = np.asarray(samples, np.int64) << (8 * (width - 2))
+            content = whole.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
+        file.writeframes(content)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(24):
+        write(tmp_path / "words" / WORDS[i % 2] / f"{i}.wav", tone(20 + i, n=300 + 10 * i))
+    return tmp_path / "words"
+
+
+def read(folder, split="train", **how):
+    return sources.recordings(split, root=folder, **{"rate": RATE, **how})
+
+
+def test_each_as_long_as_it_is(folder):
+    found = read(folder)
+    assert list(found.fields) == ["audio", "audio_length"]
+    assert found.fields["audio"].shape == (530,)
+    assert found.fields["audio"].dtype == "int16"
+    assert found.fields["audio"].ragged
+    assert found.target == data.Classes(2, WORDS)
+    batch = found.read(np.arange(24))
+    for samples, length, label in zip(
+        batch["audio"], batch["audio_length"], found.labels, strict=True
+    ):
+        i = (length - 300) // 10
+        assert label == i % 2
+        np.testing.assert_array_equal(samples[:length], tone(20 + i, n=length))
+        assert not samples[length:].any()
+
+
+def test_all_of_one_length_the_middle_of_longer_ones(folder):
+    found = read(folder, seconds=0.5)  # 400 samples
+    assert list(found.fields) == ["audio"]
+    whole = read(folder)
+    for row in range(24):
+        (samples,) = found.read(np.array([row]))["audio"]
+        both = whole.read(np.array([row]))
+        (before,), (length,) = both["audio"], both["audio_length"]
+        begin = max(0, length - 400) // 2
+        wanted = before[begin : min(length, begin + 400)]
+        np.testing.assert_array_equal(samples[: len(wanted)], wanted)
+        assert not samples[len(wanted) :].any()
+    np.testing.assert_array_equal(fitted(np.arange(5, dtype=np.int16), 2), [1, 2])
+    np.testing.assert_array_equal(fitted(np.arange(2, dtype=np.int16), 4), [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize(("width", "off"), [(1, 255), (2, 0), (3, 0), (4, 0)])
+def test_other_numbers_of_bits(width, off, tmp_path):
+    samples = tone(30)
+    write(tmp_path / "a" / "x.wav", samples, width=width)
+    write(tmp_path / "b" / "y.wav", samples[::-1], width=width)
+    found = read(tmp_path)
+    row = int(np.flatnonzero(found.labels == 0)[0])
+    (heard,) = found.read(np.array([row]))["audio"]
+    assert 0 <= (samples.astype(int) - heard).max() <= off
+
+
+def test_another_rate_is_resampled(tmp_path):
+    """A tone stays the tone, to a thousandth of full scale away from its ends."""
+    for name, rate in (("a", 1600), ("b", 600)):
+        write(tmp_path / name / "x.wav", tone(50, n=rate, rate=rate), rate=rate)
+    found = read(tmp_path)
+    wanted = tone(50, n=RATE)
+    for samples in found.read(np.arange(2))["audio"]:
+        assert len(samples) == RATE
+        assert np.abs(samples[50:-50].astype(int) - wanted[50:-50]).max() < 33
+    loud = np.full(100, 2**15 - 1, np.int16)
+    assert resampled(loud, 800, 1600).min() > 0  # held within the bits, not wrapped
+
+
+def test_splits_by_folder_and_by_rule(folder, tmp_path):
+    train, test = (read(folder, split, test_share=0.4) for split in ("train", "test"))
+    assert 0 < len(test) < 24
+    assert len(train) + len(test) == 24
+    assert not {*train.ids} & {*test.ids}
+    os.remove(next(folder.glob("no/*.wav")))
+    assert {*read(folder, "test", test_share=0.4).ids} <= {*test.ids}
+    for split in ("train", "test"):
+        for word in WORDS:
+            write(tmp_path / "parted" / split / word / "1.wav", tone(len(split + word)))
+    assert len(read(tmp_path / "parted", "test")) == 2
+    with pytest.raises(BadInput, match="which say it"):
+        read(tmp_path / "parted", "test", test_share=0.1)
+
+
+def test_what_is_said_of_clipped_and_short_ones(folder):
+    write(folder / "no" / "loud.wav", np.clip(5 * tone(10).astype(int), -(2**15), 2**15 - 1))
+    write(folder / "no" / "short.wav", tone(10, n=20))
+    found = read(folder, skip_short=0.1)
+    assert len(found) == 25
+    short, clipped = found.notes
+    assert "1 of 26 recordings" in short
+    assert "1 of 25 recordings" in clipped
+    assert "loud.wav" in clipped
+    assert not is_clipped(tone(3, loud=2**15 - 1)[:100])
+
+
+def stereo(folder):
+    write(folder / "no" / "bad.wav", np.stack([tone(5), tone(6)], 1), channels=2)
+
+
+def cut_off(folder):
+    path = folder / "no" / "bad.wav"
+    write(path, tone(5))
+    path.write_bytes(path.read_bytes()[:-101])
+
+
+def no_sound(folder):
+    (folder / "no" / "bad.wav").write_bytes(b"\x89PNG\r\n" + bytes(99))
+
+
+def of_floats(folder):
+    path = folder / "no" / "bad.wav"
+    write(path, tone(5))
+    content = bytearray(path.read_bytes())
+    content[20] = 3  # of the format: IEEE float
+    path.write_bytes(content)
+
+
+def of_other_kinds(folder):
+    for path in [*folder.rglob("*.wav")]:
+        path.rename(path.with_suffix(".mp3"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "how", "path", "words"),
+    [
+        (lambda f: write(f / "no" / "bad.wav", []), {}, "data", "bad.wav is empty"),
+        (stereo, {}, "root", "bad.wav has 2 channels"),
+        (cut_off, {}, "root", "bad.wav is cut off"),
+        (no_sound, {}, "root", "bad.wav is no WAV file"),
+        (of_floats, {}, "root", "bad.wav is no WAV file of integers"),
+        (of_other_kinds, {}, "root", "has no recordings"),
+        (None, {"rate": 0}, "rate", "give samples a second"),
+        (None, {"seconds": 0.0}, "seconds", "above zero"),
+        (None, {"seconds": 1.0, "longest": 1.0}, "longest, seconds", "one of the two"),
+        (None, {"longest": 0.5}, "data", "positions, not 1 to 400"),
+        (None, {"skip_short": 9.0}, "skip_short", "all of"),
+        (None, {"split": "valid"}, "data", "has train"),
+    ],
+)
+def test_what_is_refused_in_one_line(spoil, how, path, words, folder):
+    if spoil is not None:
+        spoil(folder)
+    with pytest.raises(BadInput) as caught:
+        read(folder, **how)
+    assert caught.value.path == path
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_flac_without_its_library_names_the_extra(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
+    (folder / "no" / "x.flac").write_bytes(b"fLaC")
+    with pytest.raises(BadInput, match=r"kdjax\[speech\]"):
+        read(folder)
+
+
+def test_in_a_config(folder):
+    fields = {"kind": "recordings", "root": str(folder), "rate": RATE, "seconds": 0.5}
+    run = parse(config.Data, {"name": "words", "source": fields}, "data")
+    found = run.source.dataset("train", data_dir=None, kept=None)
+    assert found.fingerprint == read(folder, seconds=0.5).fingerprint
+    with pytest.raises(BadInput, match=r"data\.source\.longest: all have one length"):
+        parse(config.Data, {"name": "w", "source": {**fields, "longest": 1.0}}, "data")
+
+
+@pytest.fixture
+def prepared_data():
+    directory = os.environ.get("KDJAX_DATA_DIR")
+    if directory is None or not (Path(directory) / "spoken_digit").is_dir():
+        pytest.skip("no spoken_digit is prepared: set KDJAX_DATA_DIR to a directory that has it")
+    return directory
+
+
+def test_spoken_digits(prepared_data):
+    found = sources.tfds_sound(
+        "test", set="spoken_digit:1.0.10", rate=8000, seconds=1.0, data_dir=prepared_data
+    )
+    assert len(found) == 300
+    assert found.target == data.Classes(10, tuple("0123456789"))
+    np.testing.assert_array_equal(np.bincount(found.labels), [30] * 10)
+    assert found.fields["audio"].shape == (8000,)
+    half = sources.tfds_sound(
+        "test[:10%]", set="spoken_digit:1.0.10", rate=4000, data_dir=prepared_data
+    )
+    assert len(half) == 30
+    assert half.fields["audio"].ragged
+    for fields, path in (
+        ({"audio": "sound"}, "audio"),
+        ({"audio": "label"}, "audio"),
+        ({"label": "audio"}, "data.label_key"),
+        ({"set": "spoken"}, "set"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            sources.tfds_sound(
+                "test",
+                **{"set": "spoken_digit:1.0.10", "rate": 8000, "data_dir": prepared_data, **fields},
+            )
+        assert caught.value.path == path

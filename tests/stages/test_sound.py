@@ -1,0 +1,108 @@
+"""Spoken words, so to speak, through the line: samples go in, and files take samples."""
+
+import json
+import wave
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from kdjax import config, parse, pipeline
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
+from kdjax.commands.report import write_report
+from kdjax.contexts import Splits
+from kdjax.export import load_onnx
+
+RATE, N = 1000, 400
+SEEN = {
+    "recipe": "waveform",
+    "shift": 40,
+    "gain": 6.0,
+    "time_mask": 40,
+    "noise": 20.0,
+    "speed": 1.05,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A high and a low tone with noise, 60 of each, 24 of them to test on."""
+    root, random = tmp_path_factory.mktemp("words"), np.random.default_rng(0)
+    for i in range(120):
+        split, word = ("test" if i < 24 else "train"), ("low", "high")[i % 2]
+        hertz = random.uniform(70, 130) if word == "low" else random.uniform(250, 350)
+        at = np.arange(random.integers(250, 500)) / RATE
+        samples = 8000 * np.sin(2 * np.pi * hertz * at) + 400 * random.normal(size=len(at))
+        path = root / split / word / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(samples.astype("<i2").tobytes())
+    return root
+
+
+def run_of(folder):
+    encoder = {
+        "name": "log_mel",
+        "rate": RATE,
+        "window": 64.0,
+        "hop": 32.0,
+        "bands": 12,
+        "low": 20.0,
+        "net": {"name": "cnn", "widths": [8, 16]},
+    }
+    training = {
+        "steps": 40,
+        "batch": 32,
+        "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+        "log_every_steps": 20,
+    }
+    stages = {
+        "teacher": {"kind": "finetune", "encoder": encoder, "views": SEEN, **training},
+        "cache": {"kind": "cache", "teacher": "teacher", "recipe": SEEN, "views": 2},
+        "student": {
+            "kind": "distill",
+            "cache": "cache",
+            "encoder": {**encoder, "cepstrum": 8, "net": {"name": "cnn", "widths": [8, 8]}},
+            **training,
+        },
+        "small": {"kind": "shrink", "model": "student", "sparsity": 0.25, "examples": 64},
+        "int8": {
+            "kind": "quantize",
+            "model": "small",
+            "float_edges": False,
+            "calibration_examples": 64,
+            "agreement": 0.9,
+        },
+        "file": {"kind": "export", "model": "small", "formats": ["onnx", "stablehlo"]},
+        "int8_file": {"kind": "export", "model": "int8", "formats": ["onnx"], "agreement": 0.9},
+    }
+    source = {"kind": "recordings", "root": str(folder), "rate": RATE, "seconds": N / RATE}
+    fields = {"name": "words", "data": {"name": "words", "source": source}, "parallel": "single"}
+    return parse.parse(config.Run, {**fields, "stages": stages})
+
+
+def test_sound_through_the_whole_line(folder, tmp_path):
+    run, workdir = run_of(folder), epath.Path(tmp_path)
+    splits = Splits(run.data)
+    tasks = pipeline.plan(run, workdir, splits)
+    pipeline.execute(run, tasks, splits)
+    write_report(run, workdir, splits, command="kdjax")
+    report = json.loads((tmp_path / "report.json").read_text())
+    scores = {row["stage"]: row["scores"]["accuracy"]["value"] for row in report["rows"]}
+    for name in ("teacher", "student", "small.onnx", "int8.onnx"):
+        assert scores[name] > 0.75, scores  # chance is a half
+    assert report["run"]["caches"]["cache"]["asked"] == 2 * 96
+    done = {task.name: Artifact.open(task.folder, task.stage) for task in tasks}
+    spec, variables = load(done["small"], field="here")
+    assert spec.widths  # a channel of it is gone
+    (audio,) = splits.test_inputs.values()
+    live = np.asarray(jax.jit(spec.predict)(variables, {"audio": audio}))
+    model = load_onnx(done["file"].folder / "small.onnx", threads=1)
+    for batch in (1, 5):
+        np.testing.assert_allclose(model(audio[:batch]), live[:batch], rtol=1e-3, atol=1e-4)
+    assert np.isfinite(model(np.zeros((1, N), np.int16))).all()
