@@ -174,8 +174,30 @@ def test_sst2_sentences_to_a_file_that_reads_text(tmp_path):
     (logits,) = session.run(None, given)
     assert logits.shape == (1, 2)
     spec, variables = load(artifacts["student"], field="here")
-    live = spec.predict(variables, {"tokens": ids, "tokens_length": given[names[1]]})
+    assert names == ["tokens", "tokens_length"]
+    live = jax.jit(spec.predict)(variables, given)
     np.testing.assert_allclose(logits, live, atol=1e-4)
+
+
+def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
+    """Both leave encoders that later stages take."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    data = {**pairs(tables), "buckets": {"tokens": [24]}}
+    own = {"kind": "pretrain", "encoder": _BERT, "views": _PLAIN, **_training(12)}
+    tuned = {"kind": "finetune", "views": _PLAIN, **_training(4)}
+    stages = {
+        "hidden": {**own, "method": {"name": "masked_lm"}, "projector": []},
+        "dropout": {**own, "method": {"name": "simclr"}, "projector": [16]},
+        "first": {**tuned, "start_from": "hidden"},
+        "other": {**tuned, "start_from": "dropout"},
+    }
+    run = {"name": "sentences", "data": data, "parallel": "single", "stages": stages}
+    artifacts, scores, _ = _done(parse.parse(config.Run, run), tmp_path / "run")
+    assert {"first", "other"} <= {*scores}
+    for name in ("hidden", "dropout"):
+        lines = (artifacts[name].folder / "metrics.jsonl").read_text().splitlines()
+        assert all(np.isfinite(v) for v in json.loads(lines[-1]).values() if isinstance(v, float))
 
 
 FAULTS = {
@@ -211,7 +233,7 @@ def test_weights_of_another_tokenizer_are_refused(tmp_path):
     tables, published = tmp_path / "tables", tmp_path / "published"
     tables.mkdir()
     published.mkdir()
-    data = pairs(tables, n=40)
+    data = pairs(tables, n=80)
     dataset = Splits(parse.parse(config.Data, data)).train
     text = dataset.beside["tokenizer.json"].decode()
     vocab = dataset.fields["tokens"].below

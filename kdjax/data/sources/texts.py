@@ -363,6 +363,8 @@ def _dataset(
         ragged={TOKENS: max_length},
         name=name,
     )
+    words = Tokenizer(text)
+    tokens = dataclasses.replace(dataset.fields[TOKENS], mask=words.mask, frame=words.frame)
     mark = fingerprint.of_json(text)
 
     def marked(labels: Shaped[np.ndarray, "n ..."]) -> str:
@@ -370,6 +372,7 @@ def _dataset(
 
     return dataclasses.replace(
         dataset,
+        fields={**dataset.fields, TOKENS: tokens},
         marked=marked,
         notes=found.notes,
         beside={tokenizing.FILE: text.encode()},
