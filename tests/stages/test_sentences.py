@@ -202,6 +202,11 @@ def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
 
 FAULTS = {
     "positions": ({"positions": 32}, {}, "stages.teacher.encoder.positions: 32, and texts of the"),
+    "pool": (
+        {"pool": "none"},
+        {},
+        r"stages.teacher.encoder.pool: none gave .*; features are \[batch, ",
+    ),
     "vocabulary": ({"vocab": 20}, {}, "stages.teacher.encoder.vocab: 20, and the data have"),
     "length": ({}, {"max_length": 8}, "data.source.max_length: 8, and .* of up to"),
     "root": ({}, {"root": "nowhere"}, "data.source.root: .*nowhere is not there"),
