@@ -61,6 +61,8 @@ class Numbers:
       dtype: of the numbers.
       below: see `Field`.
       ragged: likewise.
+      mask: likewise.
+      frame: likewise.
     """
 
     kind: Literal["numbers"] = "numbers"
@@ -69,11 +71,20 @@ class Numbers:
     dtype: str
     below: int | None = None
     ragged: bool = False
+    mask: int | None = None
+    frame: tuple[int, ...] = ()
 
     @property
     def raw(self) -> Field:
         """What a dataset has of it, and a file takes."""
-        return Field(self.shape, self.dtype, self.below, ragged=self.ragged)
+        return Field(
+            self.shape,
+            self.dtype,
+            self.below,
+            ragged=self.ragged,
+            mask=self.mask,
+            frame=self.frame,
+        )
 
     @property
     def seen(self) -> Field:
@@ -158,6 +169,8 @@ class Inputs:
                 dtype=field.dtype,
                 below=field.below,
                 ragged=field.ragged,
+                mask=field.mask,
+                frame=field.frame,
             )
 
         lengths = {length_of(name): f.shape[0] for name, f in fields.items() if f.ragged}

@@ -28,6 +28,8 @@ class Field:
       below: integers are from `least` up to, and without, this number, such as the size of a vocabulary;
         None where all of the dtype's may occur.
       least: see `below`.
+      mask: the integer that stands for what is hidden; None where there is none.
+      frame: integers that stand for nothing of the example's own, such as what begins and ends a text.
       ragged: the first axis of each example has a length of its own, at least 1, which is the example's
         field `length_of(name)`; what is behind it is zeros.
     """
@@ -37,6 +39,8 @@ class Field:
     below: int | None = None
     least: int = 0
     ragged: bool = False
+    mask: int | None = None
+    frame: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:

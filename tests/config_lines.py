@@ -262,7 +262,7 @@ EVERYTHING = {
     "stages": dict(_stages()),
     "seeds": [0, 1],
 }
-"""Every kind of stage, and every member of every union but those of `OTHER_DATA` and `OTHER_ENCODERS`."""
+"""Every kind of stage, and every member of every union but those of the following."""
 
 _TEXTS = {"tokenizer": {"train": "wordpiece", "vocab": 100}, "max_length": 16}
 OTHER_ENCODERS = [
@@ -272,6 +272,18 @@ OTHER_ENCODERS = [
     {"name": "bag_of_embeddings", "vocab": 20, "width": 8, "hidden": [4], "dropout": 0.5},
 ]
 """Encoders of texts."""
+
+OTHER_STAGES = [
+    {
+        "kind": "pretrain",
+        **_TRAINING,
+        "encoder": OTHER_ENCODERS[0],
+        "projector": [],
+        "views": {"recipe": "eval"},
+        "method": {"name": "masked_lm", "share": 0.2},
+    }
+]
+"""Stages of texts."""
 
 _PICTURES = {"root": "nowhere", "size": [8, 8]}
 

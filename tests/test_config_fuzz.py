@@ -20,7 +20,7 @@ from kdjax import config, explain, parse, pipeline
 from kdjax.checks.coupling import check_rows
 from kdjax.contexts import Splits, build
 from kdjax.models import Compute
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 from tests import config_lines
 
 HUGE = 10**30
@@ -226,7 +226,8 @@ class Fuzz:
         if isinstance(stage, config.Training):
             build.optimizer(stage, names=tuple)
         if getattr(stage, "encoder", None) is not None:
-            stage.encoder.module(Compute())
+            with under(f"config.stages.{only[0]}"):
+                stage.encoder.module(Compute())
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:
             if isinstance(views, config.Views):
                 views.recipe_for(splits.inputs.sized(8))
@@ -276,6 +277,8 @@ def test_everything_has_every_dataclass():
         visit(parse.parse(config.Data, values))
     for values in config_lines.OTHER_ENCODERS:
         visit(parse.parse(config.Encoder, values))
+    for values in config_lines.OTHER_STAGES:
+        visit(parse.parse(config.Stage, values))
     assert found == set(explain.dataclasses_in(config.Run))
 
 
@@ -314,7 +317,19 @@ def test_every_field_of_an_encoder_of_texts_in_twelve_ways(values, tmp_path):
                 fuzz.one(path, field, kind, value, how, changed)
     assert not fuzz.wrong, report(fuzz)
     assert fuzz.counts["tried"] > 50
-    assert fuzz.counts["accepted"] > 5
+    assert fuzz.counts["accepted"] > 2
+
+
+@pytest.mark.parametrize("values", config_lines.OTHER_STAGES, ids=lambda x: x["method"]["name"])
+def test_every_field_of_a_method_of_texts_in_twelve_ways(values, tmp_path):
+    data = config_lines.EVERYTHING["data"]
+    fuzz = Fuzz({"name": "x", "data": data, "stages": {"net": values}}, epath.Path(tmp_path))
+    for path, field, kind, value in fields(config.Run, fuzz.full, "config"):
+        if path.startswith("config.stages.net.method."):
+            for how, changed in mutations(value):
+                fuzz.one(path, field, kind, value, how, changed)
+    assert not fuzz.wrong, report(fuzz)
+    assert fuzz.counts["refused"] > 20
 
 
 @pytest.mark.thorough

@@ -47,36 +47,39 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
 
 
 def check_encoder(context: Context, stage: config.Stage) -> None:
-    """Applies an encoder of the user's in shapes alone.
+    """Applies an encoder that may have features of several shapes, as the user's, in shapes alone.
 
     Raises:
       BadInput: it gives no features [batch, dim], or as the task has them; the line has its path.
     """
     encoder = getattr(stage, "encoder", None)
-    if not isinstance(encoder, own.OwnEncoder):
+    if not isinstance(encoder, config.Encoder) or encoder.shaped_by is None:
         return
+    field = f"encoder.{encoder.shaped_by}"
+    said = f"{getattr(encoder, encoder.shaped_by)}"
     axes = tasks.Task.features
     if stage.is_measured():  # it has the head of the task, and no other
         axes = tasks.of(context.splits.train).features
-    inputs = sizes.inputs_of(context.run, context.name, context.splits).blank(2)
+    given = sizes.inputs_of(context.run, context.name, context.splits)
+    inputs = given.blank(2)
     with under(context.path):
-        module = encoder.module(Compute())
+        module = encoder.given(given).module(Compute())
         for train in (True, False):
             init = nn.init_with_output(functools.partial(called, train=train), module)
             try:
                 features, _ = jax.eval_shape(init, jax.random.key(0), inputs)
             except Exception as error:
-                if encoder.source:
+                if not isinstance(encoder, own.OwnEncoder) or encoder.source:
                     raise  # with a line of the user's, see `own.explained`
-                said = user_code.described(error)
-                raise BadInput("encoder.function", f"{encoder.function}: {said}") from None
+                why = user_code.described(error)
+                raise BadInput(field, f"{said}: {why}") from None
             if isinstance(features, tuple) and len(features) == 2 and len(axes) > 2:
                 features, _ = features  # with the mask of their positions
             shape = list(getattr(features, "shape", ()))
             if len(shape) != len(axes) or shape[0] != 2:
                 raise BadInput(
-                    "encoder.function",
-                    f"{encoder.function} gave {shown(features)} of two examples",
+                    field,
+                    f"{said} gave {shown(features)} of two examples",
                     f"features are [{', '.join(axes)}]",
                 )
 

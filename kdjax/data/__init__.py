@@ -9,6 +9,7 @@ from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared, unique_ids
 from kdjax.data.random_access import from_source
 from kdjax.data.seen import Kept
+from kdjax.data.several import Several
 from kdjax.data.targets import UNLABELLED, Classes, Tags, Target, Values, Vectors
 from kdjax.data.unlabelled import Unlabelled
 
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "Kept",
     "Partners",
+    "Several",
     "Tags",
     "Target",
     "Unlabelled",

@@ -11,6 +11,7 @@ from kdjax.evaluate.classification import (
 from kdjax.evaluate.flops import equation_flops, flops
 from kdjax.evaluate.neighbours import knn
 from kdjax.evaluate.probe import Probe, linear_probe
+from kdjax.evaluate.relations import f1, matthews, pearson, spearman
 from kdjax.evaluate.representation import alignment, uniformity
 from kdjax.evaluate.timing import Latency, interleaved, latency
 
@@ -26,13 +27,17 @@ __all__ = [
     "cosines",
     "differences",
     "equation_flops",
+    "f1",
     "flops",
     "interleaved",
     "knn",
     "latency",
     "linear_probe",
     "logits_over",
+    "matthews",
+    "pearson",
     "r2",
     "scores",
+    "spearman",
     "uniformity",
 ]

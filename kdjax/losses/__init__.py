@@ -1,12 +1,13 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
-By what they compare: labels (`classification`), one's own predictions (`self_training`); views of an
-example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student with a teacher in logits
+By what they compare: labels (`classification`, `binary`), one's own predictions (`self_training`); views
+of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student with a teacher in logits
 (`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in features (`features`,
 `overhaul`, `review`, `relations`).
 `queue` is the state that some of them read; `rows` and `pooling` are what they share.
 """
 
+from kdjax.losses.binary import binary_cross_entropy, binary_kl
 from kdjax.losses.classification import cross_entropy, tf_kd
 from kdjax.losses.clusters import dino, dino_center, sinkhorn, swav
 from kdjax.losses.contrastive import dcl, info_nce, moco_v3, nt_xent
@@ -45,6 +46,8 @@ __all__ = [
     "attention_transfer",
     "barlow_twins",
     "batch_level_kd",
+    "binary_cross_entropy",
+    "binary_kl",
     "byol",
     "class_level_kd",
     "compress",

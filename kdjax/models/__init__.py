@@ -1,7 +1,7 @@
 """Linen modules: encoders give features, a classifier or a projector sits on top of them."""
 
 from kdjax.models.bag_of_embeddings import BagOfEmbeddings
-from kdjax.models.bert import BERT, BERTBlock, bert, bert_faults
+from kdjax.models.bert import BERT, BERTBlock, MaskedHead, bert, bert_faults
 from kdjax.models.blocks import Compute, Convention, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
@@ -64,6 +64,7 @@ __all__ = [
     "Folded",
     "Linear",
     "LogMel",
+    "MaskedHead",
     "MobileNet",
     "OnLogMel",
     "PatchDecoder",

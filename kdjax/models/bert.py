@@ -183,6 +183,39 @@ class BERT(nn.Module):
         return x.astype(jnp.float32)
 
 
+class MaskedHead(nn.Module):
+    """Logits of the tokens of a vocabulary at each position: products with the embeddings themselves.
+
+    Attributes:
+      epsilon: of the LayerNorm.
+      compute: see `Compute`.
+
+    Reference: Devlin et al. 2018, https://arxiv.org/abs/1810.04805, in the authors' code.
+    """
+
+    epsilon: float
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch token dim"], table: Float[Array, "vocab dim"]
+    ) -> Float[Array, "batch token vocab"]:
+        """The logits, float32.
+
+        Args:
+          x: of each token, what the last block gives.
+          table: the embeddings.
+        """
+        dtype = self.compute.dtype
+        x = nn.Dense(table.shape[1], dtype=dtype, kernel_init=_INIT, name="dense")(x)
+        x = nn.LayerNorm(epsilon=self.epsilon, dtype=dtype, name="norm")(
+            nn.gelu(x, approximate=False)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (table.shape[0],))
+        found = jnp.einsum("btd,vd->btv", x, table.astype(dtype)).astype(jnp.float32)
+        return found + jnp.expand_dims(bias, (0, 1))
+
+
 def bert(
     *,
     vocab: int,

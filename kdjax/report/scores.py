@@ -83,6 +83,17 @@ KNOWN: Mapping[str, Known] = {
         "F1",
         "Harmonic mean of precision and recall of each class, averaged with equal weight.",
     ),
+    "f1_micro": Known(
+        "F1, micro", "Harmonic mean of precision and recall of all decisions, whatever their class."
+    ),
+    "f1_positive": Known(
+        "F1, positive", "Harmonic mean of precision and recall of the second class."
+    ),
+    "matthews": Known(
+        "Matthews",
+        "Correlation of the predicted classes with the right ones: 0 is what chance gives, 1 the best.",
+    ),
+    "exact": Known("exact", "Share of the test examples that are right in every class."),
     "agreement": Known(
         "agreement",
         "How far a model says of the test examples what the run's reference says, another model: of"
@@ -95,6 +106,9 @@ KNOWN: Mapping[str, Known] = {
     "mae": Known("MAE", "Mean absolute error; the lower, the better."),
     "r2": Known("R²", "Share of the variance of the targets that the predictions explain."),
     "pearson": Known("Pearson", "Linear correlation of the predictions with the targets."),
+    "spearman": Known(
+        "Spearman", "Correlation of the ranks of the predictions and of the targets."
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from kdjax.ssl.clusters import dino, swav
 from kdjax.ssl.contrast import both_views, dcl, moco_v2, moco_v3, simclr
+from kdjax.ssl.masked_lm import masked_lm
 from kdjax.ssl.method import Method, Trained, live, watch_spread
 from kdjax.ssl.predict import byol, predictions, simsiam
 from kdjax.ssl.pretext import mae, rotation
@@ -19,6 +20,7 @@ __all__ = [
     "dino",
     "live",
     "mae",
+    "masked_lm",
     "moco_v2",
     "moco_v3",
     "one_by_one",

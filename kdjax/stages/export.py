@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, export, quant
+from kdjax import config, export, files, quant
 from kdjax.artifacts.model import Spec, load
 from kdjax.checks import expected
 from kdjax.config import own
@@ -106,10 +106,15 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             row = measure.file_row(
                 context, spec, variables, path, reloaded, runtime=runtime, logits=found
             )
-            said = export.described(runtime, path, model)
+            described = export.described(runtime, path, model)
         rows.append(dataclasses.asdict(row))
-        parities.append({**dataclasses.asdict(parity), **said})
-    return {"rows": rows, "parity": parities, **({"class_names": [*names]} if names else {})}
+        parities.append({**dataclasses.asdict(parity), **described})
+    said = {"class_names": [*names]} if names else {}
+    if beside := context.splits.train.beside:
+        for name, content in beside.items():
+            files.write(context.folder / name, content)
+        said["beside"] = [*beside]
+    return {"rows": rows, "parity": parities, **said}
 
 
 def _class_names(context: Context, spec: Spec) -> tuple[str, ...]:

@@ -33,8 +33,9 @@ What every such task has in common:
 So each of the following is one file here and a target of its own in `kdjax.data.targets`, by whose class
 `of` tells it from the others:
 
-- `masked_lm`: its target is a subclass of `Tags` whose classes are the vocabulary, with the token at the
-  positions that are masked and -1 at all others; the source of the data draws what is masked. Head,
+- `masked_lm`, where later stages are to have its head (`pretrain` has it as a method, which leaves the
+  encoder alone): its target is a subclass of `Tags` whose classes are the vocabulary, with the token at
+  the positions that are masked and -1 at all others; the source of the data draws what is masked. Head,
   losses, signal (a top k of a large vocabulary) and agreement are those of `Tagging`, of which it is a
   subclass; its primary score is the perplexity, `exp` of the mean cross-entropy over the masked
   positions, the lower the better.
@@ -59,6 +60,7 @@ import_all(__name__, __path__)
 from kdjax.tasks.classification import Classification  # noqa: E402
 from kdjax.tasks.embedding import Embedding  # noqa: E402
 from kdjax.tasks.regression import Regression  # noqa: E402
+from kdjax.tasks.several import SeveralLabels  # noqa: E402
 from kdjax.tasks.tagging import Tagging  # noqa: E402
 
 
@@ -82,4 +84,13 @@ def of(dataset: Dataset) -> Task:
     raise LookupError(f"no task has labels that are {dataset.target}")
 
 
-__all__ = ["Classification", "Embedding", "Regression", "Softmaxes", "Tagging", "Task", "of"]
+__all__ = [
+    "Classification",
+    "Embedding",
+    "Regression",
+    "SeveralLabels",
+    "Softmaxes",
+    "Tagging",
+    "Task",
+    "of",
+]

@@ -177,14 +177,19 @@ class Classification(OfClasses):
     def scores(
         self, answers: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
     ) -> Mapping[str, Score]:
-        """What logits of labelled examples are worth."""
+        """What logits of labelled examples are worth; of two classes the second one is the positive."""
         predicted = answers.argmax(-1)
-        found = evaluate.scores(evaluate.confusion(labels, predicted, classes=self.classes))
-        return {
+        counts = evaluate.confusion(labels, predicted, classes=self.classes)
+        found = evaluate.scores(counts)
+        said = {
             "accuracy": Score(found.accuracy, report.wilson(found.accuracy, found.examples)),
             "recall_macro": Score(found.recall_macro),
             "f1_macro": Score(found.f1_macro),
         }
+        if self.classes == 2:
+            said["f1_positive"] = Score(evaluate.f1(predicted == 1, labels == 1))
+            said["matthews"] = Score(evaluate.matthews(counts), fraction=False)
+        return said
 
     def agreement(
         self,

@@ -54,10 +54,11 @@ class Regression(OfVectors):
     def scores(
         self, answers: Float[np.ndarray, "n dim"], labels: Float[np.ndarray, "n dim"]
     ) -> Mapping[str, Score]:
-        """Mean squared error, mean absolute error, and R² as the mean over the values.
+        """Mean squared error, mean absolute error, R² and correlations as the mean over the values.
 
         The errors are means over examples, whose interval is Student's t. R² is a ratio, which has none
-        here; it is left out of a test set of one example.
+        here, and so are the correlations; they are left out of a test set of one example, and
+        correlations where targets do not vary.
         """
         counted(np.asarray(Values(self.dim).shown(labels)))
         error = answers.astype(np.float64) - labels.astype(np.float64)
@@ -66,6 +67,9 @@ class Regression(OfVectors):
         }
         if len(error) > 1:
             found["r2"] = Score(evaluate.r2(answers, labels), fraction=False)
+            for name, of in (("pearson", evaluate.pearson), ("spearman", evaluate.spearman)):
+                if (value := of(answers, labels)) is not None:
+                    found[name] = Score(value, fraction=False)
         return found
 
     def agreement(

@@ -13,7 +13,7 @@ from kdjax.views.geometry import (
     sides,
     warp,
 )
-from kdjax.views.masking import random_patch_mask
+from kdjax.views.masking import masked_tokens, random_patch_mask
 from kdjax.views.mixing import Mix, batch_mixed, cutmix, mixup
 from kdjax.views.recipes import (
     RECIPES_VERSION,
@@ -44,6 +44,7 @@ __all__ = [
     "flip",
     "grayscale",
     "jitter",
+    "masked_tokens",
     "mixup",
     "normalize",
     "quarter_turns",

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from kdjax import keys
-from kdjax.types import Batch, PyTree
-from kdjax.views.masking import random_patch_mask
+from kdjax.types import Batch, PyTree, length_of
+from kdjax.views.masking import masked_tokens, random_patch_mask
 from kdjax.views.recipes import batch_views
 
 Draw = Callable[[Batch, PyTree, Key[Array, ""]], Batch]
@@ -73,6 +73,50 @@ def patch_masks(stream: str, *, patches: int, share: float) -> Draw:
 
         kept, hidden = jax.vmap(one)(batch["epoch"], batch["id"])
         return {"kept": kept, "hidden": hidden}
+
+    return draw
+
+
+def hidden_tokens(
+    recipe: Recipe,
+    stream: str,
+    *,
+    field: str,
+    share: float,
+    mask: int,
+    frame: tuple[int, ...],
+    below: int,
+) -> Draw:
+    """`view_a`, view `epoch` with hidden tokens; `whole`, all of them; `hidden`, which are to be said.
+
+    Args:
+      recipe: of the view.
+      stream: of the draws.
+      field: that has the tokens, ragged.
+      share: see `kdjax.views.masked_tokens`.
+      mask: likewise.
+      frame: likewise.
+      below: likewise.
+    """
+
+    def draw(batch, resident, key):
+        seen = _view(recipe, keys.stream(key, stream), batch)
+        stream_key = keys.stream(key, f"{stream}/tokens")
+
+        def one(view, id, tokens, length):
+            return masked_tokens(
+                keys.example(stream_key, view, id),
+                tokens,
+                length,
+                share=share,
+                mask=mask,
+                frame=frame,
+                below=below,
+            )
+
+        whole, length = seen[field], seen[length_of(field)]
+        tokens, hidden = jax.vmap(one)(batch["epoch"], batch["id"], whole, length)
+        return {"view_a": {**seen, field: tokens}, "whole": whole, "hidden": hidden}
 
     return draw
 

@@ -1,10 +1,55 @@
-"""Which patches of an image a model is shown."""
+"""Which patches of an image a model is shown, and which tokens of a text."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from kdjax.types import BadInput
+
+
+def masked_tokens(
+    key: Key[Array, ""],
+    tokens: Int[Array, " token"],
+    length: Int[Array, ""],
+    *,
+    share: float,
+    mask: int,
+    frame: tuple[int, ...],
+    below: int,
+) -> tuple[Int[Array, " token"], Bool[Array, " token"]]:
+    """`(tokens, hidden)`: a text some of whose tokens are replaced, and True for each that is to be said.
+
+    Each token is to be said with the probability `share`. Of those 8 in 10 are replaced by `mask`, 1 in
+    10 by any token, and the others stay. Each position draws from a key of its own, so that padding
+    changes nothing about the others.
+
+    Args:
+      key: of this view.
+      tokens: of one text, with its padding.
+      length: without it.
+      share: see above; 0.15 in the paper.
+      mask: the token that stands for a hidden one.
+      frame: tokens that are never to be said.
+      below: one more than the largest token.
+
+    Reference: Devlin et al. 2018, https://arxiv.org/abs/1810.04805, sec. 3.1.
+    """
+    places = jnp.arange(tokens.shape[0])
+
+    def drawn(place: Array) -> tuple[Array, Array, Array]:
+        chosen, kind, other = jax.random.split(jax.random.fold_in(key, place), 3)
+        return (
+            jax.random.uniform(chosen),
+            jax.random.uniform(kind),
+            jax.random.randint(other, (), 0, below, tokens.dtype),
+        )
+
+    chosen, kind, other = jax.vmap(drawn)(places)
+    hidden = (chosen < share) & (places < length)
+    if frame:
+        hidden &= ~jnp.isin(tokens, jnp.asarray(frame, tokens.dtype))
+    replaced = jnp.where(kind < 0.8, mask, jnp.where(kind < 0.9, other, tokens))
+    return jnp.where(hidden, replaced, tokens).astype(tokens.dtype), hidden
 
 
 def random_patch_mask(

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 
@@ -23,9 +23,12 @@ class Encoder(Choice, abc.ABC):
     """What turns an example into features: an image, a text.
 
     Attributes:
+      shaped_by: the field that decides of what its features are; None where they are always [batch, dim].
       weights: published ones that it begins with: where they are, or the fields of `Imported`. No part of
         what the network is; their content is part of the fingerprint of the stage that begins with them.
     """
+
+    shaped_by: ClassVar[str | None] = None
 
     weights: Text | Imported | None = aside(None)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from kdjax import models
 from kdjax.config.encoders import Encoder, but, of_tokens, vocab_of
@@ -31,6 +31,8 @@ class Texts(Encoder):
       attention_dropout: likewise, of the attention.
       epsilon: that each LayerNorm adds to the variance.
     """
+
+    shaped_by: ClassVar[str | None] = "pool"
 
     vocab: Count | None = None
     width: Width = 768

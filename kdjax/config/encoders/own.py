@@ -21,6 +21,7 @@ class OwnEncoder(own.Own, Encoder):
     """
 
     offered: ClassVar[tuple[str, ...]] = ("compute",)
+    shaped_by: ClassVar[str | None] = "function"
 
     @property
     def title(self) -> str:

@@ -45,10 +45,11 @@ class TextTable(Sentences):
       root: a file, or a directory with some; a local path, `~` expanded. It is no part of a fingerprint:
         the texts are.
       text: the column of the texts, or the two columns of pairs of them.
-      label: the column of the labels, or several of numbers to be predicted; None for none.
-      target: labels are classes, or numbers to be predicted, such as a score.
+      label: the column of the labels, or one for each of several classes or numbers; None for none.
+      target: labels are one of several `classes`; any number of them (`several`), by a column of 1 and 0
+        each or by lists of names; or `values`, numbers to be predicted, such as a score.
       split_column: that names the split of each row, where files do not.
-      names: of the classes in their order, where labels are integers.
+      names: of the classes in their order, where labels are integers or lists.
       classes: how many there are; one more than the largest label by default.
       test_share: of the texts, where there is no split `test`: by the hash of their content.
     """
@@ -57,7 +58,7 @@ class TextTable(Sentences):
     root: str = dataclasses.field(metadata={"fingerprint": False})
     text: Column = "text"
     label: Text | Annotated[tuple[Text, ...], AtLeast(1), Distinct()] | None = "label"
-    target: Literal["classes", "values"] = "classes"
+    target: Literal["classes", "several", "values"] = "classes"
     split_column: Text | None = None
     names: tuple[Text, ...] | None = None
     classes: Count | None = None
@@ -69,8 +70,10 @@ class TextTable(Sentences):
             for name in ("names", "classes"):
                 if getattr(self, name) is not None:
                     yield f"{name}, target", "values have no classes", "leave it out"
-            if self.label is None:
-                yield "label, target", "None, and values are to be predicted", "name their columns"
+        if self.target == "several" and self.classes is not None:
+            yield "classes, target", "as many as there are columns or names", "leave it out"
+        if self.target != "classes" and self.label is None:
+            yield "label, target", f"None, and {self.target} are asked for", "name their columns"
 
     def dataset(self, split: str, *, data_dir: str | None, kept: data.Kept | None) -> Dataset:
         """See `Source`."""

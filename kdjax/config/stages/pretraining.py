@@ -24,7 +24,8 @@ class Pretrain(Training):
       encoder: what is trained and kept.
       projector: widths of the MLP on top of it, which is not kept for later stages.
       method: how it learns.
-      views: two are drawn of each example, new ones each epoch; one for `rotation` and `mae`.
+      views: two are drawn of each example, new ones each epoch; one for `rotation`, `mae` and
+        `masked_lm`.
       probe: watch a linear classifier on the features of the first view, which learns from the labels
         that may be used. Nothing of it reaches the encoder.
     """

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from kdjax.data.several import Several
 from kdjax.data.sources import splits
 from kdjax.data.sources.options import shown
 from kdjax.data.targets import Target, Values
@@ -174,6 +175,46 @@ def values_of(
             raise BadInput("label", f"{row.where} has {len(own)} numbers, and others have {dim}")
     given = np.asarray([[np.nan] * dim if own is None else own for own in found], np.float64)
     return Values(dim).read(given.reshape(-1, dim), n=len(rows), name=name), Values(dim)
+
+
+def several_of(
+    rows: Sequence[Any], columns: Sequence[str], *, names: Sequence[str] | None, name: str
+) -> tuple[Shaped[np.ndarray, "n dim"], Target]:
+    """Any number of classes of each row; NaN where a row has no label.
+
+    Args:
+      rows: with `where` and `cells`, as `Row` has them.
+      columns: one a class, with 1 and 0; or a single one with lists of names of classes.
+      names: of the classes in their order; of lists, in that of the alphabet by default.
+      name: of the data, for messages.
+
+    Raises:
+      BadInput: what stands there is neither, or a name is no class.
+    """
+    if len(columns) > 1:
+        given, _ = values_of(rows, columns, name=name)
+        target = Several(len(columns), tuple(names or columns))
+        return target.read(given, n=len(rows), name=name), target
+    lists = [row.cells[column] for row in rows for column in columns]
+    for row, own in zip(rows, lists, strict=False):
+        if own is not None and not (isinstance(own, list) and all(isinstance(n, str) for n in own)):
+            raise BadInput(
+                "label",
+                f"{own!r} in {columns[0]} is no list of names ({row.where})",
+                "give a column for each class, or lists in JSON lines, Arrow or Parquet",
+            )
+    known = [*names] if names else sorted({n for own in lists if own is not None for n in own})
+    place = {n: i for i, n in enumerate(known)}
+    found = np.full((len(rows), len(known)), np.nan)
+    for at, (row, own) in zip(found, zip(rows, lists, strict=True), strict=True):
+        if strange := [n for n in own or () if n not in place]:
+            mend = suggestion(strange[0], known)
+            raise BadInput("label", f"{strange[0]!r} is no class ({row.where})", mend)
+        if own is not None:
+            at[:] = 0.0
+            at[[place[n] for n in own]] = 1.0
+    target = Several(len(known), tuple(known))
+    return target.read(found, n=len(rows), name=name), target
 
 
 def _numbers(row: Any, columns: Sequence[str]) -> list[float] | None:

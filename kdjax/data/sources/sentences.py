@@ -18,6 +18,7 @@ from kdjax.data.sources.rows import (
     check_columns,
     csv_rows,
     json_rows,
+    several_of,
     splits_of,
     text_lines,
     utf8,
@@ -74,7 +75,7 @@ def text_table(
     root: str | os.PathLike[str],
     text: str | Sequence[str] = "text",
     label: str | Sequence[str] | None = "label",
-    target: Literal["classes", "values"] = "classes",
+    target: Literal["classes", "several", "values"] = "classes",
     split_column: str | None = None,
     names: Sequence[str] | None = None,
     classes: int | None = None,
@@ -89,10 +90,10 @@ def text_table(
       split: as TFDS writes it.
       root: a file, or a directory with some.
       text: the column of the texts, or the two columns of pairs of them.
-      label: the column of the labels, or several of numbers to be predicted; empty or null where there
-        is none. None for none at all.
-      target: labels are `classes` (their names, or integers), or `values`, numbers to be predicted,
-        such as a score.
+      label: the column of the labels, or one for each class of `several` and for each of the numbers to
+        be predicted; empty or null where there is none. None for none at all.
+      target: labels are `classes` (their names, or integers); `several`, any number of classes (a column
+        of 1 and 0 each, or lists of names); or `values`, numbers to be predicted, such as a score.
       split_column: that names the split of each row.
       names: of the classes in their order, where labels are integers or the order is not the alphabet's.
       classes: how many there are; one more than the largest label by default.
@@ -124,6 +125,8 @@ def text_table(
             known = said if known is None else known
         if target == "values":
             given, asks = values_of(rows, labels, name=shown(path))
+        elif target == "several":
+            given, asks = several_of(rows, labels, names=names, name=shown(path))
         else:
             values = [row.cells[labels[0]] if labels else None for row in rows]
             given, asks = classes_of(values, classes=classes, names=known, name=shown(path))
@@ -149,8 +152,10 @@ def text_table(
 def _check_options(columns: Sequence[str], labels: Sequence[str], target: str) -> None:
     if not 1 <= len(columns) <= 2:
         raise BadInput("text", f"{len(columns)} columns", "give one, or two of pairs")
-    if target not in ("classes", "values"):
-        raise BadInput("target", f"{target!r} is not one of classes, values")
+    if target not in ("classes", "several", "values"):
+        raise BadInput("target", f"{target!r} is not one of classes, several, values")
+    if target != "classes" and not labels:
+        raise BadInput("label", "missing", f"name the columns of {target}")
     if target == "classes" and len(labels) > 1:
         raise BadInput("label", f"{len(labels)} columns, and a class is in one", "give one")
 
@@ -210,7 +215,7 @@ def tfds_text(
       BadInput: nothing is prepared there, or it is damaged, or a feature is no such, or see `from_texts`.
     """
     columns = [text] if isinstance(text, str) else [*text]
-    _check_options(columns, [], "classes")
+    _check_options(columns, (), "classes")
     if how.get("test_share"):
         raise BadInput("test_share", "prepared sets say their splits", "leave it out")
     try:

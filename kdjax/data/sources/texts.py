@@ -20,6 +20,7 @@ from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
 from kdjax.data.prepared import unique_ids
 from kdjax.data.seen import Kept
+from kdjax.data.several import Several
 from kdjax.data.sources import splits, tokenizing
 from kdjax.data.sources.tokenizing import Tokenizer, Trained
 from kdjax.data.targets import Classes, Target, Values
@@ -35,7 +36,9 @@ _VERSION = 1
 _NAMED = 5
 """Texts that a line names."""
 
-_KINDS: Mapping[str, type[Target]] = {kind.__name__: kind for kind in (Classes, Values, Unlabelled)}
+_KINDS: Mapping[str, type[Target]] = {
+    kind.__name__: kind for kind in (Classes, Several, Values, Unlabelled)
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -360,6 +363,8 @@ def _dataset(
         ragged={TOKENS: max_length},
         name=name,
     )
+    words = Tokenizer(text)
+    tokens = dataclasses.replace(dataset.fields[TOKENS], mask=words.mask, frame=words.frame)
     mark = fingerprint.of_json(text)
 
     def marked(labels: Shaped[np.ndarray, "n ..."]) -> str:
@@ -367,6 +372,7 @@ def _dataset(
 
     return dataclasses.replace(
         dataset,
+        fields={**dataset.fields, TOKENS: tokens},
         marked=marked,
         notes=found.notes,
         beside={tokenizing.FILE: text.encode()},

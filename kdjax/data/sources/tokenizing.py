@@ -294,6 +294,20 @@ class Tokenizer:
         """One more than the largest number of a token."""
         return max(self.vocabulary.values()) + 1
 
+    @functools.cached_property
+    def frame(self) -> tuple[int, ...]:
+        """The numbers of the tokens that stand for nothing in a text, in rising order."""
+        added = json.loads(self.text).get("added_tokens", ())
+        return tuple(sorted({one["id"] for one in added if one.get("special")}))
+
+    @property
+    def mask(self) -> int | None:
+        """The number of the token that stands for a hidden one; None where there is none."""
+        for words in (BERT, ROBERTA):
+            if (found := self._own.token_to_id(words.mask)) in self.frame:
+                return found
+        return None
+
     def encode(self, texts: Sequence[Sequence[str]], *, most: int, truncate: bool) -> Tokens:
         """All texts, or pairs of them, as integers.
 

@@ -164,6 +164,31 @@ def test_scores_of_pairs(root, vocabulary):
         assert tokens[begin:] == numbers(f"{of[value]} fine")[1:]
 
 
+def test_any_number_of_classes(root, vocabulary):
+    how = {"tokenizer": vocabulary, "max_length": 8, "target": "several"}
+    table(root, ["a film,1,0", "dull,1,1", "fine,,", "a,0,0"], header="text,sad,slow")
+    found = sources.text_table("train", root=root, label=["sad", "slow"], **how)
+    assert found.target == data.Several(2, ("sad", "slow"))
+    of = {tuple(own): y.tolist() for own, y in zip(read(found), found.labels, strict=True)}
+    assert of[tuple(numbers("dull"))] == [1, 1]
+    assert of[tuple(numbers("a"))] == [0, 0]
+    assert found.shown.sum() == 3
+    (root / "all.csv").unlink()
+    lists = [["slow"], ["sad", "slow"], None, []]
+    lines = [json.dumps({"text": t, "label": y}) for t, y in zip(LINES, lists, strict=False)]
+    (root / "all.jsonl").write_text("\n".join(lines))
+    found = sources.text_table("train", root=root, **how)
+    assert found.target == data.Several(2, ("sad", "slow"))
+    of = {tuple(own): y.tolist() for own, y in zip(read(found), found.labels, strict=True)}
+    assert of[tuple(numbers(LINES[1]))] == [1, 1]
+    assert of[tuple(numbers(LINES[3]))] == [0, 0]
+    with pytest.raises(BadInput, match=r"^label: 'slow' is no class \(line 1 of all.jsonl\)"):
+        sources.text_table("train", root=root, names=["sad", "long"], **how)
+    (root / "all.jsonl").write_text('{"text": "a", "label": "sad"}')
+    with pytest.raises(BadInput, match=r"^label: 'sad' in label is no list of names"):
+        sources.text_table("train", root=root, **how)
+
+
 def test_splits_by_file_by_column_and_by_share(root, vocabulary):
     how = {"tokenizer": vocabulary, "max_length": 8}
     for split, some in (("train", LINES[:4]), ("test", LINES[4:])):

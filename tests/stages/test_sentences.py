@@ -1,0 +1,265 @@
+"""Sentences through the whole line: tokenised, learned from, distilled, quantized, and a file to run."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from kdjax import config, parse, pipeline
+from kdjax.artifacts import Artifact
+from kdjax.artifacts.model import load
+from kdjax.commands.report import write_report
+from kdjax.contexts import Splits
+from kdjax.export import load_onnx, load_stablehlo
+from kdjax.types import BadInput
+
+tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+pytest.importorskip("jax2onnx", reason="the extra export is not installed")
+
+_PLAIN = {"recipe": "eval"}
+_TRAINED = {"train": "wordpiece", "vocab": 400}
+_BERT = {
+    "name": "bert",
+    "width": 16,
+    "depth": 2,
+    "heads": 2,
+    "mlp": 32,
+    "positions": 64,
+    "pooler": None,
+    "pool": "mean",
+}
+GOOD, BAD = ("fine", "moving", "funny", "warm"), ("dull", "flat", "silly", "cold")
+PLAIN = ("a", "the", "film", "story", "and", "plot", "with", "actors", "it", "is", "of", "some")
+
+
+def _sentence(random, words):
+    found = list(random.choice(PLAIN, random.integers(2, 14)))
+    found.insert(random.integers(len(found) + 1), random.choice(words))
+    return " ".join(found)
+
+
+def pairs(folder, n=400):
+    """Whether the second sentence is of the mood of the first one, in tables of their own."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", n), ("test", 100)):
+        rows = []
+        for _ in range(count):
+            first, other = random.integers(2, size=2)
+            texts = [_sentence(random, (BAD, GOOD)[mood]) for mood in (first, other)]
+            rows.append(",".join([*texts, ("other", "same")[int(first == other)]]))
+        (folder / f"{split}.csv").write_text("\n".join(["a,b,mood", *rows]) + "\n")
+    source = {"kind": "text_table", "root": str(folder), "text": ["a", "b"], "label": "mood"}
+    return {"name": "moods", "source": {**source, "tokenizer": _TRAINED, "max_length": 40}}
+
+
+def _training(steps, **more):
+    return {
+        "steps": steps,
+        "batch": 32,
+        "log_every_steps": 20,
+        "optimizer": {"name": "adamw", "learning_rate": 3e-3},
+        **more,
+    }
+
+
+def _line(data, teacher, student, steps, **stages):
+    line = {
+        "teacher": {"kind": "finetune", "encoder": teacher, "views": _PLAIN, **_training(steps)},
+        "cache": {"kind": "cache", "teacher": "teacher", "recipe": _PLAIN, "views": 1},
+        "student": {"kind": "distill", "cache": "cache", "encoder": student, **_training(steps)},
+        "int8": {
+            "kind": "quantize",
+            "model": "student",
+            "float_edges": False,
+            "agreement": 0.8,
+            "calibration_examples": 64,
+        },
+        "file": {"kind": "export", "model": "student", "formats": ["onnx", "stablehlo"]},
+        "int8_file": {"kind": "export", "model": "int8", "formats": ["onnx"], "agreement": 0.8},
+        **stages,
+    }
+    run = {"name": "sentences", "data": data, "parallel": "single", "stages": line}
+    return parse.parse(config.Run, run)
+
+
+def _done(run, folder):
+    splits, workdir = Splits(run.data), epath.Path(folder)
+    tasks = pipeline.plan(run, workdir, splits)
+    pipeline.check(run, tasks, splits)
+    pipeline.execute(run, tasks, splits)
+    write_report(run, workdir, splits, command="kdjax")
+    artifacts = {task.name: Artifact.open(task.folder, task.stage) for task in tasks}
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    return artifacts, {row["stage"]: row["scores"]["accuracy"]["value"] for row in rows}, splits
+
+
+def _cut(inputs, length):
+    """The examples that are so long at most, padded to it."""
+    short = inputs["tokens_length"] <= length
+    found = {name: array[short] for name, array in inputs.items()}
+    return {**found, "tokens": found["tokens"][:, :length]}
+
+
+def _files_are_live(artifacts, splits, of, lengths):
+    spec, variables = load(artifacts[of], field="here")
+    predict = jax.jit(spec.predict)
+    whole = np.asarray(predict(variables, splits.test_inputs))
+    for length in lengths:
+        some = _cut(splits.test_inputs, length)
+        short = splits.test_inputs["tokens_length"] <= length
+        assert short.sum() > 0
+        live = np.asarray(predict(variables, some))
+        np.testing.assert_allclose(live, whole[short], atol=1e-5 * np.abs(whole).max())
+        for run in (
+            load_onnx(artifacts["file"].folder / f"{of}.onnx", threads=1),
+            load_stablehlo(artifacts["file"].folder / f"{of}.stablehlo"),
+        ):
+            found = np.asarray(run(*some.values()))
+            assert np.abs(found - live).max() <= 1e-4 * np.abs(live).max()
+
+
+def test_pairs_through_the_whole_line(tmp_path):
+    """Buckets, types, a BERT that is taught by a BERT and shrunk."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    data = {**pairs(folder), "buckets": {"tokens": [24]}}
+    small = {
+        "kind": "shrink",
+        "model": "student",
+        "sparsity": 0.3,
+        "tolerance": 1e-4,
+        "examples": 0,
+    }
+    run = _line(data, _BERT, {**_BERT, "depth": 1}, 20, small=small)
+    artifacts, scores, splits = _done(run, tmp_path / "run")
+    assert list(splits.test_inputs) == ["tokens", "tokens_length", "second"]
+    _files_are_live(artifacts, splits, "student", (24, 40))
+    assert {"teacher", "student", "small", "int8", "student.onnx", "int8.onnx"} <= {*scores}
+    spec, _ = load(artifacts["small"], field="here")
+    assert spec.widths
+    (accepted,) = {entry["accepts"] for entry in artifacts["file"].manifest["parity"]}
+    assert accepted.startswith("tokens: int32 [1 to 40], tokens_length: int32 [], second: int32 []")
+
+
+def _sst2():
+    folder = os.environ.get("KDJAX_DATA_DIR", "")
+    if not os.path.isdir(os.path.join(folder, "sst2_sentences")):
+        pytest.skip("sst2_sentences is not prepared")
+    source = {"kind": "tfds_text", "set": "sst2_sentences", "max_length": 64, "truncate": True}
+    source["tokenizer"] = {"train": "wordpiece", "vocab": 1000}
+    splits = {"train_split": "train[:1500]", "test_split": "validation[:200]"}
+    return {"name": "sst2", "source": source, "buckets": {"tokens": [24, 40]}, **splits}
+
+
+def test_sst2_sentences_to_a_file_that_reads_text(tmp_path):
+    student = {"name": "bag_of_embeddings", "width": 16, "hidden": [8]}
+    artifacts, scores, splits = _done(_line(_sst2(), _BERT, student, 60), tmp_path)
+    assert scores["student"] > 0.53  # 0.5 knows nothing
+    assert scores["int8.onnx"] > scores["student"] - 0.05
+    _files_are_live(artifacts, splits, "student", (24, 64))
+    folder = artifacts["file"].folder
+    assert artifacts["file"].manifest["beside"] == ["tokenizer.json"]
+
+    # What a user runs: numpy, onnxruntime and tokenizers.
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "student.onnx")
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = np.asarray([tokenizer.encode("a warm , funny film").ids], np.int32)
+    names = [each.name for each in session.get_inputs()]
+    given = dict(zip(names, (ids, np.asarray([ids.shape[1]], np.int32)), strict=True))
+    (logits,) = session.run(None, given)
+    assert logits.shape == (1, 2)
+    spec, variables = load(artifacts["student"], field="here")
+    assert names == ["tokens", "tokens_length"]
+    live = jax.jit(spec.predict)(variables, given)
+    np.testing.assert_allclose(logits, live, atol=1e-4)
+
+
+def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
+    """Both leave encoders that later stages take."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    data = {**pairs(tables), "buckets": {"tokens": [24]}}
+    own = {"kind": "pretrain", "encoder": _BERT, "views": _PLAIN, **_training(12)}
+    tuned = {"kind": "finetune", "views": _PLAIN, **_training(4)}
+    stages = {
+        "hidden": {**own, "method": {"name": "masked_lm"}, "projector": []},
+        "dropout": {**own, "method": {"name": "simclr"}, "projector": [16]},
+        "first": {**tuned, "start_from": "hidden"},
+        "other": {**tuned, "start_from": "dropout"},
+    }
+    run = {"name": "sentences", "data": data, "parallel": "single", "stages": stages}
+    artifacts, scores, _ = _done(parse.parse(config.Run, run), tmp_path / "run")
+    assert {"first", "other"} <= {*scores}
+    for name in ("hidden", "dropout"):
+        lines = (artifacts[name].folder / "metrics.jsonl").read_text().splitlines()
+        assert all(np.isfinite(v) for v in json.loads(lines[-1]).values() if isinstance(v, float))
+
+
+FAULTS = {
+    "positions": ({"positions": 32}, {}, "stages.teacher.encoder.positions: 32, and texts of the"),
+    "pool": (
+        {"pool": "none"},
+        {},
+        r"stages.teacher.encoder.pool: none gave .*; features are \[batch, ",
+    ),
+    "vocabulary": ({"vocab": 20}, {}, "stages.teacher.encoder.vocab: 20, and the data have"),
+    "length": ({}, {"max_length": 8}, "data.source.max_length: 8, and .* of up to"),
+    "root": ({}, {"root": "nowhere"}, "data.source.root: .*nowhere is not there"),
+    "set": (
+        {},
+        {"tokenizer": {**_TRAINED, "split": "valid"}},
+        "data.source.tokenizer.split: split",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_what_does_not_go_together_is_one_line_before_anything_runs(case, tmp_path):
+    encoder, source, line = FAULTS[case]
+    data = pairs(tmp_path, n=40)
+    data["source"].update(source)
+    run = _line(data, {**_BERT, **encoder}, _BERT, 2)
+    splits = Splits(run.data)
+    with pytest.raises(BadInput, match=rf"^config\.{line}") as refused:
+        pipeline.check(run, pipeline.plan(run, epath.Path(tmp_path / "run"), splits), splits)
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_of_another_tokenizer_are_refused(tmp_path):
+    import jax.numpy as jnp
+
+    from kdjax import models, weights
+
+    tables, published = tmp_path / "tables", tmp_path / "published"
+    tables.mkdir()
+    published.mkdir()
+    data = pairs(tables, n=80)
+    dataset = Splits(parse.parse(config.Data, data)).train
+    text = dataset.beside["tokenizer.json"].decode()
+    vocab = dataset.fields["tokens"].below
+    fields = {name: value for name, value in _BERT.items() if name != "name"}
+    module = models.bert(vocab=vocab, **fields)
+    made = module.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32), train=False)
+    weights.write(str(published / "model.safetensors"), module, made, layout="hf")
+    (published / "tokenizer.json").write_text(text)
+
+    def checked(**more):
+        how = {"source": str(published), "layout": "hf", **more}
+        run = _line(data, {**_BERT, "weights": how}, _BERT, 2)
+        splits = Splits(run.data)
+        tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
+        pipeline.check(run, tasks, splits)
+
+    checked()
+    (published / "tokenizer.json").write_text(text.replace('"film"', '"movie"'))
+    line = (
+        r"^config\.data\.source\.tokenizer: token \d+ is 'film' and 'movie' in that of the data and"
+    )
+    with pytest.raises(BadInput, match=line):
+        checked()
+    checked(own_preprocessing=True)
