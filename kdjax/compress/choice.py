@@ -17,7 +17,7 @@ from kdjax.compress.facts import machine, pictures, size_of, spec_of
 from kdjax.compress.recognised import classifier, recognised
 from kdjax.compress.rules import Network, Pictures, Size
 from kdjax.contexts import build
-from kdjax.data import Dataset
+from kdjax.data import Dataset, sources
 from kdjax.inputs import Inputs
 from kdjax.report import units
 from kdjax.stages.export import as_timed
@@ -168,7 +168,11 @@ def _data(
     source = _source(asked)
     framed = source["kind"] != "npz"  # whose pictures are pixels already
     any_side = {"size": _ANY_SIDE} if framed else {}
-    first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+    try:
+        first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+    except sources.AlreadySplit:
+        del source["test_share"]
+        first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
     side = _side(first["train"])
     labelled = bool(first["train"].shown.any())
     if labelled and not first["test"].shown.all():
@@ -240,6 +244,8 @@ def _read(of_data: Mapping[str, Any], kept: data.Kept) -> dict[str, Dataset]:
     made = parse.parse(config.Data, of_data, "data")
     try:
         return {split: build.dataset(made, split, kept=kept) for split in ("train", "test")}
+    except sources.AlreadySplit:
+        raise
     except BadInput as error:  # which names a field of a config that the user has not written
         mend = error.mend.replace("set skip_broken=True", "give --skip_broken")
         mend = mend.replace(" labels=", " --labels=").replace("test_share=", "--test_share=")

@@ -139,6 +139,17 @@ def test_pictures_that_are_broken_or_lie_in_two_folders(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_folders_that_say_which_pictures_are_for_the_test(tmp_path, capsys):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    write_pictures(tmp_path / "pictures" / "train", each=16)
+    write_pictures(tmp_path / "pictures" / "test", each=5)
+    given = [f"--weights={path}", f"--data={tmp_path / 'pictures'}", f"--encoder={TINY!r}"]
+    given += [f"--out={tmp_path / 'out'}", "--minutes=0.05", "--dry_run"]
+    assert compress(*given) == 0
+    (told,) = re.findall(r"^pictures +(.*)$", capsys.readouterr().out, flags=re.M)
+    assert told.startswith("48 to learn from (48 labelled, 3 classes), 15 to test on")
+
+
 def _use(said, picture, monkeypatch):
     """Runs the lines that say how the file is used, on a picture."""
     (lines,) = re.findall(r"To use it:\n\n(.*?)\n\n", said, flags=re.S)
