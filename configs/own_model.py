@@ -126,7 +126,7 @@ def line(
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    args = parse_arg(arg, weights="", labels=20, steps=400, runlocal=False)
+    args = parse_arg(arg, weights="", labels=20, steps=1000, runlocal=False)
     short = args["runlocal"]
     weights = dict(weights=args["weights"]) if args["weights"] else {}
     return line(
@@ -135,7 +135,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         student=dict(function=Network, width=16),
         recipe=dict(function=seen),
         steps=4 if short else args["steps"],
-        batch=64,
+        batch=64 if short else 128,
         cached=2 if short else 8,
         labels=args["labels"],
     )

@@ -1,5 +1,6 @@
 """`kdjax compress`: weights and pictures in, a config, a file and a verdict out."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import safetensors.numpy
 from PIL import Image
 
 from kdjax import config, data, main, parse, tree, weights
-from kdjax.compress import recognised
+from kdjax.compress import recognised, result, rows_of
 from kdjax.load import load_config
 from kdjax.models import Compute
 from kdjax.types import BadInput
@@ -194,6 +195,41 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     assert (out / "model.onnx").read_bytes() == before
     with pytest.raises(BadInput, match=r"^--out: .* was begun with another --minutes"):
         compress(*given[:4], "--minutes=1", "--budget=60kB")
+
+
+@pytest.mark.thorough
+def test_a_budget_of_milliseconds(tmp_path, capsys):
+    """What cannot be met is refused before anything runs; half as much again is run to its end."""
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root, out = write_pictures(tmp_path / "pictures"), tmp_path / "out"
+    given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}", "--minutes=0.05"]
+    given += [f"--out={out}"]
+    with pytest.raises(BadInput, match=r"^--budget: 0.0010 ms, and the smallest student") as said:
+        compress(*given, "--budget=0.001ms")
+    assert not out.exists()
+    (least,) = re.findall(r"takes about (\S+) ms here; give more$", str(said.value))
+    allowed = 1.5 * float(least)
+    status = compress(*given, f"--budget={allowed}ms")
+    said = capsys.readouterr()
+    assert (status, "is over the budget: " in said.err) in ((0, False), (1, True))
+    run = load_config(str(out / "config.py"))
+    assert run.stages["shrunk"].budget.latency_ms == allowed
+    rows = {row.stage: row for row in rows_of((out / "run" / "report.json").read_text())}
+    assert rows["small"].params <= rows["student"].params
+    assert rows["int8.onnx"].bytes_on_disk == (out / "model.onnx").stat().st_size
+
+    def told(int8, small):
+        """What is said of files that take so many milliseconds, where 0.3 are allowed."""
+        timed = {"int8.onnx": int8, "small.onnx": small}
+        changed = [
+            dataclasses.replace(row, latency_ms_p50=timed.get(name, row.latency_ms_p50))
+            for name, row in rows.items()
+        ]
+        return result(changed, labels_a_class=16.0, most_bytes=None, most_ms=0.3).over
+
+    assert told(0.3, 0.5) == ""
+    assert re.match(r"0.50 ms of 0.30 ms; small.onnx, the same .* takes 0.20 ms", told(0.5, 0.2))
+    assert told(0.5, 0.4) == "0.50 ms of 0.30 ms"
 
 
 @pytest.mark.thorough
