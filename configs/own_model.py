@@ -26,10 +26,10 @@ from kdjax.parse import parse_arg
 
 def arrays(split: str) -> data.Dataset:
     """Pictures [n, height, width, channel], uint8, and labels [n], -1 where there is none."""
-    found = datasets.load_digits()
-    images = np.round(found.images[..., None] * (255 / 16)).astype(np.uint8)
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     chosen = (np.arange(len(images)) % 5 == 0) == (split == "test")
-    return data.from_arrays(images[chosen], found.target[chosen], classes=10, name=split)
+    return data.from_arrays(images[chosen], labels[chosen], classes=10, name=split)
 
 
 class Network(nn.Module):
