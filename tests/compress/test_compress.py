@@ -140,17 +140,6 @@ def test_pictures_that_are_broken_or_lie_in_two_folders(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_that_say_which_pictures_are_for_the_test(tmp_path, capsys):
-    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
-    write_pictures(tmp_path / "pictures" / "train", each=16)
-    write_pictures(tmp_path / "pictures" / "test", each=5)
-    given = [f"--weights={path}", f"--data={tmp_path / 'pictures'}", f"--encoder={TINY!r}"]
-    given += [f"--out={tmp_path / 'out'}", "--minutes=0.05", "--dry_run"]
-    assert compress(*given) == 0
-    (told,) = re.findall(r"^pictures +(.*)$", capsys.readouterr().out, flags=re.M)
-    assert told.startswith("48 to learn from (48 labelled, 3 classes), 15 to test on")
-
-
 def _use(said, picture, monkeypatch):
     """Runs the lines that say how the file is used, on a picture."""
     (lines,) = re.findall(r"To use it:\n\n(.*?)\n\n", said, flags=re.S)
@@ -165,8 +154,9 @@ def _use(said, picture, monkeypatch):
 @pytest.mark.thorough
 def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
-    root = write_pictures(tmp_path / "pictures")
-    out = tmp_path / "out"
+    root, out = tmp_path / "pictures", tmp_path / "out"
+    for split, each in (("train", 16), ("test", 4)):  # which say it, whatever --test_share is
+        write_pictures(root / split, each=each)
     given = [f"--weights={path}", f"--data={root}", f"--out={out}", f"--encoder={TINY!r}"]
     given += ["--minutes=0.05", "--budget=60kB"]
     assert compress(*given, "--dry_run") == 0
@@ -174,6 +164,7 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     assert not out.exists()
     for word in ("network", "pictures", "student", "budget", "training", "takes", "needs"):
         assert re.search(rf"^{word} ", plan, flags=re.M)
+    assert "48 to learn from (48 labelled, 3 classes), 12 to test on" in plan
     assert compress(*given) == 0
     said = capsys.readouterr().out
     assert re.search(
@@ -181,7 +172,7 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
         said.splitlines()[-1],
     )
     assert (out / "model.onnx").stat().st_size <= 60_000
-    answer = _use(said, root / "colour1" / "1.png", monkeypatch)
+    answer = _use(said, root / "train" / "colour1" / "1.png", monkeypatch)
     assert answer.shape == (1, 3)
     session = onnxruntime.InferenceSession(str(out / "model.onnx"))
     metadata = session.get_modelmeta().custom_metadata_map
