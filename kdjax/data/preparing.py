@@ -200,7 +200,7 @@ class _Wanted(NamedTuple):
         if told and not (self.manual.is_dir() and any(self.manual.iterdir())):
             raise BadInput(
                 "--manual_dir",
-                f"TFDS does not download {name}, and {self.manual} is empty: {' '.join(told.split())}",
+                f"TFDS does not download {name}, and {self.manual} is empty: {' '.join(told.split()).rstrip('.')}",
                 "put the files there, or name the directory that has them",
             )
         lacking = self.lacking()

@@ -110,7 +110,7 @@ def test_a_file_that_is_another(tmp_path):
 def test_what_tfds_does_not_download(tmp_path):
     line = (
         r"^--manual_dir: TFDS does not download sheets_by_hand, and .*/downloads/manual is empty: "
-        r"Write to the archive for sheets.zip, and unpack it.; put the files there"
+        r"Write to the archive for sheets.zip, and unpack it; put the files there"
     )
     with pytest.raises(BadInput, match=line):
         preparing.prepare("sheets_by_hand", data_dir=str(tmp_path))
