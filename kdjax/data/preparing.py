@@ -198,9 +198,10 @@ class _Wanted(NamedTuple):
         """
         told, name = self.builder.MANUAL_DOWNLOAD_INSTRUCTIONS, self.builder.name
         if told and not (self.manual.is_dir() and any(self.manual.iterdir())):
+            how = " ".join(told.split()).rstrip(".")
             raise BadInput(
                 "--manual_dir",
-                f"TFDS does not download {name}, and {self.manual} is empty: {' '.join(told.split()).rstrip('.')}",
+                f"TFDS does not download {name}, and {self.manual} is empty: {how}",
                 "put the files there, or name the directory that has them",
             )
         lacking = self.lacking()
