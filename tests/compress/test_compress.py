@@ -190,16 +190,16 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.thorough
 def test_a_budget_of_milliseconds(tmp_path, capsys):
-    """What cannot be met is refused before anything runs; half as much again is run to its end."""
+    """What cannot be met is refused before anything runs; three times the least is run to its end."""
     path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
     root, out = write_pictures(tmp_path / "pictures"), tmp_path / "out"
     given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}", "--minutes=0.05"]
     given += [f"--out={out}"]
-    with pytest.raises(BadInput, match=r"^--budget: 0.0010 ms, and the smallest student") as said:
+    with pytest.raises(BadInput, match=r"^--budget: 0.001\sms, and the smallest student") as said:
         compress(*given, "--budget=0.001ms")
     assert not out.exists()
-    (least,) = re.findall(r"takes about (\S+) ms here; give more$", str(said.value))
-    allowed = 1.5 * float(least)
+    (least,) = re.findall(r"takes about (\S+)\sms here; give more$", str(said.value))
+    allowed = 3 * float(least)  # a machine that is busy takes longer the next time
     status = compress(*given, f"--budget={allowed}ms")
     said = capsys.readouterr()
     assert (status, "is over the budget: " in said.err) in ((0, False), (1, True))
@@ -219,8 +219,9 @@ def test_a_budget_of_milliseconds(tmp_path, capsys):
         return result(changed, labels_a_class=16.0, most_bytes=None, most_ms=0.3).over
 
     assert told(0.3, 0.5) == ""
-    assert re.match(r"0.50 ms of 0.30 ms; small.onnx, the same .* takes 0.20 ms", told(0.5, 0.2))
-    assert told(0.5, 0.4) == "0.50 ms of 0.30 ms"
+    over = r"^0.500\sms of 0.300\sms"
+    assert re.match(f"{over}; small.onnx, the same .* takes 0.200", told(0.5, 0.2))
+    assert re.match(f"{over}$", told(0.5, 0.4))
 
 
 @pytest.mark.thorough
