@@ -10,10 +10,12 @@ from kdjax.data.sources.folders import folder
 from kdjax.data.sources.framing import Frame, framed
 from kdjax.data.sources.npz_files import npz
 from kdjax.data.sources.options import How
+from kdjax.data.sources.splits import AlreadySplit
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
 
 __all__ = [
+    "AlreadySplit",
     "Encoded",
     "Frame",
     "How",
