@@ -110,9 +110,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             f"half_{name}": dict(
                 distilled, start_from=f"cut_{name}", **training(args["more"], 0.05)
             ),
-            f"int8_{name}": dict(kind="quantize", model=f"half_{name}", calibration_examples=256),
+            f"int8_{name}": dict(
+                kind="quantize", model=f"half_{name}", calibration_examples=512, accuracy_drop=0.02
+            ),
             f"export_{name}": dict(kind="export", model=f"student_{name}", formats=["onnx"]),
-            f"export_int8_{name}": dict(kind="export", model=f"int8_{name}", formats=["onnx"]),
+            f"export_int8_{name}": dict(
+                kind="export", model=f"int8_{name}", formats=["onnx"], agreement=0.97
+            ),
         }
     c.stages = ConfigDict(stages, sort_keys=False)
     return c

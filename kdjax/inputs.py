@@ -47,7 +47,10 @@ class Image:
         return Field((*self.size, self.shape[-1]), "float32")
 
     def see(self, image: Array) -> Array:
-        """One raw image as the model sees it in evaluation."""
+        """One raw image as the model sees it in evaluation.
+
+        All of it is resized to `size`: where that has other proportions, the image gives up its own.
+        """
         return views.eval_view(image, size=self.size, mean=self.mean, std=self.std)
 
 

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from kdjax.commands import flags
 
 WORDS: Mapping[str, str] = {
-    "compress": "make a small checked file of a published network and a folder of pictures",
+    "compress": "make a small checked file of a published network and pictures",
+    "prepare": "download a TFDS dataset and prepare it, once",
     "verify": "check that a work directory still is as it was written",
     "report": "write the report of a work directory again",
     "reexport": "write the exported files of a work directory again, with the installed jax",

@@ -152,7 +152,13 @@ def _deliver(out: Path, said: dict[str, Any], given: Sequence[str]) -> int:
     splits, tasks = _planned(out, run)
     assert splits.kept is not None
     command = shlex.join(["kdjax", "compress", *given])
-    carry_out(run, run, workdir, tasks, splits, splits.kept, command=command)
+    try:
+        carry_out(run, run, workdir, tasks, splits, splits.kept, command=command)
+    except BadInput as error:  # which only training could show
+        if error.path != "config.stages.shrunk.budget":
+            raise
+        mend = f"give more in {out / CONFIG}, and run the same command again"
+        raise BadInput(error.path, error.fault, mend) from None
     (file,) = (task.folder / "int8.onnx" for task in tasks if task.name == "file")
     shutil.copyfile(os.fspath(file), out / MODEL)
     rows = compress.rows_of((workdir / "report.json").read_text())

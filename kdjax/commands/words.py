@@ -242,8 +242,31 @@ def convert() -> Arguments:
     return found
 
 
+def prepare() -> Arguments:
+    """`kdjax prepare NAME`: downloads a TFDS dataset and prepares it as kdjax reads it, once.
+
+    kdjax prepare cifar100 --data_dir=DIR
+    kdjax prepare eurosat/rgb --data_dir=DIR
+
+    Needs the extra `prepare`, which has TensorFlow; to train on what is prepared does not. What is
+    prepared already stays as it is. Stopped and started again, it goes on with the files that were
+    downloaded. Where there is no network, or where a dataset is not to be downloaded by a program, the
+    line says which files to put where. Prints one line: where it is, and what a config calls it.
+
+    Exit status 0 if it is there; 1 if the storage failed; 2 if it cannot be prepared.
+    """
+    found = parser("prepare", prepare.__doc__)
+    found.add_argument("name", metavar="NAME", help="as TFDS has it: NAME or NAME/CONFIG:VERSION")
+    found.add_argument("--data_dir", help="for TFDS datasets; KDJAX_DATA_DIR by default")
+    found.add_argument(
+        "--manual_dir",
+        help="with files that are not to be downloaded (default: DATA_DIR/downloads/manual)",
+    )
+    return found
+
+
 PARSERS: Mapping[str, Callable[[], Arguments]] = {
     one.__name__: one
-    for one in (compress, convert, verify, report, reexport, latency, weights, tables)
+    for one in (compress, prepare, convert, verify, report, reexport, latency, weights, tables)
 }
 """By word."""

@@ -8,19 +8,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kdjax import config, data, evaluate, parse, tasks, tree, weights
+from kdjax import config, data, parse, tasks, tree, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.compress import rules
 from kdjax.compress.budget import Budget
 from kdjax.compress.estimate import Estimate, estimate
-from kdjax.compress.facts import machine, pictures, size_of, spec_of
+from kdjax.compress.facts import (
+    batch_normalised,
+    machine,
+    milliseconds,
+    pictures,
+    shrunk_most,
+    size_of,
+    spec_of,
+)
 from kdjax.compress.recognised import classifier, recognised
 from kdjax.compress.rules import Network, Pictures, Size
 from kdjax.contexts import build
-from kdjax.data import Dataset
+from kdjax.data import Dataset, sources
 from kdjax.inputs import Inputs
 from kdjax.report import units
-from kdjax.stages.export import as_timed
 from kdjax.types import BadInput, Field, under
 from kdjax.weights import Preprocessing
 
@@ -168,7 +175,11 @@ def _data(
     source = _source(asked)
     framed = source["kind"] != "npz"  # whose pictures are pixels already
     any_side = {"size": _ANY_SIDE} if framed else {}
-    first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+    try:
+        first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+    except sources.AlreadySplit:
+        del source["test_share"]
+        first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
     side = _side(first["train"])
     labelled = bool(first["train"].shown.any())
     if labelled and not first["test"].shown.all():
@@ -195,7 +206,11 @@ def _data(
     facts = pictures(train, test, classes=tasks.of(train).outputs, side=side)
     seen = rules.seen(network, facts)
     whole = spec_of(network.encoder, train, size=seen, mean=network.mean, std=network.std)
-    network = dataclasses.replace(network, params=tree.size(whole.abstract()["params"]))
+    network = dataclasses.replace(
+        network,
+        params=tree.size(whole.abstract()["params"]),
+        normalised=batch_normalised(whole),
+    )
     return _Data(of_data, train, test, facts), network
 
 
@@ -240,6 +255,8 @@ def _read(of_data: Mapping[str, Any], kept: data.Kept) -> dict[str, Dataset]:
     made = parse.parse(config.Data, of_data, "data")
     try:
         return {split: build.dataset(made, split, kept=kept) for split in ("train", "test")}
+    except sources.AlreadySplit:
+        raise
     except BadInput as error:  # which names a field of a config that the user has not written
         mend = error.mend.replace("set skip_broken=True", "give --skip_broken")
         mend = mend.replace(" labels=", " --labels=").replace("test_share=", "--test_share=")
@@ -282,8 +299,7 @@ def _width(
       BadInput: no student is so small.
     """
     if budget.kind == "ms":
-        slow = (width for width in rules.WIDTHS if _milliseconds(spec(width)) >= budget.value)
-        return next(slow, rules.WIDTHS[-1]), None, None
+        return _width_within(budget.value, spec), None, None
     most = budget.value if budget.kind == "bytes" else budget.value * 4 * network.params
     sizes: dict[int, Size] = {width: size_of(spec(width)) for width in rules.WIDTHS}
     width = rules.width_of(most, sizes)
@@ -301,11 +317,23 @@ def _width(
     return width, params, most
 
 
-def _milliseconds(spec: Spec) -> float:
-    """Of one picture in a file of an untrained model, in ONNX Runtime and one thread."""
-    inputs = {name: field.made_up(1) for name, field in spec.inputs.fields.items()}
-    with as_timed(spec, spec.init(jax.random.key(0)), threads=1) as run:
-        return evaluate.latency(lambda: run(inputs), max_seconds=1.0).ms_p50
+def _width_within(most_ms: float, spec: Callable[[int], Spec]) -> int:
+    """The smallest width that takes as long as it may, or the largest.
+
+    Raises:
+      BadInput: as little as may be left of it takes longer.
+    """
+    slow = (width for width in rules.WIDTHS if milliseconds(spec(width)) >= most_ms)
+    width = next(slow, rules.WIDTHS[-1])
+    least = milliseconds(*shrunk_most(spec(width)))
+    if least > most_ms:
+        raise BadInput(
+            "--budget",
+            f"{units.milliseconds(most_ms)}, and the smallest student takes about "
+            f"{units.milliseconds(least)} here",
+            "give more",
+        )
+    return width
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -1,5 +1,7 @@
 """What the rules of `kdjax compress` are about: found in the data, and measured on this machine."""
 
+import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,11 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from kdjax import config, evaluate, few_labels, models, parse, tasks, tree
+from kdjax import config, evaluate, few_labels, models, parse, shrink, tasks, tree
 from kdjax.artifacts.model import Spec
-from kdjax.compress.rules import Pictures, Size, Speed
+from kdjax.compress.rules import MULTIPLE, Pictures, Size, Speed
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
+from kdjax.stages.export import as_timed
+from kdjax.stages.shrink import MOST_UNITS
+from kdjax.types import Variables
 
 _TIMED = 16
 """Pictures of one call: enough that a call of a few is not what is timed."""
@@ -137,6 +142,45 @@ def size_of(spec: Spec) -> Size:
         layers=len(kernels),
         channels=sum(leaf.shape[-1] for leaf in kernels.values()),
     )
+
+
+def milliseconds(spec: Spec, variables: Variables | None = None) -> float:
+    """Of one picture in the file of a model, in ONNX Runtime and one thread, the median.
+
+    Args:
+      spec: of the model.
+      variables: fresh ones by default, which take as long.
+    """
+    inputs = {name: field.made_up(1) for name, field in spec.inputs.fields.items()}
+    variables = spec.init(jax.random.key(0)) if variables is None else variables
+    with as_timed(spec, variables, threads=1) as run:
+        return evaluate.latency(lambda: run(inputs), max_seconds=1.0).ms_p50
+
+
+def shrunk_most(spec: Spec) -> tuple[Spec, Variables]:
+    """A fresh model without as many units as the stage `shrink` takes away at most."""
+    model, variables = spec.analysed(), spec.init(jax.random.key(0))
+    groups = shrink.groups_of(model, variables, spec.blank())
+    scores = shrink.random(groups, jax.random.key(0))
+    kept = shrink.keep_each(groups, scores, MOST_UNITS, multiple=MULTIPLE)
+    found = shrink.take_away(model, groups, kept, variables, spec.blank())
+    return dataclasses.replace(spec, widths=found.widths), found.variables
+
+
+def batch_normalised(spec: Spec) -> str | None:
+    """A pattern of the names of all that BatchNorms have as parameters; None where there is none."""
+    variables = spec.abstract()
+    kept = tree.named_leaves(variables.get("batch_stats", {}))
+    modules = {name.rpartition("/")[0] for name in kept}
+    names = [*tree.named_leaves(variables["params"])]
+    own = {name for name in names if name.rpartition("/")[0] in modules}
+    if not own:
+        return None
+    last = "|".join(sorted({re.escape(module.rpartition("/")[2]) for module in modules}))
+    short = f".*/({last})/[^/]*" if "|" in last else f".*/{last}/[^/]*"
+    if {name for name in names if re.fullmatch(short, name)} == own:
+        return short
+    return "|".join(sorted(map(re.escape, own)))  # others are called so, too
 
 
 def _is_edge(name: str) -> bool:

@@ -11,7 +11,8 @@ The rules:
   (up to `SMALL` pixels) as they are, and larger ones at half the size that the network sees.
 * Teacher. Without labels it is the network as it is. With labels it is a linear probe of the network's
   features, then trained as a whole, where `TEACHER` of the time has at least `LEAST_EPOCHS` epochs of the
-  labelled pictures for it; otherwise the probe alone.
+  labelled pictures for it; otherwise the probe alone. Its BatchNorms keep their statistics, which the
+  probe has seen: with those of a batch the first steps would undo it.
 * Student. A ResNet-18, its width the smallest of `WIDTHS` whose int8 file is as large as the budget, or
   the largest (`Size`). What is over the budget is taken away after it has learned: units that it can best
   do without, and then it learns on.
@@ -46,6 +47,9 @@ MOST_EPOCHS = {"teacher": 30, "student": 200}
 MOST_VIEWS = 8
 
 LEAST_STEPS = 100
+
+MULTIPLE = 8
+"""Channels of a shrunk student come in these: so ONNX Runtime lays them out."""
 
 BATCH = 128
 
@@ -85,6 +89,7 @@ class Network:
       interpolation: of the resizing, Pillow's.
       squash: it was trained on pictures that had given up their proportions.
       head: whether its own classifier is kept: without labels, and where the file has one.
+      normalised: a pattern of the names of its BatchNorms' parameters; None where it has none.
     """
 
     encoder: Mapping[str, Any]
@@ -96,6 +101,7 @@ class Network:
     interpolation: str
     squash: bool
     head: bool
+    normalised: str | None = None
 
 
 class Speed(NamedTuple):
@@ -308,7 +314,7 @@ def stages(
             "kind": "shrink",
             "model": last,
             "budget": limit,
-            "multiple": 8,
+            "multiple": MULTIPLE,
             "examples": min(1024, pictures.train),
         }
         line["small"] = {
@@ -357,6 +363,8 @@ def _taught_by(network: Network, pictures: Pictures, effort: Effort) -> dict[str
         }
         if not effort.teacher:
             line["teacher"]["optimizer"] = {"name": "frozen"}
+        elif network.normalised is not None:
+            line["teacher"]["optimizer"]["frozen"] = network.normalised
     line["cache"] = {
         "kind": "cache",
         "teacher": "teacher",

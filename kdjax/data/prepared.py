@@ -64,10 +64,8 @@ def prepared(
     wanted = {"image_key": image_key, "label_key": label_key}
     if id_key != ID_KEY or ID_KEY in features:
         wanted["id_key"] = id_key
-    check_keys(features, wanted, name)
-    shape = _declared_shape(features, image_key, name)
-    classes = declared_classes(features, label_key, name)
-    chosen = split_of(builder, split, name=name, folder=folder)
+    shape, classes = check(features, name, **wanted)
+    chosen = split_of(builder, split, name=name)
     records = Records(builder, split, name=f"{name} {split}", keys=list(wanted.values()))
     encoded = _is_encoded(features[image_key])
 
@@ -107,6 +105,24 @@ def prepared(
     )
 
 
+def check(
+    features: Any, name: str, **wanted: str
+) -> tuple[tuple[int | None, int | None, int], int]:
+    """Shape of the pictures and number of the classes, as far as they are declared.
+
+    Args:
+      features: of the dataset.
+      name: of the dataset.
+      **wanted: which feature is asked for, by the field that says it.
+
+    Raises:
+      BadInput: one is not there, or is not what it is asked for.
+    """
+    check_keys(features, wanted, name)
+    shape = _declared_shape(features, wanted["image_key"], name)
+    return shape, declared_classes(features, wanted["label_key"], name)
+
+
 def check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
     """Raises `BadInput` where a feature is not there, or an id is not one number or text."""
     for field, key in wanted.items():
@@ -139,8 +155,8 @@ def declared_classes(features: Any, key: str, name: str) -> int:
     return features[key].num_classes
 
 
-def split_of(builder: Any, split: str, *, name: str, folder: epath.Path) -> Any:
-    """What TFDS says of a split, which has examples and can be read by row."""
+def split_of(builder: Any, split: str, *, name: str) -> Any:
+    """What TFDS says of a split, which has examples."""
     try:
         chosen = builder.info.splits[split]
     except (KeyError, ValueError, AssertionError):
@@ -148,25 +164,19 @@ def split_of(builder: Any, split: str, *, name: str, folder: epath.Path) -> Any:
         raise BadInput("data", f"split {split!r}: {name} has {known}") from None
     if not chosen.num_examples:
         raise BadInput("data", f"split {split!r}: it has no examples", "name another")
-    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise BadInput(
-            "data.name",
-            f"{folder} has no random access",
-            "prepare it again with --file_format=array_record",
-        )
     return chosen
 
 
 def builder_of(folder: epath.Path) -> Any:
-    """Of what is prepared in a folder.
+    """The builder of TFDS for what is prepared in a folder.
 
     Raises:
-      BadInput: what describes it there is missing or damaged.
+      BadInput: what describes it there is missing or damaged, or its files have no random access.
     """
     if not (folder / FEATURES).exists():
         raise BadInput("data", f"{folder / FEATURES} is missing", MEND)
     try:
-        return tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(folder)
     except Exception as error:  # of JSON, of protobuf, of TFDS
         reason = " ".join(str(error).split())
         raise BadInput(
@@ -174,6 +184,13 @@ def builder_of(folder: epath.Path) -> Any:
             f"features.json and dataset_info.json of {folder} cannot be read ({reason})",
             MEND,
         ) from None
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise BadInput(
+            "data.name",
+            f"{folder} has no random access",
+            "move it away, and prepare it with kdjax prepare, in array_record files",
+        )
+    return builder
 
 
 def _is_encoded(feature: Any) -> bool:
@@ -337,23 +354,43 @@ def folder_of(name: str, data_dir: str | None) -> epath.Path:
             f"where is {name} prepared? Set --config.data.data_dir=DIR or the environment variable "
             "KDJAX_DATA_DIR",
         )
-    bare, _, wanted = name.partition(":")
     root = paths.parse(data_dir, field="data.data_dir")
     if not root.is_dir():
         raise BadInput("data.data_dir", f"{data_dir} is not a directory")
+    found = versions(name, root)
+    folder = newest(found, name)
+    if folder is None:
+        have = f"it has {', '.join(sorted(found))}" if found else "nothing is prepared there"
+        raise BadInput(
+            "data.name",
+            f"no {name} in {data_dir}: {have}. Prepare it once: pip install 'kdjax[prepare]' && kdjax "
+            f"prepare {name} --data_dir={data_dir}",
+        )
+    return folder
+
+
+def versions(name: str, root: epath.Path) -> dict[str, epath.Path]:
+    """What is prepared of a dataset, by version.
+
+    Args:
+      name: see `prepared`.
+      root: the directory of all datasets, which may not be there.
+
+    Raises:
+      BadInput: this is no name of a dataset.
+    """
+    bare = name.partition(":")[0]
     if not all(re.fullmatch(r"\w[\w.+-]*", part) for part in bare.split("/")):
         raise BadInput(
             "data.name", f"{name!r} is no name of a dataset", "write NAME, or NAME/CONFIG:VERSION"
         )
     found = [p.parent for p in (root / bare).glob("*/dataset_info.json")]
-    found = {p.name: p for p in found if tfds_version.Version.is_valid(p.name)}
-    if wanted in found:
-        return found[wanted]
+    return {p.name: p for p in found if tfds_version.Version.is_valid(p.name)}
+
+
+def newest(found: Mapping[str, epath.Path], name: str) -> epath.Path | None:
+    """The folder of the version that a name asks for, of `versions`; None where it is not there."""
+    wanted = name.partition(":")[2]
     if wanted or not found:
-        have = f"it has {', '.join(sorted(found))}" if found else "nothing is prepared there"
-        raise BadInput(
-            "data.name",
-            f"no {name} in {data_dir}: {have}. Prepare it once: pip install 'kdjax[prepare]' && tfds "
-            f"build {bare} --data_dir={data_dir} --file_format=array_record",
-        )
+        return found.get(wanted)
     return found[max(found, key=tfds_version.Version)]

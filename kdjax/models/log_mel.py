@@ -229,7 +229,8 @@ def filterbank(
         )
     there, back = _SCALES[scale]
     hertz = np.arange(size // 2 + 1) * (rate / size)
-    edges = np.linspace(*there(np.asarray([low, high], np.float64)), bands + 2)
+    ends = there(np.asarray([low, high], np.float64))
+    edges = np.linspace(ends[0], ends[1], bands + 2)
     if scale == "htk":
         at = there(hertz)
     else:
@@ -238,8 +239,8 @@ def filterbank(
     falling = (edges[None, 2:] - at[:, None]) / np.diff(edges)[None, 1:]
     bank = np.maximum(0.0, np.minimum(rising, falling))
     if area:
-        ends = edges if scale == "slaney" else back(edges)
-        bank *= 2.0 / (ends[2:] - ends[:-2])
+        corners = edges if scale == "slaney" else back(edges)
+        bank *= 2.0 / (corners[2:] - corners[:-2])
     if (empty := np.flatnonzero(bank.max(0) == 0.0)).size:
         raise BadInput(
             "encoder.bands",

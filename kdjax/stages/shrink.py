@@ -24,7 +24,9 @@ from kdjax.types import BadInput, PyTree, Variables, under
 
 _BATCH = 128
 _EXAMPLE = 8  # examples that the model is traced with, and that show what is constant
-_MOST = 0.95  # of the units, where a budget is to be met
+
+MOST_UNITS = 0.95
+"""The largest share of the units that goes, where a budget is to be met."""
 
 
 def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
@@ -51,7 +53,7 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
         cost, limit = _cost(context, c.budget, path)
         with under(path, {"prune.budget": "budget"}):
             kept = allocation.meet(
-                keep, lambda kept: cost(*smaller(kept)), limit, most=_MOST, tolerance=0.002
+                keep, lambda kept: cost(*smaller(kept)), limit, most=MOST_UNITS, tolerance=0.002
             )
     masks, masked = jax.jit(functools.partial(_masked, movable))(kept, variables["params"])
     found = shrink.shrink(model, masks, variables, example, groups=groups)

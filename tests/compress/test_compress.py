@@ -1,5 +1,6 @@
 """`kdjax compress`: weights and pictures in, a config, a file and a verdict out."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import safetensors.numpy
 from PIL import Image
 
 from kdjax import config, data, main, parse, tree, weights
-from kdjax.compress import recognised
+from kdjax.compress import recognised, result, rows_of
 from kdjax.load import load_config
 from kdjax.models import Compute
 from kdjax.types import BadInput
@@ -39,9 +40,9 @@ def write_weights(path, encoder, *, layout, classes=None, size=32):
     return path
 
 
-def write_pictures(root, *, classes=3, each=20, side=16, labelled=True):
+def write_pictures(root, *, classes=3, each=20, side=16, labelled=True, seed=0):
     """Pictures whose class is their colour."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for i in range(classes * each):
         label = i % classes
         pixels = rng.integers(0, 120, (side, side + 2, 3))
@@ -153,8 +154,9 @@ def _use(said, picture, monkeypatch):
 @pytest.mark.thorough
 def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
-    root = write_pictures(tmp_path / "pictures")
-    out = tmp_path / "out"
+    root, out = tmp_path / "pictures", tmp_path / "out"
+    for i, (split, each) in enumerate((("train", 16), ("test", 4))):  # whatever --test_share is
+        write_pictures(root / split, each=each, seed=i)
     given = [f"--weights={path}", f"--data={root}", f"--out={out}", f"--encoder={TINY!r}"]
     given += ["--minutes=0.05", "--budget=60kB"]
     assert compress(*given, "--dry_run") == 0
@@ -162,6 +164,7 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     assert not out.exists()
     for word in ("network", "pictures", "student", "budget", "training", "takes", "needs"):
         assert re.search(rf"^{word} ", plan, flags=re.M)
+    assert re.search(r"48 to learn from \(48 labelled, 3\sclasses\), 12 to test on", plan)
     assert compress(*given) == 0
     said = capsys.readouterr().out
     assert re.search(
@@ -169,7 +172,7 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
         said.splitlines()[-1],
     )
     assert (out / "model.onnx").stat().st_size <= 60_000
-    answer = _use(said, root / "colour1" / "1.png", monkeypatch)
+    answer = _use(said, root / "train" / "colour1" / "1.png", monkeypatch)
     assert answer.shape == (1, 3)
     session = onnxruntime.InferenceSession(str(out / "model.onnx"))
     metadata = session.get_modelmeta().custom_metadata_map
@@ -183,6 +186,42 @@ def test_a_file_from_labelled_pictures(tmp_path, capsys, monkeypatch):
     assert (out / "model.onnx").read_bytes() == before
     with pytest.raises(BadInput, match=r"^--out: .* was begun with another --minutes"):
         compress(*given[:4], "--minutes=1", "--budget=60kB")
+
+
+@pytest.mark.thorough
+def test_a_budget_of_milliseconds(tmp_path, capsys):
+    """What cannot be met is refused before anything runs; three times the least is run to its end."""
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root, out = write_pictures(tmp_path / "pictures"), tmp_path / "out"
+    given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}", "--minutes=0.05"]
+    given += [f"--out={out}"]
+    with pytest.raises(BadInput, match=r"^--budget: 0.001\sms, and the smallest student") as said:
+        compress(*given, "--budget=0.001ms")
+    assert not out.exists()
+    (least,) = re.findall(r"takes about (\S+)\sms here; give more$", str(said.value))
+    allowed = 3 * float(least)  # a machine that is busy takes longer the next time
+    status = compress(*given, f"--budget={allowed}ms")
+    said = capsys.readouterr()
+    assert (status, "is over the budget: " in said.err) in ((0, False), (1, True))
+    run = load_config(str(out / "config.py"))
+    assert run.stages["shrunk"].budget.latency_ms == allowed
+    rows = {row.stage: row for row in rows_of((out / "run" / "report.json").read_text())}
+    assert rows["small"].params <= rows["student"].params
+    assert rows["int8.onnx"].bytes_on_disk == (out / "model.onnx").stat().st_size
+
+    def told(int8, small):
+        """What is said of files that take so many milliseconds, where 0.3 are allowed."""
+        timed = {"int8.onnx": int8, "small.onnx": small}
+        changed = [
+            dataclasses.replace(row, latency_ms_p50=timed.get(name, row.latency_ms_p50))
+            for name, row in rows.items()
+        ]
+        return result(changed, labels_a_class=16.0, most_bytes=None, most_ms=0.3).over
+
+    assert told(0.3, 0.5) == ""
+    over = r"^0.500\sms of 0.300\sms"
+    assert re.match(f"{over}; small.onnx, the same .* takes 0.200", told(0.5, 0.2))
+    assert re.match(f"{over}$", told(0.5, 0.4))
 
 
 @pytest.mark.thorough

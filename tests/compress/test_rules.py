@@ -3,13 +3,16 @@
 import dataclasses
 import json
 
+import flax.linen as nn
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax import config, few_labels, parse
-from kdjax.compress import budget, rules
+from kdjax import config, data, few_labels, parse
+from kdjax.compress import budget, facts, rules
 from kdjax.compress.written import config_file
+from kdjax.config import optimizers
 from kdjax.types import BadInput
 
 LOOK = few_labels.Facts(
@@ -173,6 +176,54 @@ def test_the_stages_are_a_config_and_its_file_says_the_same(labelled, text, side
     found = names["get_config"]()
     assert list(found.stages) == list(stages)
     assert json.loads(found.to_json()) == json.loads(json.dumps(run))
+
+
+def test_a_teacher_that_is_trained_keeps_the_statistics_that_its_probe_has_seen():
+    def optimizer(steps, network):
+        effort = rules.Effort(teacher=steps, views=2, student=100, shrunk=50)
+        budgeted = budget.parsed("9MB")
+        found = rules.stages(network, pictures(), effort, width=16, budget=budgeted, params=None)
+        return parse.parse(config.Stage, found["teacher"]).optimizer
+
+    normalised = dataclasses.replace(NETWORK, normalised=".*/norm/[^/]*")
+    frozen = optimizer(20, normalised).freezing
+    assert frozen is not None
+    assert (frozen.frozen, frozen.statistics) == (".*/norm/[^/]*", True)
+    assert optimizer(20, NETWORK).freezing is None
+    assert isinstance(optimizer(0, normalised), optimizers.Frozen)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pattern"),
+    [
+        ({"name": "cnn", "widths": [4, 8]}, ".*/norm/[^/]*"),
+        ({"name": "convnext", "depths": [1] * 3, "widths": [8] * 3}, None),
+        (
+            {"function": f"{__name__}:Mixed"},
+            "encoder/norm/bias|encoder/norm/scale",
+        ),
+    ],
+)
+def test_what_batchnorms_have_as_parameters(encoder, pattern):
+    images = np.zeros((8, 16, 16, 3), np.uint8)
+    dataset = data.from_arrays(images, np.arange(8) % 2, classes=2)
+    given = {"size": (16, 16), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    assert facts.batch_normalised(facts.spec_of(encoder, dataset, **given)) == pattern
+
+
+class Mixed(nn.Module):
+    """A BatchNorm, and another norm that is called so in another place."""
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        x = nn.BatchNorm(use_running_average=not train, name="norm")(image)
+        return Inner(name="inner")(x).mean((1, 2))
+
+
+class Inner(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.LayerNorm(name="norm")(x)
 
 
 def test_few_pictures_are_for_one_device():

@@ -34,6 +34,7 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
         "my_formats.py",
         "my_stages.py",
         "line.py",
+        "mine.py",
         "kdjax/config/logit_losses/huber.py",
     }
     for name, text in FILES.items():

@@ -164,7 +164,7 @@ def test_the_fingerprint_is_of_what_is_read_and_not_of_where(data_dir, tmp_path)
             "tinny",
             "train",
             {},
-            r"data\.name: no tinny in .*: nothing is prepared .* tfds build tinny",
+            r"data\.name: no tinny in .*: nothing is prepared .* kdjax prepare tinny",
         ),
         ("empty", "train", {}, r"data\.name: no empty in .*: nothing is prepared there"),
         (
@@ -216,7 +216,7 @@ def test_the_fingerprint_is_of_what_is_read_and_not_of_where(data_dir, tmp_path)
             "sequential",
             "train",
             {},
-            r"data\.name: .*sequential.* no random access; prepare it again",
+            r"data\.name: .*sequential.* no random access; move it away",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from kdjax.data.sources.npz_files import npz
 from kdjax.data.sources.options import How
 from kdjax.data.sources.recordings import SoundHow, from_recordings, recordings, tfds_sound
 from kdjax.data.sources.sentences import lines, text_table, tfds_text
+from kdjax.data.sources.splits import AlreadySplit
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
 from kdjax.data.sources.texts import TOKENS, TextHow
@@ -22,6 +23,7 @@ from kdjax.data.sources.tokenizing import read as tokenizer
 __all__ = [
     "TOKENIZER",
     "TOKENS",
+    "AlreadySplit",
     "Encoded",
     "Frame",
     "How",

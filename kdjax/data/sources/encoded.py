@@ -141,10 +141,7 @@ def _lying(
     lying = {"train": every} if encoded.splits is None else {**encoded.splits}
     if not test_share:
         return lying, None
-    if "test" in lying or "train" not in lying:
-        raise BadInput(
-            "test_share", f"{encoded.name} has {', '.join(lying)}, which say it", "leave it out"
-        )
+    splits.to_cut(lying, name=encoded.name)
     return lying, "train"
 
 

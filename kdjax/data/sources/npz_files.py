@@ -73,10 +73,8 @@ def npz(
     parts = splits.of_paths([entry.name for entry in every], what=shown(path))
     inside = parts if parts is not None else {"train": [entry.name for entry in every]}
     by_rule = test_share > 0
-    if by_rule and ("test" in inside or "train" not in inside):
-        raise BadInput(
-            "test_share", f"{path} has {', '.join(inside)}, which say it", "leave it out"
-        )
+    if by_rule:
+        splits.to_cut(inside, name=str(path))
     known = [*inside, *(["test"] if by_rule else [])]
     mend = "" if "test" in known else "give test_share=0.1 to have a tenth for the test"
     asked = splits.named(split, known, name=shown(path), mend=mend)

@@ -179,7 +179,7 @@ def tfds_sound(
         )
     target = Classes(declared_classes(features, label, set), tuple(features[label].names or ()))
     rate = recorded_at or _rate_of(builder.info, features[audio], set)
-    split_of(builder, split, name=set, folder=folder)
+    split_of(builder, split, name=set)
     records = Records(builder, split, name=f"{set} {split}", keys=[audio, label])
     heard, found = [], []
     for row, record in enumerate(records.read(range(len(records)))):

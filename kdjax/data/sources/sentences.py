@@ -256,7 +256,7 @@ def tfds_text(
 def _records(
     builder: Any, split: str, name: str, folder: epath.Path, keys: Sequence[str]
 ) -> Records:
-    split_of(builder, split, name=name, folder=folder)
+    split_of(builder, split, name=name)
     return Records(builder, split, name=f"{name} {split}", keys=keys)
 
 

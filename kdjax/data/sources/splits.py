@@ -5,7 +5,7 @@ every class, and adding or removing an example leaves the order of the others as
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epy
@@ -21,6 +21,10 @@ KNOWN = ("train", "training", "test", "testing", "val", "valid", "validation", "
 """Words that name a split where they stand in the name of a file or a folder."""
 
 Rows = Int64[np.ndarray, " _"]
+
+
+class AlreadySplit(BadInput):
+    """A share is asked for the test, and the files say themselves what is in it."""
 
 
 def of_path(path: str) -> str | None:
@@ -53,6 +57,22 @@ def of_paths(paths: Iterable[str], *, what: str) -> dict[str, list[str]] | None:
             "have train or test in its name, or move it away",
         )
     return {str(name): inside for name, inside in sorted(found.items(), key=str)}
+
+
+def to_cut(inside: Collection[str], *, name: str) -> None:
+    """Refuses a rule that takes a test from `train`, where there is a test, or no `train`.
+
+    Args:
+      inside: names of the splits that lie there.
+      name: of the data, for messages.
+
+    Raises:
+      AlreadySplit: it has nothing to do.
+    """
+    if "test" in inside or "train" not in inside:
+        raise AlreadySplit(
+            "test_share", f"{name} has {', '.join(inside)}, which say it", "leave it out"
+        )
 
 
 def in_test(hashes: UInt8[np.ndarray, "n 32"], share: float) -> Bool[np.ndarray, " n"]:

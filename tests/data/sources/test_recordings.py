@@ -9,7 +9,7 @@ import pytest
 
 from kdjax import config, data
 from kdjax.data import sources
-from kdjax.data.sources.recordings import fitted, is_clipped, resampled
+from kdjax.data.sources.recordings import fitted, is_clipped, read_file, resampled
 from kdjax.parse import parse
 from kdjax.types import BadInput
 
@@ -184,6 +184,23 @@ def test_what_is_refused_in_one_line(spoil, how, path, words, folder):
     assert caught.value.path == path
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg"])
+def test_files_of_other_kinds(suffix, folder):
+    """FLAC keeps every bit; Vorbis keeps the sound."""
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    samples = tone(50, n=4000, rate=8000)
+    path = folder / "no" / f"other.{suffix}"
+    soundfile.write(path, samples, 8000)
+    heard = read_file(str(path))
+    assert heard.rate == 8000
+    error = heard.samples.astype(int) - samples
+    assert not error.any() if suffix == "flac" else np.abs(error).mean() < 300
+    assert len(read(folder)) == 25
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(BadInput, match=f"other.{suffix} cannot be read"):
+        read(folder)
 
 
 def test_flac_without_its_library_names_the_extra(folder, monkeypatch):
