@@ -60,8 +60,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.name = "cifar10_pretrained"
     c.seeds = list(range(args["seeds"]))
     # As the weights were trained with: 127 and 128 of 255.
-    c.data = dict(name="cifar10", train_split=train, test_split=test)
-    c.data.update(mean=[127 / 255] * 3, std=[128 / 255] * 3)
+    c.data = dict(
+        name="cifar10",
+        train_split=train,
+        test_split=test,
+        mean=[127 / 255] * 3,
+        std=[128 / 255] * 3,
+    )
     stages: dict[str, dict] = {}
     for name, share in _SHARES.items():
         distilled = dict(

@@ -1,8 +1,11 @@
 """How decisions and rankings go with what is right: F1, Matthews, Pearson, Spearman, in float64."""
 
 import numpy as np
+from etils import epy
 from jaxtyping import Array, Bool, Float, Integer
-from scipy import stats
+
+with epy.lazy_imports():  # slow to import, and few tasks have such scores
+    from scipy import stats
 
 
 def f1(said: Bool[np.ndarray, " n"], right: Bool[np.ndarray, " n"]) -> float:
