@@ -4,8 +4,8 @@
     python tests/benchmarks/parity.py tests/benchmarks/results/parity.json
 
 runs the tests of parity in `tests/weights` and keeps a row of each network that agrees, from which
-`kdjax tables write kdjax/weights/README.md` makes the table of the page. With files of tests behind it,
-these alone are run, and other rows stay as they are: of the same versions, or it is refused.
+`kdjax tables write kdjax/weights/README.md` makes the table of the page. With files or names of tests
+behind it, these alone are run, and other rows stay as they are: of the same versions, or it is refused.
 """
 
 import argparse
@@ -32,17 +32,19 @@ class Rows:
     """
 
     def __init__(self, out: Path, versions: dict[str, str], kept: list[dict[str, Any]]):
-        self._out, self._versions, self._rows = out, versions, kept
+        self._out, self._versions = out, versions
+        self._rows = {(row["test"], row["source"], row["name"]): row for row in kept}
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" and report.passed:
-            file = report.nodeid.partition("::")[0]
-            rows = [row for name, row in report.user_properties if name == "parity"]
-            self._rows += [{**row, "test": file} for row in rows]
-            self._write()
+            test = report.nodeid.partition("::")[0]
+            for name, row in report.user_properties:
+                if name == "parity":
+                    self._rows[test, row["source"], row["name"]] = {**row, "test": test}
+                    self._write()
 
     def _write(self) -> None:
-        networks = sorted(self._rows, key=lambda row: (row["test"], row["source"]))
+        networks = [self._rows[key] for key in sorted(self._rows)]
         found = {
             "command": "python tests/benchmarks/parity.py tests/benchmarks/results/parity.json",
             "versions": self._versions,
@@ -57,7 +59,9 @@ class Rows:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, help="the JSON file")
-    parser.add_argument("tests", nargs="*", default=[], help="files of tests; all by default")
+    parser.add_argument(
+        "tests", nargs="*", default=[], help="files or names of tests; all by default"
+    )
     args = parser.parse_args()
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     versions["python"] = platform.python_version()
@@ -66,8 +70,7 @@ def main() -> int:
         before = json.loads(args.out.read_text("utf-8"))
         if before["versions"] != versions:
             parser.error(f"{args.out} is of {before['versions']}, and these are {versions}")
-        files = [str(Path(test).resolve().relative_to(ROOT)) for test in args.tests]
-        kept = [row for row in before["networks"] if row["test"] not in files]
+        kept = before["networks"]
     rows = Rows(args.out, versions, kept)
     where = args.tests or sorted(map(str, ROOT.glob("tests/weights/test_*_parity.py")))
     return int(pytest.main(["-v", "-m", "thorough", f"--rootdir={ROOT}", *where], plugins=[rows]))

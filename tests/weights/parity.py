@@ -44,6 +44,8 @@ def needed(*names: str) -> list[Any]:
     for name in names:
         try:
             found.append(importlib.import_module(name))
+            if name == "torch":
+                found[-1].set_num_threads(1)  # others wait for each other in vain on a busy machine
         except Exception as error:  # a torchvision of another build than torch's is no ImportError
             said = str(error).splitlines()[0]
             pytest.skip(f"needs {name}: {said}", allow_module_level=True)
