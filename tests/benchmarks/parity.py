@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "transformers", "jax", "flax")
 
 
 class Rows:
-    """Of a session of pytest: one of each network that agrees, with the file of its test.
+    """Of a session of pytest: one of each network that agrees, with its test.
 
     Args:
       out: the file, written anew after each test: a session that was stopped leaves what it found.
@@ -33,23 +33,25 @@ class Rows:
 
     def __init__(self, out: Path, versions: dict[str, str], kept: list[dict[str, Any]]):
         self._out, self._versions = out, versions
-        self._rows = {(row["test"], row["source"], row["name"]): row for row in kept}
+        self._rows = kept
 
     def pytest_runtest_logreport(self, report):
-        if report.when == "call" and report.passed:
-            test = report.nodeid.partition("::")[0]
-            for name, row in report.user_properties:
-                if name == "parity":
-                    self._rows[test, row["source"], row["name"]] = {**row, "test": test}
-                    self._write()
+        if report.when == "call" and not report.skipped:
+            test, found = report.nodeid, []
+            if report.passed:
+                found = [row for name, row in report.user_properties if name == "parity"]
+            rest = [row for row in self._rows if row["test"] != test]
+            self._rows = rest + [{**row, "test": test} for row in found]
+            self._write()
 
     def _write(self) -> None:
-        networks = [self._rows[key] for key in sorted(self._rows)]
+        networks = sorted(self._rows, key=lambda row: (row["source"], row["test"], row["name"]))
         found = {
             "command": "python tests/benchmarks/parity.py tests/benchmarks/results/parity.json",
             "versions": self._versions,
             "largest": {
-                name: max(row[name] for row in networks) for name in ("evaluation", "gradients")
+                name: max((row[name] for row in networks), default=0.0)
+                for name in ("evaluation", "gradients")
             },
             "networks": networks,
         }
