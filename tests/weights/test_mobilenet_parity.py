@@ -77,12 +77,10 @@ def test_efficientnet_lite_pytorch(held, tmp_path):
 
     model = EfficientNet.from_name(
         "efficientnet-lite0",
-        override_params={
-            "num_classes": 10,
-            "dropout_rate": 0.0,
-            "drop_connect_rate": 0.0,
-            "image_size": 64,  # by which it pads
-        },
+        num_classes=10,
+        dropout_rate=0.0,
+        drop_connect_rate=0.0,
+        image_size=64,  # by which it pads
     )
     pair = Pair(randomised(still(model)), {**LITE, **TF}, tmp_path, side=64)
     assert pair.mapped.account.layout == "efficientnet_pytorch"
