@@ -5,7 +5,7 @@ Seen here with images of 16 pixels, for which float64 is a quarter of the work.
 
 import pytest
 
-from tests.weights.parity import Pair, needed, randomised
+from tests.weights.parity import TOLERANCE, Pair, needed, randomised
 
 (torch,) = needed("torch")
 
@@ -48,3 +48,18 @@ def test_resnet18_of_pytorch_cifar(held, tmp_path):
     pair = Pair(randomised(model), {"name": "resnet18"}, tmp_path, side=16)
     assert pair.mapped.account.layout == "kuangliu"
     held(KUANGLIU, "resnet18", pair)
+
+
+def test_a_difference_is_seen(tmp_path):
+    """One bias of one BatchNorm: in the outputs, in the gradients, and in what is written."""
+    model = randomised(cifar_in_torch.resnet(8, classes=10))
+    pair = Pair(model, {"name": "cifar_resnet", "depth": 8}, tmp_path, side=16)
+    pair.parity()
+    with torch.no_grad():
+        model.layer2[0].bn1.bias[3] += 0.05
+    assert pair.evaluated() > TOLERANCE
+    assert max(pair.gradients().values()) > TOLERANCE
+    again = Pair(model, {"name": "cifar_resnet", "depth": 8}, tmp_path, side=16)
+    again.variables = pair.variables
+    written = again.written(again.variables)
+    assert [n for n in written if (written[n] != again.state[n]).any()] == ["layer2.0.bn1.bias"]
