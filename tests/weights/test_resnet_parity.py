@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.weights.parity import Pair, needed, randomised
+from tests.weights.parity import Pair, needed, randomised, still
 
 torch, timm, torchvision = needed("torch", "timm", "torchvision")
 
@@ -28,7 +28,7 @@ def test_gradients_in_float32(name, tmp_path):
 
 @pytest.mark.parametrize("name", RESNETS)
 def test_timm(name, held, tmp_path):
-    model = randomised(timm.create_model(name, num_classes=10))
+    model = randomised(still(timm.create_model(name, num_classes=10)))
     pair = Pair(model, {"name": name, **STEM}, tmp_path, side=32, layout="timm")
     assert pair.mapped.account.layout == "torchvision"  # the names are the same
     held("timm", name, pair)
@@ -38,7 +38,7 @@ def test_timm(name, held, tmp_path):
 @pytest.mark.parametrize("legacy", [False, True], ids=["plain", "legacy"])
 def test_se_resnets_of_timm(depth, legacy, held, tmp_path):
     name = f"{'legacy_' if legacy else ''}seresnet{depth}"
-    model = randomised(timm.create_model(name, num_classes=10))
+    model = randomised(still(timm.create_model(name, num_classes=10)))
     fields = {"name": "se_resnet", "depth": depth, "caffe": legacy, **STEM}
     pair = Pair(model, fields, tmp_path, side=32)
     assert pair.mapped.account.layout == ("timm_legacy" if legacy else "torchvision")
