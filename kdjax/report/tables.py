@@ -23,7 +23,8 @@ Files are named relative to the page. In braces stand the name of a file and one
   where that has zero in it, that no difference is seen;
 * `least ROW over OTHER`: the difference in points that so many seeds would have seen four times of
   five (`least_seen`);
-* `A.B.C` or `A.B.C:FORMAT`: whatever is there in the JSON, such as `hours:.1f` or `seeds`.
+* `A.B.C` or `A.B.C:FORMAT`: whatever is there in the JSON, such as `hours:.1f` or `seeds`. A line with
+  `A.*.C` is written once for each entry of the list `A`.
 """
 
 import dataclasses
@@ -50,6 +51,7 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 _FIELD = re.compile(r"\{(?P<file>\w+): *(?P<asked>[^{}]+?)\}")
+_EACH = re.compile(r"\{(?P<file>\w+): *(?P<at>[\w.]+)\.\*\.")
 _POWER = 0.8
 _SCALED = {
     "kB": ("bytes_on_disk", 1e-3),
@@ -140,7 +142,26 @@ def rendered(text: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
         except (BadInput, ValueError) as error:
             raise BadInput(match[0], str(error)) from None
 
-    return _FIELD.sub(one, text)
+    lines = [one for line in text.split("\n") for one in _repeated(line, sources)]
+    return _FIELD.sub(one, "\n".join(lines))
+
+
+def _repeated(line: str, sources: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line as often as there are entries in the lists that it has a `*` of; others once."""
+    lists = {match[0]: (match["file"], match["at"]) for match in _EACH.finditer(line)}
+    counts = set()
+    for shown, (file, at) in lists.items():
+        if file not in sources:
+            continue  # which is said of every field
+        if not isinstance(found := _at(at, sources[file]), list):
+            raise BadInput(line, f"{file}: {at} is no list", f"take out the * of {shown}...}}")
+        counts.add(len(found))
+    if len(counts) > 1:
+        raise BadInput(line, "its lists differ in length", "give each a line of its own")
+    return [
+        _EACH.sub(lambda match, i=i: f"{match[0][:-2]}{i}.", line)
+        for i in range(counts.pop() if counts else 1)
+    ]
 
 
 def _asked(asked: str, source: Mapping[str, Any]) -> str:
@@ -163,13 +184,19 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
     name, _, field = path.rpartition(".")
     if name in rows:
         return _field(row(name), field, form)
+    value = _at(path, source)
+    return format(value, form) if form else _plain(value)
+
+
+def _at(path: str, source: Mapping[str, Any]) -> Any:
+    """What stands at `A.B.C` in a file."""
     value: Any = source
     for part in path.split("."):
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (LookupError, TypeError, ValueError):
             raise BadInput("", f"there is no {part!r}") from None
-    return format(value, form) if form else _plain(value)
+    return value
 
 
 def _field(row: Row, field: str, form: str) -> str:

@@ -144,6 +144,35 @@ def test_the_least_effect_is_seen_four_times_of_five(result):
     assert tables.rendered("{r: least dkd over file}", {"r": result}) == "–"
 
 
+NETWORKS = {
+    "networks": [{"name": "a", "apart": 3e-7}, {"name": "b.c", "apart": 0.5}],
+    "few": [1],
+    "one": {"name": "d"},
+}
+
+
+def test_a_line_with_a_star_is_written_for_each_entry():
+    text = "| n |\n| {p: networks.*.name} | {p: networks.*.apart:.0e} |\n{p: one.name}"
+    shown = tables.rendered(text, {"p": NETWORKS})
+    assert shown == "| n |\n| a | 3e-07 |\n| b.c | 5e-01 |\nd"
+    assert tables.rendered("x\n{p: networks.*.name}\ny", {"p": {"networks": []}}) == "x\ny"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{p: one.*.name}", r"p: one is no list; take out the \* of {p: one\.\*\.\.\.\.}"),
+        ("{p: networks.*.name} {p: few.*.name}", "its lists differ in length"),
+        ("{p: none.*.name}", "there is no 'none'"),
+        ("{q: networks.*.name}", "there is no file q"),
+        ("{p: networks.*.nam}", "there is no 'nam'"),
+    ],
+)
+def test_a_star_is_of_a_list(text, message):
+    with pytest.raises(BadInput, match=message):
+        tables.rendered(text, {"p": NETWORKS})
+
+
 PAGE = """# Page
 
 <!-- from r=kept.json

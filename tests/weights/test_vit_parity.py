@@ -1,5 +1,7 @@
 """Vision transformers as timm, DINO, DINOv2, torchvision and transformers have them."""
 
+import functools
+
 import pytest
 
 from tests.weights.parity import Pair, needed, randomised
@@ -36,7 +38,7 @@ TIMM = {
 
 
 @pytest.mark.parametrize("what", TIMM)
-def test_timm(what, tmp_path):
+def test_timm(what, held, tmp_path):
     from timm.models.vision_transformer import VisionTransformer
 
     theirs, ours = TIMM[what]
@@ -44,18 +46,18 @@ def test_timm(what, tmp_path):
         img_size=24, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=10, **theirs
     )
     pair = Pair(randomised(model), {**PUBLISHED, **ours}, tmp_path, layout="timm")
-    pair.assert_equal(gradients=True)
+    held("timm", f"ViT: {what}", pair)
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])
-def test_as_published(name, tmp_path):
+def test_as_published(name, held, tmp_path):
     model = timm.create_model(f"vit_{name}_patch16_224", num_classes=10, img_size=32)
     pair = Pair(randomised(model), {"name": f"vit_{name}"}, tmp_path, side=32)
     assert pair.mapped.account.layout == "timm"
-    pair.assert_equal(gradients=False)
+    held("timm", f"vit_{name}_patch16_224", pair)
 
 
-def test_dino(tmp_path):
+def test_dino(held, tmp_path):
     """ViT-S/16 without a classifier, whose file has timm's names."""
     model = timm.create_model("vit_small_patch16_224.dino", pretrained=False, img_size=32)
     for layout in ("timm", "dino"):
@@ -67,10 +69,10 @@ def test_dino(tmp_path):
             classes=None,
             layout=layout,
         )
-        pair.assert_equal(gradients=False)
+        held("timm", f"vit_small_patch16_224.dino, as {layout}", pair)
 
 
-def test_dinov2_with_registers_as_published(tmp_path):
+def test_dinov2_with_registers_as_published(held, tmp_path):
     name = "vit_small_patch14_reg4_dinov2.lvd142m"
     model = timm.create_model(name, pretrained=False, img_size=28)
     fields = {
@@ -82,10 +84,10 @@ def test_dinov2_with_registers_as_published(tmp_path):
     }
     pair = Pair(randomised(model), fields, tmp_path, side=28, classes=None)
     assert pair.mapped.account.layout == "timm"
-    pair.assert_equal(gradients=False)
+    held("timm", name, pair)
 
 
-def test_torchvision(tmp_path):
+def test_torchvision(held, tmp_path):
     model = torchvision.models.VisionTransformer(
         image_size=24,
         patch_size=8,
@@ -97,7 +99,7 @@ def test_torchvision(tmp_path):
     )
     pair = Pair(randomised(model), PUBLISHED, tmp_path)
     assert pair.mapped.account.layout == "torchvision"
-    pair.assert_equal(gradients=False)
+    held("torchvision", "ViT", pair)
 
 
 def _transformers(family, head, **fields):
@@ -115,7 +117,7 @@ def _transformers(family, head, **fields):
     return getattr(transformers, f"{family}{head}")(c)
 
 
-def _saved(model, folder):
+def _saved(folder, model):
     """Names and tensors of the file that transformers itself writes, which are those published."""
     from safetensors.numpy import load_file
 
@@ -134,23 +136,22 @@ HF = {
 
 
 @pytest.mark.parametrize("family", HF)
-def test_transformers(family, tmp_path):
+def test_transformers(family, held, tmp_path):
     theirs, ours = HF[family]
     model = randomised(_transformers(family, "ForImageClassification", **theirs))
-    folder = tmp_path / "saved"
     pair = Pair(
         model,
         ours,
         tmp_path,
         logits=lambda found: found.logits,
-        state=_saved(model, folder),
+        state=functools.partial(_saved, tmp_path / "saved"),
     )
     assert pair.mapped.account.layout == "hf"
-    pair.assert_equal(gradients=False)
+    held("transformers", family, pair)
 
 
 @pytest.mark.parametrize("family", HF)
-def test_transformers_without_a_classifier(family, tmp_path):
+def test_transformers_without_a_classifier(family, held, tmp_path):
     """DINO's are such a ViT; its pooler, which nobody trained, is ignored."""
     theirs, ours = HF[family]
     model = randomised(_transformers(family, "Model", **theirs))
@@ -160,7 +161,7 @@ def test_transformers_without_a_classifier(family, tmp_path):
         tmp_path,
         classes=None,
         logits=lambda found: found.last_hidden_state[:, 0],
-        state=_saved(model, tmp_path / "saved"),
+        state=functools.partial(_saved, tmp_path / "saved"),
     )
     assert pair.mapped.account.layout == "hf"
-    pair.assert_equal(gradients=False)
+    held("transformers", f"{family}, without a classifier", pair)
