@@ -4,13 +4,11 @@ import dataclasses
 import hashlib
 import math
 import os
-import wave
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
-from etils import epy
-from jaxtyping import Int16, Int64, Shaped, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
 from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
@@ -19,21 +17,21 @@ from kdjax.data.records import Records
 from kdjax.data.sources import splits
 from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
 from kdjax.data.sources.options import local, memory, shown
+from kdjax.data.sources.waves import (
+    MOST_RATE,
+    OTHERS,
+    WAVES,
+    Recording,
+    fitted,
+    is_clipped,
+    read_file,
+    resampled,
+)
 from kdjax.data.targets import Classes, Target
 from kdjax.types import BadInput
 
-with epy.lazy_imports():  # slow to import, and other sets do without
-    from scipy import signal
-
 AUDIO = "audio"
 """What a model is given."""
-
-WAVES, OTHERS = (".wav", ".wave"), (".flac", ".ogg", ".oga")
-"""Endings of files that are read, those of the second kind by `soundfile`."""
-
-_MOST_RATE = 768_000
-_CLIPPED = 8
-"""Samples at full scale, one behind the other, that no sound has of itself."""
 
 
 class SoundHow(TypedDict, total=False):
@@ -52,22 +50,6 @@ class SoundHow(TypedDict, total=False):
     seconds: float | None
     longest: float | None
     skip_short: float
-
-
-class Recording(NamedTuple):
-    """One of them.
-
-    Attributes:
-      key: bytes that name it among the others.
-      samples: as they were recorded.
-      rate: samples a second.
-      where: for messages.
-    """
-
-    key: bytes
-    samples: Int16[np.ndarray, " n"]
-    rate: int
-    where: str
 
 
 def recordings(
@@ -242,39 +224,16 @@ def from_recordings(
     Raises:
       BadInput: a recording is empty or too long, or all of them are larger than half of the memory.
     """
-    if isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= _MOST_RATE:
-        raise BadInput("rate", f"{rate!r}", f"give samples a second, 1 to {_MOST_RATE}")
+    if isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= MOST_RATE:
+        raise BadInput("rate", f"{rate!r}", f"give samples a second, 1 to {MOST_RATE}")
     for field, value in (("seconds", seconds), ("longest", longest)):
         if value is not None and not 0 < value * rate < 2**31:
             raise BadInput(field, f"{value!r}", "give seconds, above zero")
     if seconds is not None and longest is not None:
         raise BadInput("longest, seconds", "all have one length", "give one of the two")
-    taken, said = [], list(notes)
-    for row in rows:
-        one = heard[int(row)]
-        if not len(one.samples):
-            raise BadInput("data", f"{one.where} is empty", "leave it out")
-        if len(one.samples) >= skip_short * one.rate:
-            taken.append(int(row))
-    if len(taken) < len(rows):
-        said.append(
-            f"{len(rows) - len(taken)} of {len(rows)} recordings of {name} are shorter than "
-            f"{skip_short:g} s and left out"
-        )
-    if not taken:
-        raise BadInput(
-            "skip_short", f"all of {name} are shorter than {skip_short:g} s", "give less"
-        )
+    taken, said = _long_enough(heard, rows, skip_short, name)
     length = None if seconds is None else max(1, round(seconds * rate))
-    size = sum(
-        2 * (length or math.ceil(len(heard[i].samples) * rate / heard[i].rate)) for i in taken
-    )
-    if size > memory() // 2:
-        raise BadInput(
-            "data",
-            f"{name} is {size / 2**30:.1f} GiB of samples, more than half of the memory",
-            "give a lower rate or fewer seconds",
-        )
+    _check_memory([heard[i] for i in taken], rate, length, name)
     clipped = [heard[i].where for i in taken if is_clipped(heard[i].samples)]
     if clipped:
         said.append(
@@ -289,7 +248,34 @@ def from_recordings(
     else:
         most = max(map(len, arrays)) if longest is None else max(1, round(longest * rate))
         made = from_fields({AUDIO: arrays}, labels[taken], ragged={AUDIO: most}, **common)
-    return dataclasses.replace(made, notes=tuple(said))
+    return dataclasses.replace(made, notes=(*notes, *said))
+
+
+def _long_enough(
+    heard: Sequence[Recording], rows: Int64[np.ndarray, " _"], least: float, name: str
+) -> tuple[list[int], list[str]]:
+    """The rows of recordings of so many seconds, and what is to be said of the others."""
+    empty = next((heard[int(row)] for row in rows if not len(heard[int(row)].samples)), None)
+    if empty is not None:
+        raise BadInput("data", f"{empty.where} is empty", "leave it out")
+    taken = [int(row) for row in rows if len(heard[row].samples) >= least * heard[row].rate]
+    short = f"{name} are shorter than {least:g} s"
+    if not taken:
+        raise BadInput("skip_short", f"all of {short}", "give less")
+    if len(taken) == len(rows):
+        return taken, []
+    return taken, [f"{len(rows) - len(taken)} of {len(rows)} recordings of {short} and left out"]
+
+
+def _check_memory(heard: Sequence[Recording], rate: int, length: int | None, name: str) -> None:
+    """Raises `BadInput` where all samples are more than half of what there is."""
+    size = sum(2 * (length or math.ceil(len(one.samples) * rate / one.rate)) for one in heard)
+    if size > memory() // 2:
+        raise BadInput(
+            "data",
+            f"{name} is {size / 2**30:.1f} GiB of samples, more than half of the memory",
+            "give a lower rate or fewer seconds",
+        )
 
 
 def _digest(one: Recording) -> bytes:
@@ -300,102 +286,3 @@ def _hashes(heard: Sequence[Recording]) -> UInt8[np.ndarray, "n 32"]:
     """Of the samples alone: two of the same sound are on one side of a rule."""
     found = [hashlib.sha256(one.samples.tobytes()).digest() for one in heard]
     return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)
-
-
-def resampled(samples: Int16[np.ndarray, " n"], rate: int, wanted: int) -> Int16[np.ndarray, " m"]:
-    """At another rate, rounded and held within 16 bits; as they are at their own."""
-    if rate == wanted:
-        return samples
-    common = math.gcd(rate, wanted)
-    found = signal.resample_poly(samples.astype(np.float64), wanted // common, rate // common)
-    return np.clip(np.rint(found), -(2**15), 2**15 - 1).astype(np.int16)
-
-
-def fitted(samples: Int16[np.ndarray, " n"], length: int) -> Int16[np.ndarray, " length"]:
-    """The middle of what is longer; zeros behind what is shorter."""
-    begin = max(0, len(samples) - length) // 2
-    cut = samples[begin : begin + length]
-    return np.pad(cut, (0, length - len(cut)))
-
-
-def is_clipped(samples: Int16[np.ndarray, " n"]) -> bool:
-    """Whether so many samples in a row are at one end of the scale that the rest was cut off."""
-    for end in (2**15 - 1, -(2**15)):
-        at = np.flatnonzero(samples == end)
-        if len(at) >= _CLIPPED and (at[_CLIPPED - 1 :] - at[: 1 - _CLIPPED] == _CLIPPED - 1).any():
-            return True
-    return False
-
-
-def read_file(path: str) -> Recording:
-    """A recording of one channel.
-
-    Raises:
-      BadInput: it cannot be read, is no sound, is cut off, or has several channels.
-    """
-    at = shown(path)
-    if path.lower().endswith(OTHERS):
-        samples, rate = _by_soundfile(path)
-    else:
-        samples, rate = _wave(path)
-    if samples.ndim != 1:
-        raise BadInput(
-            "root", f"{at} has {samples.shape[1]} channels", "make one of them, such as their mean"
-        )
-    return Recording(os.fsencode(path), samples, rate, at)
-
-
-def _wave(path: str) -> tuple[Int16[np.ndarray, "n *channels"], int]:
-    at = shown(path)
-    try:
-        with wave.open(path, "rb") as file:
-            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
-            declared, content = file.getnframes(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
-        said = " ".join(str(error).split()) or "it ends too soon"
-        raise BadInput(
-            "root",
-            f"{at} is no WAV file of integers ({said})",
-            "convert it to 16 bits, or remove it",
-        ) from None
-    if not 1 <= rate <= _MOST_RATE or width not in (1, 2, 3, 4) or channels < 1:
-        raise BadInput(
-            "root",
-            f"{at} has {8 * width} bits and {rate} samples a second",
-            "convert it to 16 bits",
-        )
-    if len(content) != declared * channels * width:
-        have = len(content) // max(1, channels * width)
-        raise BadInput(
-            "root", f"{at} is cut off: {have} of {declared} samples are there", "copy it again"
-        )
-    samples = _as_int16(content, width)
-    return (samples if channels == 1 else samples.reshape(-1, channels)), rate
-
-
-def _as_int16(content: bytes, width: int) -> Int16[np.ndarray, " n"]:
-    """Little-endian integers of so many bytes; those of one byte are unsigned."""
-    if width == 2:
-        return np.frombuffer(content, "<i2").astype(np.int16)
-    if width == 1:
-        return ((np.frombuffer(content, np.uint8).astype(np.int16) - 128) * 256).astype(np.int16)
-    padded = np.zeros((len(content) // width, 4), np.uint8)
-    padded[:, 4 - width :] = np.frombuffer(content, np.uint8).reshape(-1, width)
-    whole = padded.view("<i4")[:, 0].astype(np.int64)
-    return np.clip((whole + 2**15) >> 16, -(2**15), 2**15 - 1).astype(np.int16)
-
-
-def _by_soundfile(path: str) -> tuple[Int16[np.ndarray, "n *channels"], int]:
-    at = shown(path)
-    try:
-        import soundfile
-    except ImportError:
-        raise BadInput(
-            "root", f"{at}: FLAC and OGG need soundfile", "pip install 'kdjax[speech]'"
-        ) from None
-    try:
-        samples, rate = soundfile.read(path, dtype="int16")
-    except (RuntimeError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise BadInput("root", f"{at} cannot be read ({said})", "copy it again") from None
-    return samples, int(rate)

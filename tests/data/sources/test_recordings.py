@@ -9,7 +9,7 @@ import pytest
 
 from kdjax import config, data
 from kdjax.data import sources
-from kdjax.data.sources.recordings import fitted, is_clipped, read_file, resampled
+from kdjax.data.sources.waves import fitted, is_clipped, read_file, resampled
 from kdjax.parse import parse
 from kdjax.types import BadInput
 
