@@ -270,20 +270,28 @@ OTHER_ENCODERS = [
     {"name": "distilbert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "pooler": "relu"},
     {"name": "minilm", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "types": 1},
     {"name": "bag_of_embeddings", "vocab": 20, "width": 8, "hidden": [4], "dropout": 0.5},
+    {"name": "log_mel", "rate": 1000, "bands": 8, "net": {"name": "cnn", "widths": [4]}},
 ]
-"""Encoders of texts."""
+"""Encoders of texts and of sound."""
 
-OTHER_STAGES = [
-    {
+_WAVEFORM = {"recipe": "waveform", "shift": 5, "speed": 1.1, "noise": 20.0, "band_mask": 0.1}
+OTHER_STAGES = {
+    "method": {
         "kind": "pretrain",
         **_TRAINING,
         "encoder": OTHER_ENCODERS[0],
         "projector": [],
         "views": {"recipe": "eval"},
         "method": {"name": "masked_lm", "share": 0.2},
-    }
-]
-"""Stages of texts."""
+    },
+    "views": {
+        "kind": "finetune",
+        **_TRAINING,
+        "encoder": OTHER_ENCODERS[-1],
+        "views": _WAVEFORM,
+    },
+}
+"""Stages of texts and of sound, by what of them is nowhere else."""
 
 _PICTURES = {"root": "nowhere", "size": [8, 8]}
 
@@ -298,6 +306,8 @@ OTHER_DATA = [
         ({"kind": "lines", "root": "nowhere", **_TEXTS}, {"kind": "classes", "classes": 2}),
         ({"kind": "text_table", "root": "nowhere", **_TEXTS, "text": ["a", "b"]}, None),
         ({"kind": "tfds_text", "set": "x", "tokenizer": "nowhere", "max_length": 16}, None),
+        ({"kind": "recordings", "root": "nowhere", "rate": 1000, "seconds": 0.4}, None),
+        ({"kind": "tfds_sound", "set": "x", "rate": 1000, "longest": 0.4}, None),
     )
 ]
 """Sources of which a config has one, and what is asked where they have no labels."""

@@ -78,6 +78,16 @@ def spectra(split, *, n: int = 96, height: int = 12, width: int = 20):
     return data.from_arrays(pictures, labels, classes=4, ids=ids, name=f"spectra {split}")
 
 
+def sounds(split, *, n: int = 24):
+    """Tones of 400 samples, high or low."""
+    labels = np.arange(n) % 2
+    cycles = 20 + 60 * labels[:, None] + np.arange(n)[:, None] % 7
+    tones = 9000 * np.sin(2 * np.pi * cycles * np.arange(400) / 400)
+    return data.from_fields(
+        {"audio": tones.astype(np.int16)}, labels, classes=2, name=f"tones {split}"
+    )
+
+
 def pictures(split, *, kept: float = 1.0):
     """The first of the digits."""
     digits = data.digits(split)
