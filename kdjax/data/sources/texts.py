@@ -254,10 +254,7 @@ class _Source:
         """Those of a split."""
         name, found = self.texts.name, {**lying}
         if self._share:
-            if "test" in found or "train" not in found:
-                raise BadInput(
-                    "test_share", f"{name} has {', '.join(found)}, which say it", "leave it out"
-                )
+            splits.to_cut(found, name=name)
             apart = splits.in_test(hashes[found["train"]], self._share)
             found |= {"train": found["train"][~apart], "test": found["train"][apart]}
         mend = "" if "test" in found else "give test_share=0.1 to have a tenth for the test"
