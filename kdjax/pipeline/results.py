@@ -91,7 +91,8 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
     """`(student, scratch)`: stages that train one architecture, with a teacher and on labels alone.
 
     A student is a `distill`, or a `finetune` that begins from an encoder; the scratch network is a
-    `finetune` that begins from nothing, on the labels that the student may use. As in the config.
+    `finetune` that begins from nothing, on the labels that the student may use; or, if it looks at none
+    itself, that its teachers may. As in the config.
     """
 
     def encoder_of(stage: config.Stage) -> config.Encoder | None:
@@ -121,5 +122,16 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
         and scratch.encoder is not None
         and scratch.encoder.weights is None
         and scratch.encoder == architecture_of(run.stages[name])
-        and labels(run, scratch) == labels(run, run.stages[name])
+        and labels(run, scratch) == _labels_behind(run, run.stages[name])
     ]
+
+
+def _labels_behind(run: config.Run, stage: config.Stage) -> tuple[int | None, float | None]:
+    """Those that a stage may use; of one that looks at no label those of its teachers, if alike."""
+    if isinstance(stage, config.Distill) and stage.ce_weight == 0 and not stage.sweep:
+        cache = run.stages.get(stage.cache)
+        names = cache.teachers if isinstance(cache, config.Cache) else (stage.cache,)
+        teachers = [run.stages[name] for name in names if name in run.stages]
+        if len(found := {_labels_behind(run, teacher) for teacher in teachers}) == 1:
+            return found.pop()
+    return labels(run, stage)

@@ -123,6 +123,11 @@ def test_twins_are_found_by_their_networks_and_labels_and_not_by_their_names():
     del line["stages"]["tuned"]["encoder"]
     found = pipeline.twins(parse.parse(config.Run, line))
     assert found == [("student", "zero"), ("tuned", "zero")]
+    # One that looks at no label itself has those of its teacher.
+    line["stages"]["student"] = {**line["stages"]["student"], "ce_weight": 0.0}
+    line["stages"]["teacher"] = {**line["stages"]["teacher"], "labels_share": 1.0}
+    found = pipeline.twins(parse.parse(config.Run, line))
+    assert found == [("student", "all_labels"), ("tuned", "zero")]
 
 
 SHARED = {
