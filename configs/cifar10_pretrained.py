@@ -77,9 +77,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             kd_weight=1.0,
             ce_weight=0.0,
         )
-        of_all = (
-            dict(seed=0) if share == 1.0 else {}
-        )  # no label is drawn: one teacher for all seeds
+        # Where no label is drawn, one teacher is for all seeds.
+        of_all = dict(seed=0) if share == 1.0 else {}
         stages |= {
             f"teacher_{name}": dict(
                 kind="finetune",
@@ -119,9 +118,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 kind="quantize", model=f"half_{name}", calibration_examples=512, accuracy_drop=0.02
             ),
             f"export_{name}": dict(kind="export", model=f"student_{name}", formats=["onnx"]),
-            f"export_int8_{name}": dict(
-                kind="export", model=f"int8_{name}", formats=["onnx"], agreement=0.97
-            ),
+            f"export_int8_{name}": dict(kind="export", model=f"int8_{name}", formats=["onnx"]),
         }
     c.stages = ConfigDict(stages, sort_keys=False)
     return c
