@@ -102,7 +102,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.encoder",
             ...,
-            f"{STAGE}.encoder: missing; it takes CNN or ConvNeXt or MLPerfResNet8",
+            f"{STAGE}.encoder: missing; it takes BagOfEmbeddings or BERT or DistilBERT",
         ),
         (
             "stages.first.optimizer.learning_rate",
@@ -129,7 +129,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.encoder.name",
             ...,
-            f"{STAGE}.encoder.name: missing; it is one of cnn, convnext",
+            f"{STAGE}.encoder.name: missing; it is one of bag_of_embeddings, bert",
         ),
         (
             "stages.first.views.recipe",
