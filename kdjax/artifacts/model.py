@@ -187,8 +187,8 @@ class Spec(_OnEncoder):
         """`predict`, compiled: traced and compiled once for all models of one description.
 
         Args:
-          fast: with convolutions in the order of sums that is fast on a CPU: `train.Parallel.fast`. Not of
-            a quantized model, which rounds what other sums would put on the other side.
+          fast: with convolutions in the order of sums that is fast on a CPU: `train.Parallel.fast`. Not
+            of a quantized model, which rounds what other sums would put on the other side.
         """
         return _compiled(_text(self), fast and not self.rules)
 
