@@ -14,6 +14,7 @@ from kdjax.artifacts.model import load
 from kdjax.commands.report import write_report
 from kdjax.contexts import Splits
 from kdjax.export import load_onnx
+from kdjax.types import BadInput
 
 RATE, N = 1000, 400
 SEEN = {
@@ -84,6 +85,16 @@ def run_of(folder):
     source = {"kind": "recordings", "root": str(folder), "rate": RATE, "seconds": N / RATE}
     fields = {"name": "words", "data": {"name": "words", "source": source}, "parallel": "single"}
     return parse.parse(config.Run, {**fields, "stages": stages})
+
+
+def test_a_network_has_the_rate_of_the_recordings(folder):
+    run = parse.plain(run_of(folder))
+    run["stages"]["student"]["encoder"]["rate"] = 999
+    with pytest.raises(BadInput) as caught:
+        parse.parse(config.Run, run, "config")
+    assert str(caught.value).startswith(
+        "config.stages.student.encoder.rate: 999 samples a second, and recordings have 1000; give 1000"
+    )
 
 
 def test_sound_through_the_whole_line(folder, tmp_path):
