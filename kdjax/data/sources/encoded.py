@@ -92,8 +92,7 @@ def from_encoded(
     Raises:
       BadInput: there is no such split, or nothing in it, or pictures are broken; the line names them.
     """
-    if not 0.0 <= test_share < 1.0:
-        raise BadInput("test_share", f"{test_share} is not in [0, 1)", "0.1 is a tenth")
+    splits.check_share(test_share)
     if not len(encoded.keys):
         raise BadInput("root", f"{encoded.name} has no pictures")
     lying, by_rule = _lying(encoded, test_share)

@@ -63,8 +63,7 @@ def npz(
     path = local(root)
     if target not in ("classes", "values"):
         raise BadInput("target", f"{target!r} is not one of classes, values")
-    if not 0.0 <= test_share < 1.0:
-        raise BadInput("test_share", f"{test_share} is not in [0, 1)", "0.1 is a tenth")
+    splits.check_share(test_share)
     every = [
         entry
         for name, file in files_below(path, _SUFFIXES, kind="NumPy files").items()

@@ -83,8 +83,7 @@ def recordings(
     path = local(root)
     if not os.path.isdir(path):
         raise BadInput("root", f"{path} is a file", "name the folder of the recordings")
-    if not 0.0 <= test_share < 1.0:
-        raise BadInput("test_share", f"{test_share} is not in [0, 1)", "0.1 is a tenth")
+    splits.check_share(test_share)
     files = found_files(path, WAVES + OTHERS, kind="recordings")
     parts = parts_of(files, path, layout)
     found, target, notes = labels_of(
@@ -98,23 +97,13 @@ def recordings(
     by_split: Mapping[str, np.ndarray] = {"train": rows}
     if parts is not None:
         by_split = {key: rows[[part == key for part in parts]] for key in sorted({*parts})}
-    hashes = _hashes(heard)
-    if test_share:
-        if "test" in by_split or "train" not in by_split:
-            raise BadInput(
-                "test_share", f"{path} has {', '.join(by_split)}, which say it", "leave it out"
-            )
-        apart = splits.in_test(hashes[by_split["train"]], test_share)
-        whole = by_split["train"]
-        by_split = {**by_split, "train": whole[~apart], "test": whole[apart]}
-    mend = "" if "test" in by_split else "give test_share=0.1 to have a tenth for the test"
-    splits.named(split, list(by_split), name=shown(path), mend=mend)
+    name = shown(path)
     return from_recordings(
         heard,
         found,
         target,
-        rows=splits.cut(split, by_split, hashes, name=shown(path)),
-        name=f"{shown(path)} {split}",
+        rows=splits.chosen(split, by_split, _hashes(heard), share=test_share, name=name),
+        name=f"{name} {split}",
         notes=notes,
         **how,
     )

@@ -75,6 +75,12 @@ def to_cut(inside: Collection[str], *, name: str) -> None:
         )
 
 
+def check_share(share: float) -> None:
+    """Raises `BadInput` where it is no share that the test can have of the examples."""
+    if not 0.0 <= share < 1.0:
+        raise BadInput("test_share", f"{share} is not in [0, 1)", "0.1 is a tenth")
+
+
 def in_test(hashes: UInt8[np.ndarray, "n 32"], share: float) -> Bool[np.ndarray, " n"]:
     """Which examples a rule takes for the test: those whose content hashes below the share.
 
@@ -111,6 +117,40 @@ def named(split: str, known: Sequence[str], *, name: str, mend: str) -> list[str
             )  # fmt: skip
         found.append(bare)
     return list(dict.fromkeys(found))
+
+
+def chosen(
+    split: str,
+    lying: Mapping[str, Rows],
+    hashes: UInt8[np.ndarray, "n 32"],
+    *,
+    share: float,
+    in_order: bool = False,
+    name: str,
+) -> Rows:
+    """The rows of a split, of examples that lie in some or are parted by a rule.
+
+    Args:
+      split: as TFDS writes it.
+      lying: the rows of each whole split, as the examples lie.
+      hashes: of the content of each row there is.
+      share: of `train` that is `test`, 0 for none.
+      in_order: rows stay as they lie; otherwise they are in the order of their hashes.
+      name: of the data, for messages.
+
+    Raises:
+      AlreadySplit: a share is asked for, and the examples lie in splits that say it.
+      BadInput: there is no such split, or nothing in it, or an example is in it twice.
+    """
+    found = {**lying}
+    if share:
+        to_cut(found, name=name)
+        apart = in_test(hashes[found["train"]], share)
+        found |= {"train": found["train"][~apart], "test": found["train"][apart]}
+    mend = "" if "test" in found else "give test_share=0.1 to have a tenth for the test"
+    asked = named(split, [*found], name=name, mend=mend)
+    whole = {key: found[key] for key in asked}
+    return cut(split, whole, None if in_order else hashes, name=name)
 
 
 def cut(

@@ -134,8 +134,7 @@ def from_texts(
         raise BadInput("tokenizer", "missing", "name a tokenizer.json or a vocab.txt, or train one")
     if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
         raise BadInput("max_length", f"{max_length!r}", "give the most tokens of an example")
-    if not 0.0 <= test_share < 1.0:
-        raise BadInput("test_share", f"{test_share} is not in [0, 1)", "0.1 is a tenth")
+    splits.check_share(test_share)
     source = _Source(of(split), test_share, kept)
     if isinstance(tokenizer, Trained):
         with under("tokenizer", {"data": "split"}):
@@ -252,15 +251,14 @@ class _Source:
         self, lying: Mapping[str, np.ndarray], hashes: UInt8[np.ndarray, "n 32"], split: str
     ) -> Int64[np.ndarray, " _"]:
         """Those of a split."""
-        name, found = self.texts.name, {**lying}
-        if self._share:
-            splits.to_cut(found, name=name)
-            apart = splits.in_test(hashes[found["train"]], self._share)
-            found |= {"train": found["train"][~apart], "test": found["train"][apart]}
-        mend = "" if "test" in found else "give test_share=0.1 to have a tenth for the test"
-        asked = splits.named(split, [*found], name=name, mend=mend)
-        whole = {key: found[key] for key in asked}
-        return splits.cut(split, whole, None if self.texts.in_order else hashes, name=name)
+        return splits.chosen(
+            split,
+            lying,
+            hashes,
+            share=self._share,
+            in_order=self.texts.in_order,
+            name=self.texts.name,
+        )
 
 
 def _library() -> str:
