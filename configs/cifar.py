@@ -5,6 +5,17 @@ EXAMPLES = 50_000
 
 VIEWS = dict(recipe="crop_flip", shift=4, flip=0.5)
 
+CONTRAST = dict(
+    recipe="simclr",
+    crop_scale=[0.2, 1.0],
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+    blur=0.0,
+)
+"""Views of one image that a contrastive method takes for alike."""
+
 CIFAR10 = dict(name="cifar10", mean=[0.4914, 0.4822, 0.4465], std=[0.2470, 0.2435, 0.2616])
 CIFAR100 = dict(name="cifar100", mean=[0.5071, 0.4867, 0.4408], std=[0.2675, 0.2565, 0.2761])
 

@@ -37,15 +37,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         args |= dict(width=8, pretrain_steps=2, steps=2, more=2, seeds=1)
     labels = dict(labels_share=args["labels"])
     encoder = dict(name="resnet18", width=args["width"])
-    contrast = dict(
-        recipe="simclr",
-        crop_scale=[0.2, 1.0],
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.1,
-        blur=0.0,
-    )
 
     def training(steps: int, learning_rate: float, batch: int = batch) -> dict:
         own = cifar.sgd(
@@ -71,7 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             encoder=encoder,
             projector=[128, 128],
             method=dict(name="simclr", temperature=0.2),
-            views=contrast,
+            views=cifar.CONTRAST,
             **training(args["pretrain_steps"], 0.1, 2 * batch),
         ),
         tuned=dict(

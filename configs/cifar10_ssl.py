@@ -24,15 +24,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         tuning = dict.fromkeys(tuning, 2)
     steps = args["steps"]
     encoder = dict(name="cnn", widths=widths)
-    contrast = dict(
-        recipe="simclr",
-        crop_scale=[0.2, 1.0],
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.1,
-        blur=0.0,
-    )
 
     def training(steps: int, learning_rate: float) -> dict:
         return dict(
@@ -67,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             2e-3,
         ),
     )
-    pretrain = dict(kind="pretrain", encoder=encoder, projector=[256, 128], views=contrast)
+    pretrain = dict(kind="pretrain", encoder=encoder, projector=[256, 128], views=cifar.CONTRAST)
     stages: dict[str, dict] = dict(
         untrained=dict(
             pretrain,

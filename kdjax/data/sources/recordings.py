@@ -28,7 +28,7 @@ from kdjax.data.sources.waves import (
     resampled,
 )
 from kdjax.data.targets import Classes, Target
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 AUDIO = "audio"
 """What a model is given."""
@@ -134,11 +134,8 @@ def tfds_sound(
       BadInput: nothing is prepared there, or it is damaged, or a feature is no such; or see
         `from_recordings`.
     """
-    try:
+    with under("", {"data.name": "set"}):
         folder = folder_of(set, data_dir)
-    except BadInput as error:
-        error.path = "set" if error.path == "data.name" else error.path
-        raise
     builder = builder_of(folder)
     features = builder.info.features
     for field, key in (("audio", audio), ("label", label)):

@@ -27,7 +27,7 @@ from kdjax.data.sources.rows import (
 from kdjax.data.sources.texts import Corpus, TextHow, Texts, from_texts
 from kdjax.data.targets import Classes, Target, Values
 from kdjax.data.unlabelled import Unlabelled
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 with epy.lazy_imports():  # slow to import, and other sets do without
     import tensorflow_datasets as tfds
@@ -218,11 +218,8 @@ def tfds_text(
     _check_options(columns, (), "classes")
     if how.get("test_share"):
         raise BadInput("test_share", "prepared sets say their splits", "leave it out")
-    try:
+    with under("", {"data.name": "set"}):
         folder = folder_of(set, data_dir)
-    except BadInput as error:
-        error.path = "set" if error.path == "data.name" else error.path
-        raise
     builder = builder_of(folder)
     features = builder.info.features
     asked = {"text": columns, "label": [] if label is None else [label]}
