@@ -1,12 +1,15 @@
 """A config file, found, executed and overridden: `FILE.py:arg` -> `config.Run`."""
 
+import contextlib
+import importlib
 import importlib.util
 import inspect
 import os
 import sys
 import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from typing import Any
 
 from etils import epath
@@ -16,6 +19,8 @@ from ml_collections.config_dict import RequiredValueError
 from kdjax import config, parse, paths, user_code
 from kdjax.train import interruption
 from kdjax.types import BadFile, BadInput, under
+
+_PACKAGE, _, _ = __name__.partition(".")
 
 
 class BadConfig(BadInput):
@@ -63,34 +68,30 @@ def values_of(text: str) -> dict[str, Any]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # As for a script, and one folder more: a config may import one that lies beside it, or above.
-    before, folder = list(sys.path), path.absolute().parent
-    sys.path[:0] = [os.fspath(folder), os.fspath(folder.parent)]
     try:
-        spec.loader.exec_module(module)
-        get_config = getattr(module, "get_config", None)
-        if not callable(get_config):
-            raise BadInput("--config", f"{path} has no function get_config(arg)")
-        at = _where(path, get_config)
-        try:
-            inspect.signature(get_config).bind(arg or None)
-        except TypeError:
-            raise BadFile(
-                at,
-                "get_config cannot be called with one argument",
-                "write def get_config(arg=None), where arg is what follows FILE.py:",
-            ) from None
-        with under(f"--config={path}:"):
-            found = get_config(arg or None)
-        if inspect.iscoroutine(found):
-            found.close()  # or Python warns that nobody waited for it
-        values = plain(found)
+        with _beside(path.absolute().parent):
+            spec.loader.exec_module(module)
+            get_config = getattr(module, "get_config", None)
+            if not callable(get_config):
+                raise BadInput("--config", f"{path} has no function get_config(arg)")
+            at = _where(path, get_config)
+            try:
+                inspect.signature(get_config).bind(arg or None)
+            except TypeError:
+                raise BadFile(
+                    at,
+                    "get_config cannot be called with one argument",
+                    "write def get_config(arg=None), where arg is what follows FILE.py:",
+                ) from None
+            with under(f"--config={path}:"):
+                found = get_config(arg or None)
+            if inspect.iscoroutine(found):
+                found.close()  # or Python warns that nobody waited for it
+            values = plain(found)
     except (BadInput, interruption.Interrupted):
         raise
     except (Exception, SystemExit) as error:
         raise BadConfig("", _failure(path, error)) from error
-    finally:
-        sys.path[:] = before
     if not isinstance(values, dict):
         given = "None" if found is None else type(found).__name__
         raise BadFile(
@@ -99,6 +100,27 @@ def values_of(text: str) -> dict[str, Any]:
             "does it return what it makes?",
         )
     return values
+
+
+@contextlib.contextmanager
+def _beside(folder: epath.Path) -> Iterator[None]:
+    """As for a script, and one folder more: a config may import what lies beside it, or above.
+
+    What it imports so is not kept: it may have changed when the config is loaded again, and beside
+    another config something else may have its name.
+    """
+    places = [os.fspath(folder), os.fspath(folder.parent)]
+    path, modules = list(sys.path), set(sys.modules)
+    sys.path[:0] = places
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            top, _, _ = name.partition(".")
+            if top != _PACKAGE and PathFinder.find_spec(top, places) is not None:
+                del sys.modules[name]
 
 
 def plain(value: Any, path: str = "config") -> Any:

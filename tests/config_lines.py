@@ -6,7 +6,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping
 
-from kdjax import load
+from kdjax import load, user_code
 from kdjax.types import BadInput
 
 FILES = sorted(
@@ -17,8 +17,9 @@ FILES = sorted(
 
 
 def loaded(path: pathlib.Path, arg: str = "") -> dict:
-    """The plain values of a config file."""
-    return load.values_of(f"{path}:{arg}" if arg else str(path))
+    """The plain values of a config file, with the source of its own functions."""
+    values = load.values_of(f"{path}:{arg}" if arg else str(path))
+    return user_code.resolved(values, folder=path.parent)
 
 
 def args_of(path: pathlib.Path) -> Iterator[str]:

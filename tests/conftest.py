@@ -179,3 +179,13 @@ def _hardly_optimized(request):
     if before == optimized:
         jax.clear_caches()
     jax.config.update(_HARDLY, not optimized)
+
+
+_CONFIGS = frozenset(path.stem for path in (_TESTS.parent / "configs").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _no_config_stays_imported():
+    """No test finds a config's module because one before it has imported that."""
+    yield
+    assert not _CONFIGS & sys.modules.keys()

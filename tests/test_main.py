@@ -405,6 +405,13 @@ def test_a_config_may_import_one_beside_it(tmp_path):
     before = list(sys.path)
     assert load_config(str(tmp_path / "config.py")).stages["only"].steps == 7
     assert sys.path == before
+    # Another file of the same name, and one that has changed since: none is taken for that above.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "told_beside.py").write_text("STEPS = 11\n")
+    (tmp_path / "other" / "config.py").write_text(beside)
+    assert load_config(str(tmp_path / "other" / "config.py")).stages["only"].steps == 11
+    (tmp_path / "told_beside.py").write_text("STEPS = 13  # of another size\n")
+    assert load_config(str(tmp_path / "config.py")).stages["only"].steps == 13
 
 
 TO_THE_LINE = [

@@ -151,6 +151,27 @@ def test_objects_are_references_to_their_files():
     assert "fingerprint.of_json" in next(iter(source.values()))
 
 
+def test_what_another_process_would_not_find_is_not_installed(tmp_path, monkeypatch):
+    """The case that was found: a module that had been imported once was taken for an installed one."""
+    (tmp_path / "mine_of_once.py").write_text("def double(x):\n    return 2 * x\n")
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(str(tmp_path))
+        import mine_of_once
+
+        reference, source = user_code.read(mine_of_once.double)
+        assert reference == "mine_of_once:double"
+        assert "2 * x" in source["mine_of_once"]
+    monkeypatch.delitem(sys.modules, "mine_of_once")
+    for loaded in (True, False):
+        if loaded:
+            monkeypatch.setitem(sys.modules, "mine_of_once", mine_of_once)
+        with pytest.raises(BadInput, match=r"there is no module .mine_of_once. on sys\.path"):
+            user_code.read("mine_of_once:double")
+        monkeypatch.delitem(sys.modules, "mine_of_once", raising=False)
+    for installed in ("os.path:join", "numpy.linalg:norm", "jax.numpy:sum", "math:sqrt"):
+        assert user_code.read(installed) == (installed, {})
+
+
 @pytest.mark.parametrize(
     ("function", "line"),
     [

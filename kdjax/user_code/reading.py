@@ -84,10 +84,33 @@ def read(function: Any, *, folder: os.PathLike[str] | None = None) -> tuple[str,
 
 
 def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
+    """Whether another process finds it too: not for having been imported here from wherever it was."""
+    loaded = sys.modules.get(module)
+    known = getattr(loaded, "__spec__", None) is not None
+    if known and not _is_users(getattr(loaded, "__file__", None)):
+        return True  # also one that no finder knows, such as a part of a compiled one
+    where: Sequence[str] | None = None
+    parts = module.split(".")
+    for i in range(len(parts)):
+        name = ".".join(parts[: i + 1])
+        specs = (finder.find_spec(name, where) for finder in sys.meta_path)
+        try:
+            spec = next((spec for spec in specs if spec is not None), None)
+        except (ImportError, ValueError):
+            return False
+        if spec is None or (i + 1 < len(parts) and spec.submodule_search_locations is None):
+            return False
+        where = spec.submodule_search_locations
+    return True
+
+
+def _is_users(file: str | None) -> bool:
+    """Whether a file is Python that neither pip nor Python itself has put where it is."""
+    if file is None or not file.endswith(".py"):
         return False
+    real = os.path.realpath(file)
+    places = {"site-packages", "dist-packages"}
+    return not (real.startswith(_INSTALLED) or places & set(Path(real).parts))
 
 
 def _named(function: Any) -> str:
@@ -241,12 +264,7 @@ class _Closure:
             if spec is None:
                 return None
             where, origin = spec.submodule_search_locations, spec.origin
-        if origin is None or not origin.endswith(".py"):
-            return None
-        real = os.path.realpath(origin)
-        if real.startswith(_INSTALLED) or {"site-packages", "dist-packages"} & set(
-            Path(real).parts
-        ):
+        if origin is None or not _is_users(origin):
             return None
         return Path(origin)
 

@@ -78,13 +78,11 @@ def _checked(config, workdir):
     return [task.name for task in pipeline.check(run, tasks, splits)]
 
 
-def test_weights_of_ones_own_network(tmp_path, monkeypatch):
+def test_weights_of_ones_own_network(tmp_path):
     """They are bound by the names of its variables, and those of another network are refused."""
-    monkeypatch.syspath_prepend(str(OWN.parent))
-    import own_model
-
+    network = load.load_config(str(OWN)).stages["teacher"].encoder.loaded
     for width in (32, 8):
-        net = own_model.Network(width=width)
+        net = network(width=width)
         variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=True)
         weights.write(tmp_path / f"w{width}.safetensors", net, variables)
     found = _checked(f"{OWN}:runlocal,weights={tmp_path}/w32.safetensors", tmp_path / "run")
