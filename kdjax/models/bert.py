@@ -59,7 +59,7 @@ class BERTBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch token dim"], mask: Bool[Array, "batch token"], *, train: bool
     ) -> Float[Array, "batch token dim"]:
-        """As wide as they came; padding is looked at by nobody. The softmax is float32."""
+        """As wide as they came; padding is looked at by nobody. The softmax is float32 at least."""
         dtype, width = self.compute.dtype, x.shape[-1]
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=dtype)
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
@@ -72,7 +72,7 @@ class BERTBlock(nn.Module):
             deterministic=not train,
             dtype=dtype,
             kernel_init=_INIT,
-            force_fp32_for_softmax=True,
+            force_fp32_for_softmax=self.compute.is_narrow,
             name="attention",
         )(x, mask=jnp.expand_dims(mask, (1, 2)))
         x = norm(name="attention_norm")(x + drop()(y))

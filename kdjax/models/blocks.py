@@ -24,6 +24,11 @@ class Compute:
     axis_name: str | None = None
     folded: bool = False
 
+    @property
+    def is_narrow(self) -> bool:
+        """Activations of fewer bits than float32: a softmax is then computed in float32 all the same."""
+        return jnp.finfo(self.dtype).bits < 32
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convention:

@@ -45,7 +45,7 @@ class TransformerBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch token dim"]) -> Float[Array, "batch token dim"]:
-        """Tokens, as wide as they came. The softmax is float32."""
+        """Tokens, as wide as they came. The softmax is float32 at least."""
         dtype = self.compute.dtype
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=dtype)
 
@@ -62,7 +62,7 @@ class TransformerBlock(nn.Module):
             dtype=dtype,
             kernel_init=nn.initializers.xavier_uniform(),
             use_bias=self.qkv_bias,
-            force_fp32_for_softmax=True,
+            force_fp32_for_softmax=self.compute.is_narrow,
             name="attention",
         )
         y = attention(norm(name="attention_norm")(x))

@@ -114,6 +114,22 @@ def test_the_softmax_is_float32_among_bfloat16():
     assert all(":f32[1,3,6,6]" in line for line in exps)
 
 
+def test_the_softmax_is_as_exact_as_the_rest():
+    """The bias of the keys moves all that a query looks at alike: no gradient, but for rounding."""
+    with jax.enable_x64(True):
+        image = jnp.asarray(RNG.normal(size=(2, 8, 12, 3)))
+        model = vit(**TINY, compute=Compute(dtype=jnp.float64))
+        params = model.init(KEY, image, train=False)["params"]
+        draw = np.random.default_rng(1).normal
+        params = jax.tree.map(lambda leaf: jnp.asarray(draw(size=leaf.shape)), params)
+        gradients = jax.grad(lambda p: (model.apply({"params": p}, image, train=False) ** 2).sum())
+        found = tree.named_leaves(jax.tree.map(np.asarray, gradients(params)))
+    keys = [leaf for name, leaf in found.items() if name.endswith("key/bias")]
+    assert len(keys) == TINY["depth"]
+    largest = max(abs(leaf).max() for leaf in found.values())
+    assert max(abs(leaf).max() for leaf in keys) < 1e-14 * largest
+
+
 def _drawn(model, image):
     return jax.tree.map(
         lambda leaf: jnp.asarray(RNG.normal(0, 0.5, leaf.shape), leaf.dtype),

@@ -104,6 +104,7 @@ def test_torchvision(held, tmp_path):
 
 def _transformers(family, head, **fields):
     transformers = pytest.importorskip("transformers")
+    # Its eager attention rounds to float32, whatever the network computes in.
     c = getattr(transformers, f"{family}Config")(
         hidden_size=16,
         num_hidden_layers=2,
@@ -111,7 +112,7 @@ def _transformers(family, head, **fields):
         image_size=24,
         patch_size=8,
         num_labels=10,
-        attn_implementation="eager",
+        attn_implementation="sdpa",
         **fields,
     )
     return getattr(transformers, f"{family}{head}")(c)
