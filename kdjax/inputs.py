@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdjax import views
-from kdjax.types import BadInput, Field, Fields, length_field, length_of
+from kdjax.types import BadInput, Field, Fields, Interpolation, length_field, length_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,9 @@ class Image:
       size: height and width that the model sees, in pixels.
       mean: subtracted from pixels in [0, 1]: one number, or one a channel.
       std: divided by, likewise.
+      crop: the short side of what the model sees, as a part of that of the image, which is resized to it
+        in its own shape before the centre is cut out; None squeezes all of it into `size`.
+      interpolation: of the resizing: Pillow's, or None for `kdjax.views.resize`.
     """
 
     kind: Literal["image"] = "image"
@@ -35,6 +38,8 @@ class Image:
     size: tuple[int, int]
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    crop: float | None = None
+    interpolation: Interpolation | None = None
 
     @property
     def raw(self) -> Field:
@@ -47,11 +52,15 @@ class Image:
         return Field((*self.size, self.shape[-1]), "float32")
 
     def see(self, image: Array) -> Array:
-        """One raw image as the model sees it in evaluation.
-
-        All of it is resized to `size`: where that has other proportions, the image gives up its own.
-        """
-        return views.eval_view(image, size=self.size, mean=self.mean, std=self.std)
+        """One raw image as the model sees it in evaluation, see `kdjax.views.eval_view`."""
+        return views.eval_view(
+            image,
+            size=self.size,
+            crop=self.crop,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +151,13 @@ class Inputs:
 
     @classmethod
     def of(
-        cls, fields: Fields, *, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
+        cls,
+        fields: Fields,
+        *,
+        mean: tuple[float, ...] = (0.0,),
+        std: tuple[float, ...] = (1.0,),
+        crop: float | None = None,
+        interpolation: Interpolation | None = None,
     ) -> "Inputs":
         """Those of a dataset: pixels of three axes in uint8 are an image, all else is given as it is.
 
@@ -152,6 +167,8 @@ class Inputs:
           fields: of the dataset.
           mean: of images, see `Image`.
           std: likewise.
+          crop: likewise.
+          interpolation: likewise.
         """
 
         def part(name: str, field: Field) -> Part:
@@ -163,6 +180,8 @@ class Inputs:
                     size=(height, width),
                     mean=mean,
                     std=std,
+                    crop=crop,
+                    interpolation=interpolation,
                 )
             if name in lengths:
                 return Length(field=name, most=lengths[name])
@@ -227,13 +246,19 @@ class Inputs:
           size: height and width in pixels, or the side of a square; None leaves theirs.
 
         Raises:
-          BadInput: there is no image.
+          BadInput: there is no image, or one whose shape does not fill it.
         """
         if size is None:
             return self
         if not self.images:
             raise BadInput("size", f"{size}, and there is no image among {', '.join(self.fields)}")
         seen = views.sides(size)
+        for image in self.images:
+            height, width, _ = image.shape
+            try:
+                views.before_crop(height, width, size=seen, crop=image.crop)
+            except BadInput as error:
+                raise BadInput("size", f"{size}: a {error}") from None
         parts = (
             dataclasses.replace(part, size=seen) if isinstance(part, Image) else part
             for part in self.parts

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -89,6 +89,9 @@ def length_field(most: int) -> Field:
     """What the lengths of a ragged field are whose longest example has `most` positions."""
     return Field((), "int32", below=most + 1, least=1)
 
+
+Interpolation: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+"""Of resizing, as Pillow has it and in the order of its numbers for them."""
 
 Fault: TypeAlias = tuple[str, str] | tuple[str, str, str]
 """`(fields, fault)` or `(fields, fault, mend)` of what does not go together, see `kdjax.parse.faults`."""

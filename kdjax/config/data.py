@@ -8,7 +8,7 @@ from kdjax.config.asked import Asked
 from kdjax.config.fields import Count, Positive, Text, aside
 from kdjax.config.sources import Source
 from kdjax.ranges import AtLeast, In
-from kdjax.types import Fault
+from kdjax.types import Fault, Interpolation
 
 Channels = Annotated[tuple[float, ...], AtLeast(1)]
 """A number for each channel, or one for all."""
@@ -54,6 +54,11 @@ class Data(Labels):
       test_split: what the rows of the report are measured on.
       mean: of each channel, of pixels from 0 to 1; part of the model's preprocessing.
       std: likewise, the standard deviation.
+      crop: of evaluation, where a model sees images at another size: the short side of what it sees as a
+        part of that of the image, which is resized in its own shape before the centre is cut out. 0.875
+        is 224 of 256 pixels. None: all of an image, squeezed. Views that augment cut out by themselves.
+      interpolation: of that resizing: Pillow's, to the bit, as published networks are evaluated; None
+        for one that is bilinear, antialiased, and has 16 levels for each of 8 bits.
       data_dir: where TFDS datasets are prepared; the environment's KDJAX_DATA_DIR by default. A
         local path, `~` expanded, or `gs://`.
       image_key, label_key, id_key: the features of a TFDS dataset.
@@ -73,6 +78,8 @@ class Data(Labels):
     test_split: Text = "test"
     mean: Channels = (0.0,)
     std: Annotated[tuple[Positive, ...], AtLeast(1)] = (1.0,)
+    crop: Annotated[float, In("(0, 1]")] | None = None
+    interpolation: Interpolation | None = None
     data_dir: Text | None = aside(None)
     image_key: Text = "image"
     label_key: Text = "label"

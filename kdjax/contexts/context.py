@@ -183,7 +183,14 @@ class Splits:
     @property
     def inputs(self) -> Inputs:
         """What a model is given of an example, at the size that the dataset has it in."""
-        return Inputs.of(self.train.fields, mean=self.config.mean, std=self.config.std)
+        of = self.config
+        return Inputs.of(
+            self.train.fields,
+            mean=of.mean,
+            std=of.std,
+            crop=of.crop,
+            interpolation=of.interpolation,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from kdjax import keys
-from kdjax.types import BadInput, PyTree
-from kdjax.views import color, fixed, geometry
+from kdjax.types import BadInput, Interpolation, PyTree
+from kdjax.views import color, fixed, geometry, pillow
 
 # Raise it whenever a recipe, or what mixes its views, draws other pixels from the same key: it is part
 # of a cache's manifest, and a cache of other pixels must be refused.
@@ -222,26 +222,28 @@ def crop_flip(
     return normalize(view, mean=mean, std=std)
 
 
-def _centre(
-    image: geometry.Image, *, size: geometry.Size, crop: float
-) -> Float[Array, "rows columns channel"]:
-    """The centre of the image, resized in its own shape; draws nothing.
+def before_crop(
+    height: int, width: int, *, size: geometry.Size, crop: float | None
+) -> tuple[int, int]:
+    """Height and width to which `eval_view` resizes an image, before it cuts out the centre.
 
-    Its short side becomes `floor(short side of the result / crop)` pixels, as torchvision and timm have
-    it, and what is left at both sides is the same, half a pixel rounded to even.
+    The short side becomes `floor(short side of the view / crop)` pixels, as torchvision and timm have it,
+    and the other is as long as the shape of the image has it.
 
     Args:
-      image: float32 in [0, 1].
-      size: height and width of the result in pixels, or the side of a square.
-      crop: see above, in (0, 1].
+      height: of the image, in pixels.
+      width: likewise.
+      size: of the view.
+      crop: see `eval_view`.
 
     Raises:
       BadInput: `size` is not positive, `crop` is not in (0, 1], or the image is too narrow for it.
     """
     tall, wide = geometry.sides(size)
+    if crop is None:
+        return tall, wide
     if not 0.0 < crop <= 1.0:
         raise BadInput("crop", f"{crop} is not in (0, 1]")
-    height, width, _ = image.shape
     short = math.floor(min(tall, wide) / crop + 1e-9)
     rows, columns = (short * side // min(height, width) for side in (height, width))
     if rows < tall or columns < wide:
@@ -251,9 +253,7 @@ def _centre(
             f"has {tall} x {wide}",
             "give a smaller crop",
         )
-    top, left = round((rows - tall) / 2), round((columns - wide) / 2)
-    resized = geometry.resize(image, size=(rows, columns))
-    return resized[top : top + tall, left : left + wide]
+    return rows, columns
 
 
 def eval_view(
@@ -261,28 +261,38 @@ def eval_view(
     *,
     size: geometry.Size,
     crop: float | None = None,
+    interpolation: Interpolation | None = None,
     mean: tuple[float, ...] = (0.0,),
     std: tuple[float, ...] = (1.0,),
 ) -> Float[Array, "rows columns channel"]:
     """The one view to evaluate on: resized where the image has another size, and normalised.
 
-    As published networks are evaluated, of a picture of any shape, with a `crop`.
+    As published networks are evaluated, of a picture of any shape, with a `crop`, and to the bit with an
+    `interpolation`, too.
 
     Args:
       image: uint8, or float in [0, 1].
       size: height and width of the view in pixels, or the side of a square.
       crop: its short side as a part of that of the image, which is resized to it in its own shape before
         the centre is cut out: 0.875 is 224 of 256 pixels. None squeezes the whole image into the view.
+        What is left at both sides is the same, half a pixel rounded to even.
+      interpolation: Pillow's, whose pixels of 8 bits it gives; None for `kdjax.views.resize`, which is
+        bilinear, antialiased, and has 16 levels for each of these.
       mean: subtracted, in [0, 1]: one number or one a channel.
       std: divided by: one number or one a channel.
 
     Raises:
       BadInput: a hyper-parameter is out of its range.
     """
+    tall, wide = geometry.sides(size)
+    rows, columns = before_crop(image.shape[0], image.shape[1], size=size, crop=crop)
     pixels = to_float(image)
-    if crop is not None:
-        pixels = _centre(pixels, size=size, crop=crop)
-    return normalize(geometry.resize(pixels, size=size), mean=mean, std=std)
+    if interpolation is None:
+        pixels = geometry.resize(pixels, size=(rows, columns))
+    elif pixels.shape[:2] != (rows, columns):
+        pixels = pillow.resize(pixels, size=(rows, columns), interpolation=interpolation)
+    top, left = round((rows - tall) / 2), round((columns - wide) / 2)
+    return normalize(pixels[top : top + tall, left : left + wide], mean=mean, std=std)
 
 
 def batch_views(

@@ -3,14 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, get_args
 
-Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+from kdjax.types import Interpolation
 
-_PILLOW: Sequence[Interpolation] = (
-    *("nearest", "lanczos", "bilinear"),
-    *("bicubic", "box", "hamming"),
-)
+_PILLOW: Sequence[Interpolation] = get_args(Interpolation)
 """By the number that Pillow, and so a preprocessor_config.json, has for each."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -11,9 +11,9 @@ from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Text, aside
 from kdjax.data import Dataset, sources
 from kdjax.data.sources.encoded import Check
-from kdjax.data.sources.framing import Interpolation, Resize
+from kdjax.data.sources.framing import Resize
 from kdjax.ranges import In
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Interpolation
 
 Side = Annotated[int, In("[1, 2^14]")]
 Level = Annotated[int, In("[0, 255]")]

@@ -12,7 +12,7 @@ from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Positive
 from kdjax.inputs import Inputs, Part
 from kdjax.ranges import Ascending, In
-from kdjax.types import BadInput, Fault
+from kdjax.types import BadInput, Fault, Interpolation
 from kdjax.views import draws
 
 Side = Annotated[int, In("[1, 2^14]")]
@@ -40,12 +40,21 @@ class Frame(NamedTuple):
       mean: subtracted from pixels in [0, 1]: one number, or one a channel.
       std: divided by, likewise.
       pixels_at: the size that the recipe's pixels are meant for, where that is another one.
+      crop: of the evaluation, see `kdjax.views.eval_view`.
+      interpolation: likewise.
     """
 
     size: views.Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     pixels_at: views.Size | None = None
+    crop: float | None = None
+    interpolation: Interpolation | None = None
+
+    def augmented(self) -> dict[str, Any]:
+        """What a recipe that draws the part of the image by itself takes, by name."""
+        names = ("size", "mean", "std", "pixels_at")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +109,8 @@ class Views(Choice, abc.ABC):
                     image.mean,
                     image.std,
                     None if meant_for is None else sizes[image.field],
+                    image.crop,
+                    image.interpolation,
                 )
             )
             for image in inputs.images

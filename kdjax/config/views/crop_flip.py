@@ -27,7 +27,7 @@ class CropFlipViews(Views):
 
     def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.crop_flip`."""
-        return functools.partial(views.crop_flip, **self.numbers(), **frame._asdict())
+        return functools.partial(views.crop_flip, **self.numbers(), **frame.augmented())
 
     def most_cut(self) -> int:
         """The side of the square that is cut out of a view, in pixels."""

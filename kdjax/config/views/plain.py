@@ -13,7 +13,7 @@ class EvalViews(Views):
 
     Attributes:
       crop: the short side of the view as a part of that of the image, whose centre it is: 0.875, say, for
-        a published network. None: the whole image, squeezed into the view.
+        a published network. None: as `data` says it.
     """
 
     augments: ClassVar[bool] = False
@@ -24,5 +24,10 @@ class EvalViews(Views):
     def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.eval_view`; it has nothing in pixels."""
         return lambda key, image: views.eval_view(
-            image, size=frame.size, crop=self.crop, mean=frame.mean, std=frame.std
+            image,
+            size=frame.size,
+            crop=frame.crop if self.crop is None else self.crop,
+            interpolation=frame.interpolation,
+            mean=frame.mean,
+            std=frame.std,
         )

@@ -37,7 +37,7 @@ class SimCLRViews(Views):
 
     def transform(self, frame: Frame) -> views.Recipe:
         """See `kdjax.views.simclr`."""
-        return functools.partial(views.simclr, **self.numbers(), **frame._asdict())
+        return functools.partial(views.simclr, **self.numbers(), **frame.augmented())
 
     def most_cut(self) -> int:
         """The side of the square that is cut out of a view, in pixels."""

@@ -8,7 +8,7 @@ of 16 bits the upper 8 are kept (Pillow's own `convert` turns 16-bit grey white)
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,17 +16,11 @@ from PIL import Image, ImageOps
 
 from kdjax.data import pictures
 from kdjax.data.pictures import Unfit
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Interpolation
 
 Resize = Literal["short_side", "squash", "pad"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+_RESAMPLING = {name: Image.Resampling[name.upper()] for name in get_args(Interpolation)}
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _OPAQUE = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
 _JPEG = ("JPEG", "MPO")

@@ -11,11 +11,11 @@ from kdjax import paths, views
 from kdjax.data.dataset import Dataset
 from kdjax.data.seen import Kept
 from kdjax.data.sources.encoded import Check, Encoded, from_encoded
-from kdjax.data.sources.framing import Frame, Interpolation, Resize
+from kdjax.data.sources.framing import Frame, Resize
 from kdjax.data.targets import UNLABELLED, Classes, Target
 from kdjax.data.unlabelled import Unlabelled
 from kdjax.spelling import suggestion
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Interpolation
 
 
 class How(TypedDict, total=False):
