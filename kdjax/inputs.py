@@ -246,19 +246,13 @@ class Inputs:
           size: height and width in pixels, or the side of a square; None leaves theirs.
 
         Raises:
-          BadInput: there is no image, or one whose shape does not fill it.
+          BadInput: there is no image.
         """
         if size is None:
             return self
         if not self.images:
             raise BadInput("size", f"{size}, and there is no image among {', '.join(self.fields)}")
         seen = views.sides(size)
-        for image in self.images:
-            height, width, _ = image.shape
-            try:
-                views.before_crop(height, width, size=seen, crop=image.crop)
-            except BadInput as error:
-                raise BadInput("size", f"{size}: a {error}") from None
         parts = (
             dataclasses.replace(part, size=seen) if isinstance(part, Image) else part
             for part in self.parts

@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from kdjax import quant, tasks, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
+from kdjax.inputs import Image
 from kdjax.types import Variables
 from kdjax.weights.reading import ENCODER, HEAD
 
@@ -121,22 +122,41 @@ def _compact(scale: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scale)
 
 
-def described(spec: Spec | EncoderSpec, *, numbers: str | None = None) -> dict[str, Any]:
-    """What the header of a file says of a model: its architecture, classes and preprocessing."""
+def described(
+    spec: Spec | EncoderSpec,
+    *,
+    numbers: str | None = None,
+    frame: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the header of a file says of a model: its architecture, classes and preprocessing.
+
+    Args:
+      spec: of the model.
+      numbers: that a quantized model is written in.
+      frame: how pictures became those that the model was given, see `kdjax.contexts.Splits.frame`.
+    """
     said: dict[str, Any] = {"architecture": spec.encoder.title, "model": spec.plain()}
     if isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification):
         said["classes"] = spec.task.classes
     if numbers is not None:
         said["numbers"] = numbers
     if len(spec.inputs.images) == 1:
-        image = spec.inputs.images[0]
-        channels = image.shape[-1]
-        said["preprocessing"] = weights.Preprocessing(
-            size=image.size,
-            crop=1.0,
-            interpolation="bilinear",
-            mean=image.mean * channels if len(image.mean) == 1 else image.mean,
-            std=image.std * channels if len(image.std) == 1 else image.std,
-            squash=True,
-        ).plain()
+        said["preprocessing"] = _preprocessing(spec.inputs.images[0], frame).plain()
     return said
+
+
+def _preprocessing(image: Image, frame: Mapping[str, Any] | None) -> weights.Preprocessing:
+    """Of pictures of any shape; the nearest that there is of those that are resized twice, or padded."""
+    channels = image.shape[-1]
+    resize = "squash" if image.crop is None else "short_side"
+    crop, interpolation = image.crop or 1.0, image.interpolation or "bilinear"
+    if frame is not None and image.crop is None:
+        resize, crop, interpolation = (frame[n] for n in ("resize", "crop", "interpolation"))
+    return weights.Preprocessing(
+        size=image.size,
+        crop=crop,
+        interpolation=interpolation,
+        mean=image.mean * channels if len(image.mean) == 1 else image.mean,
+        std=image.std * channels if len(image.std) == 1 else image.std,
+        squash=resize != "short_side",
+    )

@@ -69,7 +69,11 @@ def write(
             if isinstance(spec, Spec) and spec.rules
             else tensors.written(spec, variables, layout, account=account if same else None)
         )
-    said = tensors.described(spec, numbers=(numbers or "integers") if quantized else None)
+    said = tensors.described(
+        spec,
+        numbers=(numbers or "integers") if quantized else None,
+        frame=artifact.manifest.get("frame"),
+    )
     reading.save(out, found, layout=layout, said=said)
     size = sum(array.nbytes for array in found.values())
     head = "the whole model" if isinstance(spec, Spec) else "the encoder alone"

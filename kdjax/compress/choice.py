@@ -200,6 +200,7 @@ def _data(
         **({} if target is None else {"target": target}),
         "mean": [*network.mean],
         "std": [*network.std],
+        **({} if framed else rules.seen_by(network, _shape(first["train"]))),
     }
     splits = _read(of_data, kept)
     train, test = splits["train"], splits["test"]
@@ -266,9 +267,14 @@ def _read(of_data: Mapping[str, Any], kept: data.Kept) -> dict[str, Dataset]:
 def _side(dataset: Dataset) -> int:
     """The shorter side of most pictures, as they are in their files, in pixels."""
     if dataset.originals is None:
-        ((height, width, _),) = (field.shape for field in dataset.fields.values())
-        return min(height, width)
+        return min(_shape(dataset))
     return int(np.median(dataset.originals.min(1)))
+
+
+def _shape(dataset: Dataset) -> tuple[int, int]:
+    """Height and width that all pictures have."""
+    ((height, width, _),) = (field.shape for field in dataset.fields.values())
+    return height, width
 
 
 def _answers(

@@ -152,6 +152,18 @@ def frame(network: Network, size: tuple[int, int], side: int) -> dict[str, Any]:
     }
 
 
+def seen_by(network: Network, shape: tuple[int, int]) -> dict[str, Any]:
+    """How arrays of pixels of this height and width are seen in evaluation: as `frame` has pictures.
+
+    Small square ones are seen whole, as they are.
+    """
+    side = min(shape)
+    if network.squash or (side <= SMALL and shape[0] == shape[1]):
+        return {}
+    crop = network.crop if side > SMALL else 1.0
+    return {"crop": crop, "interpolation": network.interpolation}
+
+
 def student_size(network: Network, pictures: Pictures) -> tuple[int, int]:
     """Height and width at which the student sees the pictures."""
     if pictures.side <= SMALL:

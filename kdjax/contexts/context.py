@@ -10,9 +10,10 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Int, Key, Shaped
 
-from kdjax import config, data
+from kdjax import config, data, views
 from kdjax.artifacts.artifact import Artifact, Expected
 from kdjax.config import Labels
+from kdjax.config.sources import Pictures
 from kdjax.contexts import build
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
@@ -174,6 +175,18 @@ class Splits:
     def is_unlabelled(self) -> bool:
         """Whether no example has a label, of those to learn from and of those to test by."""
         return not (self._whole.shown.any() or self.test.shown.any())
+
+    @property
+    def frame(self) -> dict[str, Any] | None:
+        """How pictures of any shape have become those of the dataset; None where they had one before.
+
+        `size`, `resize`, `crop` and `interpolation`, see `kdjax.data.sources.Frame`.
+        """
+        source = self.config.source
+        if not isinstance(source, Pictures):
+            return None
+        rest = {name: getattr(source, name) for name in ("resize", "crop", "interpolation")}
+        return {"size": views.sides(source.size), **rest}
 
     @property
     def notes(self) -> tuple[str, ...]:

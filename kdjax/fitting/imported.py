@@ -12,6 +12,7 @@ from kdjax.artifacts import tensors
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.contexts.context import Context
 from kdjax.data import sources
+from kdjax.fitting.pictures import seen_otherwise
 from kdjax.types import BadInput, Variables, under
 
 _TELLS = 5e-4
@@ -62,6 +63,8 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
         return variables
     if jax.process_index() == 0:
         print(f"{context.name}: {found.published.source}: {found.account}", file=sys.stderr)
+        if (line := _sees(context, spec, found, spec.encoder.imported)) is not None:
+            print(f"{context.name}: {line}", file=sys.stderr)
     with under(context.path), under("encoder", spec.encoder.weights_field):
         return tensors.put(variables, *found.read())
 
@@ -85,7 +88,22 @@ def account(context: Context, stage: config.Stage, said: Mapping[str, Any]) -> d
         found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
     known = found.preprocessing
     made_ready = {} if known is None else {"preprocessing": known.plain()}
+    if (line := _sees(context, spec, found, c)) is not None:
+        made_ready["seen_otherwise"] = line
     return {"weights": {"source": c.source, **found.account.plain(), **made_ready}}
+
+
+def _sees(
+    context: Context,
+    spec: Spec | EncoderSpec,
+    found: weights.Mapped,
+    c: config.Imported | None,
+) -> str | None:
+    """How the model sees pictures otherwise than the weights want it; None where it does not."""
+    images, wanted = spec.inputs.images, found.preprocessing
+    if c is None or c.own_preprocessing or wanted is None or len(images) != 1:
+        return None
+    return seen_otherwise(wanted, images[0], context.splits.frame)
 
 
 def _check_tokenizer(found: weights.Mapped, dataset: data.Dataset) -> None:

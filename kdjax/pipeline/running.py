@@ -198,6 +198,7 @@ def _do(
         "fingerprint": task.fingerprint,
         "upstream": {other.name: other.fingerprint for other in task.needs},
         "data": splits.fingerprints(task.seed, task.stage),
+        **({} if splits.frame is None else {"frame": splits.frame}),
         "wall_seconds": round(seconds, 2),
         **({"scores": {**task.scores}} if task.scores else {}),
         **said,

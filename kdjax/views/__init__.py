@@ -1,6 +1,7 @@
 """Views: pure augmentations of one image or recording, recipes of them, and mixtures of two."""
 
 from kdjax.views import draws
+from kdjax.views.centre import before_crop, uncropped
 from kdjax.views.color import blur, grayscale, jitter
 from kdjax.views.geometry import (
     Size,
@@ -19,7 +20,6 @@ from kdjax.views.recipes import (
     RECIPES_VERSION,
     Recipe,
     batch_views,
-    before_crop,
     crop_flip,
     eval_view,
     normalize,
@@ -56,6 +56,7 @@ __all__ = [
     "sides",
     "simclr",
     "to_float",
+    "uncropped",
     "warp",
     "waveform",
 ]

@@ -5,7 +5,6 @@ float in [0, 1]; `batch_views` runs one over a batch, each example with its own 
 `(height, width)`, or one integer for both.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,7 +15,7 @@ from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from kdjax import keys
 from kdjax.types import BadInput, Interpolation, PyTree
-from kdjax.views import color, fixed, geometry, pillow
+from kdjax.views import centre, color, fixed, geometry, pillow
 
 # Raise it whenever a recipe, or what mixes its views, draws other pixels from the same key: it is part
 # of a cache's manifest, and a cache of other pixels must be refused.
@@ -222,40 +221,6 @@ def crop_flip(
     return normalize(view, mean=mean, std=std)
 
 
-def before_crop(
-    height: int, width: int, *, size: geometry.Size, crop: float | None
-) -> tuple[int, int]:
-    """Height and width to which `eval_view` resizes an image, before it cuts out the centre.
-
-    The short side becomes `floor(short side of the view / crop)` pixels, as torchvision and timm have it,
-    and the other is as long as the shape of the image has it.
-
-    Args:
-      height: of the image, in pixels.
-      width: likewise.
-      size: of the view.
-      crop: see `eval_view`.
-
-    Raises:
-      BadInput: `size` is not positive, `crop` is not in (0, 1], or the image is too narrow for it.
-    """
-    tall, wide = geometry.sides(size)
-    if crop is None:
-        return tall, wide
-    if not 0.0 < crop <= 1.0:
-        raise BadInput("crop", f"{crop} is not in (0, 1]")
-    short = math.floor(min(tall, wide) / crop + 1e-9)
-    rows, columns = (short * side // min(height, width) for side in (height, width))
-    if rows < tall or columns < wide:
-        raise BadInput(
-            "crop",
-            f"{crop} makes an image of {height} x {width} one of {rows} x {columns} pixels, and the view "
-            f"has {tall} x {wide}",
-            "give a smaller crop",
-        )
-    return rows, columns
-
-
 def eval_view(
     image: RawImage,
     *,
@@ -273,8 +238,8 @@ def eval_view(
     Args:
       image: uint8, or float in [0, 1].
       size: height and width of the view in pixels, or the side of a square.
-      crop: its short side as a part of that of the image, which is resized to it in its own shape before
-        the centre is cut out: 0.875 is 224 of 256 pixels. None squeezes the whole image into the view.
+      crop: its short side as a part of that of the image, which is resized in its own shape before the
+        centre is cut out: 0.875 is 224 of 256 pixels. None squeezes the whole image into the view.
         What is left at both sides is the same, half a pixel rounded to even.
       interpolation: Pillow's, whose pixels of 8 bits it gives; None for `kdjax.views.resize`, which is
         bilinear, antialiased, and has 16 levels for each of these.
@@ -285,7 +250,7 @@ def eval_view(
       BadInput: a hyper-parameter is out of its range.
     """
     tall, wide = geometry.sides(size)
-    rows, columns = before_crop(image.shape[0], image.shape[1], size=size, crop=crop)
+    rows, columns = centre.before_crop(image.shape[0], image.shape[1], size=size, crop=crop)
     pixels = to_float(image)
     if interpolation is None:
         pixels = geometry.resize(pixels, size=(rows, columns))

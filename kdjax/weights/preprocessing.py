@@ -1,10 +1,10 @@
 """How the pictures were made ready that weights were trained on, as the files beside them say it."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from kdjax import views
 from kdjax.types import Interpolation
 
 _PILLOW: Sequence[Interpolation] = get_args(Interpolation)
@@ -24,7 +24,7 @@ class Preprocessing:
       interpolation: of the resizing, as Pillow does it.
       mean: subtracted from pixels in [0, 1], of each channel.
       std: divided by, likewise.
-      squash: the picture is resized to `size` whatever its shape, and nothing is cut out.
+      squash: the picture is resized to `size / crop` whatever its shape, and the centre cut out of that.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -37,7 +37,16 @@ class Preprocessing:
     @property
     def short_side(self) -> int:
         """To which the short side of a picture is resized, in pixels, before its centre is cut out."""
-        return math.floor(min(self.size) / self.crop + 1e-9)
+        return min(views.uncropped(self.size, self.crop))
+
+    def frame(self) -> dict[str, Any]:
+        """Fields of a source of pictures, see `kdjax.data.sources.Frame`, that make them so."""
+        return {
+            "size": self.size,
+            "resize": "squash" if self.squash else "short_side",
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+        }
 
     def plain(self) -> dict[str, Any]:
         """For a manifest, or the header of a file."""
@@ -74,13 +83,15 @@ def of_timm(said: Mapping[str, Any]) -> Preprocessing | None:
     if not isinstance(cfg, Mapping) or "mean" not in cfg:
         return None
     _, height, width = (int(side) for side in cfg["input_size"])
+    if (mode := cfg.get("crop_mode", "center")) not in ("center", "squash"):
+        raise ValueError(f"crop_mode {mode!r}")
     found = Preprocessing(
         size=(height, width),
         crop=float(cfg.get("crop_pct", 0.875)),
         interpolation=_interpolation(cfg.get("interpolation", "bicubic")),
         mean=_numbers(cfg["mean"]),
         std=_numbers(cfg["std"]),
-        squash=cfg.get("crop_mode", "center") == "squash",
+        squash=mode == "squash",
     )
     return _sound(found)
 

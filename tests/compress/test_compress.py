@@ -14,7 +14,8 @@ import safetensors.numpy
 from PIL import Image
 
 from kdjax import config, data, main, parse, tree, weights
-from kdjax.compress import recognised, result, rows_of
+from kdjax.compress import Asked, choose, recognised, result, rows_of
+from kdjax.compress.budget import parsed
 from kdjax.load import load_config
 from kdjax.models import Compute
 from kdjax.types import BadInput
@@ -287,6 +288,32 @@ def test_pictures_of_every_kind(tmp_path, capsys):
     with pytest.raises(BadInput, match=r"^--data: .*broken.jpg"):
         compress(*given, f"--out={tmp_path / 'other'}")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [((16, 16), {}), ((16, 24), {"crop": 1.0, "interpolation": "bilinear"})],
+)
+def test_arrays_of_pixels_keep_their_proportions(shape, seen, tmp_path):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    images = np.random.default_rng(0).integers(0, 256, (60, *shape, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", image=images, label=np.arange(60) % 3)
+    asked = Asked(
+        weights=str(path),
+        data=str(tmp_path / "x.npz"),
+        budget=parsed("60kB"),
+        labels="auto",
+        encoder=repr(TINY),
+        minutes=0.1,
+        test_share=0.2,
+        skip_broken=False,
+        seed=0,
+    )
+    run = choose(asked, data.Kept(tmp_path / "kept")).run
+    found = {
+        name: value for name, value in run["data"].items() if name in ("crop", "interpolation")
+    }
+    assert found == seen
 
 
 @pytest.mark.thorough

@@ -7,13 +7,13 @@ of 16 bits the upper 8 are kept (Pillow's own `convert` turns 16-bit grey white)
 """
 
 import dataclasses
-import math
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from kdjax import views
 from kdjax.data import pictures
 from kdjax.data.pictures import Unfit
 from kdjax.types import BadInput, Interpolation
@@ -85,20 +85,13 @@ class Frame:
         Raises:
           Unfit: they are beyond what is sensible, of a picture that is a thin strip.
         """
-        # A share such as 224 / 232 may be a hair too large: its quotient is 232 all the same.
-        high, wide = (math.floor(side / self.crop * (1 + 1e-12)) for side in self.size)
+        high, wide = views.uncropped(self.size, self.crop)
         if self.resize == "squash":
             return high, wide
         if self.resize == "pad":
             ratio = max(height / high, width / wide)
             return max(1, round(height / ratio)), max(1, round(width / ratio))
-        if high != wide:
-            ratio = min(height / high, width / wide)
-            found = round(height / ratio), round(width / ratio)
-        elif height <= width:
-            found = high, int(high * width / height)
-        else:
-            found = int(high * height / width), high
+        found = views.before_crop(height, width, size=self.size, crop=self.crop)
         if found[0] * found[1] > _MOST_PIXELS:
             raise Unfit(
                 f"it is {height} x {width} pixels, a strip whose short side cannot be {high}; take "
