@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdjax import views, weights
-from kdjax.data.sources import Frame
 from kdjax.inputs import Image
 
 
@@ -44,10 +43,8 @@ def _is_left(image: Image) -> bool:
 
 def _framed(frame: Mapping[str, Any]) -> str:
     """What the frame of a source does."""
-    resized = Frame(**frame).resized(*frame["size"])
-    return _told(
-        frame["size"], resized, resize=frame["resize"], interpolation=frame["interpolation"]
-    )
+    how = {name: frame[name] for name in ("resize", "interpolation")}
+    return _told(frame["size"], views.uncropped(frame["size"], frame["crop"]), **how)
 
 
 def _resized(image: Image, *, squash: bool) -> str:
