@@ -1,7 +1,9 @@
 """Pictures of any shape as published weights want them: framed by a source, or cut on the device."""
 
+import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import safetensors.numpy
 from etils import epath
 from PIL import Image
 
-from kdjax import config, main, parse, pipeline, weights
+from kdjax import config, main, parse, pipeline, views, weights
 from kdjax.artifacts import Artifact
 from kdjax.contexts import Splits
 from kdjax.data.sources import Frame
@@ -86,6 +88,29 @@ def test_what_is_said_beside_weights_is_what_is_seen_to_the_bit(
     found = inputs.see({"image": jnp.asarray(image)})["image"] * 255
     np.testing.assert_array_equal(np.round(found), expected)
     np.testing.assert_allclose(found, np.round(found), atol=1e-4)
+
+
+def test_views_without_augmentation_are_the_same_and_those_with_it_as_they_were():
+    raw = jnp.asarray(pixels(1, 20, 33))
+    inputs = Inputs.of(
+        {"image": Field((20, 33, 3), "uint8")}, crop=0.875, interpolation="bicubic"
+    ).sized(14)
+    whole = dataclasses.replace(inputs.images[0], crop=None, interpolation=None)
+
+    def drawn(inputs, **fields):
+        recipe = parse.parse(config.Views, fields).recipe_for(inputs)
+        return recipe(jax.random.key(0), {"image": raw})["image"]
+
+    np.testing.assert_array_equal(drawn(inputs, recipe="eval"), inputs.see({"image": raw})["image"])
+    assert np.abs(drawn(inputs, recipe="eval") - whole.see(raw)).max() > 0.01
+    np.testing.assert_array_equal(
+        drawn(inputs, recipe="eval", crop=0.5),
+        views.eval_view(raw, size=14, crop=0.5, interpolation="bicubic"),
+    )
+    for recipe in ("crop_flip", "simclr"):
+        np.testing.assert_array_equal(
+            drawn(inputs, recipe=recipe), drawn(Inputs((whole,)), recipe=recipe)
+        )
 
 
 FRAME = {"size": (14, 14), "resize": "short_side", "crop": 0.875, "interpolation": "bicubic"}
