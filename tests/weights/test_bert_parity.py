@@ -1,13 +1,16 @@
 """BERT and DistilBERT as transformers has them: random weights through its files, equal outputs."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from kdjax import models, weights
-from kdjax.models import Classifier
-from tests.weights.parity import needed, randomised
+from kdjax.models import Classifier, Compute
+from tests.weights.parity import TOLERANCE, ZERO, needed, randomised
 
 torch, transformers = needed("torch", "transformers")
 
@@ -84,6 +87,109 @@ def held(folder, config, kind, fields, *, pairs=False, classes=None, of):
         found, wanted = found * mask[..., None], wanted * np.asarray(mask)[..., None]
     assert np.abs(wanted).max() > 0.1
     return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()), account
+
+
+def in_torch(model, theirs, of):
+    """Gradients in float64 without dropout, by the names of the file."""
+    model = copy.deepcopy(model).double()
+    found = of(model(**theirs, output_hidden_states=True))
+    if found.ndim == 3:
+        found = found * theirs["attention_mask"][..., None]
+    torch.tanh(found).sum().backward()
+    return {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def here(fields, variables, inputs, classes):
+    """The same here, by the names of variables."""
+    compute = Compute(dtype=jnp.float64)
+
+    def loss(params):
+        module = models.bert(**SIZES, **fields, compute=compute)
+        if classes is not None:
+            outputs = Classifier(module, classes).apply({"params": params}, inputs, train=False)
+            return jnp.tanh(outputs["logits"]).sum()
+        found = module.apply({"params": params}, **inputs, train=False)
+        if isinstance(found, tuple):
+            found = found[0] * found[1][..., None]
+        return jnp.tanh(found).sum()
+
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables["params"])
+        return jax.tree.map(np.asarray, {"params": jax.jit(jax.grad(loss))(params)})
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "fields", "pairs", "classes", "of"),
+    [
+        (
+            bert_config,
+            "BertForSequenceClassification",
+            {"pooler": "tanh"},
+            True,
+            5,
+            lambda found: found.logits,
+        ),
+        (
+            bert_config,
+            "BertModel",
+            {"pooler": "tanh"},
+            True,
+            None,
+            lambda found: found.pooler_output,
+        ),
+        (
+            distilbert_config,
+            "DistilBertForSequenceClassification",
+            {"types": 0, "pooler": "relu"},
+            False,
+            5,
+            lambda found: found.logits,
+        ),
+        (
+            distilbert_config,
+            "DistilBertModel",
+            {"types": 0, "pooler": None, "pool": "none"},
+            False,
+            None,
+            lambda found: found.last_hidden_state,
+        ),
+    ],
+    ids=["BERT classifier", "BERT", "DistilBERT classifier", "DistilBERT"],
+)
+def test_gradients_and_what_is_written(
+    config, kind, fields, pairs, classes, of, tmp_path, record_property
+):
+    given = {"pairs": pairs, "classes": classes, "of": of}
+    apart, account = held(tmp_path, config, kind, fields, **given)
+    assert apart < TOLERANCE
+    model = getattr(transformers, kind).from_pretrained(tmp_path, attn_implementation="eager")
+    (tokens, lengths, second), theirs = texts(pairs)
+    inputs = {"tokens": tokens, "tokens_length": lengths, **({"second": second} if pairs else {})}
+    module = models.bert(**SIZES, **fields)
+    variables, _ = weights.read(str(tmp_path), module, tokens, classes=classes)
+
+    def written(variables):
+        named = weights.named(module, variables)
+        return weights.written(named, "hf", prefix=account.prefix)
+
+    stored = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    again = written(variables)
+    assert again.keys() == stored.keys()
+    for name, array in again.items():
+        assert (array.dtype, array.tobytes()) == (stored[name].dtype, stored[name].tobytes())
+    exact = in_torch(model.eval(), theirs, of)
+    found = written(here(fields, variables, inputs, classes))
+    assert exact.keys() == found.keys()
+    largest = max(np.abs(leaf).max() for leaf in exact.values())
+    worst = max(
+        float(np.abs(found[n] - leaf).max() / max(np.abs(leaf).max(), ZERO * largest))
+        for n, leaf in exact.items()
+    )
+    assert worst < TOLERANCE
+    name = f"{kind}, three layers"
+    row = {"source": "transformers", "name": name, "layout": account.layout}
+    row |= {"evaluation": apart, "gradients": worst, "tensors": len(again)}
+    record_property("parity", row)
 
 
 def test_bert(tmp_path):
