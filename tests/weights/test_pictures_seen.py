@@ -95,6 +95,7 @@ def test_views_without_augmentation_are_the_same_and_those_with_it_as_they_were(
     inputs = Inputs.of(
         {"image": Field((20, 33, 3), "uint8")}, crop=0.875, interpolation="bicubic"
     ).sized(14)
+    assert parse.parse(Inputs, parse.plain(inputs)) == inputs
     whole = dataclasses.replace(inputs.images[0], crop=None, interpolation=None)
 
     def drawn(inputs, **fields):
