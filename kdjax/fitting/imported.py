@@ -87,7 +87,7 @@ def account(context: Context, stage: config.Stage, said: Mapping[str, Any]) -> d
         network = tensors.named(spec, spec.abstract())
         found = weights.mapped(c.found(), network, layout=c.layout, skip=c.skip)
     known = found.preprocessing
-    made_ready = {} if known is None else {"preprocessing": known.plain()}
+    made_ready: dict[str, Any] = {} if known is None else {"preprocessing": known.plain()}
     if (line := _sees(context, spec, found, c)) is not None:
         made_ready["seen_otherwise"] = line
     return {"weights": {"source": c.source, **found.account.plain(), **made_ready}}
