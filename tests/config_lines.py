@@ -308,6 +308,15 @@ OTHER_DATA = [
         ({"kind": "text_table", "root": "nowhere", **_TEXTS, "text": ["a", "b"]}, None),
         ({"kind": "tfds_text", "set": "x", "tokenizer": "nowhere", "max_length": 16}, None),
         ({"kind": "recordings", "root": "nowhere", "rate": 1000, "seconds": 0.4}, None),
+        (
+            {
+                "kind": "recordings",
+                "root": "nowhere",
+                "rate": 1000,
+                "transcripts": {"files": "said.csv", "alphabet": ["a", "b"], "unit": "words"},
+            },
+            None,
+        ),
         ({"kind": "tfds_sound", "set": "x", "rate": 1000, "longest": 0.4}, None),
     )
 ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from kdjax import data
 from kdjax.config.fields import Count, NonNegative, Positive, Text
@@ -10,6 +10,8 @@ from kdjax.config.sources import Source, TestShare, reading
 from kdjax.data import Dataset, sources
 from kdjax.data.sources.folders import LabelsFrom, Layout
 from kdjax.data.sources.recordings import SoundHow
+from kdjax.data.transcripts import Unit, faults_of
+from kdjax.ranges import AtLeast, Distinct
 from kdjax.types import Fault
 
 
@@ -46,6 +48,35 @@ class Sounds(Source):
         }
 
 
+Symbols = Annotated[tuple[Text, ...], AtLeast(1), Distinct()]
+"""Of transcripts, in their order; the blank of a CTC model is not among them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranscriptFiles:
+    """Where the transcripts of recordings are; see `kdjax.data.sources.TranscriptFiles`.
+
+    Attributes:
+      files: a path below the folder of the recordings, or a pattern of several; CSV and TSV files, or
+        files whose lines begin with the name of a recording, as LibriSpeech's `**/*.trans.txt`.
+      path: the column of a recording's path, relative to the file; its ending may be left out.
+      text: the column of its transcript; empty where there is none.
+      alphabet: the symbols that there may be, in their order; those of all transcripts by default.
+      unit: a symbol is one of the `characters`, or one of the `words`.
+    """
+
+    files: Text
+    path: Text = "path"
+    text: Text = "text"
+    alphabet: Symbols | None = None
+    unit: Unit = "characters"
+
+    def faults(self) -> Iterator[Fault]:
+        """Symbols that are none."""
+        if self.alphabet is not None:
+            yield from faults_of(self.alphabet, self.unit)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recordings(Sounds):
     """A folder of WAV, FLAC and OGG files; see `kdjax.data.sources.recordings`.
@@ -56,6 +87,7 @@ class Recordings(Sounds):
       labels: a recording's class is the `first` folder that it lies in, or the `last` one, or there is
         `none`; `auto` takes the only one.
       classes: how many there are, where they are more than there are folders.
+      transcripts: of the recordings, in files; then folders are no classes.
       test_share: of the recordings, where there is no split `test`: by the hash of their samples.
     """
 
@@ -64,10 +96,21 @@ class Recordings(Sounds):
     layout: Layout = "auto"
     labels: LabelsFrom = "auto"
     classes: Count | None = None
+    transcripts: TranscriptFiles | None = None
     test_share: TestShare = 0.0
+
+    def faults(self) -> Iterator[Fault]:
+        """Fields that do not go together."""
+        yield from super().faults()
+        if self.transcripts is not None:
+            if self.labels not in ("auto", "none"):
+                yield "labels, transcripts", "folders are classes", "give one of the two"
+            if self.classes is not None:
+                yield "classes, transcripts", "transcripts have an alphabet", "leave classes out"
 
     def dataset(self, split: str, *, data_dir: str | None, kept: data.Kept | None) -> Dataset:
         """See `Source`."""
+        given = None if (own := self.transcripts) is None else sources.TranscriptFiles(**vars(own))
         with reading():
             return sources.recordings(
                 split,
@@ -75,6 +118,7 @@ class Recordings(Sounds):
                 layout=self.layout,
                 labels=self.labels,
                 classes=self.classes,
+                transcripts=given,
                 test_share=self.test_share,
                 **self.how,
             )

@@ -19,6 +19,7 @@ from kdjax.data.sources.texts import TOKENS, TextHow
 from kdjax.data.sources.tokenizing import FILE as TOKENIZER
 from kdjax.data.sources.tokenizing import Trained, unlike
 from kdjax.data.sources.tokenizing import read as tokenizer
+from kdjax.data.sources.transcribed import TranscriptFiles
 
 __all__ = [
     "TOKENIZER",
@@ -30,6 +31,7 @@ __all__ = [
     "SoundHow",
     "TextHow",
     "Trained",
+    "TranscriptFiles",
     "arrow",
     "csv",
     "folder",

@@ -17,6 +17,7 @@ from kdjax.data.records import Records
 from kdjax.data.sources import splits
 from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
 from kdjax.data.sources.options import local, memory, shown
+from kdjax.data.sources.transcribed import TranscriptFiles, labels_by
 from kdjax.data.sources.waves import (
     MOST_RATE,
     OTHERS,
@@ -59,10 +60,11 @@ def recordings(
     layout: Layout = "auto",
     labels: LabelsFrom = "auto",
     classes: int | None = None,
+    transcripts: TranscriptFiles | None = None,
     test_share: float = 0.0,
     **how: Unpack[SoundHow],
 ) -> Dataset:
-    """A split of a folder of WAV, FLAC and OGG files, classes as folders.
+    """A split of a folder of WAV, FLAC and OGG files: classes as folders, or transcripts in files.
 
     WAV files have 8, 16, 24 or 32 bits; what has more than 16 is rounded. FLAC and OGG need the extra
     `speech`.
@@ -73,6 +75,7 @@ def recordings(
       layout: see there.
       labels: see there.
       classes: see there.
+      transcripts: where they are, in the place of classes; `labels` and `classes` are left out then.
       test_share: of the recordings, where there is no split `test`: by the hash of their samples.
       **how: see `SoundHow`; `rate` is needed.
 
@@ -86,9 +89,14 @@ def recordings(
     splits.check_share(test_share)
     files = found_files(path, WAVES + OTHERS, kind="recordings")
     parts = parts_of(files, path, layout)
-    found, target, notes = labels_of(
-        files, parts, path, labels=labels, classes=classes, kind="recordings"
-    )
+    if transcripts is None:
+        found, target, notes = labels_of(
+            files, parts, path, labels=labels, classes=classes, kind="recordings"
+        )
+    else:
+        if labels not in ("auto", "none") or classes is not None:
+            raise BadInput("labels, classes", "transcripts are given, too", "leave them out")
+        found, target, notes = labels_by(transcripts, files, path)
     heard = [read_file(os.path.join(path, file.name)) for file in files]
     heard = [
         one._replace(key=os.fsencode(file.name)) for one, file in zip(heard, files, strict=True)
