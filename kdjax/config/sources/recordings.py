@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 from kdjax import data
-from kdjax.config.fields import Count, NonNegative, Positive, Text
+from kdjax.config.fields import Count, NonNegative, Positive, Symbols, Text
 from kdjax.config.sources import Source, TestShare, reading
 from kdjax.data import Dataset, sources
 from kdjax.data.sources.folders import LabelsFrom, Layout
 from kdjax.data.sources.recordings import SoundHow
 from kdjax.data.transcripts import Unit, faults_of
-from kdjax.ranges import AtLeast, Distinct
 from kdjax.types import Fault
 
 
@@ -46,10 +45,6 @@ class Sounds(Source):
             "longest": self.longest,
             "skip_short": self.skip_short,
         }
-
-
-Symbols = Annotated[tuple[Text, ...], AtLeast(1), Distinct()]
-"""Of transcripts, in their order; the blank of a CTC model is not among them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
