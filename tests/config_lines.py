@@ -318,6 +318,17 @@ OTHER_DATA = [
             None,
         ),
         ({"kind": "tfds_sound", "set": "x", "rate": 1000, "longest": 0.4}, None),
+        (
+            {
+                "kind": "connected_words",
+                "set": "x",
+                "rate": 1000,
+                "utterances": 40,
+                "test_utterances": 20,
+                "test_speakers": ["a"],
+            },
+            {"kind": "transcripts", "alphabet": ["one", "two"], "unit": "words"},
+        ),
     )
 ]
 """Sources of which a config has one, and what is asked where they have no labels."""

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from kdjax.artifacts.model import Spec
 from kdjax.contexts.context import Context
@@ -78,7 +78,7 @@ def _has_mask(spec: Spec) -> bool:
     return "mask" in outputs
 
 
-def _mask(spec: Spec, names: list[str], lengths: Int[np.ndarray, "b fields"]) -> jax.Array:
+def _mask(spec: Spec, names: list[str], lengths: Int[Array, "b fields"]) -> Array:
     """Which positions are no padding; all else that the model computes is for nothing, and left out."""
     batch = {}
     for name, field in spec.inputs.fields.items():

@@ -5,6 +5,7 @@ Whatever gives encoded pictures by row is one more of them: see `from_encoded`.
 """
 
 from kdjax.data.sources.arrow_files import arrow
+from kdjax.data.sources.connected import Joining, connected_words
 from kdjax.data.sources.encoded import Encoded, from_encoded
 from kdjax.data.sources.folders import folder
 from kdjax.data.sources.framing import Frame, framed
@@ -28,11 +29,13 @@ __all__ = [
     "Encoded",
     "Frame",
     "How",
+    "Joining",
     "SoundHow",
     "TextHow",
     "Trained",
     "TranscriptFiles",
     "arrow",
+    "connected_words",
     "csv",
     "folder",
     "framed",
