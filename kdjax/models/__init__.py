@@ -28,6 +28,7 @@ from kdjax.models.mlperf_tiny import DSCNN, TinyResNet, ds_cnn, mlperf_resnet8
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from kdjax.models.order import names_in_order
 from kdjax.models.plain_cnn import PlainCNN
+from kdjax.models.recurrent import LSTM, RecurrentNet, RecurrentText, SequencePool
 from kdjax.models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -48,6 +49,7 @@ __all__ = [
     "BERT",
     "CNN",
     "DSCNN",
+    "LSTM",
     "VGG",
     "AttentionFusion",
     "BERTBlock",
@@ -72,9 +74,12 @@ __all__ = [
     "Pointwise",
     "Projector",
     "Prototypes",
+    "RecurrentNet",
+    "RecurrentText",
     "Regressor",
     "ResNet",
     "Review",
+    "SequencePool",
     "ShuffleNetV2",
     "Synced",
     "TinyResNet",
