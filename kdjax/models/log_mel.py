@@ -110,12 +110,13 @@ class LogMel(nn.Module):
         """Of every recording, float32.
 
         Raises:
-          BadInput: a recording is shorter than a frame.
+          BadInput: a recording is shorter than a frame; of zeros beyond the ends, than a sample.
         """
         said = _SAID[self.convention]
         length = audio.shape[-1]
         beside = self.frame // 2 if said.centred else 0
-        if isinstance(length, int) and length < max(self.frame - 2 * beside, beside + 1):
+        mirrored = beside + 1 if said.reflect else 1
+        if isinstance(length, int) and length < max(self.frame - 2 * beside, mirrored):
             raise BadInput(
                 "encoder.frame", f"{self.frame} samples, and a recording has {length}", "give fewer"
             )

@@ -8,21 +8,27 @@ import numpy as np
 import pytest
 from etils import epath
 
-from kdjax import config, parse, pipeline
+from kdjax import config, parse, pipeline, stages, train
 from kdjax.artifacts import Artifact
 from kdjax.artifacts.model import load
 from kdjax.commands.report import write_report
-from kdjax.contexts import Splits
+from kdjax.contexts import Context, Splits
 from kdjax.evaluate import characters, error_rate, words
 from kdjax.export import load_onnx
+from kdjax.tasks import of as tasks_of
+from kdjax.types import BadInput
 from tests import own_tasks
 
 _PLAIN = {"recipe": "eval"}
 _TRAINING = {
-    "steps": 60,
+    "steps": 160,
     "batch": 32,
-    "log_every_steps": 20,
-    "optimizer": {"name": "adamw", "learning_rate": 2e-2},
+    "log_every_steps": 40,
+    "optimizer": {
+        "name": "adamw",
+        "learning_rate": 1e-2,
+        "schedule": {"name": "constant"},
+    },
 }
 
 
@@ -50,7 +56,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def run_of(folder, only=None, source=None, **stages):
+def run_of(folder, only=None, source=None, **changed):
     line = {
         "teacher": {
             "kind": "finetune",
@@ -80,7 +86,7 @@ def run_of(folder, only=None, source=None, **stages):
         "file": {"kind": "export", "model": "small", "formats": ["onnx", "stablehlo"]},
         "int8_file": {"kind": "export", "model": "int8", "formats": ["onnx"], "agreement": 0.9},
     }
-    for name, changes in stages.items():
+    for name, changes in changed.items():
         line[name] = {**line.get(name, {}), **changes}
     usual = {
         "kind": "recordings",
@@ -93,8 +99,8 @@ def run_of(folder, only=None, source=None, **stages):
     if source is not None and "seconds" in source:
         data.pop("buckets")
     fields = {"name": "tones", "data": data, "parallel": "single"}
-    stages = {name: line[name] for name in only or line}
-    return parse.parse(config.Run, {**fields, "stages": stages})
+    chosen = {name: line[name] for name in only or line}
+    return parse.parse(config.Run, {**fields, "stages": chosen})
 
 
 def done(run, folder):
@@ -146,3 +152,116 @@ def test_transcripts_through_the_whole_line(folder, tmp_path):
         assert found.shape[1] == length // 25 + 1
         np.testing.assert_allclose(found[0], live[row, : found.shape[1]], atol=2e-3)
         assert spec.task.transcribed(found) == [heard[row]]
+
+
+def checked(run, folder):
+    splits = Splits(run.data)
+    pipeline.check(run, pipeline.plan(run, epath.Path(folder), splits), splits)
+
+
+_OWN = {"function": "tests.own_tasks:spoken"}
+_LOG_MEL = {"name": "log_mel", "rate": own_tasks.RATE, "window": 64.0, "hop": 25.0, "bands": 12}
+_STUDENT = ["teacher", "cache", "student"]
+
+
+def test_a_line_is_checked_before_it_runs(folder, tmp_path):
+    checked(run_of(folder), tmp_path)
+    of_networks = {**_LOG_MEL, "low": 20.0, "net": {"name": "lstm", "widths": [8], "pool": "none"}}
+    top_k = {"signal": {"name": "top_k", "k": 2, "temperatures": [1.0]}}
+    changes = {"teacher": {"encoder": of_networks}, "cache": top_k}
+    checked(run_of(folder, _STUDENT, **changes), tmp_path)
+    sequences = {"logits": {"name": "best_path"}, "live": True, "ce_weight": 1.0}
+    checked(run_of(folder, _STUDENT, student=sequences), tmp_path)
+    short = {**_OWN, "seconds": True}
+    checked(run_of(folder, _STUDENT, source=short), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "changed", "line"),
+    [
+        (
+            {**_OWN, "seconds": True},
+            {"teacher": {"encoder": encoder_of(8, hop=200)}},
+            r"teacher\.encoder: example \d+ of tones train \(id \d+\) has a label '[abc]+' that takes "
+            r"[67] positions, and the model answers at 5 of it; give an encoder of shorter steps, or",
+        ),
+        (
+            _OWN,
+            {"teacher": {"encoder": encoder_of(8, hop=120)}},
+            r"teacher\.encoder: example \d+ of ragged tones train \(id \d+\) has a label '[abc]+' that "
+            r"takes \d positions, and the model answers at \d of it, and \d+ more are so; give",
+        ),
+        (
+            _OWN,
+            {"student": {"encoder": encoder_of(8, hop=50)}},
+            r"student\.cache: the teacher of cache answers at 37 frames of the longest recording, and "
+            r"the student at 19: give both one hop and one stride",
+        ),
+        (
+            _OWN,
+            {"teacher": {"encoder": encoder_of(8, masked=False)}},
+            r"teacher\.encoder: .* gives no mask, and audio of ragged tones train differ in length; "
+            r"give \(features, mask\), or examples of one length",
+        ),
+        (
+            {**_OWN, "seconds": True},
+            {"teacher": {"encoder": {**_LOG_MEL, "net": {"name": "cnn", "widths": [8]}}}},
+            r"teacher\.encoder: cnn.* gave float32\[2, 8\] of two examples; features are \[batch, "
+            r"frames, dim\]",
+        ),
+        (
+            _OWN,
+            {"teacher": {"encoder": {**_LOG_MEL, "net": {"name": "lstm"}}}},
+            r"teacher\.encoder\.net\.pool: mean gave float32\[2, 128\] of two examples; features are",
+        ),
+        (
+            _OWN,
+            {"student": {"logits": {"name": "dkd"}}},
+            r"student\.logits: dkd is of whole examples, and the task is ctc; give kl, ce or mse",
+        ),
+        (
+            _OWN,
+            {"teacher": {"label_smoothing": 0.1}},
+            r"teacher\.label_smoothing: it needs a class at each position, and the task is ctc; leave",
+        ),
+        (
+            _OWN,
+            {"teacher": {"labels_per_class": 3}},
+            r"teacher\.labels_per_class: the labels of ragged tones train are transcripts of up to 4 of "
+            r"3 characters, and it counts",
+        ),
+    ],
+)
+def test_what_is_refused_in_one_line_before_anything_runs(source, changed, line, folder, tmp_path):
+    with pytest.raises(BadInput, match=f"^config.stages.{line}") as caught:
+        checked(run_of(folder, _STUDENT, source=source, **changed), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transcript_that_has_a_path_no_more_is_named_by_its_step_and_its_id(folder, tmp_path):
+    """An encoder that leaves frames out as it trains: what no check before can see."""
+    run = run_of(
+        folder,
+        ["teacher"],
+        source=_OWN,
+        teacher={"encoder": encoder_of(8, function="tests.own_tasks:Losing"), "steps": 3},
+    )
+    splits = Splits(run.data)
+    tasks = pipeline.plan(run, epath.Path(tmp_path), splits)
+    with pytest.raises(train.Diverged, match=r"step 1: loss/ctc is infinite.*--replay_step=1"):
+        pipeline.execute(run, tasks, splits)
+    (task,) = tasks
+    context = Context(
+        run, "teacher", 0, task.folder, {}, splits, train.choose("single"), replay_step=1
+    )
+    with pytest.raises(train.Replayed) as caught:
+        stages.run(context, run.stages["teacher"])
+    (named,) = [
+        line for line in caught.value.lines if line.startswith("loss/ctc is not finite for")
+    ]
+    ids = {
+        int(word) for word in named.removeprefix("loss/ctc is not finite for the ids ").split(", ")
+    }
+    least = tasks_of(splits.labelled(0)).least_positions(splits.labelled(0).labels)
+    assert ids <= {int(id) for id in splits.labelled(0).ids[least > 2]}
+    assert ids
