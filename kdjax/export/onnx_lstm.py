@@ -106,6 +106,7 @@ def _scale(layer: Stored) -> Float[np.ndarray, " gates"]:
 
 
 def _lower(ctx: Any, equation: Any) -> None:
+    import onnx_ir as ir
     from jax2onnx.converter.ir_builder import _dtype_to_ir
     from jax2onnx.plugins._ir_shapes import _ensure_value_metadata, _stamp_type_and_shape
 
@@ -114,25 +115,27 @@ def _lower(ctx: Any, equation: Any) -> None:
     kernel, recurrent, bias = map(ctx.try_evaluate_const, parameters)
     if kernel is None or recurrent is None or bias is None:
         raise ValueError("the parameters of an LSTM are computed in the call")
-    hidden = len(recurrent)
+    hidden, kind = len(recurrent), ir.TensorType(_dtype_to_ir(np.dtype(np.float32), False))
 
     def keep(name: str, array: np.ndarray) -> Any:
         return make.add_initializer_from_array(name=ctx.fresh_name(name), array=array)
 
-    def known(variable: Any, name: str) -> Any:
-        return ctx.get_value_for_var(variable, name_hint=ctx.fresh_name(name))
+    def known(variable: Any) -> Any:
+        return ctx.get_value_for_var(variable, name_hint=ctx.fresh_name("lstm_in"))
 
-    rest = [known(variable, "lstm_in") for variable in equation.invars[4:]]
+    def typed(name: str, operator: Any, *inputs: Any, **attributes: Any) -> Any:
+        made = operator(*inputs, **attributes, _outputs=[ctx.fresh_name(f"lstm_{name}")])
+        made.type = kind
+        return made
+
+    rest = [known(variable) for variable in equation.invars[4:]]
     length = rest.pop() if params["ragged"] else None
-    one = keep("lstm_axis", np.asarray([0], np.int64))
-    state = [make.Unsqueeze(each, one, _outputs=[ctx.fresh_name("lstm_state")]) for each in rest]
+    one, direction = (keep("lstm_axis", np.asarray([axis], np.int64)) for axis in (0, 1))
+    state = [typed("state", make.Unsqueeze, each, one) for each in rest]
     biases = np.zeros((1, 8 * hidden), np.float32)
     biases[0, : 4 * hidden] = np.asarray(bias)[list(_ORDER)].reshape(-1)
-    steps = make.Transpose(
-        known(x, "lstm_x"), perm=[1, 0, 2], _outputs=[ctx.fresh_name("lstm_steps")]
-    )
     found = make.LSTM(
-        steps,
+        typed("steps", make.Transpose, known(x), perm=[1, 0, 2]),
         keep("lstm_kernel", gates_first(np.asarray(kernel, np.float32))),
         keep("lstm_recurrent", gates_first(np.asarray(recurrent, np.float32))),
         keep("lstm_bias", biases),
@@ -142,16 +145,14 @@ def _lower(ctx: Any, equation: Any) -> None:
         direction="reverse" if params["reverse"] else "forward",
         _outputs=[ctx.fresh_name(f"lstm_{name}") for name in ("all", "hidden", "cell")],
     )
-    direction = keep("lstm_direction", np.asarray([1], np.int64))
-    every = make.Squeeze(found[0], direction, _outputs=[ctx.fresh_name("lstm_every")])
+    for value in found:
+        value.type = kind
+    every = typed("every", make.Squeeze, found[0], direction)
     results = [
-        make.Transpose(every, perm=[1, 0, 2], _outputs=[ctx.fresh_name("lstm_y")]),
-        *(make.Squeeze(each, one, _outputs=[ctx.fresh_name("lstm_last")]) for each in found[1:]),
+        typed("y", make.Transpose, every, perm=[1, 0, 2]),
+        *(typed("last", make.Squeeze, each, one) for each in found[1:]),
     ]
-    import onnx_ir as ir
-
     for variable, value in zip(equation.outvars, results, strict=True):
-        value.type = ir.TensorType(_dtype_to_ir(np.dtype(np.float32), False))
         _stamp_type_and_shape(value, variable.aval.shape)
         _ensure_value_metadata(ctx, value)
         ctx.bind_value_for_var(variable, value)

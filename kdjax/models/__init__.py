@@ -5,6 +5,7 @@ from kdjax.models.bert import BERT, BERTBlock, MaskedHead, bert, bert_faults
 from kdjax.models.blocks import Compute, Convention, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
+from kdjax.models.conformer import Conformer, ConformerBlock, conformer
 from kdjax.models.connectors import (
     AttentionFusion,
     Pointwise,
@@ -59,6 +60,8 @@ __all__ = [
     "Captured",
     "Classifier",
     "Compute",
+    "Conformer",
+    "ConformerBlock",
     "Contrastive",
     "ConvNeXt",
     "ConvNorm",
@@ -91,6 +94,7 @@ __all__ = [
     "called",
     "capture",
     "cifar_resnet",
+    "conformer",
     "convnext",
     "convolve",
     "ds_cnn",

@@ -110,13 +110,13 @@ class LogMel(nn.Module):
         """Of every recording, float32.
 
         Raises:
-          BadInput: a recording is shorter than a frame; of zeros beyond the ends, than a sample.
+          BadInput: a recording is shorter than a frame.
         """
         said = _SAID[self.convention]
         length = audio.shape[-1]
         beside = self.frame // 2 if said.centred else 0
-        mirrored = beside + 1 if said.reflect else 1
-        if isinstance(length, int) and length < max(self.frame - 2 * beside, mirrored):
+        least = max(self.frame - 2 * beside, beside + 1 if said.reflect else 1)
+        if isinstance(length, int) and length < least:
             raise BadInput(
                 "encoder.frame", f"{self.frame} samples, and a recording has {length}", "give fewer"
             )
@@ -297,12 +297,15 @@ class OnLogMel(nn.Module):
 
         Args:
           audio: the samples.
-          audio_length: of each recording, zeros are behind it; None for all of them.
+          audio_length: of each recording, zeros are behind it; None for all of them. One that is shorter
+            than a frame is a frame.
           train: of the network.
 
         Raises:
           BadInput: recordings have lengths, and the network or the spectra do not go with that.
         """
+        if audio_length is not None and not _SAID[self.front.convention].centred:
+            audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
         x = self.front(audio)
         if audio_length is None:
             if self.normalize:
