@@ -68,7 +68,7 @@ def best_path(
     said = said if mask is None else said & mask
     frames = classes.shape[1]
     # What is not said goes into a place behind the last, which is cut off.
-    at = jnp.where(said, jnp.cumsum(said, -1) - 1, frames)
+    at = jnp.where(said, jnp.cumsum(said, axis=-1) - 1, frames)
     found = jnp.full((len(classes), frames + 1), -1, classes.dtype)
     return jnp.put_along_axis(found, at, classes - 1, axis=-1, inplace=False)[:, :frames]
 
@@ -85,7 +85,7 @@ def near_symbols(
     Reference: Hilmes et al. 2025, https://arxiv.org/abs/2506.01503.
     """
     frames = classes.shape[1]
-    said = jnp.cumsum(classes != BLANK, -1)
+    said = jnp.cumsum(classes != BLANK, axis=-1)
     said = jnp.pad(said, ((0, 0), (1, 0)))  # of how many frames before this one
     at = jnp.arange(frames)
     last, first = jnp.minimum(at + around + 1, frames), jnp.maximum(at - around, 0)
