@@ -195,7 +195,8 @@ class Spec(_OnEncoder):
     @property
     def positions(self) -> int | None:
         """That it answers at, of the longest example; None where it answers once."""
-        return _positions(_text(self))
+        at_positions = len(self.task.features) > len(tasks.Task.features)
+        return _positions(_text(self)) if at_positions else None
 
     def flops(self) -> int:
         """Of `predict` for one example, see `evaluate.flops`; counted once for all of one description."""
@@ -258,10 +259,9 @@ def _flops(text: str) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _positions(text: str) -> int | None:
+def _positions(text: str) -> int:
     spec = _described(Spec, text)
-    said = jax.eval_shape(spec.answers(spec.module()), spec.abstract(), spec.blank())
-    return said.shape[1] if said.ndim > 2 else None
+    return jax.eval_shape(spec.answers(spec.module()), spec.abstract(), spec.blank()).shape[1]
 
 
 def load(artifact: Artifact, *, field: str) -> tuple[Spec, Variables]:

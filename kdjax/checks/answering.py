@@ -48,7 +48,7 @@ def check_labels_fit(context: Context, spec: Spec, dataset: Dataset) -> None:
         raise BadInput(
             field,
             f"example {rows[at]} of {dataset.name} (id {dataset.ids[rows[at]]}) has a label "
-            f"{spec.task.shown(dataset.labels[rows[at]])} that takes {least[at]} positions, and the "
+            f"{spec.task.label_text(dataset.labels[rows[at]])} that takes {least[at]} positions, and the "
             f"model answers at {have[at]} of it{more}",
             "give an encoder of shorter steps, or leave the example out",
         )

@@ -105,8 +105,9 @@ KNOWN: Mapping[str, Known] = {
     "agreement": Known(
         "agreement",
         "How far a model says of the test examples what the run's reference says, another model: of"
-        " classes the share of the examples that get the same one, of vectors the mean cosine. No label"
-        " is needed. The reference agrees with itself.",
+        " classes the share of the examples that get the same one, of vectors the mean cosine, of"
+        " transcripts 1 less the edits between them. No label is needed. The reference agrees with"
+        " itself.",
     ),
     "wer": Known(
         "WER",

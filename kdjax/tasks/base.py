@@ -148,7 +148,7 @@ class Task(Choice, abc.ABC):
         """At how many positions a model must answer for each label to be learned; None for any number."""
         return None
 
-    def shown(self, label: Shaped[np.ndarray, "..."]) -> str:
+    def label_text(self, label: Shaped[np.ndarray, "..."]) -> str:
         """One label in words, for messages."""
         return f"{label.tolist()}"
 

@@ -95,7 +95,7 @@ class CTC(OfPositions):
         """Frames of the shortest path, see `kdjax.losses.least_frames`."""
         return np.asarray(losses.least_frames(jnp.asarray(labels)))
 
-    def shown(self, label: Int[np.ndarray, " most"]) -> str:
+    def label_text(self, label: Int[np.ndarray, " most"]) -> str:
         """The transcript."""
         return repr(self._text(label))
 
