@@ -265,3 +265,34 @@ def test_a_transcript_that_has_a_path_no_more_is_named_by_its_step_and_its_id(fo
     least = tasks_of(splits.labelled(0)).least_positions(splits.labelled(0).labels)
     assert ids <= {int(id) for id in splits.labelled(0).ids[least > 2]}
     assert ids
+
+
+def test_an_lstm_learns_the_best_paths_of_a_teacher(folder, tmp_path):
+    """Without transcripts, from logits asked live; its files take recordings of any length."""
+    net = {"name": "lstm", "widths": [24], "pool": "none"}
+    run = run_of(
+        folder,
+        ["teacher", "cache", "student", "int8", "file", "int8_file"],
+        student={
+            "encoder": {**_LOG_MEL, "low": 20.0, "net": net},
+            "logits": {"name": "best_path"},
+            "temperature": 4.0,
+            "live": True,
+        },
+        int8={"model": "student", "rules": [{"activations": "dynamic", "pattern": ".*"}]},
+        file={"model": "student"},
+    )
+    artifacts, report, splits = done(run, tmp_path)
+    rows = {row["stage"]: row for row in report["rows"]}
+    for name in ("teacher", "student", "int8", "student.onnx", "student.stablehlo", "int8.onnx"):
+        assert rows[name]["scores"]["wer"]["value"] < 0.1, (name, rows[name]["scores"])
+    log = (artifacts["student"].folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["loss/kd"] < 0.5
+    layers = artifacts["int8"].manifest["quantized"]["layers"]
+    assert any("lstm0" in name for name in layers)
+    model = load_onnx(artifacts["file"].folder / "student.onnx", threads=1)
+    spec, variables = load(artifacts["student"], field="here")
+    live = np.asarray(jax.jit(spec.predict)(variables, splits.test_inputs))
+    audio, length = (array[:1] for array in splits.test_inputs.values())
+    alone = model(audio[:, : int(length[0])], length)
+    np.testing.assert_allclose(alone[0], live[0, : alone.shape[1]], atol=2e-3)

@@ -206,15 +206,16 @@ def _parts(
         )
     for part, own in apart.items():
         for speaker, heard in own.items():
-            words = {one.word for one in heard}
-            for word, name in enumerate(_names(prepared)):
-                if word not in words:
-                    raise BadInput(
-                        "set",
-                        f"{speaker} says no {name!r} in what {part} is joined of",
-                        "name another",
-                    )
+            _check_words(heard, _names(prepared), f"{speaker} in what {part} is joined of")
     return {part: _in_order(own) for part, own in apart.items()}
+
+
+def _check_words(heard: Sequence[_Spoken], names: Sequence[str], of: str) -> None:
+    """Raises `BadInput` where there is no recording of a word."""
+    words = {one.word for one in heard}
+    for word, name in enumerate(names):
+        if word not in words:
+            raise BadInput("set", f"there is no {name!r} of {of}", "name another set")
 
 
 def _by_speaker(prepared: Prepared, part: str, file: str, pattern: str) -> dict[str, list[_Spoken]]:
