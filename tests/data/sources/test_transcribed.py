@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kdjax import config
+from kdjax import config, tasks
+from kdjax.contexts import Splits
 from kdjax.data import Transcripts, sources
 from kdjax.data.sources import TranscriptFiles
 from kdjax.parse import parse
@@ -135,3 +136,23 @@ def test_in_a_config(folder):
     assert str(caught.value).startswith(
         "data.source.transcripts.alphabet: 'b' of the transcript of test/2.wav (line 4 of said.csv)"
     )
+
+
+def test_recordings_without_any_are_asked_for_them(folder):
+    """As a teacher that is brought answers them: its student needs no transcript."""
+    fields = {
+        "name": "x",
+        "source": {"kind": "recordings", "root": str(folder), "rate": RATE, "labels": "none"},
+        "target": {"kind": "transcripts", "alphabet": ["b", "a", " "]},
+    }
+    splits = Splits(parse(config.Data, fields, "config.data"))
+    assert splits.is_unlabelled
+    assert tasks.of(splits.train) == tasks.CTC(alphabet=("b", "a", " "))
+    with pytest.raises(
+        BadInput, match=r"^config\.data\.target\.alphabet: 'ab' is not a single char"
+    ):
+        parse(
+            config.Data,
+            {**fields, "target": {"kind": "transcripts", "alphabet": ["ab"]}},
+            "config.data",
+        )
