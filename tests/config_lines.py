@@ -151,6 +151,8 @@ _TERMS = {
 _LOGITS = [
     *({"name": name} for name in ("kl", "dkd", "dist", "mse", "ce")),
     {"name": "multi_level"},
+    {"name": "blank_selection", "around": 2},
+    {"name": "best_path"},
 ]
 _EMBEDDINGS = [
     {"name": "cosine"},
@@ -310,7 +312,27 @@ OTHER_DATA = [
         ({"kind": "text_table", "root": "nowhere", **_TEXTS, "text": ["a", "b"]}, None),
         ({"kind": "tfds_text", "set": "x", "tokenizer": "nowhere", "max_length": 16}, None),
         ({"kind": "recordings", "root": "nowhere", "rate": 1000, "seconds": 0.4}, None),
+        (
+            {
+                "kind": "recordings",
+                "root": "nowhere",
+                "rate": 1000,
+                "transcripts": {"files": "said.csv", "alphabet": ["a", "b"], "unit": "words"},
+            },
+            None,
+        ),
         ({"kind": "tfds_sound", "set": "x", "rate": 1000, "longest": 0.4}, None),
+        (
+            {
+                "kind": "connected_words",
+                "set": "x",
+                "rate": 1000,
+                "utterances": 40,
+                "test_utterances": 20,
+                "test_speakers": ["a"],
+            },
+            {"kind": "transcripts", "alphabet": ["one", "two"], "unit": "words"},
+        ),
     )
 ]
 """Sources of which a config has one, and what is asked where they have no labels."""

@@ -4,9 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import data
+from kdjax import data, models
+from kdjax.models.sequences import mask_of
 
 WIDTH, LENGTH, WORDS, TAGS = 6, 8, 12, 3
+RATE, LONGEST, TONES = 1000, 900, {"a": 100, "b": 200, "c": 320}
 
 
 def _measurements(split: str, n: int):
@@ -73,6 +75,40 @@ def measured_tags(split, *, n: int = 96):
     )
 
 
+def tones(random, *, most: int = 4):
+    """A transcript of up to so many symbols, and its samples: a tone each, with pauses."""
+    symbols = random.choice([*TONES], size=random.integers(1, most + 1))
+    parts = [np.zeros(random.integers(30, 80))]
+    for symbol in symbols:
+        at = np.arange(random.integers(100, 140)) / RATE
+        hertz = TONES[symbol] * random.uniform(0.95, 1.05)
+        parts += [8000 * np.sin(2 * np.pi * hertz * at), np.zeros(random.integers(30, 80))]
+    samples = np.concatenate(parts)
+    return "".join(symbols), np.rint(samples + 50 * random.normal(size=len(samples)))
+
+
+def spoken(split, *, n: int = 96, seconds: bool = False, hidden: int = 0):
+    """Tones as symbols, each recording as long as it is, or all of one length."""
+    random = np.random.default_rng(len(split))
+    said, heard = zip(*(tones(random) for _ in range(n)), strict=True)
+    labels, target = data.transcripts_of(
+        [*said[: n - hidden], *[None] * hidden], said, alphabet=[*TONES], name=f"tones {split}"
+    )
+    target = data.Transcripts(target.alphabet, 4)
+    labels = np.pad(labels, ((0, 0), (0, 4 - labels.shape[1])), constant_values=-1)
+    whole = [samples.astype(np.int16) for samples in heard]
+    if seconds:
+        audio = np.stack([np.pad(own, (0, LONGEST - len(own))) for own in whole])
+        return data.from_fields({"audio": audio}, labels, target=target, name=f"tones {split}")
+    return data.from_fields(
+        {"audio": whole},
+        labels,
+        target=target,
+        ragged={"audio": LONGEST},
+        name=f"ragged tones {split}",
+    )
+
+
 def changing(split):
     """One value to learn, and two to be tested on."""
     return single(split) if split == "train" else measured(split)
@@ -104,3 +140,34 @@ class Words(nn.Module):
         if tokens_length is not None:
             mask = jnp.arange(tokens.shape[1])[None, :] < tokens_length[:, None]
         return nn.relu(nn.Dense(self.width)(x)), mask
+
+
+class Frames(nn.Module):
+    """Log-mel spectra and convolutions over their frames; with the mask of their padding."""
+
+    width: int
+    hop: int = 25
+    masked: bool = True
+
+    @nn.compact
+    def __call__(self, audio, audio_length=None, *, train):
+        """Features [batch, frames, width], and which frames are no padding."""
+        front = models.LogMel(rate=RATE, frame=64, hop=self.hop, bands=12, low=20.0, range=50.0)
+        x = 0.1 * front(audio)
+        mask = mask_of(x, None if audio_length is None else front.frames(audio_length))
+        for width in (2 * self.width, self.width):
+            x = jnp.where(mask[..., None], x, 0.0)
+            x = nn.relu(nn.Conv(width, (3,))(x))
+        if audio_length is None or not self.masked:
+            return x
+        return x, mask
+
+
+class Losing(Frames):
+    """Has two frames of each recording left as it trains."""
+
+    @nn.compact
+    def __call__(self, audio, audio_length=None, *, train):
+        """Features [batch, frames, width], and which frames are no padding."""
+        x, mask = Frames(self.width)(audio, audio_length, train=train)
+        return x, mask & (jnp.arange(x.shape[1]) < 2)[None] if train else mask

@@ -192,6 +192,12 @@ class Spec(_OnEncoder):
         """
         return _compiled(_text(self), fast and not self.rules)
 
+    @property
+    def positions(self) -> int | None:
+        """That it answers at, of the longest example; None where it answers once."""
+        at_positions = len(self.task.features) > len(tasks.Task.features)
+        return _positions(_text(self)) if at_positions else None
+
     def flops(self) -> int:
         """Of `predict` for one example, see `evaluate.flops`; counted once for all of one description."""
         return _flops(_text(self))
@@ -250,6 +256,12 @@ def _flops(text: str) -> int:
     spec = _described(Spec, text)
     example = {name: field.batch(1) for name, field in spec.inputs.fields.items()}
     return evaluate.flops(spec.predict, spec.abstract(), example)
+
+
+@functools.lru_cache(maxsize=256)
+def _positions(text: str) -> int:
+    spec = _described(Spec, text)
+    return jax.eval_shape(spec.answers(spec.module()), spec.abstract(), spec.blank()).shape[1]
 
 
 def load(artifact: Artifact, *, field: str) -> tuple[Spec, Variables]:

@@ -1,6 +1,7 @@
 """What a stage will leave, and whether data and views fit it: said before anything runs."""
 
 import functools
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -53,13 +54,17 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
       BadInput: it gives no features [batch, dim], or as the task has them; the line has its path.
     """
     encoder = getattr(stage, "encoder", None)
-    if not isinstance(encoder, config.Encoder) or encoder.shaped_by is None:
+    if not isinstance(encoder, config.Encoder):
         return
-    field = f"encoder.{encoder.shaped_by}"
-    said = f"{getattr(encoder, encoder.shaped_by)}"
     axes = tasks.Task.features
     if stage.is_measured():  # it has the head of the task, and no other
         axes = tasks.of(context.splits.train).features
+    if encoder.shaped_by is None and len(axes) == len(tasks.Task.features):
+        return
+    field, said = "encoder", encoder.title
+    if encoder.shaped_by is not None:
+        field = f"encoder.{encoder.shaped_by}"
+        said = f"{operator.attrgetter(encoder.shaped_by)(encoder)}"
     given = sizes.inputs_of(context.run, context.name, context.splits)
     inputs = given.blank(2)
     with under(context.path):

@@ -2,11 +2,14 @@
 
 import abc
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdjax import data
 from kdjax.choice import Choice
-from kdjax.config.fields import Count, Text
+from kdjax.config.fields import Count, Symbols, Text
+from kdjax.data.transcripts import Unit, faults_of
+from kdjax.types import Fault
 
 
 class Asked(Choice, abc.ABC):
@@ -38,6 +41,28 @@ class AskedClasses(Asked):
     def target(self) -> data.Classes:
         """See `kdjax.data.Classes`."""
         return data.Classes(self.classes, self.names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskedTranscripts(Asked):
+    """What is said in a recording, as a CTC model has its symbols.
+
+    Attributes:
+      alphabet: the symbols, in their order, without the blank.
+      unit: a symbol is one of the `characters`, or one of the `words`.
+    """
+
+    kind: Literal["transcripts"]
+    alphabet: Symbols
+    unit: Unit = "characters"
+
+    def faults(self) -> Iterator[Fault]:
+        """Symbols that are none."""
+        yield from faults_of(self.alphabet, self.unit)
+
+    def target(self) -> data.Transcripts:
+        """See `kdjax.data.Transcripts`."""
+        return data.Transcripts(self.alphabet, 1, self.unit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

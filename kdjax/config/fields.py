@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
-from kdjax.ranges import AtLeast, In, Regular
+from kdjax.ranges import AtLeast, Distinct, In, Regular
 from kdjax.types import Fault
 
 T = TypeVar("T")
@@ -41,6 +41,9 @@ Sparsity = Annotated[float, In("[0, 1)")]
 
 Text = Annotated[str, AtLeast(1)]
 """A name, a path."""
+
+Symbols = Annotated[tuple[Text, ...], AtLeast(1), Distinct()]
+"""Of transcripts, in their order; the blank of a CTC model is not among them."""
 
 Regex = Annotated[str, Regular()]
 """Of the names of parameters or groups."""

@@ -8,7 +8,7 @@ from kdjax.config.data import Data
 from kdjax.config.encoders.log_mel import LogMel
 from kdjax.config.fields import Count, Seed, Text, aside, parts
 from kdjax.config.scores import OwnScore
-from kdjax.config.sources.recordings import Sounds
+from kdjax.config.sources.recordings import ConnectedWords, Sounds
 from kdjax.config.stage import Stage
 from kdjax.ranges import AtLeast, Distinct, In
 from kdjax.types import Fault
@@ -76,7 +76,7 @@ class Run:
         primary = [f"scores.{name}.primary" for name, score in self.scores.items() if score.primary]
         if len(primary) > 1:
             yield ", ".join(primary), "models are compared by one score", "choose one"
-        if isinstance(sounds := self.data.source, Sounds):
+        if isinstance(sounds := self.data.source, Sounds | ConnectedWords):
             for path, encoder in parts(self.stages, LogMel, "stages"):
                 if encoder.rate != sounds.rate:
                     yield (

@@ -47,7 +47,7 @@ def _asked(c: config.Data, found: Dataset) -> Dataset:
 
 
 def signal(
-    c: config.Cache, *, task: tasks.Task | None, width: int
+    c: config.Cache, *, task: tasks.Task | None, width: int, positions: int | None = None
 ) -> teacher.Vector | teacher.Apart | teacher.Positions:
     """What is kept of a teacher.
 
@@ -55,6 +55,7 @@ def signal(
       c: the config of the cache.
       task: of the teacher, None where its features are kept.
       width: of its features.
+      positions: that it answers at, of the longest example; None where it answers once.
 
     Raises:
       BadInput: the task has no such signal; the line begins with the field.
@@ -63,9 +64,10 @@ def signal(
         assert c.signal is not None
         of = c.signal.kept(width, dtype=c.dtype)
     elif c.signal is None:
-        of = task.signal(c.dtype)
+        of = task.signal(c.dtype, positions=positions)
     else:
-        of = task.each(c.signal.kept(task.classes_of_answer("signal.name"), dtype=c.dtype))
+        kept = c.signal.kept(task.classes_of_answer("signal.name"), dtype=c.dtype)
+        of = task.each(kept, positions=positions)
     if c.together == "mean" or len(c.teachers) == 1:
         return of
     if isinstance(of, teacher.Positions):

@@ -11,6 +11,7 @@ from kdjax.data.random_access import from_source
 from kdjax.data.seen import Kept
 from kdjax.data.several import Several
 from kdjax.data.targets import UNLABELLED, Classes, Tags, Target, Values, Vectors
+from kdjax.data.transcripts import Transcripts, transcripts_of
 from kdjax.data.unlabelled import Unlabelled
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Several",
     "Tags",
     "Target",
+    "Transcripts",
     "Unlabelled",
     "Values",
     "Vectors",
@@ -37,5 +39,6 @@ __all__ = [
     "rows_at",
     "stream_feeds",
     "take",
+    "transcripts_of",
     "unique_ids",
 ]

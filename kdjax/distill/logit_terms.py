@@ -24,6 +24,7 @@ class LogitLoss(Protocol):
 
     takes_top_k: ClassVar[bool]
     at_positions: ClassVar[bool]
+    of_blank: ClassVar[bool]
 
     @property
     def name(self) -> Any:
@@ -34,7 +35,7 @@ class LogitLoss(Protocol):
         """See `kdjax.config.LogitLoss`."""
         ...
 
-    def rows(self, batch: Batch) -> Bool[Array, " batch"] | None:
+    def rows(self, batch: Batch) -> Bool[Array, "batch ..."] | None:
         """Which rows it concerns, None for all."""
         ...
 
@@ -79,9 +80,10 @@ def kd_term(
             # Of each teacher [batch], or a scalar.
             weights = teacher_weights.reshape(-1, *(1,) * (each.ndim - 1))
             found = (weights * each).sum(0)
-        rows = loss.rows(batch)
+        rows = loss.rows({**batch, **parts})
         kept = _kept(signal, outputs, batch)
         if kept is not None:
+            kept = kept if found.ndim == kept.ndim else kept.any(-1)
             rows = kept if rows is None else rows & kept
         return found if rows is None else (found, rows)
 

@@ -8,27 +8,35 @@ from kdjax.evaluate.classification import (
     logits_over,
     scores,
 )
+from kdjax.evaluate.decoding import Hypothesis, greedy, prefix_beam
 from kdjax.evaluate.flops import equation_flops, flops
 from kdjax.evaluate.neighbours import knn
 from kdjax.evaluate.probe import Probe, linear_probe
 from kdjax.evaluate.relations import f1, matthews, pearson, spearman
 from kdjax.evaluate.representation import alignment, uniformity
 from kdjax.evaluate.timing import Latency, interleaved, latency
+from kdjax.evaluate.transcripts import Edits, characters, edits, error_rate, words
 
 __all__ = [
     "Agreement",
+    "Edits",
+    "Hypothesis",
     "Latency",
     "Probe",
     "Scores",
     "agreement",
     "alignment",
+    "characters",
     "compared",
     "confusion",
     "cosines",
     "differences",
+    "edits",
     "equation_flops",
+    "error_rate",
     "f1",
     "flops",
+    "greedy",
     "interleaved",
     "knn",
     "latency",
@@ -36,8 +44,10 @@ __all__ = [
     "logits_over",
     "matthews",
     "pearson",
+    "prefix_beam",
     "r2",
     "scores",
     "spearman",
     "uniformity",
+    "words",
 ]

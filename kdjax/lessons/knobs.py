@@ -9,15 +9,16 @@ import optax
 from jaxtyping import Array, Float
 
 from kdjax import config, tasks, teacher, train
+from kdjax.artifacts.model import Spec
 from kdjax.lessons.source import Source, weights_of
 from kdjax.types import BadInput
 
 _KNOBS = ("temperature", "kd_weight", "ce_weight")
 
 
-def check_signal(c: config.Distill, source: Source, task: tasks.Task, path: str) -> None:
+def check_signal(c: config.Distill, source: Source, spec: Spec, path: str) -> None:
     """Raises `BadInput` where the signal does not fit the student or the loss."""
-    signal = source.signal
+    signal, task = source.signal, spec.task
     of = signal.of if isinstance(signal, teacher.Apart) else signal
     of = of.of if isinstance(of, teacher.Positions) else of
     if source.of_features:
@@ -27,7 +28,7 @@ def check_signal(c: config.Distill, source: Source, task: tasks.Task, path: str)
             "teacher",
             "learn it in a stage of kind distill_encoder",
         )
-    if fault := task.misfit(signal, c.cache):
+    if fault := task.misfit(signal, c.cache, positions=spec.positions):
         raise BadInput(f"{path}.cache", fault)
     if task.loss in c.features:
         raise BadInput(

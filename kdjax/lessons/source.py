@@ -83,6 +83,7 @@ class Teacher:
       inputs: that it is given.
       task: that it answers, None where its features are asked for.
       outputs: how many numbers it says: its classes, or the width of its features.
+      positions: that it answers at, of the longest example; None where it answers once.
       say: `(variables, inputs) -> Said`, with frozen statistics.
       read: gives the variables of the model: a student of a cache never needs them.
       module: of the model.
@@ -94,6 +95,7 @@ class Teacher:
     inputs: Inputs
     task: tasks.Task | None
     outputs: int
+    positions: int | None
     say: Callable[[Variables, Any], Said]
     read: Callable[[], Variables]
     module: nn.Module
@@ -144,6 +146,9 @@ class Source:
             raise BadInput(
                 f"{path}.teacher", "they are not asked the same", "give teachers of one task"
             )
+        if len({t.positions for t in found}) > 1:
+            shown = ", ".join(f"{n} {t.positions}" for n, t in zip(c.teachers, found, strict=True))
+            raise BadInput(f"{path}.teacher", f"they answer at different positions: {shown}")
         source = cls(c=c, name=name, seed=seed, dataset=dataset, teachers=found)
         with under(path):
             signal = source.signal
@@ -165,7 +170,7 @@ class Source:
     def signal(self) -> teacher.Vector | teacher.Apart | teacher.Positions:
         """What is kept."""
         asked = self.teachers[0]
-        return build.signal(self.c, task=asked.task, width=asked.outputs)
+        return build.signal(self.c, task=asked.task, width=asked.outputs, positions=asked.positions)
 
     @functools.cached_property
     def variables(self) -> tuple[Variables, ...]:
@@ -326,6 +331,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
             inputs,
             None,
             spec.features,
+            None,
             lambda variables, inputs: Said(spec.embed(variables, inputs)),
             read,
             bare.module(),
@@ -341,6 +347,7 @@ def _teacher(c: config.Cache, artifact: Artifact, *, path: str) -> Teacher:
         inputs,
         spec.task,
         spec.task.outputs,
+        dataclasses.replace(spec, inputs=inputs).positions,
         lambda variables, inputs: Said.of(
             module.apply(variables, inputs, train=False), spec.task.output
         ),

@@ -1,9 +1,9 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
-By what they compare: labels (`classification`, `binary`), one's own predictions (`self_training`); views
-of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student with a teacher in logits
-(`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in features (`features`,
-`overhaul`, `review`, `relations`).
+By what they compare: labels (`classification`, `binary`, `transcripts`), one's own predictions
+(`self_training`); views of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student
+with a teacher in logits (`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in
+features (`features`, `overhaul`, `review`, `relations`).
 `queue` is the state that some of them read; `rows` and `pooling` are what they share.
 """
 
@@ -38,14 +38,17 @@ from kdjax.losses.relations import (
 )
 from kdjax.losses.review import review_hcl
 from kdjax.losses.self_training import SoftMatchState, soft_match, soft_match_state
+from kdjax.losses.transcripts import BLANK, best_path, ctc, least_frames, near_symbols
 
 __all__ = [
+    "BLANK",
     "CRDState",
     "SoftMatchState",
     "adaptive_average_pool",
     "attention_transfer",
     "barlow_twins",
     "batch_level_kd",
+    "best_path",
     "binary_cross_entropy",
     "binary_kl",
     "byol",
@@ -55,6 +58,7 @@ __all__ = [
     "crd",
     "crd_state",
     "cross_entropy",
+    "ctc",
     "dcl",
     "dino",
     "dino_center",
@@ -70,9 +74,11 @@ __all__ = [
     "kd_kl",
     "kd_kl_top_k",
     "kd_mse",
+    "least_frames",
     "masked_patch_mse",
     "moco_v3",
     "multi_level_kd",
+    "near_symbols",
     "negative_cosine",
     "nst",
     "nt_xent",

@@ -103,18 +103,24 @@ class Linear(nn.Module):
         that are no padding: it is an output, too. See `called` for its inputs.
       width: of the answer.
       output: its name.
+      behind: the answer where the mask is False; the linear layer's own where this is empty.
     """
 
     encoder: nn.Module
     width: int
     output: str
+    behind: Sequence[float] = ()
 
     @nn.compact
     def __call__(self, inputs: Any, *, train: bool):
         """A dict of named outputs, float32; `inputs` by name, or the one that there is."""
         found = called(self.encoder, inputs, train=train)
         features, mask = found if isinstance(found, tuple) else (found, None)
-        outputs = {"features": features, self.output: nn.Dense(self.width, name="head")(features)}
+        answer = nn.Dense(self.width, name="head")(features)
+        if mask is not None and self.behind:
+            padding = jnp.broadcast_to(jnp.asarray(self.behind, answer.dtype), answer.shape)
+            answer = jnp.where(mask[..., None], answer, padding)
+        outputs = {"features": features, self.output: answer}
         return outputs if mask is None else {**outputs, "mask": mask}
 
 

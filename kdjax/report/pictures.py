@@ -204,8 +204,9 @@ def _limits(axes: Axes, points: Sequence[_Point], show: Callable[[units.Number],
     axes.set_ylim(*(limits if score.higher_is_better else limits[::-1]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if score.fraction:
+        low, high = score.limits
         axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda y, _: f"{100 * y:.4g}" if 0 <= y <= 1 else "")
+            FuncFormatter(lambda y, _: f"{100 * y:.4g}" if low <= y <= high else "")
         )
 
 

@@ -89,9 +89,8 @@ class Row:
         single = [("sparsity", self.sparsity, 0.0, 1.0)]
         single += [(n, getattr(self, n), 0.0, math.inf) for n in _AMOUNTS]
         for name, score in self.scores.items():
-            low, high = (0.0, 1.0) if score.fraction else (-math.inf, math.inf)
             every = (score.value, *(score.ci95 or ()), *(score.per_seed or ()))
-            single += [(f"scores.{name}", value, low, high) for value in every]
+            single += [(f"scores.{name}", value, *score.limits) for value in every]
         for name, value, low, high in single:
             if value is not None and not (low <= value <= high and math.isfinite(value)):
                 want = {1.0: "a fraction from 0 to 1"}.get(
@@ -146,8 +145,8 @@ def mean_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None
 
 
 def ratio_interval(
-    counted: Integer[np.ndarray, " n"], of: Integer[np.ndarray, " n"]
-) -> tuple[float, float]:
+    counted: Integer[np.ndarray, " n"], of: Integer[np.ndarray, " n"], *, most: float = 1.0
+) -> tuple[float, float] | None:
     """95 % interval of `counted.sum() / of.sum()`, a fraction of parts that examples have some of each.
 
     Parts of one example (the words of a sentence) are not independent of each other, so the spread is
@@ -157,16 +156,17 @@ def ratio_interval(
     Args:
       counted: parts of each example that count.
       of: its parts, at least one.
+      most: that the ratio may be; what counts may be more than the parts, as errors of words are.
 
     Reference: Cochran 1977, Sampling Techniques, 3rd ed., ch. 6: the ratio estimator.
     """
     n, ratio = len(of), float(counted.sum() / of.sum())
     apart = counted - ratio * of
     if n < 2 or not apart.any():
-        return wilson(ratio, n)
+        return wilson(ratio, n) if ratio <= 1.0 else None
     error = float(np.sqrt((apart**2).sum() / (n - 1) / n)) / float(of.mean())
     half = float(special.stdtrit(n - 1, 0.975)) * error
-    return max(0.0, ratio - half), min(1.0, ratio + half)
+    return max(0.0, ratio - half), min(most, ratio + half)
 
 
 def _student_t(values: Sequence[float]) -> tuple[float, float]:
@@ -206,7 +206,7 @@ def gain(row: Row, base: Row) -> Gain | None:
         return None
     if (each := paired(row, base)) is not None:
         low, high = _student_t(each)
-        if ours.fraction:
+        if ours.limits == (0.0, 1.0):
             low, high = max(-1.0, low), min(1.0, high)
         return Gain(statistics.fmean(each), (low, high), len(each))
     if ours.ci95 is None or theirs.ci95 is None:
@@ -307,8 +307,8 @@ def _over_seeds(scores: Sequence[Score]) -> Score:
     """The mean of one score, with its interval."""
     values = tuple(score.value for score in scores)
     low, high = _student_t(values)
-    if scores[0].fraction:
-        low, high = max(0.0, low), min(1.0, high)
+    least, most = scores[0].limits
+    low, high = max(least, low), min(most, high)
     mean = statistics.fmean(values)
     return dataclasses.replace(scores[0], value=mean, ci95=(low, high), per_seed=values)
 

@@ -1,6 +1,7 @@
 """One score of a model, and how pages show it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,6 +26,13 @@ class Score:
     per_seed: tuple[float, ...] | None = None
     higher_is_better: bool = True
     fraction: bool = True
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which it lies: a fraction is one of 1, but an error rate may be above it."""
+        if not self.fraction:
+            return -math.inf, math.inf
+        return 0.0, 1.0 if self.higher_is_better else math.inf
 
     @property
     def worth(self) -> float:
@@ -97,9 +105,19 @@ KNOWN: Mapping[str, Known] = {
     "agreement": Known(
         "agreement",
         "How far a model says of the test examples what the run's reference says, another model: of"
-        " classes the share of the examples that get the same one, of vectors the mean cosine. No label"
-        " is needed. The reference agrees with itself.",
+        " classes the share of the examples that get the same one, of vectors the mean cosine, of"
+        " transcripts 1 less the edits between them. No label is needed. The reference agrees with"
+        " itself.",
     ),
+    "wer": Known(
+        "WER",
+        "Word error rate: words that were inserted, left out or replaced, over the words that were said;"
+        " the lower, the better. It may be above 100 %.",
+    ),
+    "cer": Known("CER", "Character error rate: the same of the characters; the lower, the better."),
+    "insertions": Known("inserted", "Words that were not said, over the words that were."),
+    "deletions": Known("left out", "Words that are missing, over the words that were said."),
+    "substitutions": Known("replaced", "Words that are others, over the words that were said."),
     "mse": Known("MSE", "Mean squared error; the lower, the better."),
     "cosine": Known("cosine", "Mean cosine of the answer and the target; 1 is the same direction."),
     "rmse": Known("RMSE", "Root of the mean squared error; the lower, the better."),

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from kdjax import config, keys, tasks, teacher, train
 from kdjax.artifacts.model import Spec
 from kdjax.checks import expected
+from kdjax.checks.answering import check_labels_fit
 from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
@@ -79,6 +80,7 @@ def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
         views_path=f"config.stages.{c.cache}.recipe",
         exact=context.exact,
     )
+    check_labels_fit(context, spec, context.splits.partly_labelled(context.seed))
     if c.sweep:
         return {"sweep": {"model": spec.plain()}}
     return {**expected.model(c, spec), **pruned}
@@ -91,7 +93,7 @@ def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[s
         context, start_from=c.start_from, encoder=c.encoder, inputs=taught.inputs, path=path
     )
     source, signal = taught.source, taught.source.signal
-    knobs.check_signal(c, source, start.spec.task, path)
+    knobs.check_signal(c, source, start.spec, path)
     settings, shares = knobs.settings(c, signal, path), knobs.teacher_shares(c, source.c, path)
     numbers = knobs.numbers(c) | {f"teacher {i}": share for i, share in enumerate(shares)}
     of_features = features.of_stage(context, c, spec=start.spec, source=source)

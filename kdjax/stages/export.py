@@ -77,7 +77,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     spec, variables = load(artifact, field=f"{context.path}.model")
     _refuse_misfits(context, c, spec)
     variables = jax.device_put(variables)
-    names = _class_names(context, spec)
+    names = spec.task.names(context.splits.test.target)
     model = exported(spec, variables, class_names=names)
     live = measure.live_logits(context, spec, variables)
     inputs, threads = context.splits.test_inputs, context.run.latency_threads
@@ -115,12 +115,6 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             files.write(context.folder / name, content)
         said["beside"] = [*beside]
     return {"rows": rows, "parity": parities, **said}
-
-
-def _class_names(context: Context, spec: Spec) -> tuple[str, ...]:
-    """What the classes of a model are called, where the data say it."""
-    names = getattr(context.splits.test.target, "names", ())
-    return names if len(names) == spec.task.outputs else ()
 
 
 def _allowed(c: config.Export, spec: Spec) -> dict[str, float]:

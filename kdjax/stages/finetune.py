@@ -14,6 +14,7 @@ from kdjax import config, data, evaluate, fingerprint, models, train
 from kdjax.artifacts.artifact import EARLY, save_variables
 from kdjax.artifacts.model import Spec
 from kdjax.checks import expected
+from kdjax.checks.answering import check_labels_fit
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
 from kdjax.fitting import pruning, self_training
@@ -71,6 +72,7 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         views_path=f"{path}.views",
         exact=context.exact,
     )
+    check_labels_fit(context, spec, context.splits.labelled(context.seed, c, path=path))
     return {**expected.model(c, spec), **pruned}
 
 

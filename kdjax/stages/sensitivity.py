@@ -196,7 +196,7 @@ def _source(context: Context, name: str, spec: Spec, path: str) -> Source:
             f"{path}.cache",
             f"{name} keeps the features of encoders, and not what teachers answer",
         )
-    if fault := spec.task.misfit(source.signal, name):
+    if fault := spec.task.misfit(source.signal, name, positions=spec.positions):
         raise BadInput(f"{path}.cache", fault)
     return source
 

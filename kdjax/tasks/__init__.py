@@ -20,15 +20,23 @@ Answers and targets per position
 --------------------------------
 
 `tagging` answers with logits [n, positions, classes] to labels [n, positions], -1 where there is none.
-What every such task has in common:
+`ctc` answers at frames, which are not the positions of its label: a transcript, -1 behind the end. What
+every such task has in common (`positions.OfPositions`):
 
 - Its encoder gives features [n, positions, dim]; or `(features, mask)`, where the mask [n, positions]
   says which positions are no padding. The head passes it on as the output `mask`.
-- Its losses are of positions, with a weight for each: `(losses, mask)`, [n, positions] both. The mean
-  is over the positions that count in the whole batch, in all accumulated parts and on all devices
-  (`kdjax.train.weigh`). So padding changes no loss, and no padding is seen by anything but the encoder.
+- Its losses are of positions, with a weight for each: `(losses, mask)`, [n, positions] both; those of
+  `ctc` are of examples. The mean is over the positions that count in the whole batch, in all accumulated
+  parts and on all devices (`kdjax.train.weigh`). So padding changes no loss, and no padding is seen by
+  anything but the encoder.
 - Its signal is `kdjax.teacher.Positions` of what is kept of each position (`each`): logits, or a top k.
-- Its scores and its agreement look at the positions that have a label.
+  How many positions there are is what the teacher's model answers at, of the longest example; a student
+  of frames has as many.
+- Its scores and its agreement look at the positions that have a label. `ctc` says blank behind the mask,
+  so that an answer is decoded without it: its scores are WER and CER of the likeliest path, its agreement
+  1 less the edits from one model's symbols to the other's.
+- Where a label asks for more positions than a model has (`least_positions`), that is refused before
+  anything runs.
 
 So each of the following is one file here and a target of its own in `kdjax.data.targets`, by whose class
 `of` tells it from the others:
@@ -39,14 +47,6 @@ So each of the following is one file here and a target of its own in `kdjax.data
   losses, signal (a top k of a large vocabulary) and agreement are those of `Tagging`, of which it is a
   subclass; its primary score is the perplexity, `exp` of the mean cross-entropy over the masked
   positions, the lower the better.
-- `ctc`: its target is a transcript, int32 [n, most], -1 behind the end. Positions of the answer are
-  frames, and not those of the label: `losses` are `optax.losses.ctc_loss` of [n, frames, classes], with
-  the paddings of the output `mask` and of the label. They are of examples, so `has_label` is the
-  target's `shown`, and `supervised` needs no weights. `each` has as many positions as there are frames,
-  and `taught` stays as it is: a KL at each frame that the mask has. The head gives the blank behind the
-  mask, so that a file's answer is whole without it. `scores` decode greedily; CER and WER are ratios of
-  sums over the test set, with the interval of `tagging`. `agreement` is 1 less the CER of one model's
-  transcripts against the other's.
 - another head of `tagging`, such as a CRF, with `head`, `losses` and `scores` of its own.
 """
 
@@ -58,6 +58,7 @@ from kdjax.types import BadInput
 import_all(__name__, __path__)
 
 from kdjax.tasks.classification import Classification  # noqa: E402
+from kdjax.tasks.ctc import CTC  # noqa: E402
 from kdjax.tasks.embedding import Embedding  # noqa: E402
 from kdjax.tasks.regression import Regression  # noqa: E402
 from kdjax.tasks.several import SeveralLabels  # noqa: E402
@@ -85,6 +86,7 @@ def of(dataset: Dataset) -> Task:
 
 
 __all__ = [
+    "CTC",
     "Classification",
     "Embedding",
     "Regression",

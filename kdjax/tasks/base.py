@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from kdjax import evaluate, teacher, train
 from kdjax.choice import Choice
@@ -144,6 +144,14 @@ class Task(Choice, abc.ABC):
         found = jnp.concatenate([found, self.losses(outputs, other)])
         return found, jnp.concatenate([weight * shown, (1.0 - weight) * self.has_label(other)])
 
+    def least_positions(self, labels: Shaped[np.ndarray, "n ..."]) -> Int[np.ndarray, " n"] | None:
+        """At how many positions a model must answer for each label to be learned; None for any number."""
+        return None
+
+    def label_text(self, label: Shaped[np.ndarray, "..."]) -> str:
+        """One label in words, for messages."""
+        return f"{label.tolist()}"
+
     def terms(
         self, *, label_smoothing: float = 0.0, teacher_free: VirtualTeacher | None = None
     ) -> train.Terms:
@@ -165,10 +173,19 @@ class Task(Choice, abc.ABC):
     # What a teacher says.
 
     @abc.abstractmethod
-    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
-        """What a cache keeps of an answer, where nothing else is said: all of it."""
+    def signal(
+        self, dtype: str, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
+        """What a cache keeps of an answer, where nothing else is said: all of it.
 
-    def each(self, of: teacher.Vector) -> teacher.Vector | teacher.Positions:
+        Args:
+          dtype: stored.
+          positions: that the teacher answers at, of the longest example; None where it answers once.
+        """
+
+    def each(
+        self, of: teacher.Vector, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
         """What a cache keeps of an answer of which `of` is kept of one vector of outputs."""
         return of
 
@@ -178,15 +195,18 @@ class Task(Choice, abc.ABC):
         """The weighted mean of several teachers' answers."""
         return jnp.tensordot(answers, weights, axes=(1, 0))
 
-    def misfit(self, signal: teacher.Signal, cache: str) -> str | None:
+    def misfit(
+        self, signal: teacher.Signal, cache: str, *, positions: int | None = None
+    ) -> str | None:
         """Why a student of this task cannot learn a signal, None where it can.
 
         Args:
           signal: that is kept.
           cache: the name of its cache, for messages.
+          positions: that the student answers at, of the longest example; None where it answers once.
         """
         of = _one(signal)
-        wanted = self.signal(getattr(of, "dtype", "float32"))
+        wanted = self.signal(getattr(of, "dtype", "float32"), positions=positions)
         if of == wanted:
             return None
         return f"{cache} keeps {teacher.describe(of)}, and {self.name} learns {teacher.describe(wanted)}"
@@ -251,6 +271,11 @@ class Task(Choice, abc.ABC):
     @abc.abstractmethod
     def agreed(self, agreement: float) -> str:
         """An agreement in words, such as `97.0% of the labels agree`."""
+
+    def names(self, target: Target) -> tuple[str, ...]:
+        """What the outputs of an answer are called, where the data say it; else none."""
+        names = getattr(target, "names", ())
+        return names if len(names) == self.outputs else ()
 
     # What it may not have.
 

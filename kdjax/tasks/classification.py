@@ -15,6 +15,7 @@ from kdjax.data import Classes, Target
 from kdjax.distill import kd_term
 from kdjax.report import Score
 from kdjax.tasks.base import Softmaxes, Task, VirtualTeacher, _one
+from kdjax.types import BadInput
 
 
 class OfClasses(Task):
@@ -28,6 +29,9 @@ class OfClasses(Task):
         "predictions": "the KL divergence from what the whole model says, in nats",
         "teacher": "the KL divergence from what the cached teacher says, in nats",
     }
+
+    has_blank: ClassVar[bool] = False
+    """Whether the first class is the blank of CTC."""
 
     classes: int
 
@@ -93,7 +97,17 @@ class OfClasses(Task):
         teacher_weights: Float[Array, " teachers"] | None = None,
         axis_name: str | None = None,
     ) -> train.Term:
-        """The distance of the softmaxes, see `kdjax.distill.kd_term`."""
+        """The distance of the softmaxes, see `kdjax.distill.kd_term`.
+
+        Raises:
+          BadInput: the loss is of frames that may be blank, and there is no such class.
+        """
+        if softmaxes.loss.of_blank and not self.has_blank:
+            raise BadInput(
+                "logits",
+                f"{softmaxes.loss.name} is of frames that may be blank, and the task is {self.name}",
+                "give kl",
+            )
         return kd_term(
             signal,
             temperature=softmaxes.temperature,
@@ -113,7 +127,9 @@ class OfClasses(Task):
         shares = jnp.log(weights).reshape(1, -1, *(1,) * (answers.ndim - 2))
         return jax.nn.logsumexp(log_probs + shares, axis=1)
 
-    def misfit(self, signal: teacher.Signal, cache: str) -> str | None:
+    def misfit(
+        self, signal: teacher.Signal, cache: str, *, positions: int | None = None
+    ) -> str | None:
         """See `Task`: all logits will do, and the largest of them."""
         of = _one(signal)
         vector = of.of if isinstance(of, teacher.Positions) else of
@@ -121,7 +137,7 @@ class OfClasses(Task):
             return f"{cache} keeps {teacher.describe(of)}, which says nothing of classes"
         if vector.classes != self.classes:
             return f"the teacher of {cache} has {vector.classes} classes, the student has {self.classes}"
-        if of != self.each(vector):
+        if of != self.each(vector, positions=positions):
             return f"the teacher of {cache} does not answer what is asked of {self.name}"
         return None
 
@@ -165,7 +181,9 @@ class Classification(OfClasses):
         """The model: `features` [batch, dim] of the encoder, and `logits` [batch, classes] on them."""
         return models.Classifier(encoder, self.classes)
 
-    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
+    def signal(
+        self, dtype: str, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
         """All logits."""
         return teacher.Logits(classes=self.classes, dtype=dtype)
 

@@ -53,7 +53,9 @@ class Embedding(OfVectors):
         """1 less the cosine."""
         return losses.embedding_cosine(answer, reference)
 
-    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
+    def signal(
+        self, dtype: str, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
         """The vector."""
         return teacher.Embedding(dim=self.dim, dtype=dtype)
 

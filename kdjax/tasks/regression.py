@@ -47,7 +47,9 @@ class Regression(OfVectors):
         """Mean over the values of the squared difference."""
         return losses.embedding_mse(answer, reference)
 
-    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
+    def signal(
+        self, dtype: str, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
         """The values."""
         return teacher.Values(dim=self.dim, dtype=dtype)
 

@@ -76,7 +76,9 @@ class SeveralLabels(OfVectors):
 
         return term
 
-    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
+    def signal(
+        self, dtype: str, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
         """The logits."""
         return teacher.Values(dim=self.dim, dtype=dtype)
 

@@ -11,18 +11,16 @@ from jaxtyping import Array, Float, Float32, Int
 from kdjax import evaluate, models, report, teacher, train
 from kdjax.data import Tags, Target
 from kdjax.report import Score
-from kdjax.tasks.base import Softmaxes, counted
-from kdjax.tasks.classification import OfClasses
-from kdjax.types import BadInput, Batch
+from kdjax.tasks.base import counted
+from kdjax.tasks.positions import OfPositions
+from kdjax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tagging(OfClasses):
+class Tagging(OfPositions):
     """A class for each position of a sequence, such as the part of speech of a word.
 
-    Losses are of positions that have a label, [batch, positions] with a mask. What a teacher says is
-    learned at all positions that are no padding, as the encoder's own mask says; at all of them where
-    it gives none.
+    Losses are of positions that have a label, [batch, positions] with a mask.
 
     Attributes:
       classes: how many.
@@ -30,7 +28,6 @@ class Tagging(OfClasses):
     """
 
     target: ClassVar[type[Target]] = Tags
-    features: ClassVar[tuple[str, ...]] = ("batch", "positions", "dim")
 
     name: Literal["tagging"] = "tagging"
     classes: int
@@ -66,36 +63,11 @@ class Tagging(OfClasses):
         """Losses of positions, and which have a label."""
         return found, self.has_label(label)
 
-    def signal(self, dtype: str) -> teacher.Vector | teacher.Positions:
-        """All logits of each position."""
-        return self.each(teacher.Logits(classes=self.classes, dtype=dtype))
-
-    def each(self, of: teacher.Vector) -> teacher.Vector | teacher.Positions:
-        """The same of each position."""
+    def each(
+        self, of: teacher.Vector, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
+        """The same of each position that a label has."""
         return teacher.Positions(of=of, most=self.positions)
-
-    def taught(
-        self,
-        signal: teacher.Signal,
-        softmaxes: Softmaxes,
-        *,
-        teacher_weights: Float[Array, " teachers"] | None = None,
-        axis_name: str | None = None,
-    ) -> train.Term:
-        """The distance of the softmaxes at each position that the mask of the student has, if any.
-
-        Raises:
-          BadInput: the loss is not one of single rows.
-        """
-        if not softmaxes.loss.at_positions:
-            raise BadInput(
-                "logits",
-                f"{softmaxes.loss.name} is of whole examples, and the task is {self.name}",
-                "give kl, ce or mse",
-            )
-        return super().taught(
-            signal, softmaxes, teacher_weights=teacher_weights, axis_name=axis_name
-        )
 
     def scores(
         self,

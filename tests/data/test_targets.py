@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import data
-from kdjax.data import Classes, Tags, Values, Vectors, labelled_rows
+from kdjax.data import Classes, Tags, Transcripts, Values, Vectors, labelled_rows
 from kdjax.types import BadInput
 
 N = 12
@@ -14,15 +14,18 @@ X = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
 CLASSES = np.arange(N) % 3
 VALUES = np.random.default_rng(1).normal(size=(N, 2))
 TAGS = np.random.default_rng(2).integers(4, size=(N, 5))
+SAID = np.where(np.arange(5) < 1 + np.arange(N)[:, None] % 5, TAGS, -1)
+ABCD = Transcripts(("a", "b", "c", "d"), 5)
 
 
 def _dataset(target, labels=None):
-    usual = {Classes: CLASSES, Values: VALUES, Vectors: VALUES, Tags: TAGS}[type(target)]
+    each = {Classes: CLASSES, Values: VALUES, Vectors: VALUES, Tags: TAGS, Transcripts: SAID}
+    usual = each[type(target)]
     return data.from_fields({"x": X}, usual if labels is None else labels, target=target)
 
 
 EVERY = pytest.mark.parametrize(
-    "target", [Classes(3), Values(2), Vectors(2), Tags(classes=4, positions=5)], ids=str
+    "target", [Classes(3), Values(2), Vectors(2), Tags(classes=4, positions=5), ABCD], ids=str
 )
 
 
@@ -72,7 +75,9 @@ def test_a_share_of_the_labels_is_drawn_by_id(target):
     assert set(labelled_rows(without, seed=0, share=1.0)) == set(half)
 
 
-@pytest.mark.parametrize("target", [Values(2), Vectors(2), Tags(classes=4, positions=5)], ids=str)
+@pytest.mark.parametrize(
+    "target", [Values(2), Vectors(2), Tags(classes=4, positions=5), ABCD], ids=str
+)
 def test_labels_are_not_counted_by_class_without_classes(target):
     with pytest.raises(BadInput, match=r"^config.data.labels_per_class: the labels of arrays are "):
         labelled_rows(_dataset(target), seed=0, per_class=2, field="config.data")
@@ -118,6 +123,10 @@ def _with(row, value, array=VALUES):
         (Tags(4, 5), TAGS.astype(np.float32), r"float32\[12, 5\]; give the number of the class at"),
         (Tags(4, 6), TAGS, r"give the number of the class at each position, integers \[12, 6\]"),
         (Tags(3, 5), _with((2, 4), 3, TAGS * 0), r"label 3 of arrays is out of range.*\(example 2\)"),
+        (ABCD, SAID[:, :4], r"int64\[12, 4\]; give the numbers of the symbols, integers \[12, 5\]"),
+        (ABCD, _with((2, 0), 4, SAID), r"label 4 of arrays is out of range.*\(example 2\)"),
+        (ABCD, _with((3, 1), -1, SAID), "the label of example 3 of arrays goes on behind -1"),
+        (Transcripts(("a", "a"), 5), SAID, "alphabet of arrays: 'a' stands twice in it"),
         (Classes(2), CLASSES, r"label 2 of arrays is out of range.*\(example 2\)"),
     ],
 )  # fmt: skip

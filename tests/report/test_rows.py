@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, optimize
 
-from kdjax.report import Row, Score, aggregate, labels, wilson
+from kdjax.report import Row, Score, aggregate, labels, ratio_interval, wilson
 
 CONTRACT = [
     "stage",
@@ -53,6 +53,8 @@ def test_fields_come_in_the_order_of_the_contract():
         {"accuracy": 0.9, "accuracy_ci95": (0.9, 1.2)},
         {"accuracy": 0.9, "accuracy_per_seed": (0.9, math.nan)},
         {"scores": {"rmse": Score(math.nan, fraction=False)}},
+        {"scores": {"wer": Score(-0.1, higher_is_better=False)}},
+        {"scores": {"wer": Score(math.inf, higher_is_better=False)}},
         {"primary": "rmse"},
         {"bytes_on_disk": -1},
         {"latency_ms_p50": math.inf},
@@ -93,6 +95,33 @@ def test_wilson_law(fraction, n):
     np.testing.assert_allclose(mirrored, (1 - high, 1 - low), atol=1e-9)
     wider = wilson(fraction, max(1, n // 4))
     assert wider[1] - wider[0] >= high - low
+
+
+def test_an_error_rate_may_be_above_one(make_row):
+    """More words may be inserted than were said."""
+    rows = [
+        make_row(scores={"wer": Score(value, higher_is_better=False)}, primary="wer")
+        for value in (1.2, 1.6, 0.4)
+    ]
+    assert rows[0].score.limits == (0.0, math.inf)
+    score = aggregate(rows).score
+    np.testing.assert_allclose(score.value, 3.2 / 3)
+    half = 4.302652729696144 * np.std([1.2, 1.6, 0.4], ddof=1) / math.sqrt(3)
+    np.testing.assert_allclose(score.ci95, (0.0, 3.2 / 3 + half))  # and not below zero
+    assert Score(0.5).limits == (0.0, 1.0)
+    assert Score(0.5, fraction=False).limits == (-math.inf, math.inf)
+
+
+def test_the_interval_of_a_ratio_that_is_no_fraction():
+    errors, of = np.asarray([3, 1, 0, 4]), np.asarray([2, 1, 2, 1])
+    ratio = errors.sum() / of.sum()
+    apart = errors - ratio * of
+    half = 3.182446305284263 * np.sqrt(apart.var(ddof=1) / 4) / of.mean()
+    np.testing.assert_allclose(
+        ratio_interval(errors, of, most=math.inf), (max(0, ratio - half), ratio + half), rtol=1e-9
+    )
+    assert ratio_interval(2 * of, of, most=math.inf) is None  # all alike: nothing is known of it
+    assert ratio_interval(of, of) == ratio_interval(of, of, most=math.inf) == wilson(1.0, 4)
 
 
 @pytest.mark.parametrize(("fraction", "n"), [(1.1, 10), (-0.1, 10), (math.nan, 10), (0.5, 0)])

@@ -66,6 +66,11 @@ class LogMel(Encoder):
         return round(self.rate * milliseconds / 1000)
 
     @property
+    def shaped_by(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The field of its network."""
+        return None if self.net.shaped_by is None else f"net.{self.net.shaped_by}"
+
+    @property
     def title(self) -> str:
         """What the report calls it."""
         kind = "mfcc" if self.cepstrum is not None else "mel"

@@ -19,13 +19,15 @@ class LogitLoss(Choice, abc.ABC):
     Attributes:
       least_rows: how many examples must meet in a step for it to say something.
       takes_top_k: it needs no more than the largest logits and the mass of the others.
-      at_positions: it compares row with row, and so also the positions of examples.
+      at_positions: it compares row with row, and so also the positions of examples, or it is of them.
+      of_blank: it is of frames that may be blank, the first of the classes of CTC.
       reads_temperature: the stage's temperature is that of its softmaxes.
     """
 
     least_rows: ClassVar[int] = 1
     takes_top_k: ClassVar[bool] = False
     at_positions: ClassVar[bool] = False
+    of_blank: ClassVar[bool] = False
     reads_temperature: ClassVar[bool] = True
 
     @abc.abstractmethod
@@ -37,8 +39,8 @@ class LogitLoss(Choice, abc.ABC):
           axis_name: mapped axis of the batch.
         """
 
-    def rows(self, batch: Batch) -> Bool[Array, " batch"] | None:
-        """Which rows it concerns, None for all."""
+    def rows(self, batch: Batch) -> Bool[Array, "batch ..."] | None:
+        """Which rows, or positions of them, it concerns; None for all."""
         return None
 
 

@@ -5,6 +5,7 @@ Whatever gives encoded pictures by row is one more of them: see `from_encoded`.
 """
 
 from kdjax.data.sources.arrow_files import arrow
+from kdjax.data.sources.connected import Joining, connected_words
 from kdjax.data.sources.encoded import Encoded, from_encoded
 from kdjax.data.sources.folders import folder
 from kdjax.data.sources.framing import Frame, framed
@@ -19,6 +20,7 @@ from kdjax.data.sources.texts import TOKENS, TextHow
 from kdjax.data.sources.tokenizing import FILE as TOKENIZER
 from kdjax.data.sources.tokenizing import Trained, unlike
 from kdjax.data.sources.tokenizing import read as tokenizer
+from kdjax.data.sources.transcribed import TranscriptFiles
 
 __all__ = [
     "TOKENIZER",
@@ -27,10 +29,13 @@ __all__ = [
     "Encoded",
     "Frame",
     "How",
+    "Joining",
     "SoundHow",
     "TextHow",
     "Trained",
+    "TranscriptFiles",
     "arrow",
+    "connected_words",
     "csv",
     "folder",
     "framed",

@@ -5,10 +5,10 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Int32, Int64, Shaped, UInt8
 
 from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
@@ -17,6 +17,7 @@ from kdjax.data.records import Records
 from kdjax.data.sources import splits
 from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
 from kdjax.data.sources.options import local, memory, shown
+from kdjax.data.sources.transcribed import TranscriptFiles, labels_by
 from kdjax.data.sources.waves import (
     MOST_RATE,
     OTHERS,
@@ -59,10 +60,11 @@ def recordings(
     layout: Layout = "auto",
     labels: LabelsFrom = "auto",
     classes: int | None = None,
+    transcripts: TranscriptFiles | None = None,
     test_share: float = 0.0,
     **how: Unpack[SoundHow],
 ) -> Dataset:
-    """A split of a folder of WAV, FLAC and OGG files, classes as folders.
+    """A split of a folder of WAV, FLAC and OGG files: classes as folders, or transcripts in files.
 
     WAV files have 8, 16, 24 or 32 bits; what has more than 16 is rounded. FLAC and OGG need the extra
     `speech`.
@@ -73,6 +75,7 @@ def recordings(
       layout: see there.
       labels: see there.
       classes: see there.
+      transcripts: where they are, in the place of classes; `labels` and `classes` are left out then.
       test_share: of the recordings, where there is no split `test`: by the hash of their samples.
       **how: see `SoundHow`; `rate` is needed.
 
@@ -86,9 +89,14 @@ def recordings(
     splits.check_share(test_share)
     files = found_files(path, WAVES + OTHERS, kind="recordings")
     parts = parts_of(files, path, layout)
-    found, target, notes = labels_of(
-        files, parts, path, labels=labels, classes=classes, kind="recordings"
-    )
+    if transcripts is None:
+        found, target, notes = labels_of(
+            files, parts, path, labels=labels, classes=classes, kind="recordings"
+        )
+    else:
+        if labels not in ("auto", "none") or classes is not None:
+            raise BadInput("labels, classes", "transcripts are given, too", "leave them out")
+        found, target, notes = labels_by(transcripts, files, path)
     heard = [read_file(os.path.join(path, file.name)) for file in files]
     heard = [
         one._replace(key=os.fsencode(file.name)) for one, file in zip(heard, files, strict=True)
@@ -134,38 +142,84 @@ def tfds_sound(
       BadInput: nothing is prepared there, or it is damaged, or a feature is no such; or see
         `from_recordings`.
     """
-    with under("", {"data.name": "set"}):
-        folder = folder_of(set, data_dir)
-    builder = builder_of(folder)
-    features = builder.info.features
-    for field, key in (("audio", audio), ("label", label)):
-        if key not in features:
-            raise BadInput(field, f"{set} has no feature {key!r}", f"it has {', '.join(features)}")
-    if len(features[audio].shape) != 1 or not np.issubdtype(features[audio].np_dtype, np.integer):
-        raise BadInput(
-            "audio", f"{audio!r} of {set} is no sound: it is not integers [samples]", "name another"
-        )
-    target = Classes(declared_classes(features, label, set), tuple(features[label].names or ()))
-    rate = recorded_at or _rate_of(builder.info, features[audio], set)
-    split_of(builder, split, name=set)
-    records = Records(builder, split, name=f"{set} {split}", keys=[audio, label])
-    heard, found = [], []
-    for row, record in enumerate(records.read(range(len(records)))):
-        samples = np.asarray(record[audio])
-        if samples.size and not (samples.min() >= -(2**15) and samples.max() < 2**15):
-            raise records.fault(row, "its samples are not of 16 bits")
-        where = f"{records.name}, {records.where(row)}"
-        heard.append(Recording(b"%d" % row, samples.astype(np.int16), rate, where))
-        found.append(int(record[label]))
+    prepared = Prepared.of(set, audio, label, recorded_at=recorded_at, data_dir=data_dir)
+    split_of(prepared.builder, split, name=set)
+    heard, found, _ = prepared.read(split)
     return from_recordings(
         heard,
-        np.asarray(found, np.int32),
-        target,
+        found,
+        prepared.target,
         rows=np.arange(len(heard)),
-        name=records.name,
+        name=f"{set} {split}",
         notes=(),
         **how,
     )
+
+
+class Prepared(NamedTuple):
+    """Recordings that `tfds build` has prepared.
+
+    Attributes:
+      name: of the set.
+      builder: of it.
+      audio: the feature of the samples.
+      label: that of the labels.
+      target: what these are of.
+      rate: samples a second.
+    """
+
+    name: str
+    builder: Any
+    audio: str
+    label: str
+    target: Classes
+    rate: int
+
+    @classmethod
+    def of(
+        cls, name: str, audio: str, label: str, *, recorded_at: int | None, data_dir: str | None
+    ) -> "Prepared":
+        """See `tfds_sound`."""
+        with under("", {"data.name": "set"}):
+            folder = folder_of(name, data_dir)
+        builder = builder_of(folder)
+        features = builder.info.features
+        for field, key in (("audio", audio), ("label", label)):
+            if key not in features:
+                raise BadInput(
+                    field, f"{name} has no feature {key!r}", f"it has {', '.join(features)}"
+                )
+        shape, dtype = features[audio].shape, features[audio].np_dtype
+        if len(shape) != 1 or not np.issubdtype(dtype, np.integer):
+            raise BadInput(
+                "audio",
+                f"{audio!r} of {name} is no sound: it is not integers [samples]",
+                "name another",
+            )
+        names = tuple(features[label].names or ())
+        target = Classes(declared_classes(features, label, name), names)
+        rate = recorded_at or _rate_of(builder.info, features[audio], name)
+        return cls(name, builder, audio, label, target, rate)
+
+    def read(
+        self, split: str, *, more: Sequence[str] = ()
+    ) -> tuple[list[Recording], Int32[np.ndarray, " n"], list[Mapping[str, Any]]]:
+        """The recordings of a split in its order, their labels, and what else is asked for of them.
+
+        Raises:
+          BadInput: one is not of 16 bits.
+        """
+        keys = [self.audio, self.label, *more]
+        records = Records(self.builder, split, name=f"{self.name} {split}", keys=keys)
+        read, heard = records.read(range(len(records))), []
+        for row, record in enumerate(read):
+            samples = np.asarray(record[self.audio])
+            if samples.size and not (samples.min() >= -(2**15) and samples.max() < 2**15):
+                raise records.fault(row, "its samples are not of 16 bits")
+            where = f"{records.name}, {records.where(row)}"
+            heard.append(Recording(b"%d" % row, samples.astype(np.int16), self.rate, where))
+        labels = np.asarray([record[self.label] for record in read], np.int32)
+        return heard, labels, [{key: record[key] for key in more} for record in read]
 
 
 def _rate_of(info: Any, feature: Any, name: str) -> int:

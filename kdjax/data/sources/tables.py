@@ -118,11 +118,11 @@ def _line(row: Row, path: str, image: str) -> _Line:
     Raises:
       BadInput: its path is none.
     """
-    key = _inside(row.cells[image], row.where)
+    key = inside(row.cells[image], row.where)
     return _Line(*row, os.path.join(os.path.dirname(path), key), key)
 
 
-def _inside(text: str, where: str) -> str:
+def inside(text: str, where: str) -> str:
     """A path as it is written, which stays below the folder that it is relative to."""
     path = os.path.normpath(text.strip().replace("\\", "/"))
     if not text.strip() or "\0" in text:

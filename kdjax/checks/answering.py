@@ -1,0 +1,93 @@
+"""At how many positions a model answers of each example, held against what its label asks for."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from kdjax.artifacts.model import Spec
+from kdjax.contexts.context import Context
+from kdjax.data import Dataset
+from kdjax.types import BadInput, length_of
+
+_BATCH = 32
+"""Examples of which positions are counted at once; changes none."""
+
+
+def check_labels_fit(context: Context, spec: Spec, dataset: Dataset) -> None:
+    """Refuses a label that the model has too few positions for, as a transcript longer than the frames.
+
+    Args:
+      context: of the stage.
+      spec: of the model.
+      dataset: that it learns from; only labels that are shown count.
+
+    Raises:
+      BadInput: that is so, the line names the first such example; or examples differ in length, and the
+        encoder does not say which positions are no padding.
+    """
+    rows = np.flatnonzero(dataset.shown)
+    least = spec.task.least_positions(dataset.labels[rows])
+    if least is None or not len(rows):
+        return
+    field = f"{context.path}.encoder"
+    if dataset.lengths and not _has_mask(spec):
+        raise BadInput(
+            field,
+            f"{spec.encoder.title} gives no mask, and {', '.join(dataset.lengths)} of {dataset.name} "
+            "differ in length",
+            "give (features, mask), or examples of one length",
+        )
+    have = positions(spec, dataset)[rows]
+    short = np.flatnonzero(least > have)
+    if short.size:
+        at = short[0]
+        more = f", and {len(short) - 1} more are so" if len(short) > 1 else ""
+        raise BadInput(
+            field,
+            f"example {rows[at]} of {dataset.name} (id {dataset.ids[rows[at]]}) has a label "
+            f"{spec.task.label_text(dataset.labels[rows[at]])} that takes {least[at]} positions, and the "
+            f"model answers at {have[at]} of it{more}",
+            "give an encoder of shorter steps, or leave the example out",
+        )
+
+
+def positions(spec: Spec, dataset: Dataset) -> Int[np.ndarray, " n"]:
+    """At how many positions a model answers of each example: those of its mask, or else all of them.
+
+    Examples of one length are asked about once. The mask is found from lengths alone: nothing is read.
+    """
+    if not dataset.lengths or not _has_mask(spec):
+        return np.full(len(dataset), spec.positions)
+    names = [*dataset.lengths]
+    every = np.stack([dataset.lengths[name] for name in names], axis=1)
+    alike, which = np.unique(every, axis=0, return_inverse=True)
+    short = -len(alike) % _BATCH
+    whole = np.concatenate([alike, np.repeat(alike[:1], short, axis=0)])
+    count = jax.jit(lambda lengths: _mask(spec, names, lengths).sum(-1))
+    found = [np.asarray(count(part)) for part in whole.reshape(-1, _BATCH, len(names))]
+    return np.concatenate(found)[which.reshape(-1)]
+
+
+def _has_mask(spec: Spec) -> bool:
+    outputs = jax.eval_shape(
+        lambda variables: spec.module().apply(variables, spec.blank(), train=False), spec.abstract()
+    )
+    return "mask" in outputs
+
+
+def _mask(spec: Spec, names: list[str], lengths: Int[Array, "b fields"]) -> Array:
+    """Which positions are no padding; all else that the model computes is for nothing, and left out."""
+    batch = {}
+    for name, field in spec.inputs.fields.items():
+        batch[name] = jnp.ones((len(lengths), *field.shape), field.dtype)
+    for i, name in enumerate(names):
+        inside = jnp.arange(batch[name].shape[1])[None] < lengths[:, i, None]
+        inside = inside.reshape(*inside.shape, *(1,) * (batch[name].ndim - 2))
+        batch[name] = batch[name] * inside.astype(batch[name].dtype)
+        batch[length_of(name)] = lengths[:, i].astype(batch[length_of(name)].dtype)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), spec.abstract())
+    outputs: Any = spec.module().apply(zeros, spec.inputs.see_all(batch), train=False)
+    return outputs["mask"]
