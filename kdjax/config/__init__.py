@@ -18,7 +18,7 @@ from kdjax.config.data import Data, Labels
 from kdjax.config.embeddings import EmbeddingMethod
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
-from kdjax.config.imported import Imported
+from kdjax.config.imported import FromStage, Imported
 from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.methods import Method
@@ -79,6 +79,7 @@ __all__ = [
     "Filters",
     "Finetune",
     "FromCache",
+    "FromStage",
     "Gradual",
     "Imported",
     "Knobs",
