@@ -1,4 +1,4 @@
-"""Views: pure augmentations of one image or recording, recipes of them, and mixtures of two."""
+"""Views: pure augmentations of one image, recording or text, recipes of them, and mixtures of two."""
 
 from kdjax.views import draws
 from kdjax.views.color import blur, grayscale, jitter
@@ -26,6 +26,7 @@ from kdjax.views.recipes import (
     to_float,
 )
 from kdjax.views.sound import waveform
+from kdjax.views.text import token_view
 
 __all__ = [
     "RECIPES_VERSION",
@@ -54,6 +55,7 @@ __all__ = [
     "sides",
     "simclr",
     "to_float",
+    "token_view",
     "warp",
     "waveform",
 ]
