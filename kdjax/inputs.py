@@ -179,6 +179,21 @@ class Inputs:
         lengths = {length_of(name): f.shape[0] for name, f in fields.items() if f.ragged}
         return cls(tuple(part(name, field) for name, field in fields.items()))
 
+    def of_fields(self, fields: Fields) -> "Inputs":
+        """The same with the integers that these fields of a dataset have."""
+        parts = (
+            dataclasses.replace(
+                part,
+                below=fields[part.field].below,
+                mask=fields[part.field].mask,
+                frame=fields[part.field].frame,
+            )
+            if isinstance(part, Numbers)
+            else part
+            for part in self.parts
+        )
+        return Inputs(tuple(parts))
+
     @property
     def images(self) -> tuple[Image, ...]:
         """The parts that are images."""

@@ -57,6 +57,7 @@ from kdjax.config.stages import (
     SelfTraining,
     Sensitivity,
     Shrink,
+    Trim,
 )
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, over_steps
@@ -112,6 +113,7 @@ __all__ = [
     "TeacherFree",
     "Ticket",
     "Training",
+    "Trim",
     "Units",
     "Views",
     "Weights",

@@ -55,6 +55,12 @@ class Encoder(Choice, abc.ABC):
         """What the network is, whatever it begins with."""
         return dataclasses.replace(self, weights=None)
 
+    @property
+    def open(self) -> "Encoder":
+        """The same, for as many tokens as the data have, whatever its own config says."""
+        known = {"vocab": None} if "vocab" in self.__dataclass_fields__ else {}
+        return dataclasses.replace(self, **known)
+
     def given(self, inputs: Inputs) -> "Encoder":
         """The same with what it takes from its inputs, such as the vocabulary of texts.
 

