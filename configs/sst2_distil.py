@@ -82,12 +82,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         buckets=dict(tokens=[16, 24, 32, 48]),
     )
     rate = 5e-5 if published else 5e-4
+    stages: dict[str, dict] = {}
     if published:
-        stages = dict(base=dict(kind="pretrained", seed=0, encoder=dict(whole, weights=published)))
+        stages |= dict(base=dict(kind="pretrained", seed=0, encoder=dict(whole, weights=published)))
     else:
         masked = dict(kind="pretrain", method=dict(name="masked_lm"), projector=[], views=_PLAIN)
         own = dict(encoder=whole, **training(args["pretrain_steps"], 1e-3))
-        stages = dict(base=dict(masked, seed=0, **own))
+        stages |= dict(base=dict(masked, seed=0, **own))
     layers = dict(whole, depth=3, weights=dict(stage="base", blocks=[0, 2, 4]))
     bag = dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2)
     for name, share in _SHARES.items():

@@ -241,6 +241,7 @@ def _stages() -> Iterator[tuple[str, dict]]:
     yield "bears", {**bears, "against": "teacher", "cache": "cache"}
     yield "less", {"kind": "shrink", "model": "net", "sparsity": 0.5, "frozen": "x"}
     yield "small", {"kind": "shrink", "model": "net", "budget": {"params": 100}}
+    yield "trimmed", {"kind": "trim", "model": "net"}
     yield "int8", {"kind": "quantize", "model": "net", "rules": [{"weights": "int8"}]}
     formats = ["stablehlo", "onnx", "litert", {"function": "tests.own_formats:Npz", "packed": True}]
     yield "file", {"kind": "export", "model": "int8", "formats": formats}

@@ -91,8 +91,8 @@ def fewer_rows(
       variables: of the model before.
       numbers: what each integer was before, by field.
     """
-    before = traverse_util.flatten_dict(variables, sep="/")
-    after = traverse_util.flatten_dict(small.abstract(), sep="/")
+    before: dict[str, Any] = {**traverse_util.flatten_dict(variables, sep="/")}
+    after: dict[str, Any] = {**traverse_util.flatten_dict(small.abstract(), sep="/")}
     found = {}
     for name, value in before.items():
         shape = after[name].shape
