@@ -43,8 +43,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         seeds=5,
         runlocal=False,
     )
-    train, test, batch = "train", "test", 32
+    train, test, batch, buckets = "train", "test", 32, dict(tokens=[16, 24, 32, 48])
     if args["runlocal"]:
+        buckets = dict(tokens=[32])
         train, test, batch = "train[:400]", "test[:100]", 16
         args |= dict(pretrain_steps=2, teacher_steps=2, few_steps=2, steps=2, more=2, seeds=1)
     published = args["weights"]
@@ -53,6 +54,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         whole, tokenizer = dict(name="minilm"), published
     else:
         whole, tokenizer = _SMALL, dict(train="wordpiece", vocab=8_000)
+        if args["runlocal"]:
+            whole, tokenizer = dict(_SMALL, width=16, heads=2, mlp=32), dict(tokenizer, vocab=1_000)
 
     def training(steps: int, learning_rate: float, weight_decay: float = 0.01) -> dict:
         schedule = dict(name="cosine", warmup_steps=max(1, steps // 10))
@@ -79,7 +82,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         source=dict(source, max_length=64, truncate=True),
         train_split=train,
         test_split=test,
-        buckets=dict(tokens=[16, 24, 32, 48]),
+        buckets=buckets,
     )
     rate = 5e-5 if published else 5e-4
     stages: dict[str, dict] = {}
