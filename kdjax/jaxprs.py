@@ -12,6 +12,7 @@ _CALLS = frozenset(
         "closed_call",
         "core_call",
         "custom_jvp_call",
+        "custom_lstm",
         "custom_vjp_call",
         "jit",
         "pjit",
@@ -100,6 +101,9 @@ class Flat(NamedTuple):
         *,
         operand: Callable[[int, int, Any], Any] = lambda step, place, x: x,
         result: Callable[[int, Any], Any] = lambda number, x: x,
+        apply: Callable[[int, Sequence[Any], Mapping[str, Any]], Any] = lambda step, xs, params: (
+            None
+        ),
     ) -> list[Any]:
         """Evaluates it, with what the hooks make of the values.
 
@@ -107,6 +111,7 @@ class Flat(NamedTuple):
           inputs: values of the inputs.
           operand: `(step, place, value) -> value` for this operation alone.
           result: `(number, value) -> value` of an input or a result, for all that comes after.
+          apply: `(step, operands, params) -> results` in the place of this operation; None for it.
         """
         known: dict[int, Any] = dict(self.consts)
         known |= {n: result(n, x) for n, x in zip(self.inputs, inputs, strict=True)}
@@ -116,9 +121,11 @@ class Flat(NamedTuple):
 
         for i, (equation, operands, results) in enumerate(self.steps):
             given = [operand(i, place, read(value)) for place, value in enumerate(operands)]
-            params = equation.primitive.get_bind_params(equation.params)
-            found = equation.primitive.bind(*given, **params)
-            found = found if equation.primitive.multiple_results else [found]
+            found = apply(i, given, equation.params)
+            if found is None:
+                params = equation.primitive.get_bind_params(equation.params)
+                found = equation.primitive.bind(*given, **params)
+                found = found if equation.primitive.multiple_results else [found]
             known |= {n: result(n, x) for n, x in zip(results, found, strict=True)}
         return [read(value) for value in self.outputs]
 

@@ -278,6 +278,8 @@ OTHER_ENCODERS = [
     {"name": "distilbert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "pooler": "relu"},
     {"name": "minilm", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "types": 1},
     {"name": "bag_of_embeddings", "vocab": 20, "width": 8, "hidden": [4], "dropout": 0.5},
+    {"name": "lstm", "vocab": 20, "widths": [4, 4], "bidirectional": True, "dropout": 0.5},
+    {"name": "conformer", "width": 8, "depth": 1, "heads": 2, "mlp": 8, "kernel": 3, "stride": 2},
     {"name": "log_mel", "rate": 1000, "bands": 8, "net": {"name": "cnn", "widths": [4]}},
 ]
 """Encoders of texts and of sound."""

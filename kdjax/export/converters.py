@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 
+from kdjax.export import onnx_lstm
+
 _OF_EQUINOX = "jax2onnx.plugins.equinox"
 
 
 def jax2onnx() -> Any:
-    """The package.
+    """The package, which knows of `kdjax.recurrence` then.
 
     It imports all of its converters when it writes the first file. Those of Equinox's layers make layers
     for their own tests as they are imported, with random weights: sixty programs, more time than all of
@@ -20,6 +22,7 @@ def jax2onnx() -> Any:
     again.
     """
     package = importlib.import_module("jax2onnx")
+    onnx_lstm.register()
     if _OF_EQUINOX not in _loaded:
         _loaded.add(_OF_EQUINOX)
         jax.eval_shape(_import_below)

@@ -63,8 +63,10 @@ def onnx_faults(model: Any, plan: Plan) -> list[str]:
         if layer.dynamic:
             products = _through(f"{layer.name}.integers", "Cast", readers)
             kinds = {node.op_type for node in products}
-            integer = kinds and kinds <= {"ConvInteger", "MatMulInteger"}
+            integer = kinds and kinds <= {"ConvInteger", "DynamicQuantizeLSTM", "MatMulInteger"}
             return None if integer else "is multiplied in float"
+        if layer.kind == "lookup":
+            return None
         products = readers[f"{layer.name}.values"]
         for node in products:
             if layer.input is not None and not rounded_in(node.input[0]):

@@ -76,7 +76,7 @@ def _live(
             fake=lambda name, x: fake_activation(x, ranges[name]),
             see=see,
         )
-        return [seen[layer.name] for layer in graph.layers]
+        return {layer.name: seen[layer.name] for layer in graph.layers if layer.ranged}
 
-    values = jax.device_get(forward(variables, inputs))
-    return {layer.name: value for layer, value in zip(graph.layers, values, strict=True)}
+    values = jax.device_get(forward(variables, inputs))  # jax sorts them
+    return {layer.name: values[layer.name] for layer in graph.layers if layer.ranged}

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from kdjax.export import onnx_lookup, onnx_lstm
 from kdjax.export.integers import onnx_faults, require_integers
 from kdjax.export.onnx_places import CHOICES, Places, attribute
+from kdjax.export.onnx_types import FLOAT, INT8, whole
 from kdjax.quant import Plan, Stored, Times
 from kdjax.types import BadInput
 
 _MISSING = "int8 needs ONNX: pip install 'kdjax[export]'"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 _GATES = ("HardSigmoid", "HardSwish")
-_FLOAT, _INT8 = 1, 3  # as ONNX numbers its types
 _LARGEST_BIAS = 2.0**30  # half of what a sum of int32 holds
 
 
@@ -66,7 +67,11 @@ class _File(Places):
         pending = list(self.plan.layers)
         products: list[tuple[Any, Stored]] = []
         for node in self.nodes:
-            if node.op_type in _PRODUCTS and (layer := self.take(node, pending)) and layer.bits:
+            if node.op_type == "LSTM":
+                onnx_lstm.in_integers(self, node, pending)
+            elif node.op_type == "Gather":
+                onnx_lookup.in_integers(self, node, pending)
+            elif node.op_type in _PRODUCTS and (layer := self.take(node, pending)) and layer.bits:
                 products.append((node, layer))
         if missing := [layer.name for layer in pending if layer.bits]:
             raise BadInput(
@@ -219,9 +224,7 @@ class _File(Places):
         if value not in self.called:
             self.called.add(value)
             make("DynamicQuantizeLinear", [value], *parts)
-        weights = self.keep(f"{name}.integers", _whole(layer.integers, layer.bits))
-        if layer.bits < 8:
-            weights = make("Cast", [weights], f"{name}.bytes", to=_INT8)
+        weights = self.bytes(node, layer, layer.integers)
         convolution = not matrix
         # A scale and a bias for each channel, which is the first axis of an image.
         shape = [-1, *[1] * (layer.integers.ndim - 2)] if convolution else [-1]
@@ -233,7 +236,7 @@ class _File(Places):
         if convolution:
             result.attribute.extend(node.attribute)
         before.append(result)
-        total = make("Cast", [f"{name}.sum"], f"{name}.float", to=_FLOAT)
+        total = make("Cast", [f"{name}.sum"], f"{name}.float", to=FLOAT)
         scale = self.keep(f"{name}.scale", layer.scale.astype(np.float32).reshape(shape))
         scale = make("Mul", [parts[1], scale], f"{name}.unit")
         node.op_type, bias = "Mul", node.input[2] if len(node.input) > 2 else None
@@ -255,7 +258,7 @@ class _File(Places):
         """Stores integers; returns the value that they stand for, made before `node`."""
         from onnx import helper
 
-        values = _whole(values, bits)
+        values = whole(values, bits)
         inputs = [
             self.keep(f"{name}.integers", values),
             self.keep(f"{name}.scale", scale.astype(np.float32)),
@@ -265,6 +268,24 @@ class _File(Places):
         made = helper.make_node("DequantizeLinear", inputs, [result], axis=axis)
         self.before.setdefault(id(node), []).append(made)
         return result
+
+    def bytes(self, node: Any, layer: Stored, values: Any) -> str:
+        """Stores the integers of a layer; returns the value that has them in bytes."""
+        from onnx import helper
+
+        stored = self.keep(f"{layer.name}.integers", whole(values, layer.bits))
+        if layer.bits == 8:
+            return stored
+        result = f"{layer.name}.bytes"
+        made = helper.make_node("Cast", [stored], [result], to=INT8)
+        self.before.setdefault(id(node), []).append(made)
+        return result
+
+    def require(self, domain: str) -> None:
+        """Notes that there is an operator of a domain, whose first version is enough."""
+        known = [one.domain for one in self.model.opset_import]
+        if domain not in known:
+            self.model.opset_import.add(domain=domain, version=1)
 
     def keep(self, name: str, array: np.ndarray) -> str:
         from onnx import numpy_helper
@@ -365,12 +386,3 @@ class _File(Places):
             node.ClearField("name")  # which no runtime reads: a fiftieth of a small file
         del graph.initializer[:]
         graph.initializer.extend(kept)
-
-
-def _whole(values: Any, bits: int) -> np.ndarray:
-    """Numbers as integers of so many bits."""
-    import ml_dtypes
-
-    kind = {4: ml_dtypes.int4, 8: np.int8, 32: np.int32}[bits]
-    limits = ml_dtypes.iinfo(kind) if bits == 4 else np.iinfo(kind)
-    return np.clip(values, limits.min, limits.max).astype(kind)

@@ -49,6 +49,9 @@ def _plain(graph: Graph) -> None:
         (result, *_), before = node.output, graph.shapes.get((*node.input, "")[0])
         if result in graph.outputs:
             continue
+        if (array := _known(graph, node)) is not None:
+            same[result] = graph.keep(f"{result}.known", array)
+            continue
         match node.op_type:
             case "Max" if len(node.input) == 2 and (x := _beside(graph, node, 0.0)) is not None:
                 node.op_type = "Relu"
@@ -68,6 +71,26 @@ def _plain(graph: Graph) -> None:
                 node.op_type = "Unsqueeze"
                 node.ClearField("attribute")
                 node.input[1] = graph.keep(f"{result}.axes", np.asarray(axes, np.int64))
+
+
+def _known(graph: Graph, node: Any) -> np.ndarray | None:
+    """A size of something stored, and what is made of such sizes: a number that no call decides.
+
+    What is looked up in a table checks its rows against their number so, which would keep the table.
+    """
+    if not node.input or any(name not in graph.arrays for name in node.input):
+        return None
+    first, *rest = (graph.arrays[name] for name in node.input)
+    match node.op_type:
+        case "Shape" if not node.attribute:
+            return np.asarray(first.shape, np.int64)
+        case "Gather" if first.ndim == 1:
+            return np.asarray(first[rest[0]])
+        case "Squeeze" if len(rest) == 1:
+            return np.squeeze(first, tuple(rest[0].tolist()))
+        case "Sub":
+            return np.asarray(first - rest[0])
+    return None
 
 
 def _divided(graph: Graph) -> None:

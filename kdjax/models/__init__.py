@@ -5,6 +5,7 @@ from kdjax.models.bert import BERT, BERTBlock, MaskedHead, bert, bert_faults
 from kdjax.models.blocks import Compute, Convention, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
+from kdjax.models.conformer import Conformer, ConformerBlock, conformer
 from kdjax.models.connectors import (
     AttentionFusion,
     Pointwise,
@@ -28,6 +29,7 @@ from kdjax.models.mlperf_tiny import DSCNN, TinyResNet, ds_cnn, mlperf_resnet8
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from kdjax.models.order import names_in_order
 from kdjax.models.plain_cnn import PlainCNN
+from kdjax.models.recurrent import LSTM, RecurrentNet, RecurrentText, SequencePool
 from kdjax.models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -48,6 +50,7 @@ __all__ = [
     "BERT",
     "CNN",
     "DSCNN",
+    "LSTM",
     "VGG",
     "AttentionFusion",
     "BERTBlock",
@@ -57,6 +60,8 @@ __all__ = [
     "Captured",
     "Classifier",
     "Compute",
+    "Conformer",
+    "ConformerBlock",
     "Contrastive",
     "ConvNeXt",
     "ConvNorm",
@@ -72,9 +77,12 @@ __all__ = [
     "Pointwise",
     "Projector",
     "Prototypes",
+    "RecurrentNet",
+    "RecurrentText",
     "Regressor",
     "ResNet",
     "Review",
+    "SequencePool",
     "ShuffleNetV2",
     "Synced",
     "TinyResNet",
@@ -86,6 +94,7 @@ __all__ = [
     "called",
     "capture",
     "cifar_resnet",
+    "conformer",
     "convnext",
     "convolve",
     "ds_cnn",

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kdjax.models.bert import mask_of, mean_of
 from kdjax.models.blocks import Compute
+from kdjax.models.sequences import mask_of, mean_of
 
 
 class BagOfEmbeddings(nn.Module):

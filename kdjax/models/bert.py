@@ -9,29 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdjax.models.blocks import Compute, require_positive
+from kdjax.models.sequences import mask_of, mean_of
 from kdjax.types import BadInput
 
 Pool = Literal["class", "mean", "none"]
 Pooler = Literal["tanh", "relu"]
 
 _INIT = nn.initializers.normal(0.02)
-
-
-def mask_of(
-    tokens: Int[Array, "batch token"], length: Int[Array, " batch"] | None
-) -> Bool[Array, "batch token"]:
-    """Which positions are no padding: the first `length` of each example, or all without lengths."""
-    if length is None:
-        return jnp.ones(tokens.shape, bool)
-    return jnp.expand_dims(jnp.arange(tokens.shape[1]), 0) < length[:, None]
-
-
-def mean_of(
-    x: Float[Array, "batch token dim"], mask: Bool[Array, "batch token"]
-) -> Float[Array, "batch dim"]:
-    """The mean over the positions that are no padding, float32; of none of them it is zero."""
-    weight = mask[..., None].astype(jnp.float32)
-    return (x.astype(jnp.float32) * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
 
 
 class BERTBlock(nn.Module):

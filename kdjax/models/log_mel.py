@@ -19,17 +19,21 @@ https://arxiv.org/abs/2212.04356.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Float64, Int16
+from jaxtyping import Array, Float, Float64, Int, Int16
 
+from kdjax.models.sequences import mask_of, mean_of
 from kdjax.types import BadInput
+
+T = TypeVar("T", int, Array)
 
 Convention = Literal["librosa", "whisper", "kaldi"]
 Scale = Literal["slaney", "htk"]
@@ -93,12 +97,13 @@ class LogMel(nn.Module):
     range: float | None = None
     convention: Convention = "librosa"
 
-    def frames(self, samples: int) -> int:
-        """How many there are of a recording of so many samples."""
+    def frames(self, samples: T) -> T:
+        """How many there are of a recording of so many samples, at least 0."""
         said = _SAID[self.convention]
         if said.centred:
             return samples // self.hop + (0 if said.reflect else 1)
-        return max(0, 1 + (samples - self.frame) // self.hop)
+        found = 1 + (samples - self.frame) // self.hop
+        return max(0, found) if isinstance(found, int) else jnp.maximum(found, 0)
 
     @nn.compact
     def __call__(self, audio: Int16[Array, "batch samples"]) -> Float[Array, "batch frames bands"]:
@@ -110,7 +115,8 @@ class LogMel(nn.Module):
         said = _SAID[self.convention]
         length = audio.shape[-1]
         beside = self.frame // 2 if said.centred else 0
-        if isinstance(length, int) and length < max(self.frame - 2 * beside, beside + 1):
+        least = max(self.frame - 2 * beside, beside + 1 if said.reflect else 1)
+        if isinstance(length, int) and length < least:
             raise BadInput(
                 "encoder.frame", f"{self.frame} samples, and a recording has {length}", "give fewer"
             )
@@ -265,11 +271,12 @@ def cosines(bands: int, kept: int) -> Float64[np.ndarray, "bands kept"]:
 
 
 class OnLogMel(nn.Module):
-    """A network for pictures that looks at log-mel spectra: frames are rows, bands are columns.
+    """A network that looks at log-mel spectra: frames are rows, bands are columns, of one channel.
 
     Attributes:
       front: the spectra.
-      net: the network, of one channel.
+      net: the network. Where recordings have lengths of their own it is called with those of the spectra
+        as well, or takes none.
       normalize: each band has the mean zero over the frames of a recording, and all together have
         the standard deviation one.
     """
@@ -279,10 +286,53 @@ class OnLogMel(nn.Module):
     normalize: bool = True
 
     @nn.compact
-    def __call__(self, audio: Int16[Array, "batch samples"], *, train: bool) -> Array:
-        """What the network gives."""
+    def __call__(
+        self,
+        audio: Int16[Array, "batch samples"],
+        audio_length: Int[Array, " batch"] | None = None,
+        *,
+        train: bool,
+    ):
+        """What the network gives.
+
+        Args:
+          audio: the samples.
+          audio_length: of each recording, zeros are behind it; None for all of them. One that is shorter
+            than a frame is a frame.
+          train: of the network.
+
+        Raises:
+          BadInput: recordings have lengths, and the network or the spectra do not go with that.
+        """
+        if audio_length is not None and not _SAID[self.front.convention].centred:
+            audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
         x = self.front(audio)
+        if audio_length is None:
+            if self.normalize:
+                x = x - x.mean(axis=1, keepdims=True)
+                x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
+            return self.net(x[..., None], train=train)
+        self._check_lengths()
+        frames = jnp.maximum(self.front.frames(audio_length), 1)
+        mask = mask_of(x, frames)
         if self.normalize:
-            x = x - x.mean(axis=1, keepdims=True)
-            x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
-        return self.net(x[..., None], train=train)
+            x = x - jnp.expand_dims(mean_of(x, mask), 1)
+            power = mean_of((x * x).mean(axis=2, keepdims=True), mask)
+            x = x * lax.rsqrt(jnp.expand_dims(power, 2) + 1e-5)
+        x = jnp.where(mask[..., None], x, 0.0)
+        return self.net(x[..., None], frames, train=train)
+
+    def _check_lengths(self) -> None:
+        mend = "give data.source.seconds, of which all recordings are then"
+        if _SAID[self.front.convention].reflect:
+            raise BadInput(
+                "encoder.convention",
+                f"{self.front.convention} mirrors the end of a recording, and each has its own",
+                f"take another, or {mend}",
+            )
+        if "length" not in inspect.signature(self.net.__call__).parameters:
+            raise BadInput(
+                "encoder.net",
+                f"{type(self.net).__name__} takes no lengths, and each recording has its own",
+                f"take lstm, or {mend}",
+            )

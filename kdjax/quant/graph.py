@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -12,18 +12,21 @@ from jaxtyping import Float32
 from kdjax.jaxprs import Flat
 from kdjax.types import PyTree
 
+Kind = Literal["product", "convolution", "recurrence", "lookup"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A product of an activation with a parameter.
+    """A product of an activation with a parameter, or rows of it that an activation chooses.
 
     Attributes:
       name: of the parameter, `encoder/stem/conv/kernel`; a second product with it is `...#2`.
       step: number of the operation in the flat jaxpr.
       place: which operand the parameter is.
       channels: axes of that operand that the result has, each entry with a scale of its own.
-      convolution: whether it is one.
-      input: the value that goes in.
+      kind: `recurrence` is one of the two products of an LSTM, whose activations have no range that is
+        found once; `lookup` is one of rows, into which no activation goes that could be rounded.
+      input: the value that goes in; the hidden state of an LSTM is none, and then it is all that goes in.
       output: what comes out, after bias and rectification.
       bias: whether there is a bias.
       clipped: whether there is a rectification.
@@ -33,11 +36,21 @@ class Layer:
     step: int
     place: int
     channels: tuple[int, ...]
-    convolution: bool
+    kind: Kind
     input: int
     output: int
     bias: bool
     clipped: bool
+
+    @property
+    def convolution(self) -> bool:
+        """Whether it is one."""
+        return self.kind == "convolution"
+
+    @property
+    def ranged(self) -> bool:
+        """Whether its activations can have ranges that are found once."""
+        return self.kind in ("product", "convolution")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +110,18 @@ class Graph:
         return value
 
     @property
+    def kinds(self) -> dict[str, Kind]:
+        """Of the layers, by name."""
+        return {layer.name: layer.kind for layer in self.layers}
+
+    @property
     def edges(self) -> tuple[str, ...]:
         """The layers that see the model's input, and those that give what it returns."""
         return tuple(
             layer.name
             for layer in self.layers
-            if self.source(layer.input) in self.inputs or layer.output in self.final
+            if layer.kind != "lookup"
+            and (self.source(layer.input) in self.inputs or layer.output in self.final)
         )
 
     def tensors(self, chosen: Collection[str]) -> dict[int, str]:

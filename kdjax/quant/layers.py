@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from kdjax import tree
+from kdjax import recurrence, tree
 from kdjax.jaxprs import Flat, Step, Value, flatten, operations
 from kdjax.quant.graph import Gated, Graph, Layer, Sum
+from kdjax.recurrence import KERNEL, RECURRENT
 from kdjax.types import PyTree
 
 # What moves entries about and changes none.
@@ -98,6 +99,10 @@ class _Walk:
         for i, step in enumerate(self.flat.steps):
             if _is_product(step.equation):
                 self.layer(i, step, seen)
+            elif step.name == recurrence.NAME:
+                self.recurrence(i, step, seen)
+            elif step.name == "gather":
+                self.lookup(i, step, seen)
             elif self.is_sum(step):
                 left, right = step.operands
                 assert isinstance(left, int)
@@ -195,12 +200,43 @@ class _Walk:
                 return  # a matrix for each example or head
             axes = range(len(self.flat.shape(parameter)))
             channels = tuple(axis for axis in axes if axis not in contracted[place])
-        name = self.parameter[parameter]
-        seen[name] += 1
-        name += f"#{seen[name]}" if seen[name] > 1 else ""
+        name = self.named(parameter, seen)
         shape = self.flat.shape(parameter)
         end = self.end(step.results[0], channels=math.prod(shape[axis] for axis in channels))
-        self.layers.append(Layer(name, i, place, channels, convolution, activation, *end))
+        kind = "convolution" if convolution else "product"
+        self.layers.append(Layer(name, i, place, channels, kind, activation, *end))
+
+    def named(self, parameter: int, seen: Counter[str]) -> str:
+        """The layer of a parameter, with its number where it has several."""
+        name = self.parameter[parameter]
+        seen[name] += 1
+        return name + (f"#{seen[name]}" if seen[name] > 1 else "")
+
+    def recurrence(self, i: int, step: Step, seen: Counter[str]) -> None:
+        """Notes the two products of an LSTM, if both are of parameters as they are stored."""
+        x, *_ = step.operands
+        found = [step.operands[place] for place in (KERNEL, RECURRENT)]
+        known = [v for v in found if isinstance(v, int) and v in self.parameter]
+        if self.is_weight(x) or len(known) < len(found):
+            return
+        assert isinstance(x, int)
+        for place, parameter in zip((KERNEL, RECURRENT), known, strict=True):
+            name = self.named(parameter, seen)
+            end = step.results[0], False, False
+            self.layers.append(Layer(name, i, place, (1, 2), "recurrence", x, *end))
+
+    def lookup(self, i: int, step: Step, seen: Counter[str]) -> None:
+        """Notes a choice among whole rows of a matrix of parameters."""
+        table, rows = step.operands
+        if not isinstance(table, int) or not isinstance(rows, int):
+            return
+        shape, numbers = self.flat.shape(table), step.equation.params["dimension_numbers"]
+        sizes = tuple(step.equation.params["slice_sizes"])
+        if table not in self.parameter or self.is_weight(rows) or len(shape) != 2:
+            return
+        if sizes == (1, shape[1]) and tuple(numbers.start_index_map) == (0,):
+            end = step.results[0], False, False
+            self.layers.append(Layer(self.named(table, seen), i, 0, (0,), "lookup", rows, *end))
 
     def end(self, value: int, *, channels: int) -> tuple[int, bool, bool]:
         """The value after the bias and the rectification that nothing else sees the middle of.
@@ -236,12 +272,13 @@ class _Walk:
 
 
 def _is_of_interest(inside: Any) -> bool:
-    """Whether a call has a product in it, or a gate, or does nothing but move entries about."""
+    """Whether a call has a product or a lookup in it, or a gate, or but moves entries about."""
     found = operations(inside)
     names = {e.primitive.name for e in found}
     gate = {"add", "div"} <= names <= _GATES and bool(names & _CLIPS)
     alone = len(getattr(inside, "jaxpr", inside).invars) == 1
-    return any(map(_is_product, found)) or names <= _MOVES or (gate and alone)
+    found_one = any(map(_is_product, found)) or "gather" in names
+    return found_one or names <= _MOVES or (gate and alone)
 
 
 def _is_product(equation: Any) -> bool:

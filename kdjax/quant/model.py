@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from kdjax import recurrence
 from kdjax.quant.graph import Layer
 from kdjax.quant.layers import graph_of
 from kdjax.quant.numbers import fake_activation, fake_dynamic, fake_weights
@@ -93,7 +94,11 @@ def _rounded(layer: Layer, weights: Array, rule: Rule) -> Array:
 
 
 def _called(layer: Layer, value: Array, rule: Rule) -> Array:
-    return fake_dynamic(value) if rule.activations == "dynamic" else value
+    return fake_dynamic(value) if _is_called(rule) else value
+
+
+def _is_called(rule: Rule | None) -> bool:
+    return rule is not None and rule.activations == "dynamic"
 
 
 def run(
@@ -121,20 +126,32 @@ def run(
     """
     graph = graph_of(function, variables, *inputs)
     tensors = graph.tensors(static(rules))
-    layers = {layer.step: layer for layer in graph.layers}
+    layers = {(layer.step, layer.place): layer for layer in graph.layers}
+    # The hidden state of an LSTM is no operand: what goes in is what its first product takes.
+    taking = {layer.step: layer for layer in reversed(graph.layers)}
+    rounded = {
+        layer.step
+        for layer in graph.layers
+        if layer.kind == "recurrence" and _is_called(rules.get(layer.name))
+    }
 
     def operand(step: int, place: int, value: Any) -> Any:
-        layer = layers.get(step)
-        if layer is None:
+        if layer := layers.get((step, place)):
+            rule = rules.get(layer.name)
+            return fake_weights(layer, value, rule) if rule else value
+        layer = taking.get(step)
+        if layer is None or layer.kind == "lookup" or (layer.kind == "recurrence" and place):
             return value
         rule = rules.get(layer.name)
-        if place != layer.place:
-            see(layer, value)
-            return fake_input(layer, value, rule) if rule else value
-        return fake_weights(layer, value, rule) if rule else value
+        see(layer, value)
+        return fake_input(layer, value, rule) if rule else value
+
+    def apply(step: int, given: Sequence[Any], params: Mapping[str, Any]) -> Any:
+        return recurrence.again(given, params, rounding=fake_dynamic) if step in rounded else None
 
     def result(number: int, value: Any) -> Any:
         return fake(tensors[number], value) if number in tensors else value
 
-    found = graph.flat.run(jax.tree.leaves((variables, *inputs)), operand=operand, result=result)
+    leaves = jax.tree.leaves((variables, *inputs))
+    found = graph.flat.run(leaves, operand=operand, result=result, apply=apply)
     return jax.tree.unflatten(graph.structure, found)

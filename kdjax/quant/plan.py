@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdjax.quant.graph import Layer
+from kdjax.quant.graph import Kind, Layer
 from kdjax.quant.layers import graph_of
 from kdjax.quant.numbers import BITS, Weights, quantize_weights, scale_of
 from kdjax.quant.rules import Rule, static
@@ -27,6 +27,8 @@ class Stored(NamedTuple):
       input, output: names of the tensors that go in and come out, None where they stay float or
         are `dynamic`.
       dynamic: whether what goes in is quantized by what it is in the call.
+      kind: of the layer. A parameter of a recurrence is [in, 4 out], in the order of its own gates; a
+        table has its rows last, like the channels of any other matrix.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Stored(NamedTuple):
     input: str | None
     output: str | None
     dynamic: bool = False
+    kind: Kind = "product"
 
 
 class Added(NamedTuple):
@@ -116,6 +119,7 @@ def plan_of(
                 tensors.get(graph.source(layer.input)) if active else None,
                 tensors.get(layer.output) if active else None,
                 rule.activations == "dynamic",
+                layer.kind,
             )
         )
     sums = []
@@ -159,12 +163,25 @@ def _left(layer: Layer, weights: Float[np.ndarray, "..."]) -> Stored:
     """A layer that stays in float: known, so that no other with its weights is taken for it."""
     scale = np.ones(1, np.float32)
     return Stored(
-        layer.name, weights, layer.bias, layer.clipped, weights, scale, 0, input=None, output=None
+        layer.name,
+        weights,
+        layer.bias,
+        layer.clipped,
+        weights,
+        scale,
+        0,
+        input=None,
+        output=None,
+        kind=layer.kind,
     )
 
 
 def _canonical(layer: Layer, equation: Any) -> Callable[[Any], np.ndarray]:
     """What brings the parameter of a layer into the order of ONNX."""
+    if layer.kind == "recurrence":
+        return lambda w: np.reshape(w, (len(w), -1))
+    if layer.kind == "lookup":
+        return np.transpose
     numbers = equation.params["dimension_numbers"]
     if layer.convolution:
         return lambda w: np.transpose(w, numbers.rhs_spec)

@@ -53,6 +53,7 @@ def choose(
     names: Sequence[str],
     *,
     float_layers: Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
     field: str = "rules",
 ) -> dict[str, Rule]:
     """The rule of each layer: that of the first pattern that matches its whole name.
@@ -61,15 +62,18 @@ def choose(
       rules: `{pattern: rule}`, None to leave what matches in float.
       names: of the parameters of the layers, such as `encoder/stem/conv/kernel`.
       float_layers: of them, those that stay in float whatever the rules say.
+      kinds: of layers, by name, see `kdjax.quant.graph.Layer`. A lookup takes of its rule the weights
+        alone. If one of the two products of a recurrence is dynamic, so is the other.
       field: that has the rules, for messages.
 
     Returns:
       `{name: rule}` of the layers that are quantized.
 
     Raises:
-      BadInput: a pattern is no regular expression or matches no layer, or nothing is left to
-        quantize.
+      BadInput: a pattern is no regular expression or matches no layer, nothing is left to quantize, or
+        a recurrence is to have ranges that are found once, or in one of its products alone.
     """
+    kinds = kinds or {}
     found: dict[str, Rule] = {}
     used = set()
     for pattern in rules:
@@ -82,7 +86,7 @@ def choose(
             if re.fullmatch(pattern, name):
                 used.add(pattern)
                 if rule is not None and name not in float_layers:
-                    found[name] = rule
+                    found[name] = _of_kind(rule, kinds.get(name, ""), name, f"{field}[{pattern!r}]")
                 break
     if odd := [pattern for pattern in rules if pattern not in used]:
         raise BadInput(
@@ -92,4 +96,39 @@ def choose(
         )
     if not found:
         raise BadInput(field, "nothing is left to quantize")
+    _check_recurrences(found, kinds, field)
     return found
+
+
+def _check_recurrences(found: Mapping[str, Rule], kinds: Mapping[str, str], field: str) -> None:
+    """Refuses a recurrence of which one product alone rounds what goes in."""
+    called: dict[str, set[bool]] = {}
+    for name in (name for name, kind in kinds.items() if kind == "recurrence"):
+        one = f"{name.rpartition('/')[0]} {name.rpartition('#')[2] if '#' in name else ''}"
+        rule = found.get(name)
+        both = called.setdefault(one, set())
+        both.add(rule is not None and rule.activations == "dynamic")
+        if len(both) > 1:
+            raise BadInput(
+                field,
+                f"{name} and the other product of its recurrence are not both dynamic",
+                f"give one rule to both: {_both(name)!r}",
+            )
+
+
+def _of_kind(rule: Rule, kind: str, name: str, field: str) -> Rule:
+    """What a layer of a kind takes of a rule."""
+    if kind == "lookup":
+        return dataclasses.replace(rule, activations=None)
+    if kind == "recurrence" and rule.activations == "int8":
+        raise BadInput(
+            field,
+            f"{name} is of a recurrent layer, and its activations have no range that is found once",
+            f"give it a rule of its own before, with activations 'dynamic' or None: {_both(name)!r}",
+        )
+    return rule
+
+
+def _both(name: str) -> str:
+    """The pattern of both products of a recurrence."""
+    return f"{re.escape(name.rpartition('/')[0])}/.*"

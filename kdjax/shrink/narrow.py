@@ -75,8 +75,9 @@ def widths_of(layers: Mapping[str, Any], variables: Variables, left: Left) -> Wi
     """The attributes with which the layers have the widths that are left.
 
     Convolutions (also depthwise and in groups), dense layers, embeddings, GroupNorm and attention (by
-    the head) state their widths. Everything else takes them from what comes in, or does not (such as
-    a recurrent cell), and is then found out by the shapes of the variables that it makes.
+    the head) state their widths, and so does a layer of another kind whose attribute `features` is the
+    last length of its `kernel` or `bias`. Everything else takes them from what comes in, or does not,
+    and is then found out by the shapes of the variables that it makes.
     """
     shapes = {name: np.shape(leaf) for name, leaf in tree.named_leaves(variables).items()}
     changed: dict[str, dict[tuple[str, int], np.ndarray]] = {}
@@ -128,7 +129,15 @@ def _rule(layer: Any) -> Callable[..., Mapping[str, Any]] | None:
             return _group_norm
         case nn.MultiHeadDotProductAttention():
             return _attention
-    return None
+    # Whatever else says how wide it is in linen's word for it, such as a recurrent layer.
+    return _own if isinstance(getattr(layer, "features", None), int) else None
+
+
+def _own(layer: Any, shapes, left) -> dict[str, Any]:
+    for name in ("kernel", "bias"):
+        if shapes.get(name, ())[-1:] == (layer.features,):
+            return {"features": _length(shapes, left, name, -1)}
+    return {}
 
 
 def _conv(layer: Any, shapes, left) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def _chosen(c: config.Quantize, graph: quant.Graph, field: str) -> dict[str, qua
         {layers.pattern: layers.rule for layers in c.rules},
         [layer.name for layer in graph.layers],
         float_layers=graph.edges if c.float_edges else (),
+        kinds=graph.kinds,
         field=field,
     )
 

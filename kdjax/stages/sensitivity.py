@@ -115,8 +115,7 @@ def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
             params = spec.abstract()["params"]
             jax.eval_shape(lambda params: UNIT_SCORES[c.score](groups, params), params)
         curves = {group.name: dict.fromkeys(map(str, c.sparsities), 0.0) for group in groups}
-    names = [layer.name for layer in spec.layers().layers] if c.numbers else []
-    candidates = _candidates(c, names, path)
+    candidates = _candidates(c, spec.layers().kinds if c.numbers else {}, path)
     return {
         "sensitivity": {
             "model": c.model,
@@ -242,23 +241,27 @@ def _choices(
     """
     forward = spec.answers(spec.module(Compute(folded=True)))
     folded, seen = spec.folded(variables), [batch["inputs"] for batch in batches]
-    names = [layer.name for layer in quant.graph_of(forward, folded, seen[0]).layers]
-    candidates = _candidates(c, names, path)
+    candidates = _candidates(c, quant.graph_of(forward, folded, seen[0]).kinds, path)
     choices = quant.Choices(forward, folded, seen[0], candidates=candidates)
     ranged = any(rule.activations for rule in choices.rules.values())
     ranges = quant.calibrate(forward, folded, seen, rules=choices.rules) if ranged else {}
     return choices, ranges
 
 
-def _candidates(c: config.Sensitivity, names: list[str], path: str) -> dict[str, list[quant.Rule]]:
+def _candidates(
+    c: config.Sensitivity, kinds: Mapping[str, str], path: str
+) -> dict[str, list[quant.Rule]]:
     """The numbers that each layer may have."""
+    names = list(kinds)
     field = f"{path}.numbers"
     candidates: dict[str, list[quant.Rule]] = {}
     for layers in c.numbers:
         assert layers.rule is not None  # float is what a layer is held against
-        for name in quant.choose({layers.pattern: layers.rule}, names, field=field):
+        chosen = quant.choose({layers.pattern: layers.rule}, names, kinds=kinds, field=field)
+        for name, rule in chosen.items():
             rules = candidates.setdefault(name, [])
-            if layers.rule in rules:
-                raise BadInput(field, f"{layers.rule.name} is given twice to {name}")
-            rules.append(layers.rule)
+            if rule not in rules:
+                rules.append(rule)
+            elif rule == layers.rule:  # and not one of which a lookup takes the weights alone
+                raise BadInput(field, f"{rule.name} is given twice to {name}")
     return {name: candidates[name] for name in names if name in candidates}

@@ -105,6 +105,37 @@ def test_pairs_through_the_whole_line(tmp_path):
     assert accepted.startswith("tokens: int32 [1 to 40], tokens_length: int32 [], second: int32 []")
 
 
+def test_a_recurrent_student_through_the_whole_line(tmp_path):
+    """Of a mean over embeddings; its units go, and all of it goes into integers, the table too."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    data = {**pairs(folder), "buckets": {"tokens": [24]}}
+    data["source"] |= {"text": "a", "label": "mood"}
+    teacher = {"name": "bag_of_embeddings", "width": 16}
+    student = {"name": "lstm", "widths": [12], "bidirectional": True, "embedding": 16}
+    small = {
+        "kind": "shrink",
+        "model": "student",
+        "sparsity": 0.3,
+        "tolerance": 1e-4,
+        "examples": 0,
+    }
+    run = parse.plain(_line(data, teacher, student, 20, small=small))
+    run["stages"]["int8"]["rules"] = [{"pattern": ".*", "activations": "dynamic"}]
+    artifacts, scores, splits = _done(parse.parse(config.Run, run), tmp_path / "run")
+    _files_are_live(artifacts, splits, "student", (12, 40))
+    assert {"teacher", "student", "small", "int8", "student.onnx", "int8.onnx"} <= {*scores}
+    assert {"lstm0", "back0"} <= {
+        p.rpartition("/")[2] for p in load(artifacts["small"], field="here")[0].widths
+    }
+    rules = artifacts["int8"].manifest["quantized"]["layers"]
+    assert rules["encoder/word/embedding"]["activations"] is None
+    assert rules["encoder/net/back0/recurrent"]["activations"] == "dynamic"
+    files = [artifacts[stage].folder for stage in ("file", "int8_file")]
+    sizes = [next(folder.glob("*.onnx")).stat().length for folder in files]
+    assert sizes[1] < 0.65 * sizes[0]
+
+
 def _sst2():
     folder = os.environ.get("KDJAX_DATA_DIR", "")
     if not os.path.isdir(os.path.join(folder, "sst2_sentences")):

@@ -117,3 +117,47 @@ def test_sound_through_the_whole_line(folder, tmp_path):
     for batch in (1, 5):
         np.testing.assert_allclose(model(audio[:batch]), live[:batch], rtol=1e-3, atol=1e-4)
     assert np.isfinite(model(np.zeros((1, N), np.int16))).all()
+
+
+def ragged_of(folder):
+    """An LSTM in both directions, and a smaller one in one; recordings are as long as they are."""
+    run = parse.plain(run_of(folder))
+    source = {"kind": "recordings", "root": str(folder), "rate": RATE, "longest": 0.5}
+    stages, spectra = run["stages"], {**run["stages"]["teacher"]["encoder"], "cepstrum": None}
+    both = {**spectra, "net": {"name": "lstm", "widths": [16], "bidirectional": True}}
+    plain = {"recipe": "eval"}
+    stages["teacher"] |= {"encoder": both, "views": plain}
+    stages["cache"] |= {"recipe": plain, "views": 1}
+    stages["student"] |= {"encoder": {**spectra, "net": {"name": "lstm", "widths": [16, 12]}}}
+    stages["int8"] |= {"rules": [{"activations": "dynamic", "pattern": ".*"}]}
+    data = {"name": "words", "source": source, "buckets": {"audio": [300, 400]}}
+    fields = {"name": "words", "data": data, "parallel": "single", "stages": stages}
+    return parse.parse(config.Run, fields)
+
+
+def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path):
+    run, workdir = ragged_of(folder), epath.Path(tmp_path)
+    splits = Splits(run.data)
+    tasks = pipeline.plan(run, workdir, splits)
+    pipeline.execute(run, tasks, splits)
+    write_report(run, workdir, splits, command="kdjax")
+    report = json.loads((tmp_path / "report.json").read_text())
+    scores = {row["stage"]: row["scores"]["accuracy"]["value"] for row in report["rows"]}
+    for name in ("teacher", "student", "small.onnx", "small.stablehlo", "int8.onnx"):
+        assert scores[name] > 0.75, scores  # chance is a half
+    done = {task.name: Artifact.open(task.folder, task.stage) for task in tasks}
+    spec, variables = load(done["small"], field="here")
+    assert any("lstm0" in path for path in spec.widths)  # units of it are gone
+    given = splits.test_inputs
+    live = np.asarray(jax.jit(spec.predict)(variables, given))
+    for name, stage, of in (("small", "file", live), ("int8", "int8_file", None)):
+        model = load_onnx(done[stage].folder / f"{name}.onnx", threads=1)
+        whole = model(*given.values())
+        if of is not None:
+            np.testing.assert_allclose(whole, of, rtol=1e-3, atol=1e-4)
+        # One of them alone, and no longer than it is.
+        audio, length = (array[:1] for array in given.values())
+        alone = model(audio[:, : int(length[0])], length)
+        assert np.abs(alone - whole[:1]).max() < (1e-4 if of is not None else 0.1)
+    layers = done["int8"].manifest["quantized"]["layers"]
+    assert {"encoder/net/lstm0/kernel", "encoder/net/lstm0/recurrent"} <= layers.keys()
