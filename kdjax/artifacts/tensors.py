@@ -85,7 +85,8 @@ def in_integers(
 
     A layer that has a rule is stored as int8, whatever its bits, and its scales are beside it, under its
     name and `.scale`, with axes of length 1 where numbers share one: `integers * scale` is what the model
-    computes with. The ranges of its activations are under `ranges/`.
+    computes with; where a rule is `smooth`, `integers * scale / divisors`, which are under its name and
+    `.smooth`. The ranges of its activations are under `ranges/`.
 
     Args:
       spec: of it.
@@ -100,13 +101,20 @@ def in_integers(
     for layer, live in parameters:
         name = f"params/{layer.name.partition('#')[0]}"
         kept, rule = found[name], spec.rules[layer.name]
-        stored = quant.quantize_weights(jnp.asarray(live), rule, channels=layer.channels)
+        by = found.pop(f"{quant.RANGES}/{layer.name}{quant.SMOOTH}", None)
+        larger = 1.0
+        if by is not None:
+            larger = np.asarray(quant.along(by, graph.contracted(layer)[1], live.ndim))
+        stored = quant.quantize_weights(jnp.asarray(live * larger), rule, channels=layer.channels)
         # The product may see the parameter in another shape, with the numbers in the same order.
         integers = np.asarray(stored.integers).reshape(kept.shape)
         scale = np.broadcast_to(np.asarray(stored.scale), live.shape).reshape(kept.shape)
         if numbers == "float":
-            found[name] = np.ascontiguousarray(integers * scale)
+            whole = integers * scale / np.broadcast_to(larger, live.shape).reshape(kept.shape)
+            found[name] = np.ascontiguousarray(whole, np.float32)
             continue
+        if by is not None:
+            found[f"{name}.smooth"] = by
         found[name] = integers.astype(np.int8)
         found[f"{name}.scale"] = _compact(scale)
     return found

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from kdjax import quant
-from kdjax.config.fields import Positive, Regex
+from kdjax.config.fields import Positive, Regex, Share
 from kdjax.ranges import In
 from kdjax.types import Fault
 
@@ -46,16 +46,28 @@ class Layers:
       activations: what goes in and comes out: `int8` in ranges found once, `dynamic` by what they are
         in each call (transformers), None for weights alone.
       scale: of the weights.
+      smooth: of `dynamic` activations: how much of their outliers is moved into the weights, such as 0.75
+        of a transformer's; None for nothing.
     """
 
     pattern: Regex = ".*"
     weights: quant.WeightType | None = "int8"
     activations: quant.ActivationType | None = "int8"
     scale: Literal["absmax", "mse"] = "absmax"
+    smooth: Share | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        """Fields that do not go together."""
+        if self.smooth is not None and self.activations != "dynamic":
+            yield (
+                "smooth, activations",
+                f"{self.smooth:g} is of ranges of the call, and activations is {self.activations}",
+                "give dynamic, or leave smooth out",
+            )
 
     @property
     def rule(self) -> quant.Rule | None:
         """The rule, None for none."""
         if self.weights is None:
             return None
-        return quant.Rule(self.weights, self.activations, self.scale)
+        return quant.Rule(self.weights, self.activations, self.scale, self.smooth)

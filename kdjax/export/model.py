@@ -34,7 +34,7 @@ class Model:
     forward: Callable[[Variables, Any], Float[Array, "batch ..."]]
     variables: Variables
     rules: Mapping[str, quant.Rule] = dataclasses.field(default_factory=dict)
-    ranges: Mapping[str, Float[Any, "2"]] = dataclasses.field(default_factory=dict)
+    ranges: Mapping[str, Float[Any, "..."]] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.export import onnx_lookup, onnx_lstm
+from kdjax.export import onnx_lookup, onnx_lstm, onnx_smooth
 from kdjax.export.integers import onnx_faults, require_integers
 from kdjax.export.onnx_places import CHOICES, Places, attribute
 from kdjax.export.onnx_types import FLOAT, INT8, whole
@@ -60,6 +60,8 @@ class _File(Places):
         self.before: dict[int, list[Any]] = {}
         # Values that are quantized in the call.
         self.called: set[str] = set()
+        # By value, what it is multiplied by before that.
+        self.divided: dict[str, list[np.ndarray]] = {}
         self.dropped: set[int] = set()
 
     def rewrite(self) -> dict[str, str]:
@@ -220,6 +222,8 @@ class _File(Places):
         matrix = layer.integers.ndim == 2
         if flat := matrix and node.op_type == "Conv":  # on an image of one pixel
             value = make("Flatten", [value], f"{name}.flat", axis=1)
+        if layer.smooth is not None:
+            value = onnx_smooth.divided(self, before, value, layer.smooth)
         parts = [f"{value}.called", f"{value}.called.scale", f"{value}.called.zero"]
         if value not in self.called:
             self.called.add(value)

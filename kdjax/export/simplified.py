@@ -43,6 +43,7 @@ def simplify(model: Any) -> None:
 def _plain(graph: Graph) -> None:
     """What changes nothing is left out; what has a plain operator of its own gets that."""
     same: dict[str, str] = {}
+    shaped: dict[tuple[str, bytes, bytes], str] = {}
     for node in graph.nodes:
         for place, name in enumerate(node.input):
             node.input[place] = same.get(name, name)
@@ -52,6 +53,13 @@ def _plain(graph: Graph) -> None:
         if (array := _known(graph, node)) is not None:
             same[result] = graph.keep(f"{result}.known", array)
             continue
+        if node.op_type == "Reshape" and (shape := graph.arrays.get(node.input[1])) is not None:
+            # Such as before each of several products that read one value: it is rounded once for all.
+            attributes = b"".join(a.SerializeToString() for a in node.attribute)
+            first = shaped.setdefault((node.input[0], shape.tobytes(), attributes), result)
+            if first != result:
+                same[result] = first
+                continue
         match node.op_type:
             case "Max" if len(node.input) == 2 and (x := _beside(graph, node, 0.0)) is not None:
                 node.op_type = "Relu"

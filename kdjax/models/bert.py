@@ -134,7 +134,8 @@ class BERT(nn.Module):
             )
         dtype, mask = self.compute.dtype, mask_of(tokens, tokens_length)
         x = nn.Embed(self.vocab, self.width, dtype=dtype, embedding_init=_INIT, name="word")(tokens)
-        place = self.param("position", _INIT, (self.positions, x.shape[-1])).astype(dtype)
+        place = self.param("position", _INIT, (self.positions, x.shape[-1]))
+        place = jnp.asarray(place, dtype)  # NumPy's own takes no open length
         x = x + jnp.expand_dims(place[:length], 0)
         if self.types:
             kind = self.param("type", _INIT, (self.types, x.shape[-1])).astype(dtype)

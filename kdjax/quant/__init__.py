@@ -9,7 +9,7 @@ from kdjax.quant.calibrate import Method, calibrate, check_percentile, constant
 from kdjax.quant.choices import Choice, Choices
 from kdjax.quant.graph import Graph, Layer
 from kdjax.quant.layers import graph_of
-from kdjax.quant.model import RANGES, Quantized, run
+from kdjax.quant.model import RANGES, SMOOTH, Quantized, along, run
 from kdjax.quant.numbers import (
     BITS,
     LEVELS,
@@ -28,6 +28,7 @@ __all__ = [
     "BITS",
     "LEVELS",
     "RANGES",
+    "SMOOTH",
     "TOP",
     "ActivationType",
     "Added",
@@ -44,6 +45,7 @@ __all__ = [
     "WeightType",
     "Weights",
     "allocate",
+    "along",
     "calibrate",
     "check_percentile",
     "choose",

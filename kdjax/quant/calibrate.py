@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
-from kdjax.quant.model import run
+from kdjax.quant.model import SMOOTH, run
 from kdjax.quant.numbers import TOP
 from kdjax.quant.rules import Rule
+from kdjax.quant.smooth import divisors
 from kdjax.types import BadInput, Variables
 
 Method = Literal["minmax", "percentile", "mse"]
@@ -31,8 +32,10 @@ def calibrate(
     rules: Mapping[str, Rule],
     method: Method = "minmax",
     percentile: float = 99.99,
-) -> dict[str, Float32[np.ndarray, "2"]]:
+) -> dict[str, Float32[np.ndarray, "..."]]:
     """What `ranges` of a `Quantized` model are: `{tensor: [low, high]}`, weights rounded already.
+
+    And the divisors of layers that have some, see `kdjax.quant.smooth`.
 
     * `minmax`: all that was seen.
     * `percentile`: but for the same share of the smallest and of the largest values.
@@ -56,7 +59,10 @@ def calibrate(
     batches = list(batches)
     if not batches:
         raise BadInput("calibration_examples", "quantization needs at least one example, found 0")
-    ends = jax.jit(lambda variables, batch: _look(_ends, function, variables, batch, rules, {}))
+    smooth = divisors(function, variables, batches, rules=rules)
+    ends = jax.jit(
+        lambda variables, batch: _look(_ends, function, variables, batch, rules, {}, smooth)
+    )
     seen = [jax.device_get(ends(variables, batch)) for batch in batches]
     ranges = {
         name: _pair(min(s[name][0] for s in seen), max(s[name][1] for s in seen))
@@ -69,27 +75,30 @@ def calibrate(
                 f"{name} is not finite on the examples ({low} to {high}): it has no range",
             )
     if method == "minmax":
-        return ranges
+        return {**ranges, **smooth}
     count = jax.jit(
-        lambda variables, batch: _look(_histogram, function, variables, batch, rules, ranges)
+        lambda variables, batch: _look(
+            _histogram, function, variables, batch, rules, ranges, smooth
+        )
     )
     sums = {name: np.zeros(BINS) for name in ranges}
     for batch in batches:
         for name, found in jax.device_get(count(variables, batch)).items():
             sums[name] += found
     narrow = _least_error if method == "mse" else lambda c, r: _percentile(c, r, percentile)
-    return {name: narrow(sums[name], ranges[name]) for name in ranges}
+    return {**{name: narrow(sums[name], ranges[name]) for name in ranges}, **smooth}
 
 
-def constant(ranges: Mapping[str, Float[Any, "2"]]) -> dict[str, float]:
+def constant(ranges: Mapping[str, Float[Any, "..."]]) -> dict[str, float]:
     """The activations that were one number on all examples, which it is: a dead rectification's is 0.
 
     The scale of one that was always 0 is 1, so whatever it is later is rounded to whole numbers.
     """
-    return {name: float(low) for name, (low, high) in ranges.items() if low == high}
+    found = {name: ends for name, ends in ranges.items() if not name.endswith(SMOOTH)}
+    return {name: float(low) for name, (low, high) in found.items() if low == high}
 
 
-def _look(what, function, variables, batch, rules, ranges) -> dict[str, Array]:
+def _look(what, function, variables, batch, rules, ranges, smooth) -> dict[str, Array]:
     """What is noted of each activation that would be quantized, in one forward pass."""
     noted: dict[str, Array] = {}
 
@@ -97,7 +106,7 @@ def _look(what, function, variables, batch, rules, ranges) -> dict[str, Array]:
         noted[name] = what(value, ranges.get(name))
         return value
 
-    run(function, variables, batch, rules=rules, fake=note)
+    run(function, variables, batch, rules=rules, fake=note, smooth=smooth)
     return noted
 
 

@@ -154,6 +154,12 @@ class Graph:
                     found.setdefault(result, made[result])
         return found
 
+    def contracted(self, layer: Layer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes of what goes into a product, and of its parameter, that it sums over, in one order."""
+        (one, other), _ = self.flat.steps[layer.step].equation.params["dimension_numbers"]
+        sides = tuple(one), tuple(other)
+        return sides[1 - layer.place], sides[layer.place]
+
     def scales(self, layer: Layer) -> int:
         """How many scales the weights of a layer have."""
         parameter = self.flat.steps[layer.step].operands[layer.place]

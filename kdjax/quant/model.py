@@ -21,7 +21,13 @@ from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 
 RANGES = "ranges"
-"""The collection of variables that holds the ranges of the activations: `{tensor: [low, high]}`."""
+"""The collection of variables that holds the ranges of the activations: `{tensor: [low, high]}`.
+
+And the divisors of `kdjax.quant.smooth`, by the name of the layer with `SMOOTH` behind it.
+"""
+
+SMOOTH = ":smooth"
+"""Behind the name of a layer, that of its divisors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Quantized(nn.Module):
             *args,
             rules=self.rules,
             fake=fake,
+            smooth=ranges,
         )
 
     def _first(self, rngs: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
@@ -78,6 +85,12 @@ class Quantized(nn.Module):
         evaluated = {**kwargs, "train": False} if "train" in kwargs else kwargs
         graph = graph_of(self._function(evaluated), made, *args)
         ranges = {name: jnp.zeros(2) for name in graph.tensors(static(self.rules)).values()}
+        for layer in graph.layers:
+            rule = self.rules.get(layer.name)
+            if rule is not None and rule.smooth is not None:
+                shape = graph.flat.shape(graph.flat.steps[layer.step].operands[layer.place])
+                sizes = [shape[axis] for axis in graph.contracted(layer)[1]]
+                ranges[f"{layer.name}{SMOOTH}"] = jnp.ones(sizes)
         for collection, variables in {**made, RANGES: ranges}.items():
             for name, value in variables.items():
                 self.put_variable(collection, name, value)
@@ -110,6 +123,7 @@ def run(
     fake_weights: Callable[[Layer, Array, Rule], Array] = _rounded,
     fake_input: Callable[[Layer, Array, Rule], Array] = _called,
     see: Callable[[Layer, Array], None] = lambda layer, value: None,
+    smooth: Mapping[str, Any] | None = None,
 ) -> Any:
     """`function(variables, *inputs)` with what the hooks make of activations and parameters.
 
@@ -123,6 +137,7 @@ def run(
       fake_input: of what goes into each of those layers; rounded where the rule is `dynamic`, unless
         asked otherwise.
       see: what goes into each layer.
+      smooth: divisors of `kdjax.quant.smooth`, among whatever else.
     """
     graph = graph_of(function, variables, *inputs)
     tensors = graph.tensors(static(rules))
@@ -135,16 +150,30 @@ def run(
         if layer.kind == "recurrence" and _is_called(rules.get(layer.name))
     }
 
+    divisors = smooth or {}
+
+    def divided(layer: Layer, rule: Rule, value: Array, side: int) -> Array | None:
+        """What a layer's input is times, or its parameter divided by; None for nothing."""
+        found = divisors.get(f"{layer.name}{SMOOTH}") if rule.smooth is not None else None
+        return None if found is None else along(found, graph.contracted(layer)[side], value.ndim)
+
     def operand(step: int, place: int, value: Any) -> Any:
         if layer := layers.get((step, place)):
-            rule = rules.get(layer.name)
-            return fake_weights(layer, value, rule) if rule else value
+            if (rule := rules.get(layer.name)) is None:
+                return value
+            if (by := divided(layer, rule, value, 1)) is None:
+                return fake_weights(layer, value, rule)
+            return fake_weights(layer, value * by, rule) / by
         layer = taking.get(step)
         if layer is None or layer.kind == "lookup" or (layer.kind == "recurrence" and place):
             return value
         rule = rules.get(layer.name)
         see(layer, value)
-        return fake_input(layer, value, rule) if rule else value
+        if rule is None:
+            return value
+        if (by := divided(layer, rule, value, 0)) is None:
+            return fake_input(layer, value, rule)
+        return fake_input(layer, value * (1.0 / by), rule) * by  # as a file has it
 
     def apply(step: int, given: Sequence[Any], params: Mapping[str, Any]) -> Any:
         return recurrence.again(given, params, rounding=fake_dynamic) if step in rounded else None
@@ -155,3 +184,10 @@ def run(
     leaves = jax.tree.leaves((variables, *inputs))
     found = graph.flat.run(leaves, operand=operand, result=result, apply=apply)
     return jax.tree.unflatten(graph.structure, found)
+
+
+def along(x: Any, axes: tuple[int, ...], rank: int) -> Array:
+    """An array whose axes are these of one of another rank, as it goes with that."""
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    moved = jnp.transpose(jnp.asarray(x), order)
+    return jnp.expand_dims(moved, [axis for axis in range(rank) if axis not in axes])

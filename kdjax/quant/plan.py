@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdjax.quant.graph import Kind, Layer
+from kdjax.quant.graph import Graph, Kind, Layer
 from kdjax.quant.layers import graph_of
+from kdjax.quant.model import SMOOTH, along
 from kdjax.quant.numbers import BITS, Weights, quantize_weights, scale_of
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
@@ -27,6 +28,8 @@ class Stored(NamedTuple):
       input, output: names of the tensors that go in and come out, None where they stay float or
         are `dynamic`.
       dynamic: whether what goes in is quantized by what it is in the call.
+      smooth: what its inputs are divided by, [in], None for nothing; the integers are then those of the
+        weights times it.
       kind: of the layer. A parameter of a recurrence is [in, 4 out], in the order of its own gates; a
         table has its rows last, like the channels of any other matrix.
     """
@@ -42,6 +45,7 @@ class Stored(NamedTuple):
     output: str | None
     dynamic: bool = False
     kind: Kind = "product"
+    smooth: Float[np.ndarray, " in"] | None = None
 
 
 class Added(NamedTuple):
@@ -78,7 +82,7 @@ def plan_of(
     variables: Variables,
     *inputs: Any,
     rules: Mapping[str, Rule],
-    ranges: Mapping[str, Float[Any, "2"]],
+    ranges: Mapping[str, Float[Any, "..."]],
 ) -> Plan:
     """What the file of `function(variables, *inputs)` is to have.
 
@@ -87,41 +91,21 @@ def plan_of(
       variables: of it, without ranges.
       *inputs: arrays or shapes.
       rules: by the name of the layer's parameter.
-      ranges: by the name of the tensor.
+      ranges: by the name of the tensor, and divisors by the name of the layer.
     """
     graph = graph_of(function, variables, *inputs)
-    ranged = static(rules)
-    tensors = graph.tensors(ranged)
-    names = [layer.name for layer in graph.layers]
-    layers = []
-    parameters = graph.parameters(variables, *inputs, names=names)
-    for (layer, live), own in zip(parameters, stored(parameters, rules), strict=True):
-        rule = rules.get(layer.name)
-        moved = _canonical(layer, graph.flat.steps[layer.step].equation)
-        if rule is None or own is None:
-            layers.append(_left(layer, moved(live)))
-            continue
-        shaped = np.broadcast_to(own.scale, live.shape)
-        weights = moved(live)
-        # A scale for each output: they are first of a convolution's axes, last of a matrix's.
-        scale = moved(shaped)
-        scale = scale.reshape(len(scale), -1)[:, 0] if layer.convolution else scale[0]
-        active = layer.name in ranged
-        layers.append(
-            Stored(
-                layer.name,
-                weights,
-                layer.bias,
-                layer.clipped,
-                moved(own.integers),
-                scale,
-                BITS[rule.weights],
-                tensors.get(graph.source(layer.input)) if active else None,
-                tensors.get(layer.output) if active else None,
-                rule.activations == "dynamic",
-                layer.kind,
-            )
-        )
+    tensors = graph.tensors(static(rules))
+    parameters = graph.parameters(variables, *inputs, names=[layer.name for layer in graph.layers])
+    smooth = {
+        layer.name: (np.asarray(found), graph.contracted(layer)[1])
+        for layer in graph.layers
+        if (found := ranges.get(f"{layer.name}{SMOOTH}")) is not None and layer.name in rules
+    }
+    owns = stored(parameters, rules, smooth)
+    layers = [
+        _in_file(graph, layer, live, own, rules, tensors, smooth)
+        for (layer, live), own in zip(parameters, owns, strict=True)
+    ]
     sums = []
     for added in graph.sums:
         left, right = (tensors.get(graph.source(v)) for v in (added.left, added.right))
@@ -140,17 +124,63 @@ def plan_of(
     return Plan(tuple(layers), tuple(sums), scales, tuple(gated))
 
 
+def _in_file(
+    graph: Graph,
+    layer: Layer,
+    live: Float[np.ndarray, "..."],
+    own: Weights | None,
+    rules: Mapping[str, Rule],
+    tensors: Mapping[int, str],
+    smooth: Mapping[str, tuple[np.ndarray, tuple[int, ...]]],
+) -> Stored:
+    """A layer as a file has it, from what its parameter is and is stored as."""
+    rule = rules.get(layer.name)
+    moved = _canonical(layer, graph.flat.steps[layer.step].equation)
+    if rule is None or own is None:
+        return _left(layer, moved(live))
+    # A scale for each output: they are first of a convolution's axes, last of a matrix's.
+    scale = moved(np.broadcast_to(own.scale, live.shape))
+    scale = scale.reshape(len(scale), -1)[:, 0] if layer.convolution else scale[0]
+    active = rule.activations == "int8"
+    divisors, _ = smooth.get(layer.name, (None, ()))
+    return Stored(
+        layer.name,
+        moved(live),
+        layer.bias,
+        layer.clipped,
+        moved(own.integers),
+        scale,
+        BITS[rule.weights],
+        tensors.get(graph.source(layer.input)) if active else None,
+        tensors.get(layer.output) if active else None,
+        rule.activations == "dynamic",
+        layer.kind,
+        None if divisors is None else divisors.reshape(-1),
+    )
+
+
 def stored(
-    parameters: Sequence[tuple[Layer, Float[np.ndarray, "..."]]], rules: Mapping[str, Rule]
+    parameters: Sequence[tuple[Layer, Float[np.ndarray, "..."]]],
+    rules: Mapping[str, Rule],
+    smooth: Mapping[str, tuple[np.ndarray, tuple[int, ...]]] | None = None,
 ) -> list[Weights | None]:
     """What each parameter is stored as, on the host, None where its layer has no rule.
 
     One program for all: each shape by itself would be several.
+
+    Args:
+      parameters: of the layers.
+      rules: by their names.
+      smooth: what they are times before, and along which of their axes.
     """
+
+    def larger(layer: Layer, live: Array) -> Array:
+        found = (smooth or {}).get(layer.name)
+        return live if found is None else live * along(*found, live.ndim)
 
     def each(weights: Sequence[Array]) -> list[Weights | None]:
         return [
-            quantize_weights(live, rules[layer.name], channels=layer.channels)
+            quantize_weights(larger(layer, live), rules[layer.name], channels=layer.channels)
             if layer.name in rules
             else None
             for (layer, _), live in zip(parameters, weights, strict=True)

@@ -25,11 +25,15 @@ class Rule:
         activations as they are: weight-only.
       scale: of the weights: `absmax` loses nothing to clipping, `mse` looks for the scale with the
         least squared error.
+      smooth: of `dynamic` activations that go into a product of matrices: each of its inputs is divided
+        by `max |x|^smooth / max |w|^(1 - smooth)`, found once, and its weights are multiplied by that, so
+        that a few inputs with outliers do not set the range for all (see `kdjax.quant.smooth`).
     """
 
     weights: WeightType = "int8"
     activations: ActivationType | None = "int8"
     scale: Literal["absmax", "mse"] = "absmax"
+    smooth: float | None = None
 
     @property
     def name(self) -> str:
@@ -40,7 +44,8 @@ class Rule:
             None: "weights",
         }
         scale = "" if self.scale == "absmax" else self.scale
-        return " ".join(filter(None, (self.weights, kinds[self.activations], scale)))
+        smooth = "" if self.smooth is None else f"smooth {self.smooth:g}"
+        return " ".join(filter(None, (self.weights, kinds[self.activations], scale, smooth)))
 
 
 def static(rules: Mapping[str, Rule]) -> list[str]:
@@ -119,7 +124,9 @@ def _check_recurrences(found: Mapping[str, Rule], kinds: Mapping[str, str], fiel
 def _of_kind(rule: Rule, kind: str, name: str, field: str) -> Rule:
     """What a layer of a kind takes of a rule."""
     if kind == "lookup":
-        return dataclasses.replace(rule, activations=None)
+        return dataclasses.replace(rule, activations=None, smooth=None)
+    if kind in ("convolution", "recurrence"):
+        rule = dataclasses.replace(rule, smooth=None)
     if kind == "recurrence" and rule.activations == "int8":
         raise BadInput(
             field,

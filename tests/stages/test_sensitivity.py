@@ -46,6 +46,7 @@ def test_each_layer_in_each_of_the_numbers(bears):
         "weights": "binary",
         "activations": "int8",
         "scale": "absmax",
+        "smooth": None,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from kdjax import config, parse, pipeline
-from kdjax.artifacts import Artifact
+from kdjax.artifacts import Artifact, tensors
 from kdjax.artifacts.model import load
 from kdjax.commands.report import write_report
 from kdjax.contexts import Splits
@@ -121,7 +121,7 @@ def test_a_recurrent_student_through_the_whole_line(tmp_path):
         "examples": 0,
     }
     run = parse.plain(_line(data, teacher, student, 20, small=small))
-    run["stages"]["int8"]["rules"] = [{"pattern": ".*", "activations": "dynamic"}]
+    run["stages"]["int8"]["rules"] = [{"activations": "dynamic", "smooth": 0.75}]
     artifacts, scores, splits = _done(parse.parse(config.Run, run), tmp_path / "run")
     _files_are_live(artifacts, splits, "student", (12, 40))
     assert {"teacher", "student", "small", "int8", "student.onnx", "int8.onnx"} <= {*scores}
@@ -131,6 +131,18 @@ def test_a_recurrent_student_through_the_whole_line(tmp_path):
     rules = artifacts["int8"].manifest["quantized"]["layers"]
     assert rules["encoder/word/embedding"]["activations"] is None
     assert rules["encoder/net/back0/recurrent"]["activations"] == "dynamic"
+    assert (rules["classifier/kernel"]["smooth"], rules["encoder/net/lstm0/kernel"]["smooth"]) == (
+        0.75,
+        None,
+    )
+    spec, variables = load(artifacts["int8"], field="here")
+    kept = tensors.in_integers(spec, variables)
+    divisors = kept["params/classifier/kernel.smooth"]
+    live = variables["params"]["classifier"]["kernel"] * divisors[:, None]
+    back = kept["params/classifier/kernel"] * kept["params/classifier/kernel.scale"]
+    assert np.abs(back - live).max() <= 0.51 * kept["params/classifier/kernel.scale"].max()
+    whole = tensors.in_integers(spec, variables, numbers="float")["params/classifier/kernel"]
+    np.testing.assert_allclose(whole, back / divisors[:, None], rtol=1e-6)
     files = [artifacts[stage].folder for stage in ("file", "int8_file")]
     sizes = [next(folder.glob("*.onnx")).stat().length for folder in files]
     assert sizes[1] < 0.65 * sizes[0]

@@ -4,12 +4,13 @@ import dataclasses
 import importlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from kdjax import quant
 from kdjax.export import integers, litert, litert_integers
 from kdjax.export.formats import Known
 from kdjax.export.litert_call import litert_call
@@ -37,6 +38,20 @@ class LiteRT(Known):
     def runs_in(self) -> str:
         """LiteRT."""
         return "litert:cpu"
+
+    def misfits(
+        self,
+        rules: Mapping[str, quant.Rule],
+        layers: Callable[[], Sequence[quant.Layer]],
+        *,
+        model: str,
+    ) -> Iterator[str]:
+        """What goes in is rounded as it is."""
+        if found := [name for name, rule in rules.items() if rule.smooth is not None]:
+            yield (
+                f"LiteRT rounds what goes into {found[0]} ({len(found)} in all) undivided; export "
+                f"onnx, or quantize {model} without smooth"
+            )
 
     def write(self, model: Model, path: str | os.PathLike[str]) -> None:
         """See `write_litert`; what the call quantizes is put in afterwards."""

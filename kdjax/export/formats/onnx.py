@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from kdjax import quant
-from kdjax.export import onnx_file, onnx_integers
+from kdjax.export import onnx_file, onnx_integers, onnx_smooth
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
 from kdjax.export.onnx_call import onnx_call
@@ -119,6 +119,13 @@ class ONNX(Known):
             for node in graph.node
             if node.op_type == "DynamicQuantizeLinear"
         }
+        # And before it is divided for that.
+        divided = {
+            node.output[0]: node.input[0]
+            for node in graph.node
+            if node.op_type == "Mul" and onnx_smooth.MARK in node.output[0]
+        }
+        exact = {name: divided.get(value, value) for name, value in exact.items()}
         names = [
             exact.get(node.input[0], node.input[0])
             for node in graph.node
