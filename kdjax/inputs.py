@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from kdjax import views
 from kdjax.types import BadInput, Field, Fields, Interpolation, length_field, length_of
@@ -198,6 +198,21 @@ class Inputs:
         lengths = {length_of(name): f.shape[0] for name, f in fields.items() if f.ragged}
         return cls(tuple(part(name, field) for name, field in fields.items()))
 
+    def of_fields(self, fields: Fields) -> "Inputs":
+        """The same with the integers that these fields of a dataset have."""
+        parts = (
+            dataclasses.replace(
+                part,
+                below=fields[part.field].below,
+                mask=fields[part.field].mask,
+                frame=fields[part.field].frame,
+            )
+            if isinstance(part, Numbers)
+            else part
+            for part in self.parts
+        )
+        return Inputs(tuple(parts))
+
     @property
     def images(self) -> tuple[Image, ...]:
         """The parts that are images."""
@@ -211,6 +226,22 @@ class Inputs:
             for part in self.parts
             if isinstance(part, Numbers) and part.dtype == "int16" and len(part.shape) == 1
         )
+
+    @property
+    def ragged(self) -> tuple[Numbers, ...]:
+        """The parts in which examples differ in length."""
+        return tuple(part for part in self.parts if isinstance(part, Numbers) and part.ragged)
+
+    def where(self, seen: Mapping[str, Array]) -> Bool[Array, "batch position"] | None:
+        """Which positions of a batch, as the model is given it, are no padding; None where there is none.
+
+        Of examples that differ in length in several parts there is no such answer: None.
+        """
+        if len(self.ragged) != 1:
+            return None
+        (part,) = self.ragged
+        places = jnp.arange(seen[part.field].shape[1])
+        return jnp.expand_dims(places, 0) < seen[length_of(part.field)][:, None]
 
     def only_image(self, what: str) -> Image:
         """The image, where an example is nothing else.

@@ -129,6 +129,8 @@ def _chosen(kind: Any, value: Any) -> Any:
     if (marked := _marked(members, value)) is not None:
         return marked
     tag, by_tag = _tags(tuple(members))
+    if not by_tag:
+        return _plainly(members)
     said = value.get(tag) if isinstance(value, Mapping) else None
     return by_tag.get(said) if isinstance(said, str) else None
 
@@ -155,6 +157,12 @@ def _marked(members: Iterable[Any], value: Any) -> Any:
         if mark is not None and isinstance(value, Mapping) and mark in value:
             return member
     return None
+
+
+def _plainly(members: Iterable[Any]) -> Any:
+    """The one of several dataclasses without tags that is told by no field of its own."""
+    (found,) = (member for member in members if getattr(member, "marked_by", None) is None)
+    return found
 
 
 def _is(value: Any) -> bool:
@@ -299,6 +307,8 @@ def _parse_union(members: Sequence[Any], value: Any, path: str) -> Any:
         return parse(fields[0], value, path)
     members = fields
     tag, by_tag = _tags(tuple(members))
+    if not by_tag:
+        return parse(_plainly(members), value, path)
     by_name = all(getattr(member, "by_name", False) for member in members)
     if isinstance(value, str) and by_name:
         return parse(by_tag[parse(Literal[tuple(by_tag)], value, path)], {tag: value}, path)

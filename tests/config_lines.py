@@ -143,8 +143,12 @@ _TWO = {side: ["encoder/block0", "encoder/block1"] for side in ("student", "teac
 _TERMS = {
     **{
         name: {"name": name, **_TAPS}
-        for name in ("hint", "attention", "nst", "vid", "review", "ofd")
+        for name in (
+            *("hint", "attention", "nst", "vid", "review", "ofd"),
+            *("hidden_cosine", "pkd", "attention_scores"),
+        )
     },
+    "relations": {"name": "attention_relations", **_TAPS, "relations": ["key"], "heads": 2},
     **{name: {"name": name} for name in ("rkd", "similarity", "correlation", "pkt", "crd")},
     "fsp": {"name": "fsp", **_TWO, "weight": {"begin": 0.0, "end": 1.0}},
 }
@@ -189,6 +193,8 @@ def _stages() -> Iterator[tuple[str, dict]]:
     )
     published = {"source": _PUBLISHED, "layout": "kdjax", "skip": "x.*"}
     yield "imported", {"kind": "pretrained", "size": 8, "encoder": {**_CNN, "weights": published}}
+    layers = {**_VIT, "weights": {"stage": "by_mae", "blocks": [0], "fresh": "x.*"}}
+    yield "begun", {"kind": "finetune", "encoder": layers, "views": _CROPS, **_TRAINING}
     yield "net", {"kind": "finetune", "start_from": "by_simclr", "views": _CROPS, **_TRAINING}
     count = max(len(_OPTIMIZERS), len(_ENCODERS) - len(_METHODS))  # every encoder has its turn
     optimizers = itertools.islice(itertools.cycle(_OPTIMIZERS), count)
@@ -237,6 +243,7 @@ def _stages() -> Iterator[tuple[str, dict]]:
     yield "bears", {**bears, "against": "teacher", "cache": "cache"}
     yield "less", {"kind": "shrink", "model": "net", "sparsity": 0.5, "frozen": "x"}
     yield "small", {"kind": "shrink", "model": "net", "budget": {"params": 100}}
+    yield "trimmed", {"kind": "trim", "model": "net"}
     yield "int8", {"kind": "quantize", "model": "net", "rules": [{"weights": "int8"}]}
     formats = ["stablehlo", "onnx", "litert", {"function": "tests.own_formats:Npz", "packed": True}]
     yield "file", {"kind": "export", "model": "int8", "formats": formats}
@@ -279,6 +286,7 @@ OTHER_ENCODERS = [
 ]
 """Encoders of texts and of sound."""
 
+_TOKENS = {"recipe": "tokens", "crop": [0.5, 1.0]}
 _WAVEFORM = {"recipe": "waveform", "shift": 5, "speed": 1.1, "noise": 20.0, "band_mask": 0.1}
 OTHER_STAGES = {
     "method": {
@@ -294,6 +302,13 @@ OTHER_STAGES = {
         **_TRAINING,
         "encoder": OTHER_ENCODERS[-1],
         "views": _WAVEFORM,
+    },
+    "self_training": {
+        "kind": "finetune",
+        **_TRAINING,
+        "encoder": OTHER_ENCODERS[0],
+        "views": {"recipe": "eval"},
+        "self_training": {"weak": {**_TOKENS, "hide": 0.1}, "strong": {**_TOKENS, "drop": 0.5}},
     },
 }
 """Stages of texts and of sound, by what of them is nowhere else."""

@@ -96,13 +96,13 @@ MAY_BE_ZERO = re.compile(
     r"|types|dropout|attention_dropout|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
     r"|resident_bytes|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds?(\[\])?"
-    r"|allocation\[\]"
+    r"|allocation\[\]|hide|drop|blocks\[\]"
 )
 
 PARTS_OF_A_WHOLE = re.compile(
     r"momentum|memory|shear|center_momentum|dropout|attention_dropout|b1|b2|ema|label_smoothing|share|sparsity|sparsities\[\]|flip|jitter"
     r"|grayscale|blur|hue|agreement|validation|fraction|correct_probability|labels_share|accuracy_drop"
-    r"|crop_scale\[\]|percentile"
+    r"|crop_scale\[\]|crop\[\]|percentile|hide|drop"
 )
 
 NEEDS_ONE = {
@@ -112,6 +112,7 @@ NEEDS_ONE = {
     "mean",
     "std",
     "student",
+    "relations",
     "temperatures",
     "strengths",
     "rules",
@@ -126,6 +127,7 @@ EACH_ONCE = {
     "numbers",
     "at_steps",
     "accept",
+    "relations",
 }
 
 

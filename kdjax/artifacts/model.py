@@ -316,6 +316,15 @@ class EncoderSpec(_OnEncoder):
         return found[name].shape[-1]
 
 
+def inputs_of(artifact: Artifact) -> Inputs | None:
+    """What the model is given that a stage left; None where it left none."""
+    said = artifact.manifest
+    plain = said.get("model") or said.get("encoder_model") or said.get("sweep", {}).get("model")
+    if plain is None:
+        return None
+    return parse.parse(Inputs, plain["inputs"], f"{artifact.folder}: inputs")
+
+
 def encoder_of(
     artifact: Artifact, *, field: str
 ) -> tuple[EncoderSpec, Callable[[], dict[str, PyTree]]]:

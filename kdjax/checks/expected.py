@@ -38,6 +38,13 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
     """
     for field, fault, *mend in c.misfits(inputs):
         raise BadInput(f"{path}.{field}", fault, *mend)
+    dataset = context.splits.train
+    if c.moves and dataset.target.ends(dataset.labels[:1]) is not None:
+        raise BadInput(
+            f"{path}.recipe",
+            f"{c.recipe} moves what is at a position, and labels are of positions",
+            "take one that does not",
+        )
     with under(path):
         recipe = c.recipe_for(inputs)
         example = {

@@ -75,6 +75,8 @@ def inputs_of(run: config.Run, name: str, splits: Splits) -> Inputs:
                 return inputs_of(run, c.cache, splits).sized(c.size)
             case config.Shrink(model=of) | config.Quantize(model=of) | config.Export(model=of):
                 return inputs_of(run, of, splits)
+            case config.Trim(model=of):
+                return inputs_of(run, of, splits)
             case config.OwnStage(leaves=str(of)):
                 return inputs_of(run, of, splits)
         return splits.inputs

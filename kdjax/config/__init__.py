@@ -18,7 +18,7 @@ from kdjax.config.data import Data, Labels
 from kdjax.config.embeddings import EmbeddingMethod
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
-from kdjax.config.imported import Imported
+from kdjax.config.imported import FromStage, Imported
 from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.methods import Method
@@ -57,6 +57,7 @@ from kdjax.config.stages import (
     SelfTraining,
     Sensitivity,
     Shrink,
+    Trim,
 )
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Number, Ramp, Training, over_steps
@@ -79,6 +80,7 @@ __all__ = [
     "Filters",
     "Finetune",
     "FromCache",
+    "FromStage",
     "Gradual",
     "Imported",
     "Knobs",
@@ -111,6 +113,7 @@ __all__ = [
     "TeacherFree",
     "Ticket",
     "Training",
+    "Trim",
     "Units",
     "Views",
     "Weights",

@@ -1,10 +1,11 @@
-"""Published weights that a network begins with."""
+"""What a network begins with: published weights, or layers of another stage's."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from kdjax import weights
-from kdjax.config.fields import Regex, Text
+from kdjax.config.fields import Natural, Regex, Text
+from kdjax.ranges import AtLeast
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,3 +53,31 @@ class Imported:
             "layout": self.layout,
             "skip": self.skip,
         }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FromStage:
+    """Layers of the encoder of another stage, which a smaller one begins with.
+
+    A variable is the one of the same name there; of a block, that of the block which is named for it.
+    What the other encoder has besides is left behind. Heads and projectors begin at random.
+
+    Attributes:
+      stage: that left the encoder, alone or in a whole model.
+      blocks: of it that become `block0`, `block1`, ..., in this order: [0, 2, 4] is every second one of
+        six. None: each begins as its namesake.
+      fresh: pattern of whole names, as `params/pooler/kernel`, that begin at random. Everything else must
+        be there, in the same shape.
+
+    Reference: Sanh et al. 2019, https://arxiv.org/abs/1910.01108, sec. 3 (every second layer).
+    """
+
+    marked_by: ClassVar[str] = "stage"
+
+    stage: Text
+    blocks: Annotated[tuple[Natural, ...], AtLeast(1)] | None = None
+    fresh: Regex | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which layers they are, for a fingerprint; what the stage left is in it anyway."""
+        return {"stage": self.stage, "blocks": self.blocks, "fresh": self.fresh}

@@ -28,15 +28,21 @@ class Splits:
     Attributes:
       config: which.
       kept: what their records said at an earlier start; None to read them all.
+      whole: the same examples by all integers, where these are said by those alone that occur in training
+        examples, see `narrowed`.
     """
 
     config: config.Data
     kept: data.Kept | None = None
+    whole: "Splits | None" = None
 
     def _read(self, field: str) -> Dataset:
         here = functools.partial(under, "config", {"data": f"data.{field}"})
         with here():
             dataset = build.dataset(self.config, getattr(self.config, field), kept=self.kept)
+            if self.whole is not None:
+                with under("data.source"):
+                    dataset = dataset.narrowed(self.whole.occurring).dataset
 
         def read(rows: Int[np.ndarray, " b"]) -> Mapping[str, np.ndarray]:
             with here():  # a record that is broken is read in the midst of a stage
@@ -71,6 +77,41 @@ class Splits:
         return {
             field: (*ends, fields[field].shape[0]) for field, ends in self.config.buckets.items()
         }
+
+    @functools.cached_property
+    def occurring(self) -> Mapping[str, np.ndarray]:
+        """The integers that occur in training examples, by field; see `Dataset.occurring`."""
+        return self.train.occurring()
+
+    @functools.cached_property
+    def narrowed(self) -> "Splits":
+        """The same examples, said by what occurs in training examples: texts by a smaller tokenizer.
+
+        A fault of what has no such integers is named when examples are first asked for.
+        """
+        return Splits(self.config, self.kept, whole=self)
+
+    @property
+    def can_be_narrowed(self) -> bool:
+        """Whether examples are said by integers that could be fewer."""
+        return self._whole.narrow is not None
+
+    @functools.cached_property
+    def numbers(self) -> Mapping[str, np.ndarray]:
+        """What each integer of `narrowed` is here, by field.
+
+        Raises:
+          BadInput: there is nothing that could be fewer.
+        """
+        with under("config.data.source"):
+            return self._whole.narrowed(self.occurring).numbers
+
+    def given(self, inputs: Inputs) -> "Splits":
+        """The whole ones or `narrowed`, whichever is what a model of these inputs is given."""
+        whole = self.whole or self
+        if not whole.can_be_narrowed or inputs.fields == whole.train.fields:
+            return whole
+        return whole.narrowed if inputs.fields == whole.narrowed.train.fields else whole
 
     def is_resident(self, dataset: Dataset) -> bool:
         """Whether the examples are held in memory, and on the device while they train."""
@@ -234,6 +275,11 @@ class Context:
     ahead: bool = False
     replay_step: int | None = None
     reference: Artifact | None = None
+
+    def given(self, inputs: Inputs) -> "Context":
+        """The same with the data as a model of these inputs is given them."""
+        splits = self.splits.given(inputs)
+        return self if splits is self.splits else dataclasses.replace(self, splits=splits)
 
     @property
     def exact(self) -> bool:

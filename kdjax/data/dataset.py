@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, Shaped, UInt32
@@ -11,8 +12,23 @@ from kdjax import fingerprint
 from kdjax.data.targets import Target
 from kdjax.types import BadInput, Field, Fields, length_field, length_of
 
+_AT_ONCE = 4096
+"""Examples that are looked through together."""
+
 Read = Callable[[Int[np.ndarray, " b"]], Mapping[str, np.ndarray]]
 """`rows -> arrays` [b, ...] by the name of their field."""
+
+
+class Narrowed(NamedTuple):
+    """The same examples, said by fewer integers.
+
+    Attributes:
+      dataset: with these ids and labels, in this order.
+      numbers: what each integer was before, by the name of the field, in rising order.
+    """
+
+    dataset: "Dataset"
+    numbers: Mapping[str, Int64[np.ndarray, " kept"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +50,9 @@ class Dataset:
       notes: what whoever reads it should be told, a line each: what was left out, what is doubtful.
       beside: files that belong to what a model is given, and so beside every file of a model, by name:
         the tokenizer of texts.
+      narrow: `{field: integers that occur} -> Narrowed`, where the integers of a field could be fewer, as
+        tokens could: each example is said by those that occur and by what the others fall back on. None
+        where that cannot be, and of a part of the examples.
     """
 
     name: str
@@ -47,6 +66,7 @@ class Dataset:
     originals: Int32[np.ndarray, "n 2"] | None = None
     notes: tuple[str, ...] = ()
     beside: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    narrow: Callable[[Mapping[str, np.ndarray]], Narrowed] | None = None
 
     def __post_init__(self):
         if not len(self.ids):
@@ -130,6 +150,32 @@ class Dataset:
             self, read=lambda rows: {name: array[rows] for name, array in whole().items()}
         )
 
+    def occurring(self) -> dict[str, np.ndarray]:
+        """The integers that occur in the fields whose integers are below a number, in rising order."""
+        fields = [n for n, f in self.fields.items() if f.below is not None and f.ragged]
+        found: dict[str, set[int]] = {name: set() for name in fields}
+        for begin in range(0, len(self), _AT_ONCE):
+            rows = np.arange(begin, min(begin + _AT_ONCE, len(self)))
+            arrays = self.read(rows)
+            for name in fields:
+                inside = np.arange(arrays[name].shape[1])[None] < self.lengths[name][rows][:, None]
+                found[name] |= {*np.unique(arrays[name][inside]).tolist()}
+        return {name: np.asarray(sorted(own), np.int64) for name, own in found.items()}
+
+    def narrowed(self, used: Mapping[str, np.ndarray]) -> Narrowed:
+        """The same examples and labels by fewer integers, see `narrow`.
+
+        Raises:
+          BadInput: there is nothing that could be fewer.
+        """
+        if self.narrow is None:
+            raise BadInput("", f"{self.name} has no integers that could be fewer")
+        found = self.narrow(used)
+        if not np.array_equal(found.dataset.ids, self.ids):
+            raise AssertionError(f"{self.name}: other examples with fewer integers")
+        own = dataclasses.replace(found.dataset, labels=self.labels, target=self.target)
+        return found._replace(dataset=own)
+
     def select(self, rows: Int64[np.ndarray, " m"]) -> "Dataset":
         """These rows only, in this order.
 
@@ -151,6 +197,7 @@ class Dataset:
             marked=marked,
             lengths={field: own[rows] for field, own in self.lengths.items()},
             originals=None if self.originals is None else self.originals[rows],
+            narrow=None,
         )
 
     def hide_labels(self, shown: Int64[np.ndarray, " m"]) -> "Dataset":

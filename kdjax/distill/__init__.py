@@ -19,23 +19,35 @@ from kdjax.distill.feature_terms import (
     vid,
 )
 from kdjax.distill.logit_terms import Compare, LogitLoss, Scalar, kd_term
+from kdjax.distill.sequence_terms import (
+    Relation,
+    attention_relations,
+    attention_scores,
+    hidden_cosine,
+    pkd,
+)
 
 __all__ = [
     "Compare",
     "Comparison",
     "LogitLoss",
+    "Relation",
     "Scalar",
     "Shapes",
     "Taps",
     "attention",
+    "attention_relations",
+    "attention_scores",
     "behind_relu",
     "correlation",
     "crd",
     "fsp",
+    "hidden_cosine",
     "hint",
     "kd_term",
     "nst",
     "ofd",
+    "pkd",
     "pkt",
     "review",
     "rkd",

@@ -68,6 +68,9 @@ class Comparison(NamedTuple):
 
     Attributes:
       losses: `(connected, student, teacher) -> losses [batch] of each pair`, which are added up.
+      at_positions: in place of `losses`, `(connected, student, teacher, where) -> losses [batch] of each
+        pair` of features [batch, position, ...]: `where` is True at the positions that are no padding,
+        None where there is none.
       remembering: in place of `losses`, `(*connected, memory, index, negatives) -> (losses [batch],
         memory)`, where the loss has a memory, see `kdjax.losses.crd`.
       connectors: modules that are learned for it.
@@ -76,6 +79,7 @@ class Comparison(NamedTuple):
     """
 
     losses: Callable[[Sequence[Any], Features, Features], Iterable[Array]] = _no_losses
+    at_positions: Callable[..., Iterable[Array]] | None = None
     remembering: Callable[..., tuple[Array, PyTree]] | None = None
     connectors: Sequence[nn.Module] = ()
     given: Callable[[Features, Features], Sequence[Any]] = _nothing
@@ -137,11 +141,21 @@ def nst(student: Shapes, teacher: Shapes) -> Comparison:
 
 
 def hint(student: Shapes, teacher: Shapes, *, compute: Compute) -> Comparison:
-    """See `kdjax.losses.hint_mse`, behind a learned `kdjax.models.regressor`."""
+    """See `kdjax.losses.hint_mse`, behind a learned `kdjax.models.regressor`.
+
+    Of positions, `kdjax.losses.hidden_mse` behind a learned linear map.
+    """
     pairs = _pairs(student, teacher)
     _check_one_kind("hint", pairs)
+
+    def of_each(connected, student, teacher, where=None):
+        for x, y in zip(connected, teacher, strict=True):
+            masked = where is not None and x.ndim == 3
+            yield losses.hidden_mse(x, y, where) if masked else losses.hint_mse(x, y)
+
     return Comparison(
-        lambda connected, student, teacher: map(losses.hint_mse, connected, teacher),
+        of_each,
+        at_positions=of_each if any(len(mine) == 3 for mine, _ in pairs) else None,
         connectors=[
             models.regressor(mine, theirs, compute=compute)
             if len(mine) == 4

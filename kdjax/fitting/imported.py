@@ -1,4 +1,4 @@
-"""Published weights in the place of random numbers, where an encoder begins from nothing."""
+"""Weights in the place of random numbers, where an encoder begins from nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from kdjax.artifacts import tensors
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.contexts.context import Context
 from kdjax.data import sources
+from kdjax.fitting import layers
 from kdjax.fitting.pictures import seen_otherwise
 from kdjax.types import BadInput, Variables, under
 
@@ -46,7 +47,7 @@ def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> we
 
 
 def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> Variables:
-    """First variables of a stage, with the published weights of its encoder where it has some.
+    """First variables of a stage, with the weights that its encoder begins with where it has some.
 
     A classifier is taken, too, where the task has as many classes.
 
@@ -56,8 +57,10 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
       variables: random ones.
 
     Raises:
-      BadInput: as `held`; or a value is not finite.
+      BadInput: as `held` and `layers.begun`; or a value is not finite.
     """
+    if spec.encoder.begun_from is not None:
+        return layers.begun(context, spec, variables)
     found = held(context, spec, variables)
     if found is None or context.ahead:
         return variables

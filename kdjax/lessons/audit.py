@@ -12,6 +12,7 @@ from etils import epath
 from kdjax import config, parse, paths, teacher
 from kdjax.artifacts import proof
 from kdjax.artifacts.artifact import CACHE, MANIFEST, Artifact
+from kdjax.artifacts.model import inputs_of
 from kdjax.contexts.context import Splits
 from kdjax.lessons.source import Source
 from kdjax.types import BadFile, BadInput
@@ -80,6 +81,8 @@ def reopened(
         ) from None
     data = run.data if data_dir is None else dataclasses.replace(run.data, data_dir=data_dir)
     splits, inputs = Splits(data), _inputs(stage, run, upstream)
+    given = next(filter(None, map(inputs_of, inputs.values())), None)
+    splits = splits if given is None else splits.given(given)
     source = Source.of(run, name, seed=seed, inputs=inputs, dataset=splits.train)
     cache = teacher.TeacherCache.open(
         stage / CACHE, expected=source.binding(), accept=accept, owner=stage

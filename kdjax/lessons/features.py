@@ -36,6 +36,7 @@ class Term(NamedTuple):
       weight: in the loss.
       shapes: of the student's features and of the teacher's.
       margins: of `ofd`, one for each tap.
+      inputs: of the student, which say what of its features is padding.
     """
 
     name: str
@@ -43,6 +44,17 @@ class Term(NamedTuple):
     weight: train.Number
     shapes: tuple[Sequence[tuple[int, ...]], Sequence[tuple[int, ...]]]
     margins: tuple[Float[Array, " channel"], ...]
+    inputs: Inputs
+
+    @property
+    def student(self) -> tuple[str, ...]:
+        """Paths of what is tapped of the student."""
+        return self.c.tapped(self.c.student)
+
+    @property
+    def teacher(self) -> tuple[str, ...]:
+        """Paths of what is tapped of the teacher."""
+        return self.c.tapped(self.c.teacher)
 
     def comparison(self, compute: Compute) -> Comparison:
         """How it compares them; its connectors compute as `compute` says."""
@@ -86,8 +98,9 @@ def _term(
     source: Source,
 ) -> Term:
     asked = source.teachers[0]
-    student = _shapes(spec.module(), spec.abstract(), c.student, spec.inputs, "student")
-    teacher = _shapes(asked.module, asked.abstract(), c.teacher, asked.inputs, "teacher")
+    mine, theirs = c.tapped(c.student), c.tapped(c.teacher)
+    student = _shapes(spec.module(), spec.abstract(), mine, spec.inputs, "student")
+    teacher = _shapes(asked.module, asked.abstract(), theirs, asked.inputs, "teacher")
     if c.drawn:
         if source.c.mix is not None:
             raise BadInput(
@@ -100,12 +113,39 @@ def _term(
         params = tree.named_leaves(source.variables[0]["params"])
         margins = tuple(_margin(params, path) for path in c.teacher)
     weight = config.over_steps(c.weight, steps=stage.steps)
-    found = Term(name, c, weight, (student, teacher), margins)
+    found = Term(name, c, weight, (student, teacher), margins, spec.inputs)
     if not context.exact:
         return found
     with under("", {"student_shape": "student"}):
-        found.comparison(Compute())
+        how = found.comparison(Compute())
+    for side, paths, inputs in (("student", mine, spec.inputs), ("teacher", theirs, asked.inputs)):
+        shapes = student if side == "student" else teacher
+        _check_padding(c.name, how, dict(zip(paths, shapes, strict=True)), inputs, side)
     return found
+
+
+def _check_padding(
+    name: str, how: Comparison, shapes: Mapping[str, tuple[int, ...]], inputs: Inputs, side: str
+) -> None:
+    """Refuses features of positions of which it is not known which are padding, or not asked."""
+    if not inputs.ragged:
+        return
+    most = inputs.ragged[0].shape[0] if len(inputs.ragged) == 1 else None
+    for path, shape in shapes.items():
+        if len(shape) == 2:
+            continue
+        if how.at_positions is None:
+            raise BadInput(
+                side,
+                f"{path} gives {list(shape)}, of which some is padding, and {name} compares all",
+                "tap what has one row an example, such as encoder",
+            )
+        if shape[1] != most:
+            raise BadInput(
+                side,
+                f"{path} gives {shape[1]} positions, and it is not known which of them are padding",
+                f"tap modules that give {most}, as many as an example has" if most else "",
+            )
 
 
 def _shapes(
@@ -166,7 +206,7 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
     What is learned for a term computes in float32, as losses do.
     """
     compute = Compute(axis_name=axis_name)
-    paths = tuple(dict.fromkeys(path for term in terms for path in term.c.student))
+    paths = tuple(dict.fromkeys(path for term in terms for path in term.student))
     comparisons = [term.comparison(compute) for term in terms]
 
     def run(params, state, batch, key):
@@ -178,13 +218,15 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
             paths=paths,
             mutable=["batch_stats"],
             train=True,
+            rngs={"dropout": key},
         )
+        where = terms[0].inputs.where(batch["inputs"])
         model_state = {**state.model_state, **seen.state}
         outputs = dict(seen.outputs)
         for term, how in zip(terms, comparisons, strict=True):
             student, teacher = how.ready(
-                [seen.features[path] for path in term.c.student],
-                [batch[_PART + path] for path in term.c.teacher],
+                [seen.features[path] for path in term.student],
+                [batch[_PART + path] for path in term.teacher],
             )
             connected = []
             for (name, module), x in zip(
@@ -195,7 +237,10 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
                 )
                 connected.append(y)
             if how.remembering is None:
-                first, *others = how.losses(connected, student, teacher)
+                of_each = how.losses
+                if how.at_positions is not None:
+                    of_each = functools.partial(how.at_positions, where=where)
+                first, *others = of_each(connected, student, teacher)
                 outputs[term.name] = sum(others, first)
             else:
                 memory, negatives = model_state[train.MEMORY], batch[_NEGATIVES + term.name]
@@ -224,7 +269,7 @@ def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
     each epoch, which depend on the example alone.
     """
     source = taught.source
-    paths = tuple(dict.fromkeys(path for term in terms for path in term.c.teacher))
+    paths = tuple(dict.fromkeys(path for term in terms for path in term.teacher))
     contrastive = [(term.name, term.c.drawn) for term in terms if term.c.drawn]
 
     def ask(variables, batch, key) -> dict[str, Array]:

@@ -1,9 +1,9 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
 By what they compare: labels (`classification`, `binary`, `transcripts`), one's own predictions
-(`self_training`); views of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student
-with a teacher in logits (`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in
-features (`features`, `overhaul`, `review`, `relations`).
+(`self_training`); views of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student with a teacher in
+logits (`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in features (`features`,
+`overhaul`, `review`, `relations`; `sequences` of transformers).
 `queue` is the state that some of them read; `rows` and `pooling` are what they share.
 """
 
@@ -38,6 +38,13 @@ from kdjax.losses.relations import (
 )
 from kdjax.losses.review import review_hcl
 from kdjax.losses.self_training import SoftMatchState, soft_match, soft_match_state
+from kdjax.losses.sequences import (
+    attention_mse,
+    hidden_cosine,
+    hidden_mse,
+    pkd,
+    relation_kl,
+)
 from kdjax.losses.transcripts import BLANK, best_path, ctc, least_frames, near_symbols
 
 __all__ = [
@@ -45,6 +52,7 @@ __all__ = [
     "CRDState",
     "SoftMatchState",
     "adaptive_average_pool",
+    "attention_mse",
     "attention_transfer",
     "barlow_twins",
     "batch_level_kd",
@@ -68,6 +76,8 @@ __all__ = [
     "embedding_mse",
     "enqueue",
     "fsp",
+    "hidden_cosine",
+    "hidden_mse",
     "hint_mse",
     "info_nce",
     "kd_ce",
@@ -84,8 +94,10 @@ __all__ = [
     "nt_xent",
     "ofd",
     "ofd_margin",
+    "pkd",
     "pkt",
     "random_queue",
+    "relation_kl",
     "review_hcl",
     "rkd_angle",
     "rkd_distance",

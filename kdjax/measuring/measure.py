@@ -137,7 +137,8 @@ def _answers(context: Context, artifact: Artifact) -> np.ndarray:
     """Those of a finished model, found once in a run."""
     kept, mark = context.splits.answers, artifact.manifest["fingerprint"]
     if mark not in kept:
-        kept[mark] = live_logits(context, *load(artifact, field="config.reference"))
+        spec, variables = load(artifact, field="config.reference")
+        kept[mark] = live_logits(context.given(spec.inputs), spec, variables)
     return kept[mark]
 
 
@@ -161,6 +162,7 @@ def again(context: Context, artifact: Artifact) -> list[dict[str, Any]]:
     else:
         spec, variables = load(artifact, field=context.path)
         models = [variables]
+    context = context.given(spec.inputs)
     rows = []
     for row, variables in zip(said["rows"], models, strict=True):
         found = scored(context, spec.task, live_logits(context, spec, variables))

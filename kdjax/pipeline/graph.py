@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from kdjax import config, spelling
+from kdjax.config.fields import parts
 from kdjax.types import BadInput
 
 _LONGEST_NAME = 80
@@ -124,6 +125,8 @@ def _named(stage: config.Stage) -> Iterator[tuple[str, str]]:
                 yield field, name
             case tuple(names):
                 yield from ((f"{field}[{i}]", name) for i, name in enumerate(names))
+    for path, found in parts(stage, config.FromStage):
+        yield f"{path}.stage", found.stage
 
 
 def check_names(names: Iterable[str]) -> None:

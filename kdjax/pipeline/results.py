@@ -91,8 +91,8 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
     """`(student, scratch)`: stages that train one architecture, with a teacher and on labels alone.
 
     A student is a `distill`, or a `finetune` that begins from an encoder; the scratch network is a
-    `finetune` that begins from nothing, on the labels that the student may use; or, if it looks at none
-    itself, that its teachers may. As in the config.
+    `finetune` that begins from nothing, or with layers that have seen no label, on the labels that the
+    student may use; or, if it looks at none itself, that its teachers may. As in the config.
     """
 
     def encoder_of(stage: config.Stage) -> config.Encoder | None:
@@ -120,10 +120,17 @@ def twins(run: config.Run) -> list[tuple[str, str]]:
         for other, scratch in run.stages.items()
         if isinstance(scratch, config.Finetune)
         and scratch.encoder is not None
-        and scratch.encoder.weights is None
-        and scratch.encoder == architecture_of(run.stages[name])
+        and _knows_no_label(run, scratch.encoder)
+        and scratch.encoder.architecture == architecture_of(run.stages[name])
         and labels(run, scratch) == _labels_behind(run, run.stages[name])
     ]
+
+
+def _knows_no_label(run: config.Run, encoder: config.Encoder) -> bool:
+    """Whether an encoder begins from nothing, or with layers that have seen no label of the data."""
+    if (begun := encoder.begun_from) is None:
+        return encoder.weights is None
+    return isinstance(run.stages.get(begun.stage), config.Pretrain | config.Pretrained)
 
 
 def _labels_behind(run: config.Run, stage: config.Stage) -> tuple[int | None, float | None]:

@@ -174,14 +174,15 @@ def _compared(run: config.Run, name: str, reference: Task | None) -> dict[str, s
 
 
 def _imported(stage: config.Stage, path: str) -> dict[str, Any]:
-    """What decides the published weights that a stage begins with, by the path of the encoder.
+    """What decides the weights that a stage begins with, by the path of the encoder.
 
     Raises:
       BadInput: they are not there, or not whole.
     """
     found = {}
     for at, encoder in parts(stage, config.Encoder):
-        if (weights := encoder.imported) is not None:
+        weights = encoder.imported or encoder.begun_from
+        if weights is not None:
             with under(f"{path}.{at}", encoder.weights_field):
                 found[at] = weights.identity()
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdjax import config
 from kdjax.artifacts.artifact import Expected
+from kdjax.artifacts.model import inputs_of
 from kdjax.checks.expected import check_encoder, check_labels
 from kdjax.choice import import_all
 from kdjax.config.own import explained
@@ -33,6 +34,7 @@ def check(context: Context, stage: config.Stage) -> Expected:
       BadInput: the config cannot be carried out, or a package that it needs is not installed.
     """
     with under(context.path):
+        context = _given(context)
         check_labels(context, stage)
         if stage.is_measured():
             measure.check_scores(context)
@@ -51,6 +53,27 @@ def check(context: Context, stage: config.Stage) -> Expected:
     return Expected(context.folder, {"stage": context.name, **said}, stage, exact=exact)
 
 
+def _given(context: Context) -> Context:
+    """With the data as the models are given them that the stage reads.
+
+    Raises:
+      BadInput: one of them has been trimmed, and another one has not.
+    """
+    found: dict[str, Context] = {}
+    for name, artifact in context.inputs.items():
+        if (inputs := inputs_of(artifact)) is not None:
+            found[name] = context.given(inputs)
+    whole = [name for name, own in found.items() if own.splits.whole is None]
+    if len(whole) in (0, len(found)):
+        return next(iter(found.values()), context)
+    trimmed = next(name for name in found if name not in whole)
+    raise BadInput(
+        "",
+        f"it reads {whole[0]} and {trimmed}, which has been trimmed: they are given other tokens",
+        "trim what this stage leaves",
+    )
+
+
 def _kind(stage: config.Stage) -> Any:
     """What a kind of stage does: the module of its name, with `check` and `run`."""
     return importlib.import_module(f"{__name__}.{stage.kind}")
@@ -65,6 +88,7 @@ def run(context: Context, stage: config.Stage) -> Mapping[str, Any]:
       Diverged: a loss is not finite.
     """
     with under(context.path):
+        context = _given(context)
         said = _kind(stage).run(context, stage)
         return {**said, **account(context, stage, said)}
 

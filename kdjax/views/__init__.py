@@ -1,4 +1,4 @@
-"""Views: pure augmentations of one image or recording, recipes of them, and mixtures of two."""
+"""Views: pure augmentations of one image, recording or text, recipes of them, and mixtures of two."""
 
 from kdjax.views import draws
 from kdjax.views.centre import before_crop, uncropped
@@ -27,6 +27,7 @@ from kdjax.views.recipes import (
     to_float,
 )
 from kdjax.views.sound import waveform
+from kdjax.views.text import token_view
 
 __all__ = [
     "RECIPES_VERSION",
@@ -56,6 +57,7 @@ __all__ = [
     "sides",
     "simclr",
     "to_float",
+    "token_view",
     "uncropped",
     "warp",
     "waveform",

@@ -3,9 +3,17 @@
 import pytest
 
 from tests.losses import laws
-from tests.losses.cases import clusters, features, logits, negatives, predictive, redundancy
+from tests.losses.cases import (
+    clusters,
+    features,
+    logits,
+    negatives,
+    predictive,
+    redundancy,
+    sequences,
+)
 
-TABLES = (clusters, features, logits, negatives, predictive, redundancy)
+TABLES = (clusters, features, logits, negatives, predictive, redundancy, sequences)
 CASES = [case for table in TABLES for case in table.CASES]
 DERIVED = [case for case in CASES if case.by_hand is not None]
 PROGRAMS = [case for case in CASES if not case.variant]

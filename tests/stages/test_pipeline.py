@@ -128,6 +128,11 @@ def test_twins_are_found_by_their_networks_and_labels_and_not_by_their_names():
     line["stages"]["teacher"] = {**line["stages"]["teacher"], "labels_share": 1.0}
     found = pipeline.twins(parse.parse(config.Run, line))
     assert found == [("student", "all_labels"), ("tuned", "zero")]
+    # Layers of an encoder that has seen no label are a beginning, and those of a teacher are not.
+    for stage, pairs in (("pretrain", found), ("teacher", [("tuned", "zero")])):
+        begun = {**all_labels["encoder"], "weights": {"stage": stage}}
+        line["stages"]["all_labels"] = {**all_labels, "encoder": begun}
+        assert pipeline.twins(parse.parse(config.Run, line)) == pairs
 
 
 SHARED = {

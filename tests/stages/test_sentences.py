@@ -15,61 +15,22 @@ from kdjax.commands.report import write_report
 from kdjax.contexts import Splits
 from kdjax.export import load_onnx, load_stablehlo
 from kdjax.types import BadInput
+from tests.sentence_tables import BERT, PLAIN_VIEWS, TRAINED, pairs, training
 
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 pytest.importorskip("jax2onnx", reason="the extra export is not installed")
 
-_PLAIN = {"recipe": "eval"}
-_TRAINED = {"train": "wordpiece", "vocab": 400}
-_BERT = {
-    "name": "bert",
-    "width": 16,
-    "depth": 2,
-    "heads": 2,
-    "mlp": 32,
-    "positions": 64,
-    "pooler": None,
-    "pool": "mean",
-}
-GOOD, BAD = ("fine", "moving", "funny", "warm"), ("dull", "flat", "silly", "cold")
-PLAIN = ("a", "the", "film", "story", "and", "plot", "with", "actors", "it", "is", "of", "some")
-
-
-def _sentence(random, words):
-    found = list(random.choice(PLAIN, random.integers(2, 14)))
-    found.insert(random.integers(len(found) + 1), random.choice(words))
-    return " ".join(found)
-
-
-def pairs(folder, n=400):
-    """Whether the second sentence is of the mood of the first one, in tables of their own."""
-    random = np.random.default_rng(0)
-    for split, count in (("train", n), ("test", 100)):
-        rows = []
-        for _ in range(count):
-            first, other = random.integers(2, size=2)
-            texts = [_sentence(random, (BAD, GOOD)[mood]) for mood in (first, other)]
-            rows.append(",".join([*texts, ("other", "same")[int(first == other)]]))
-        (folder / f"{split}.csv").write_text("\n".join(["a,b,mood", *rows]) + "\n")
-    source = {"kind": "text_table", "root": str(folder), "text": ["a", "b"], "label": "mood"}
-    return {"name": "moods", "source": {**source, "tokenizer": _TRAINED, "max_length": 40}}
-
-
-def _training(steps, **more):
-    return {
-        "steps": steps,
-        "batch": 32,
-        "log_every_steps": 20,
-        "optimizer": {"name": "adamw", "learning_rate": 3e-3},
-        **more,
-    }
-
 
 def _line(data, teacher, student, steps, **stages):
     line = {
-        "teacher": {"kind": "finetune", "encoder": teacher, "views": _PLAIN, **_training(steps)},
-        "cache": {"kind": "cache", "teacher": "teacher", "recipe": _PLAIN, "views": 1},
-        "student": {"kind": "distill", "cache": "cache", "encoder": student, **_training(steps)},
+        "teacher": {
+            "kind": "finetune",
+            "encoder": teacher,
+            "views": PLAIN_VIEWS,
+            **training(steps),
+        },
+        "cache": {"kind": "cache", "teacher": "teacher", "recipe": PLAIN_VIEWS, "views": 1},
+        "student": {"kind": "distill", "cache": "cache", "encoder": student, **training(steps)},
         "int8": {
             "kind": "quantize",
             "model": "student",
@@ -133,7 +94,7 @@ def test_pairs_through_the_whole_line(tmp_path):
         "tolerance": 1e-4,
         "examples": 0,
     }
-    run = _line(data, _BERT, {**_BERT, "depth": 1}, 20, small=small)
+    run = _line(data, BERT, {**BERT, "depth": 1}, 20, small=small)
     artifacts, scores, splits = _done(run, tmp_path / "run")
     assert list(splits.test_inputs) == ["tokens", "tokens_length", "second"]
     _files_are_live(artifacts, splits, "student", (24, 40))
@@ -199,7 +160,7 @@ def _sst2():
 
 def test_sst2_sentences_to_a_file_that_reads_text(tmp_path):
     student = {"name": "bag_of_embeddings", "width": 16, "hidden": [8]}
-    artifacts, scores, splits = _done(_line(_sst2(), _BERT, student, 60), tmp_path)
+    artifacts, scores, splits = _done(_line(_sst2(), BERT, student, 60), tmp_path)
     assert scores["student"] > 0.53  # 0.5 knows nothing
     assert scores["int8.onnx"] > scores["student"] - 0.05
     _files_are_live(artifacts, splits, "student", (24, 64))
@@ -227,8 +188,8 @@ def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
     tables = tmp_path / "tables"
     tables.mkdir()
     data = {**pairs(tables), "buckets": {"tokens": [24]}}
-    own = {"kind": "pretrain", "encoder": _BERT, "views": _PLAIN, **_training(12)}
-    tuned = {"kind": "finetune", "views": _PLAIN, **_training(4)}
+    own = {"kind": "pretrain", "encoder": BERT, "views": PLAIN_VIEWS, **training(12)}
+    tuned = {"kind": "finetune", "views": PLAIN_VIEWS, **training(4)}
     stages = {
         "hidden": {**own, "method": {"name": "masked_lm"}, "projector": []},
         "dropout": {**own, "method": {"name": "simclr"}, "projector": [16]},
@@ -243,6 +204,28 @@ def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
         assert all(np.isfinite(v) for v in json.loads(lines[-1]).values() if isinstance(v, float))
 
 
+def test_a_student_of_every_second_block_begins_as_its_teacher_without_types(tmp_path):
+    """DistilBERT's beginning: types and pooler are left behind, and all else is the teacher's."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    still = {"optimizer": {"name": "sgd", "learning_rate": 1e-12}, "batch": 32, "steps": 1}
+    own = {"kind": "finetune", "views": PLAIN_VIEWS, **still}
+    pooled = {**BERT, "depth": 4, "pool": "class", "pooler": "tanh"}
+    every = {"stage": "teacher", "blocks": [0, 2]}
+    student = {**BERT, "name": "distilbert", "depth": 2, "types": 0, "weights": every}
+    stages = {"teacher": {**own, "encoder": pooled}, "student": {**own, "encoder": student}}
+    run = {"name": "it", "data": pairs(tables, n=64), "parallel": "single", "stages": stages}
+    artifacts, _, _ = _done(parse.parse(config.Run, run), tmp_path / "run")
+    teacher, found = (
+        load(artifacts[name], field="here")[1]["params"]["encoder"]
+        for name in ("teacher", "student")
+    )
+    assert {"pooler", "type"} == teacher.keys() - found.keys() - {"block2", "block3"}
+    renamed = {**teacher, "block1": teacher["block2"]}
+    for name, tree in found.items():
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), tree, renamed[name])
+
+
 FAULTS = {
     "positions": ({"positions": 32}, {}, "stages.teacher.encoder.positions: 32, and texts of the"),
     "pool": (
@@ -255,7 +238,7 @@ FAULTS = {
     "root": ({}, {"root": "nowhere"}, "data.source.root: .*nowhere is not there"),
     "set": (
         {},
-        {"tokenizer": {**_TRAINED, "split": "valid"}},
+        {"tokenizer": {**TRAINED, "split": "valid"}},
         "data.source.tokenizer.split: split",
     ),
 }
@@ -266,7 +249,7 @@ def test_what_does_not_go_together_is_one_line_before_anything_runs(case, tmp_pa
     encoder, source, line = FAULTS[case]
     data = pairs(tmp_path, n=40)
     data["source"].update(source)
-    run = _line(data, {**_BERT, **encoder}, _BERT, 2)
+    run = _line(data, {**BERT, **encoder}, BERT, 2)
     splits = Splits(run.data)
     with pytest.raises(BadInput, match=rf"^config\.{line}") as refused:
         pipeline.check(run, pipeline.plan(run, epath.Path(tmp_path / "run"), splits), splits)
@@ -285,7 +268,7 @@ def test_weights_of_another_tokenizer_are_refused(tmp_path):
     dataset = Splits(parse.parse(config.Data, data)).train
     text = dataset.beside["tokenizer.json"].decode()
     vocab = dataset.fields["tokens"].below
-    fields = {name: value for name, value in _BERT.items() if name != "name"}
+    fields = {name: value for name, value in BERT.items() if name != "name"}
     module = models.bert(vocab=vocab, **fields)
     made = module.init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32), train=False)
     weights.write(str(published / "model.safetensors"), module, made, layout="hf")
@@ -293,7 +276,7 @@ def test_weights_of_another_tokenizer_are_refused(tmp_path):
 
     def checked(**more):
         how = {"source": str(published), "layout": "hf", **more}
-        run = _line(data, {**_BERT, "weights": how}, _BERT, 2)
+        run = _line(data, {**BERT, "weights": how}, BERT, 2)
         splits = Splits(run.data)
         tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
         pipeline.check(run, tasks, splits)

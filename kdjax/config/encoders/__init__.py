@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Text, aside
-from kdjax.config.imported import Imported
+from kdjax.config.imported import FromStage, Imported
 from kdjax.data import sources
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
@@ -24,18 +24,26 @@ class Encoder(Choice, abc.ABC):
 
     Attributes:
       shaped_by: the field that decides of what its features are; None where they are always [batch, dim].
-      weights: published ones that it begins with: where they are, or the fields of `Imported`. No part of
-        what the network is; their content is part of the fingerprint of the stage that begins with them.
+      weights: that it begins with: where published ones are, or the fields of `Imported`; or, as
+        `FromStage`, layers of another stage's encoder. No part of what the network is; their content is
+        part of the fingerprint of the stage that begins with them.
     """
 
     shaped_by: ClassVar[str | None] = None
 
-    weights: Text | Imported | None = aside(None)
+    weights: Text | Imported | FromStage | None = aside(None)
 
     @property
     def imported(self) -> Imported | None:
-        """The weights that it begins with."""
+        """The published weights that it begins with."""
+        if isinstance(self.weights, FromStage):
+            return None
         return Imported(source=self.weights) if isinstance(self.weights, str) else self.weights
+
+    @property
+    def begun_from(self) -> FromStage | None:
+        """Where the layers are that it begins with."""
+        return self.weights if isinstance(self.weights, FromStage) else None
 
     @property
     def weights_field(self) -> dict[str, str]:
@@ -46,6 +54,12 @@ class Encoder(Choice, abc.ABC):
     def architecture(self) -> "Encoder":
         """What the network is, whatever it begins with."""
         return dataclasses.replace(self, weights=None)
+
+    @property
+    def open(self) -> "Encoder":
+        """The same, for as many tokens as the data have, whatever its own config says."""
+        known = {"vocab": None} if "vocab" in self.__dataclass_fields__ else {}
+        return dataclasses.replace(self, **known)
 
     def given(self, inputs: Inputs) -> "Encoder":
         """The same with what it takes from its inputs, such as the vocabulary of texts.

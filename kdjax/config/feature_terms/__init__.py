@@ -45,6 +45,9 @@ class FeatureTerm(Choice, abc.ABC):
     most: ClassVar[int] = 0
     """How many it takes at most, 0 for any number."""
 
+    parts: ClassVar[tuple[str, ...]] = ("",)
+    """What is tapped at each path: the module there, or some that are in it."""
+
     reads_norms: ClassVar[bool] = False
     """It takes the margins of the teacher's BatchNorms."""
 
@@ -64,6 +67,10 @@ class FeatureTerm(Choice, abc.ABC):
             yield "student", "it is of two maps", "give two paths or more"
         if self.most and len(self.student) > self.most:
             yield "student", "it has one memory", "give one path"
+
+    def tapped(self, paths: Paths) -> Paths:
+        """The modules whose outputs it compares, at some of its paths."""
+        return tuple(f"{path}{part}" for path in paths for part in self.parts)
 
     @abc.abstractmethod
     def comparison(self, taps: Taps) -> Comparison:

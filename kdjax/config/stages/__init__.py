@@ -14,6 +14,7 @@ from kdjax.config.stages.exporting import Export
 from kdjax.config.stages.finetuning import Finetune, SelfTraining
 from kdjax.config.stages.pretrained import Pretrained
 from kdjax.config.stages.pretraining import Pretrain
+from kdjax.config.stages.trimming import Trim
 
 __all__ = [
     "Cache",
@@ -30,5 +31,6 @@ __all__ = [
     "SelfTraining",
     "Sensitivity",
     "Shrink",
+    "Trim",
     "taught_by",
 ]

@@ -23,7 +23,7 @@ from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.config.mixes import Mix
 from kdjax.config.signals import Signal
 from kdjax.config.stage import Stage
-from kdjax.config.stages.starting import one_start
+from kdjax.config.stages.starting import begun_from, one_start
 from kdjax.config.training import Number, Ramp, Training, Weight
 from kdjax.config.views import Size, Views
 from kdjax.ranges import AtLeast, Distinct, In
@@ -211,8 +211,8 @@ class Distill(FromCache):
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        read = () if self.start_from is None else (self.start_from,)
-        return (*super().needs(stages), *read)
+        read = begun_from(self.encoder) if self.start_from is None else (self.start_from,)
+        return tuple(dict.fromkeys((*super().needs(stages), *read)))
 
 
 _COSINE = EmbeddingCosine(name="cosine")
@@ -237,6 +237,10 @@ class DistillEncoder(FromCache):
     encoder: Encoder
     projector: tuple[Width, ...] = ()
     method: EmbeddingMethod = _COSINE
+
+    def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
+        """Names of the stages that this one reads."""
+        return tuple(dict.fromkeys((*super().needs(stages), *begun_from(self.encoder))))
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""

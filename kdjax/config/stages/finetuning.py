@@ -13,7 +13,7 @@ from kdjax.config.fields import (
     Text,
 )
 from kdjax.config.stage import Stage
-from kdjax.config.stages.starting import one_start
+from kdjax.config.stages.starting import begun_from, one_start
 from kdjax.config.teacher_free import TeacherFree
 from kdjax.config.training import Training, Weight
 from kdjax.config.views import Views
@@ -122,4 +122,4 @@ class Finetune(Training, Labels):
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return () if self.start_from is None else (self.start_from,)
+        return begun_from(self.encoder) if self.start_from is None else (self.start_from,)

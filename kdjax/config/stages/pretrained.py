@@ -31,6 +31,8 @@ class Pretrained(Stage):
         """Fields that do not go together."""
         if self.encoder.weights is None:
             yield "encoder.weights", "missing", "say where the published weights are"
+        if self.encoder.begun_from is not None:
+            yield "encoder.weights", "layers of a stage, and nothing is trained", "take finetune"
 
     def is_measured(self) -> bool:
         """Whether what it leaves is scored: where it has a classifier."""

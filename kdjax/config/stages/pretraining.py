@@ -11,6 +11,7 @@ from kdjax.config.fields import (
 from kdjax.config.methods import Method
 from kdjax.config.methods.contrast import SimCLR
 from kdjax.config.stage import Stage
+from kdjax.config.stages.starting import begun_from
 from kdjax.config.training import Training
 from kdjax.config.views import Views
 from kdjax.types import Fault
@@ -49,4 +50,4 @@ class Pretrain(Training):
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return ()
+        return begun_from(self.encoder)

@@ -79,6 +79,11 @@ class Views(Choice, abc.ABC):
         """`size` as height and width, None where it is the image's own."""
         return None if self.size is None else views.sides(self.size)
 
+    @property
+    def moves(self) -> bool:
+        """Whether what is at one position of an example may be at another one in a view."""
+        return False
+
     @abc.abstractmethod
     def transform(self, frame: Frame) -> views.Recipe:
         """`(key, raw image) -> view` in this frame."""

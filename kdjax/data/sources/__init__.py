@@ -16,13 +16,14 @@ from kdjax.data.sources.sentences import lines, text_table, tfds_text
 from kdjax.data.sources.splits import AlreadySplit
 from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
-from kdjax.data.sources.texts import TOKENS, TextHow
+from kdjax.data.sources.texts import SECOND, TOKENS, TextHow
 from kdjax.data.sources.tokenizing import FILE as TOKENIZER
 from kdjax.data.sources.tokenizing import Trained, unlike
 from kdjax.data.sources.tokenizing import read as tokenizer
 from kdjax.data.sources.transcribed import TranscriptFiles
 
 __all__ = [
+    "SECOND",
     "TOKENIZER",
     "TOKENS",
     "AlreadySplit",

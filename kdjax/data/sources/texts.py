@@ -17,12 +17,13 @@ from jaxtyping import Int64, Shaped, UInt8
 
 from kdjax import files, fingerprint
 from kdjax.data.arrays import from_fields
-from kdjax.data.dataset import Dataset
+from kdjax.data.dataset import Dataset, Narrowed
 from kdjax.data.prepared import unique_ids
 from kdjax.data.seen import Kept
 from kdjax.data.several import Several
 from kdjax.data.sources import splits, tokenizing
-from kdjax.data.sources.tokenizing import Tokenizer, Trained
+from kdjax.data.sources.tokenizing import Ready, Tokenizer, Trained
+from kdjax.data.sources.trimming import trimmed
 from kdjax.data.targets import Classes, Target, Values
 from kdjax.data.unlabelled import Unlabelled
 from kdjax.types import BadInput, under
@@ -84,8 +85,8 @@ class TextHow(TypedDict, total=False):
     """How texts become integers, and which of them are taken; see `from_texts`.
 
     Attributes:
-      tokenizer: where a published one is, see `kdjax.data.sources.tokenizing.read`; or `Trained`. There
-        is no default.
+      tokenizer: where a published one is, see `kdjax.data.sources.tokenizing.read`; or `Trained`, or
+        `Ready`. There is no default.
       max_length: tokens of an example at most, with those that begin and end it; there is no default.
       truncate: cut what is longer, and say so; otherwise it is refused.
       skip_empty: leave out texts without a letter, and say so; otherwise they are refused.
@@ -93,7 +94,7 @@ class TextHow(TypedDict, total=False):
       kept: what earlier starts have tokenised.
     """
 
-    tokenizer: "str | os.PathLike[str] | Trained"
+    tokenizer: "str | os.PathLike[str] | Trained | Ready"
     max_length: int
     truncate: bool
     skip_empty: bool
@@ -105,7 +106,7 @@ def from_texts(
     of: Callable[[str], Texts],
     split: str,
     *,
-    tokenizer: "str | os.PathLike[str] | Trained | None" = None,
+    tokenizer: "str | os.PathLike[str] | Trained | Ready | None" = None,
     max_length: int | None = None,
     truncate: bool = False,
     skip_empty: bool = False,
@@ -141,11 +142,25 @@ def from_texts(
             other = of(tokenizer.split)
         same = (other.paths, other.what) == (source.texts.paths, source.texts.what)
         text = (source if same else _Source(other, test_share, kept)).trained(tokenizer)
+    elif isinstance(tokenizer, Ready):
+        text = tokenizer.text
     else:
         text = tokenizing.read(tokenizer)
     found = source.tokenised(text, max_length=max_length, truncate=truncate, skip_empty=skip_empty)
     chosen = source.rows(found.splits, found.hashes, split)
-    return _dataset(found, chosen, text, name=f"{source.texts.name} {split}", max_length=max_length)
+    dataset = _dataset(
+        found, chosen, text, name=f"{source.texts.name} {split}", max_length=max_length
+    )
+
+    def narrow(used: Mapping[str, np.ndarray]) -> Narrowed:
+        small, numbers = trimmed(text, used[TOKENS])
+        how = {"max_length": max_length, "truncate": truncate, "skip_empty": skip_empty}
+        again = from_texts(
+            of, split, tokenizer=Ready(small), test_share=test_share, kept=kept, **how
+        )
+        return Narrowed(again, {TOKENS: numbers})
+
+    return dataclasses.replace(dataset, narrow=narrow)
 
 
 class Tokenised(NamedTuple):

@@ -58,6 +58,17 @@ class Trained:
     split: str = "train"
 
 
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A tokenizer that has been read.
+
+    Attributes:
+      text: of its `tokenizer.json`.
+    """
+
+    text: str
+
+
 class Tokens(NamedTuple):
     """Texts as integers.
 
@@ -115,10 +126,14 @@ def read(place: str | os.PathLike[str]) -> str:
     if path.name == "vocab.json":
         return _of_merges(text, path)
     try:
-        found = tokenizers.Tokenizer.from_str(text)
+        return read_text(text)
     except Exception as error:  # the library raises nothing narrower
         raise BadInput("tokenizer", f"{path} is no tokenizer ({_line(error)})") from None
-    return _plain(found)
+
+
+def read_text(text: str) -> str:
+    """The text of a `tokenizer.json` as `read` gives it; a fault is the library's own exception."""
+    return _plain(tokenizers.Tokenizer.from_str(text))
 
 
 def _line(error: BaseException) -> str:

