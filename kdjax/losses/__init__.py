@@ -1,9 +1,9 @@
 """Pure losses: arrays first, hyper-parameters by keyword, per example, float32 inside.
 
 By what they compare: labels (`classification`, `binary`, `transcripts`), one's own predictions
-(`self_training`); views of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student with a teacher in
-logits (`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in features (`features`,
-`overhaul`, `review`, `relations`; `sequences` of transformers).
+(`self_training`); views of an example (`contrastive`, `predictive`, `redundancy`, `clusters`); a student
+with a teacher in logits (`distillation`, `logit_relations`), in embeddings (`embeddings`, `crd`) and in
+features (`features`, `overhaul`, `review`, `relations`; `sequences` of transformers).
 `queue` is the state that some of them read; `rows` and `pooling` are what they share.
 """
 
