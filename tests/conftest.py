@@ -188,4 +188,7 @@ _CONFIGS = frozenset(path.stem for path in (_TESTS.parent / "configs").glob("*.p
 def _no_config_stays_imported():
     """No test finds a config's module because one before it has imported that."""
     yield
-    assert not _CONFIGS & sys.modules.keys()
+    imported = _CONFIGS & sys.modules.keys()
+    for name in imported:
+        del sys.modules[name]
+    assert not imported

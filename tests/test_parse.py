@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import pathlib
 from typing import Literal
@@ -486,13 +485,8 @@ MORE_ARGS = {
         for arg in (None, "runlocal", *MORE_ARGS.get(path.stem, ()))
     ],
 )
-def test_every_config_of_the_repository_parses_and_goes_to_json_and_back(path, arg, monkeypatch):
-    for folder in (path.parents[1], path.parent):  # it may import one that lies beside it, or above
-        monkeypatch.syspath_prepend(str(folder))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    run = parse(config.Run, module.get_config(arg).to_dict())
+def test_every_config_of_the_repository_parses_and_goes_to_json_and_back(path, arg):
+    run = load.load_config(f"{path}:{arg}" if arg else str(path))
     assert parse(config.Run, json.loads(json.dumps(plain(run)))) == run
 
 

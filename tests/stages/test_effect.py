@@ -1,14 +1,12 @@
 """What is given and changes nothing is refused, by its path; what does is taken."""
 
-import importlib.util
-import pathlib
-
 import pytest
 
-from kdjax import config, parse
+from kdjax import config, load, parse
 from kdjax.checks.coupling import check_rows
 from kdjax.checks.effect import check_effect
 from kdjax.types import BadInput
+from tests import config_lines
 
 SHARED = {
     "steps": 2,
@@ -111,21 +109,11 @@ def test_the_names_of_features_are_of_prepared_data():
     check(FINETUNE, name="cifar10", image_key="pixels")
 
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-
-
-def test_every_config_of_the_repository_is_taken(monkeypatch):
-    for folder in (CONFIGS, CONFIGS / "kd", CONFIGS / "ssl"):
-        monkeypatch.syspath_prepend(str(folder))
+def test_every_config_of_the_repository_is_taken():
     tried = 0
-    for path in sorted(CONFIGS.glob("**/*.py")):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            continue  # what configs in a folder share
-        for arg in (None, "runlocal"):
-            run = parse.parse(config.Run, module.get_config(arg).to_dict())
+    for path in config_lines.FILES:
+        for arg in ("", ":runlocal"):
+            run = load.load_config(f"{path}{arg}")
             check_effect(run)
             check_rows(run)
             tried += 1
