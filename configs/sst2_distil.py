@@ -27,7 +27,7 @@ _SMALL = dict(name="minilm", width=128, heads=4, mlp=512, positions=64)
 
 _PLAIN = dict(recipe="eval")
 _VIEWS = dict(recipe="tokens", hide=0.05, drop=0.1, crop=[0.6, 1.0])
-_DYNAMIC = dict(activations="dynamic")
+_DYNAMIC = dict(activations="dynamic", smooth=0.75)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

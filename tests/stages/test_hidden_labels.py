@@ -215,8 +215,8 @@ def _plain(path):
 def test_hidden_labels_change_no_byte_of_what_any_stage_leaves(tmp_path, monkeypatch):
     (labels, other), kinds = _two_labellings(), {stage["kind"] for stage in STAGES.values()}
     every = {typing.get_type_hints(kind)["kind"] for kind in choices(config.Stage)}
-    # What is published is looked at with no training example.
-    assert {typing.get_args(kind)[0] for kind in every} == kinds | {"pretrained"}
+    # What is published is looked at with no training example, and what is trimmed is a model of texts.
+    assert {typing.get_args(kind)[0] for kind in every} == kinds | {"pretrained", "trim"}
     against = {stage.get("against") for stage in STAGES.values()} - {None}
     assert against == set(typing.get_args(typing.get_type_hints(config.Sensitivity)["against"]))
 

@@ -196,8 +196,8 @@ class Prepared(NamedTuple):
                 f"{audio!r} of {name} is no sound: it is not integers [samples]",
                 "name another",
             )
-        names = tuple(features[label].names or ())
-        target = Classes(declared_classes(features, label, name), names)
+        classes = declared_classes(features, label, name)  # or it is no label
+        target = Classes(classes, tuple(features[label].names or ()))
         rate = recorded_at or _rate_of(builder.info, features[audio], name)
         return cls(name, builder, audio, label, target, rate)
 
