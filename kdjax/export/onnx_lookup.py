@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.export.onnx_places import attribute
+from kdjax.export.onnx_places import attribute, taken
 from kdjax.export.onnx_types import FLOAT, MICROSOFT, whole
 from kdjax.quant import Stored
 
@@ -26,16 +26,8 @@ def in_integers(file: Any, node: Any, pending: list[Stored]) -> None:
     table = file.arrays.get(node.input[0])
     if table is None or attribute(node, "axis"):
         return
-    found = [
-        layer
-        for layer in pending
-        if layer.kind == "lookup" and np.array_equal(layer.weights.T, table)
-    ]
-    if not found:
-        return
-    layer = found[0]
-    pending.remove(layer)
-    if not layer.bits:
+    layer = taken(pending, table, ("lookup",), of=lambda layer: layer.weights.T)
+    if layer is None or not layer.bits:
         return
     (_, rows), name = node.input, layer.name
     stored = file.keep(f"{name}.integers", whole(layer.integers.T, layer.bits))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kdjax import recurrence
+from kdjax.export.onnx_places import taken
 from kdjax.export.onnx_types import MICROSOFT
 from kdjax.quant import Stored
 
@@ -56,17 +57,12 @@ def in_integers(file: Any, node: Any, pending: list[Stored]) -> None:
       node: the operator.
       pending: layers that are still to be found; those of this one are taken out.
     """
-    found = []
+    kinds, found = ("recurrence",), []
     for name in node.input[1:3]:
-        for layer in pending:
-            if layer.kind == "recurrence" and np.array_equal(
-                _of(layer, layer.weights), file.arrays[name]
-            ):
-                pending.remove(layer)
-                found.append(layer)
-                break
-    if len(found) < 2:
-        return
+        layer = taken(pending, file.arrays[name], kinds, of=lambda layer: _of(layer, layer.weights))
+        if layer is None:
+            return
+        found.append(layer)
     if not all(layer.dynamic for layer in found):
         for place, layer in enumerate(found, 1):
             if layer.bits:

@@ -4,6 +4,7 @@ Products are recognised by their weights, which are the live ones entry for entr
 tensors that go into them.
 """
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ _CLIPS = ("Clip", "Max", "Min", "Relu")
 _MOVES = ("Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 CHOICES = (*_MOVES, "GlobalMaxPool", "MaxPool", "ReduceMax")
 """Operators that give entries of what goes in, and nothing else."""
+
+
+PRODUCTS = ("convolution", "product")
+"""Kinds of layers that are one operator, of a value and its weights."""
 
 
 class Places:
@@ -55,17 +60,11 @@ class Places:
         if node.op_type == "Conv" and weights[0, 0].size == 1:
             # A matrix on an image of one pixel.
             matrix = weights.reshape(weights.shape[:2]).T
-            for layer in pending:
-                if layer.weights.shape == matrix.shape and np.array_equal(layer.weights, matrix):
-                    pending.remove(layer)
-                    return layer
+            if layer := taken(pending, matrix, PRODUCTS):
+                return layer
         if node.op_type == "Gemm" and attribute(node, "transB"):
             weights = weights.T
-        for layer in pending:
-            if layer.weights.shape == weights.shape and np.array_equal(layer.weights, weights):
-                pending.remove(layer)
-                return layer
-        return None
+        return taken(pending, weights, PRODUCTS)
 
     def gate(self, node: Any, gated: list[Times]) -> Times | None:
         """The gate that an operator makes, or multiplies with: of those still to be found, if it is."""
@@ -164,3 +163,25 @@ def attribute(node: Any, name: str, default: Any = 0) -> Any:
 
     found = (helper.get_attribute_value(a) for a in node.attribute if a.name == name)
     return next(found, default)
+
+
+def taken(
+    pending: list[Stored],
+    weights: np.ndarray,
+    kinds: Collection[str],
+    *,
+    of: Callable[[Stored], np.ndarray] = lambda layer: layer.weights,
+) -> Stored | None:
+    """Takes out the first layer that is still to be found and has these weights, if there is one.
+
+    Args:
+      pending: layers that are still to be found.
+      weights: a constant of a file.
+      kinds: that it may be of, see `kdjax.quant.graph.Layer`.
+      of: a layer's weights, as such a constant has them.
+    """
+    for layer in pending:
+        if layer.kind in kinds and np.array_equal(of(layer), weights):
+            pending.remove(layer)
+            return layer
+    return None

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kdjax.models.blocks import Compute, require_positive
 from kdjax.models.recurrent import SequencePool
-from kdjax.models.sequences import mask_of, mean_of
+from kdjax.models.sequences import mask_of, mean_of, rows_of
 from kdjax.types import BadInput
 
 
@@ -130,11 +130,8 @@ class Conformer(nn.Module):
           train: with dropout.
         """
         dtype, join = self.compute.dtype, self.stride
-        x = x.reshape(*x.shape[:2], -1) if x.ndim > 3 else x
-        if length is not None:
-            length = jnp.maximum(length, 1)
-            x = jnp.where(mask_of(x, length)[..., None], x, 0.0)
-            length = (length + (join - 1)) // join
+        x, length = rows_of(x, length)
+        length = None if length is None else (length + (join - 1)) // join
         x = jnp.pad(x, ((0, 0), (0, join - 1), (0, 0))) if join > 1 else x
         x = nn.Conv(self.width, (join,), (join,), padding="VALID", dtype=dtype, name="stem")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x + positions(x).astype(dtype))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kdjax import recurrence
 from kdjax.models.blocks import Compute
-from kdjax.models.sequences import mask_of, mean_of
+from kdjax.models.sequences import mask_of, mean_of, rows_of
 from kdjax.recurrence import State
 
 SequencePool = Literal["mean", "last", "none"]
@@ -107,8 +107,7 @@ class RecurrentNet(nn.Module):
             None for all.
           train: with dropout.
         """
-        if length is not None:
-            length = jnp.maximum(length, 1)
+        x, length = rows_of(x, length)
         found, _ = self._read(x, length, train=train, pool=self.pool)
         return (found, mask_of(x, length)) if self.pool == "none" else found
 
@@ -128,22 +127,19 @@ class RecurrentNet(nn.Module):
         """
         if self.bidirectional:
             raise ValueError("a network that reads backwards cannot begin before the end")
+        x, _ = rows_of(x, None)
         return self._read(x, None, train=False, pool="none", states=states)
 
     @nn.compact
     def _read(
         self,
-        x: Float[Array, "batch step ..."],
+        x: Float[Array, "batch step row"],
         length: Int[Array, " batch"] | None,
         *,
         train: bool,
         pool: SequencePool,
         states: Sequence[State] | None = None,
     ) -> tuple[Float[Array, "batch ... dim"], list[State]]:
-        x = x.reshape(*x.shape[:2], -1) if x.ndim > 3 else x
-        if length is not None:
-            # Where a layer is rounded in the call, padding has no part in how finely.
-            x = jnp.where(mask_of(x, length)[..., None], x, 0.0)
         last: list[State] = []
         for i, width in enumerate(self.widths):
             if i:
