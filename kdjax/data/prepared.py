@@ -123,12 +123,24 @@ def check(
     return shape, declared_classes(features, wanted["label_key"], name)
 
 
+def check_key(features: Any, key: str, name: str, *, field: str) -> None:
+    """Raises `BadInput` where a dataset has no such feature.
+
+    Args:
+      features: of the dataset; TFDS keeps those that it read from a file in no certain order.
+      key: of the feature.
+      name: of the dataset.
+      field: which names the feature, for messages.
+    """
+    if key not in features:
+        known = ", ".join(sorted(features))
+        raise BadInput(field, f"{name} has no feature {key!r}", f"it has {known}")
+
+
 def check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
     """Raises `BadInput` where a feature is not there, or an id is not one number or text."""
     for field, key in wanted.items():
-        if key not in features:
-            known = ", ".join(sorted(features))
-            raise BadInput(f"data.{field}", f"{name} has no feature {key!r}", f"it has {known}")
+        check_key(features, key, name, field=f"data.{field}")
     if (key := wanted.get("id_key")) is not None and features[key].shape != ():
         raise BadInput(
             "data.id_key",

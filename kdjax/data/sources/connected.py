@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from kdjax.data.dataset import Dataset
+from kdjax.data.prepared import check_key
 from kdjax.data.sources import splits
 from kdjax.data.sources.recordings import Prepared, from_recordings
 from kdjax.data.sources.waves import MOST_RATE, Recording
@@ -128,9 +129,7 @@ def connected_words(
     if isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= MOST_RATE:
         raise BadInput("rate", f"{rate!r}", f"give samples a second, 1 to {MOST_RATE}")
     prepared = Prepared.of(set, audio, label, recorded_at=recorded_at, data_dir=data_dir)
-    if file not in prepared.builder.info.features:
-        known = ", ".join(prepared.builder.info.features)
-        raise BadInput("file", f"{set} has no feature {file!r}", f"it has {known}")
+    check_key(prepared.builder.info.features, file, set, field="file")
     asked = splits.named(split, ["train", "test"], name=f"synthetic utterances of {set}", mend="")
     parts = _parts(prepared, file, speaker, test_speakers)
     counts = {"train": utterances, "test": test_utterances}

@@ -12,7 +12,14 @@ from jaxtyping import Int32, Int64, Shaped, UInt8
 
 from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
-from kdjax.data.prepared import builder_of, declared_classes, folder_of, split_of, unique_ids
+from kdjax.data.prepared import (
+    builder_of,
+    check_key,
+    declared_classes,
+    folder_of,
+    split_of,
+    unique_ids,
+)
 from kdjax.data.records import Records
 from kdjax.data.sources import splits
 from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
@@ -185,10 +192,7 @@ class Prepared(NamedTuple):
         builder = builder_of(folder)
         features = builder.info.features
         for field, key in (("audio", audio), ("label", label)):
-            if key not in features:
-                raise BadInput(
-                    field, f"{name} has no feature {key!r}", f"it has {', '.join(features)}"
-                )
+            check_key(features, key, name, field=field)
         shape, dtype = features[audio].shape, features[audio].np_dtype
         if len(shape) != 1 or not np.issubdtype(dtype, np.integer):
             raise BadInput(
