@@ -93,7 +93,7 @@ def plan(
     """
     names = order(run)
     wanted = set(default(run, names) if only is None else only)
-    for name in wanted - set(names):
+    for name in sorted(wanted - set(names)):
         raise BadInput("--stages", f"there is no stage {name!r}", spelling.suggestion(name, names))
     for name in reversed(names):
         if name in wanted:
