@@ -201,7 +201,7 @@ def played(
 @functools.lru_cache(maxsize=16)
 def _longer(most: float) -> Float32[np.ndarray, " speeds"]:
     """How many times as long a recording is at each speed, in equal ratios from the fastest on."""
-    return np.float32(most ** np.linspace(-1.0, 1.0, 2 * _SPEEDS + 1))
+    return np.asarray(most ** np.linspace(-1.0, 1.0, 2 * _SPEEDS + 1), np.float32)
 
 
 def shortest(lengths: Int[np.ndarray, " n"], *, speed: float) -> Int[np.ndarray, " n"]:
@@ -209,7 +209,7 @@ def shortest(lengths: Int[np.ndarray, " n"], *, speed: float) -> Int[np.ndarray,
     if speed == 1.0:
         return lengths
     found = np.rint(np.asarray(lengths, np.float32) * _longer(speed)[:1])
-    return np.asarray(np.maximum(found, 1.0), lengths.dtype)
+    return np.maximum(found, 1.0).astype(lengths.dtype)
 
 
 def louder(key: Key[Array, ""], x: Samples, *, decibels: float) -> Samples:
