@@ -7,11 +7,11 @@ that reads in one direction:
 
 * `student`: from the frames, and from the transcripts of `share` of the utterances;
 * `free`: from the frames alone, those that the Conformer calls blank thinned out; no transcript;
-* `paths`: from the Conformer's likeliest transcripts alone, by CTC; no transcript either;
-* `alone`: from the transcripts of `share` of the utterances, without a teacher; `alone_all`: from all.
+* `alone`: from the transcripts of `share` of the utterances, without a teacher.
 
-All in as many steps. `free` then loses half of its units for good, learns on, still without a transcript,
-goes into int8 and into files of an open length.
+With `extra` there are `paths`, from the Conformer's likeliest transcripts alone, by CTC, and `alone_all`,
+from all transcripts without a teacher. All in as many steps. `free` then loses half of its units for
+good, learns on, still without a transcript, goes into int8 and into files of an open length.
 
   kdjax --config=configs/connected_digits.py --workdir=DIR
 
@@ -58,11 +58,17 @@ def _training(steps: int, *, batch: int, rate: float) -> dict:
     return dict(steps=steps, batch=batch, optimizer=adamw, log_every_steps=max(1, steps // 20))
 
 
-def _stages(steps: dict, *, batch: int, views: int, share: float, examples: int) -> dict:
+def _stages(
+    steps: dict, *, batch: int, views: int, share: float, examples: int, extra: bool
+) -> dict:
     trained = _training(steps["student"], batch=batch, rate=5e-3)
     supervised = dict(kind="finetune", views=_SEEN)
     taught = dict(kind="distill", cache="cache", kd_weight=1.0, ce_weight=0.0)
     frames = dict(taught, temperature=1.0, logits=dict(name="blank_selection", around=2))
+    more = dict(
+        paths=dict(taught, logits=dict(name="best_path"), encoder=_SMALL, **trained),
+        alone_all=dict(supervised, labels_share=1.0, encoder=_SMALL, **trained),
+    )
     return dict(
         teacher=dict(
             supervised,
@@ -73,9 +79,8 @@ def _stages(steps: dict, *, batch: int, views: int, share: float, examples: int)
         cache=dict(kind="cache", teacher="teacher", recipe=_SEEN, views=views),
         student=dict(frames, encoder=_SMALL, **dict(trained, ce_weight=0.05)),
         free=dict(frames, encoder=_SMALL, **trained),
-        paths=dict(taught, logits=dict(name="best_path"), encoder=_SMALL, **trained),
         alone=dict(supervised, labels_share=share, encoder=_SMALL, **trained),
-        alone_all=dict(supervised, labels_share=1.0, encoder=_SMALL, **trained),
+        **(more if extra else {}),
         shrunk=dict(kind="shrink", model="free", sparsity=0.5, multiple=8, examples=examples),
         small=dict(frames, start_from="shrunk", **_training(steps["more"], batch=batch, rate=2e-3)),
         int8=dict(
@@ -94,8 +99,17 @@ def _stages(steps: dict, *, batch: int, views: int, share: float, examples: int)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    args = parse_arg(arg, share=0.05, views=4, seeds=5, effort=1.0, held_out="theo", runlocal=False)
-    steps = dict(teacher=600, student=600, more=250)
+    args = parse_arg(
+        arg,
+        share=0.05,
+        views=4,
+        seeds=5,
+        effort=1.0,
+        held_out="theo",
+        extra=False,
+        runlocal=False,
+    )
+    steps = dict(teacher=600, student=400, more=150)
     steps = {name: max(4, round(count * args["effort"])) for name, count in steps.items()}
     utterances, tests, seeds, batch = 2_000, 500, args["seeds"], 32
     if args["runlocal"]:
@@ -118,6 +132,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         labels_share=args["share"],
     )
     views, examples = (2, 32) if args["runlocal"] else (args["views"], 256)
-    stages = _stages(steps, batch=batch, views=views, share=args["share"], examples=examples)
+    stages = _stages(
+        steps,
+        batch=batch,
+        views=views,
+        share=args["share"],
+        examples=examples,
+        extra=args["extra"],
+    )
     c.stages = ConfigDict(stages, sort_keys=False)  # the report's rows stand in this order
     return c

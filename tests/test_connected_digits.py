@@ -7,7 +7,7 @@ import pytest
 
 from tests.test_main import ROOT, kdjax
 
-CONFIG = f"--config={ROOT / 'configs' / 'connected_digits.py'}:runlocal"
+CONFIG = f"--config={ROOT / 'configs' / 'connected_digits.py'}:runlocal,extra"
 PREPARED = os.path.isdir(os.path.join(os.environ.get("KDJAX_DATA_DIR", ""), "spoken_digit"))
 
 pytestmark = pytest.mark.skipif(not PREPARED, reason="KDJAX_DATA_DIR has no spoken_digit")
