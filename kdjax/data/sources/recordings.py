@@ -12,14 +12,8 @@ from jaxtyping import Int32, Int64, Shaped, UInt8
 
 from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
-from kdjax.data.prepared import (
-    builder_of,
-    check_key,
-    declared_classes,
-    folder_of,
-    split_of,
-    unique_ids,
-)
+from kdjax.data.ids import unique_ids
+from kdjax.data.prepared import builder_of, check_key, declared_classes, folder_of, split_of
 from kdjax.data.records import Records
 from kdjax.data.sources import splits
 from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
