@@ -215,7 +215,7 @@ class Prepared(NamedTuple):
             if samples.size and not (samples.min() >= -(2**15) and samples.max() < 2**15):
                 raise records.fault(row, "its samples are not of 16 bits")
             where = f"{records.name}, {records.where(row)}"
-            heard.append(Recording(b"%d" % row, samples.astype(np.int16), self.rate, where))
+            heard.append(Recording(records.key(row), samples.astype(np.int16), self.rate, where))
         labels = np.asarray([record[self.label] for record in read], np.int32)
         return heard, labels, [{key: record[key] for key in more} for record in read]
 
