@@ -27,6 +27,7 @@ _SMALL = dict(name="minilm", width=128, heads=4, mlp=512, positions=64)
 
 _PLAIN = dict(recipe="eval")
 _VIEWS = dict(recipe="tokens", hide=0.05, drop=0.1, crop=[0.6, 1.0])
+_STRENGTHS = dict(strengths=[10.0**power for power in range(-7, -1)])
 _DYNAMIC = dict(activations="dynamic", smooth=0.75)
 
 
@@ -111,6 +112,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         )
         alone = dict(kind="finetune", labels_share=labels, views=_PLAIN)
         stages |= {
+            f"words_{share}": dict(
+                kind="evaluate", labels_share=labels, knn=None, linear=_STRENGTHS
+            ),
             f"teacher_{share}": dict(alone, start_from="base", **training(own_steps, rate)),
             f"cache_{share}": dict(
                 kind="cache", teacher=f"teacher_{share}", recipe=_VIEWS, views=args["views"]
