@@ -35,12 +35,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(
         arg,
         weights="",
-        views=4,
+        views=2,
         pretrain_steps=3_000,
-        teacher_steps=440,
-        few_steps=110,
-        steps=880,
-        more=440,
+        teacher_steps=330,
+        few_steps=80,
+        steps=330,
+        more=165,
         seeds=5,
         runlocal=False,
     )
@@ -85,7 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         test_split=test,
         buckets=buckets,
     )
-    rate = 5e-5 if published else 5e-4
+    rate = 2e-4 if published else 5e-4
     stages: dict[str, dict] = {}
     if published:
         stages |= dict(base=dict(kind="pretrained", seed=0, encoder=dict(whole, weights=published)))
