@@ -98,6 +98,12 @@ def recordings(
         if labels not in ("auto", "none") or classes is not None:
             raise BadInput("labels, classes", "transcripts are given, too", "leave them out")
         found, target, notes = labels_by(transcripts, files, path)
+    name = shown(path)
+    if parts is not None and not test_share:  # no other split is read
+        known = sorted({*parts})
+        asked = splits.named(split, known, name=name, mend=splits.mend_of(known))
+        keep = [i for i, part in enumerate(parts) if part in asked]
+        files, parts, found = [files[i] for i in keep], [parts[i] for i in keep], found[keep]
     heard = [read_file(os.path.join(path, file.name)) for file in files]
     heard = [
         one._replace(key=os.fsencode(file.name)) for one, file in zip(heard, files, strict=True)
@@ -106,7 +112,6 @@ def recordings(
     by_split: Mapping[str, np.ndarray] = {"train": rows}
     if parts is not None:
         by_split = {key: rows[[part == key for part in parts]] for key in sorted({*parts})}
-    name = shown(path)
     return from_recordings(
         heard,
         found,
