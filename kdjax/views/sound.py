@@ -102,9 +102,12 @@ def ragged_waveform(
       band_mask: likewise.
     """
     n = audio.shape[0]
+    most = min(longest, math.ceil(n * speed))
+    # A spectrum, a sum and a draw of noise are those of one width, whatever the padding.
+    width = longest if band_mask or noise is not None else most
     x, new = _changed(
         key,
-        jnp.pad(audio, (0, longest - n)).astype(jnp.float32),
+        jnp.pad(audio, (0, width - n)).astype(jnp.float32),
         length,
         shift=shift,
         speed=speed,
@@ -114,7 +117,7 @@ def ragged_waveform(
         band_mask=band_mask,
     )
     assert new is not None
-    return _rounded(x)[: min(longest, math.ceil(n * speed))], new
+    return _rounded(x)[:most], new
 
 
 def _rounded(x: Samples) -> Int16[Array, " n"]:
