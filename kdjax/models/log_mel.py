@@ -125,9 +125,10 @@ class LogMel(nn.Module):
             x = jnp.pad(
                 x, ((0, 0), (beside, beside)), mode="reflect" if said.reflect else "constant"
             )
+        kernel, bank = self._constants()
         spectrum = lax.conv_general_dilated(
             x[..., None],
-            jnp.asarray(fourier(self.frame, self.convention)[:, None], jnp.float32),
+            jnp.asarray(kernel[:, None], jnp.float32),
             (self.hop,),
             "VALID",
             dimension_numbers=("NWC", "WIO", "NWC"),
@@ -136,15 +137,6 @@ class LogMel(nn.Module):
         if said.reflect:  # Whisper leaves the last frame out
             real, imaginary = real[:, :-1], imaginary[:, :-1]
         power = real * real + imaginary * imaginary
-        bank = filterbank(
-            rate=self.rate,
-            size=_size(self.frame, self.convention),
-            bands=self.bands,
-            low=self.low,
-            high=self.high,
-            scale=said.scale,
-            area=said.area,
-        )
         found = jnp.log(jnp.maximum(power @ jnp.asarray(bank, jnp.float32), said.floor))
         most = _WHISPER_RANGE if said.reflect else self.range
         if most is not None:
@@ -156,27 +148,77 @@ class LogMel(nn.Module):
             found = found @ jnp.asarray(cosines(self.bands, self.cepstrum), jnp.float32)
         return found
 
+    def _constants(self) -> tuple[np.ndarray, np.ndarray]:
+        """The Fourier kernel and the bands, of the bins alone that a band has."""
+        said = _SAID[self.convention]
+        bank = filterbank(
+            rate=self.rate,
+            size=_size(self.frame, self.convention),
+            bands=self.bands,
+            low=self.low,
+            high=self.high,
+            scale=said.scale,
+            area=said.area,
+        )
+        used = np.flatnonzero(bank.any(1))
+        bins = slice(used[0], used[-1] + 1)
+        parts = np.split(fourier(self.frame, self.convention), 2, axis=1)
+        return np.concatenate([part[:, bins] for part in parts], axis=1), bank[bins]
+
 
 def _size(frame: int, convention: str) -> int:
     """Points of the transform: Kaldi's is the next power of two."""
     return 1 << (frame - 1).bit_length() if convention == "kaldi" else frame
 
 
+class Turn(NamedTuple):
+    """What the Fourier kernel of a frame is made of, see `fourier`.
+
+    Attributes:
+      cosine: of a whole turn, at as many places as the transform has points.
+      sine: likewise, with its sign turned.
+      window: of each sample of a frame.
+      preemphasis: how much of a sample is taken from the next one, after the mean of all is taken from
+        each; 0 for neither.
+    """
+
+    cosine: Float64[np.ndarray, " size"]
+    sine: Float64[np.ndarray, " size"]
+    window: Float64[np.ndarray, " frame"]
+    preemphasis: float
+
+
 @functools.lru_cache(maxsize=16)
-def fourier(frame: int, convention: str) -> Float64[np.ndarray, "frame twice_bins"]:
-    """The spectrum of a frame as a product: real parts of all bins, then the imaginary ones."""
+def turn(frame: int, convention: str) -> Turn:
+    """That of a frame of so many samples."""
     size, at = _size(frame, convention), np.arange(frame)
-    angle = 2.0 * np.pi * np.outer(at, np.arange(size // 2 + 1)) / size
+    angle = 2.0 * np.pi * np.arange(size) / size
     if convention != "kaldi":
-        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * at / frame)
-        before = np.eye(frame)
+        window, preemphasis = 0.5 - 0.5 * np.cos(2.0 * np.pi * at / frame), 0.0
     else:
         window = (0.5 - 0.5 * np.cos(2.0 * np.pi * at / (frame - 1))) ** 0.85
-        before = np.eye(frame) - _PREEMPHASIS * np.eye(frame, k=-1)
-        before[0, 0] -= _PREEMPHASIS  # the sample before the first one is the first one
-        before = before @ (np.eye(frame) - 1.0 / frame)
-    kernel = (window[:, None] * before).T
-    return np.concatenate([kernel @ np.cos(angle), -kernel @ np.sin(angle)], axis=1)
+        preemphasis = _PREEMPHASIS
+    return Turn(np.cos(angle), -np.sin(angle), window, preemphasis)
+
+
+@functools.lru_cache(maxsize=16)
+def fourier(frame: int, convention: str) -> Float64[np.ndarray, "frame twice_bins"]:
+    """The spectrum of a frame as a product: real parts of all bins, then the imaginary ones.
+
+    A row of the product is the window times `exp(-2 pi i n k / size)`. What is done to the samples before
+    is done to the kernel: of each row so much of the next one is taken as of a sample goes into the next
+    one, and then from all of them their mean.
+    """
+    said = turn(frame, convention)
+    size = len(said.cosine)
+    angle = np.outer(np.arange(frame), np.arange(size // 2 + 1)) % size
+    kernel = np.concatenate([said.cosine[angle], said.sine[angle]], axis=1) * said.window[:, None]
+    if said.preemphasis:
+        less = np.concatenate([kernel[1:], np.zeros_like(kernel[:1])])
+        less[0] += kernel[0]  # the sample before the first one is the first one
+        kernel = kernel - said.preemphasis * less
+        kernel -= kernel.mean(0)
+    return kernel
 
 
 def _slaney(hertz: np.ndarray) -> np.ndarray:
