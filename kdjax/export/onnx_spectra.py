@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from kdjax.export.onnx_graph import ELEMENTWISE, Graph
-from kdjax.models import log_mel
+from kdjax.models.fourier import Turn, fourier, turn
 
 _MOVES = frozenset(["Slice", "Split", "Transpose"])
 
@@ -23,9 +23,9 @@ def as_formulas(graph: Graph) -> None:
     found = False
     for node in [node for node in graph.nodes if node.op_type == "Conv"]:
         kernel = graph.arrays.get(node.input[1])
-        if kernel is None or (turn := _turn(kernel)) is None:
+        if kernel is None or (made := _turn(kernel)) is None:
             continue
-        node.input[1] = _kernel(graph, node.input[1], *turn)
+        node.input[1] = _kernel(graph, node.input[1], *made)
         for product in _read_by(graph, node.output[0]):
             if (bands := graph.arrays.get(product.input[1])) is not None and bands.ndim == 2:
                 product.input[1] = _sparse(graph, product.input[1], bands)
@@ -34,25 +34,25 @@ def as_formulas(graph: Graph) -> None:
         graph.order()
 
 
-def _turn(kernel: np.ndarray) -> tuple[log_mel.Turn, int, int] | None:
+def _turn(kernel: np.ndarray) -> tuple[Turn, int, int] | None:
     """What a kernel [2 bins, 1, frame] is made of, its first bin and how many; None of another one."""
     if kernel.ndim != 3 or kernel.shape[1] != 1 or len(kernel) % 2 or kernel.dtype != np.float32:
         return None
     count, frame = len(kernel) // 2, kernel.shape[2]
     for convention in ("librosa", "kaldi"):  # Whisper's is librosa's
-        whole = log_mel.fourier(frame, convention).astype(np.float32).T
+        whole = fourier(frame, convention).astype(np.float32).T
         bins = len(whole) // 2
         for first in range(bins - count + 1):
             if np.array_equal(kernel[:count, 0], whole[first : first + count]) and np.array_equal(
                 kernel[count:, 0], whole[bins + first : bins + first + count]
             ):
-                return log_mel.turn(frame, convention), first, count
+                return turn(frame, convention), first, count
     return None
 
 
-def _kernel(graph: Graph, name: str, turn: log_mel.Turn, first: int, count: int) -> str:
-    """Puts in what makes a kernel, see `log_mel.fourier`; gives its name."""
-    size, frame = len(turn.cosine), len(turn.window)
+def _kernel(graph: Graph, name: str, made: Turn, first: int, count: int) -> str:
+    """Puts in what makes a kernel, see `kdjax.models.fourier.fourier`; gives its name."""
+    size, frame = len(made.cosine), len(made.window)
 
     def keep(part: str, array: Any, dtype: Any) -> str:
         return graph.keep(f"{name}.{part}", np.asarray(array, dtype))
@@ -71,11 +71,11 @@ def _kernel(graph: Graph, name: str, turn: log_mel.Turn, first: int, count: int)
     angle = put("turned", "Mod", angle, keep("size", size, np.int32))
     parts = []
     for part in ("cosine", "sine"):
-        table = keep(f"{part}.turn", getattr(turn, part), np.float32)
+        table = keep(f"{part}.turn", getattr(made, part), np.float32)
         parts.append(put(part, "Gather", table, angle))
     both = put("both", "Concat", *parts, axis=0)
-    kernel = put("windowed", "Mul", both, keep("window", turn.window, np.float32))
-    if turn.preemphasis:
+    kernel = put("windowed", "Mul", both, keep("window", made.window, np.float32))
+    if made.preemphasis:
         zero, one = (keep(f"at{i}", [i], np.int64) for i in (0, 1))
         ends = keep("end", [frame], np.int64)
         # What a sample is subtracted from: the one behind it, and the first one itself.
@@ -84,7 +84,7 @@ def _kernel(graph: Graph, name: str, turn: log_mel.Turn, first: int, count: int)
         itself = put("first", "Slice", kernel, zero, one, one)
         itself = put("itself", "Pad", itself, keep("rest", [0, 0, 0, frame - 1], np.int64))
         less = put("less", "Add", behind, itself)
-        less = put("lessened", "Mul", less, keep("share", turn.preemphasis, np.float32))
+        less = put("lessened", "Mul", less, keep("share", made.preemphasis, np.float32))
         kernel = put("emphasised", "Sub", kernel, less)
         mean = put("mean", "ReduceMean", kernel, one, keepdims=1)
         kernel = put("centred", "Sub", kernel, mean)

@@ -18,7 +18,6 @@ Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420 (cepstra); Radford 
 https://arxiv.org/abs/2212.04356.
 """
 
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -30,7 +29,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float64, Int, Int16
 
+from kdjax.models.fourier import fourier, size_of
 from kdjax.models.sequences import mask_of, mean_of
+from kdjax.models.streaming import State, keep, running_norm
 from kdjax.types import BadInput
 
 T = TypeVar("T", int, Array)
@@ -38,7 +39,6 @@ T = TypeVar("T", int, Array)
 Convention = Literal["librosa", "whisper", "kaldi"]
 Scale = Literal["slaney", "htk"]
 
-_PREEMPHASIS = 0.97
 _WHISPER_RANGE = 80.0
 """Decibels."""
 
@@ -105,16 +105,27 @@ class LogMel(nn.Module):
         found = 1 + (samples - self.frame) // self.hop
         return max(0, found) if isinstance(found, int) else jnp.maximum(found, 0)
 
+    @property
+    def beside(self) -> int:
+        """Samples that a frame may begin before the recording, and as many that it may end behind."""
+        return self.frame // 2 if _SAID[self.convention].centred else 0
+
     @nn.compact
-    def __call__(self, audio: Int16[Array, "batch samples"]) -> Float[Array, "batch frames bands"]:
+    def __call__(
+        self, audio: Int16[Array, "batch samples"], *, within: bool = False
+    ) -> Float[Array, "batch frames bands"]:
         """Of every recording, float32.
+
+        Args:
+          audio: the samples.
+          within: frames lie within what is given, which has what is beside the recording.
 
         Raises:
           BadInput: a recording is shorter than a frame.
         """
         said = _SAID[self.convention]
         length = audio.shape[-1]
-        beside = self.frame // 2 if said.centred else 0
+        beside = 0 if within else self.beside
         least = max(self.frame - 2 * beside, beside + 1 if said.reflect else 1)
         if isinstance(length, int) and length < least:
             raise BadInput(
@@ -153,7 +164,7 @@ class LogMel(nn.Module):
         said = _SAID[self.convention]
         bank = filterbank(
             rate=self.rate,
-            size=_size(self.frame, self.convention),
+            size=size_of(self.frame, self.convention),
             bands=self.bands,
             low=self.low,
             high=self.high,
@@ -164,61 +175,6 @@ class LogMel(nn.Module):
         bins = slice(used[0], used[-1] + 1)
         parts = np.split(fourier(self.frame, self.convention), 2, axis=1)
         return np.concatenate([part[:, bins] for part in parts], axis=1), bank[bins]
-
-
-def _size(frame: int, convention: str) -> int:
-    """Points of the transform: Kaldi's is the next power of two."""
-    return 1 << (frame - 1).bit_length() if convention == "kaldi" else frame
-
-
-class Turn(NamedTuple):
-    """What the Fourier kernel of a frame is made of, see `fourier`.
-
-    Attributes:
-      cosine: of a whole turn, at as many places as the transform has points.
-      sine: likewise, with its sign turned.
-      window: of each sample of a frame.
-      preemphasis: how much of a sample is taken from the next one, after the mean of all is taken from
-        each; 0 for neither.
-    """
-
-    cosine: Float64[np.ndarray, " size"]
-    sine: Float64[np.ndarray, " size"]
-    window: Float64[np.ndarray, " frame"]
-    preemphasis: float
-
-
-@functools.lru_cache(maxsize=16)
-def turn(frame: int, convention: str) -> Turn:
-    """That of a frame of so many samples."""
-    size, at = _size(frame, convention), np.arange(frame)
-    angle = 2.0 * np.pi * np.arange(size) / size
-    if convention != "kaldi":
-        window, preemphasis = 0.5 - 0.5 * np.cos(2.0 * np.pi * at / frame), 0.0
-    else:
-        window = (0.5 - 0.5 * np.cos(2.0 * np.pi * at / (frame - 1))) ** 0.85
-        preemphasis = _PREEMPHASIS
-    return Turn(np.cos(angle), -np.sin(angle), window, preemphasis)
-
-
-@functools.lru_cache(maxsize=16)
-def fourier(frame: int, convention: str) -> Float64[np.ndarray, "frame twice_bins"]:
-    """The spectrum of a frame as a product: real parts of all bins, then the imaginary ones.
-
-    A row of the product is the window times `exp(-2 pi i n k / size)`. What is done to the samples before
-    is done to the kernel: of each row so much of the next one is taken as of a sample goes into the next
-    one, and then from all of them their mean.
-    """
-    said = turn(frame, convention)
-    size = len(said.cosine)
-    angle = np.outer(np.arange(frame), np.arange(size // 2 + 1)) % size
-    kernel = np.concatenate([said.cosine[angle], said.sine[angle]], axis=1) * said.window[:, None]
-    if said.preemphasis:
-        less = np.concatenate([kernel[1:], np.zeros_like(kernel[:1])])
-        less[0] += kernel[0]  # the sample before the first one is the first one
-        kernel = kernel - said.preemphasis * less
-        kernel -= kernel.mean(0)
-    return kernel
 
 
 def _slaney(hertz: np.ndarray) -> np.ndarray:
@@ -321,11 +277,13 @@ class OnLogMel(nn.Module):
         as well, or takes none.
       normalize: each band has the mean zero over the frames of a recording, and all together have
         the standard deviation one.
+      running: over those up to each frame instead, see `kdjax.models.streaming.running_norm`.
     """
 
     front: LogMel
     net: nn.Module
     normalize: bool = True
+    running: bool = False
 
     @nn.compact
     def __call__(
@@ -334,6 +292,7 @@ class OnLogMel(nn.Module):
         audio_length: Int[Array, " batch"] | None = None,
         *,
         train: bool,
+        state: State | None = None,
     ):
         """What the network gives.
 
@@ -342,22 +301,33 @@ class OnLogMel(nn.Module):
           audio_length: of each recording, zeros are behind it; None for all of them. One that is shorter
             than a frame is a frame.
           train: of the network.
+          state: what was kept of the pieces before this one, which then begins with the samples behind
+            the beginning of the last frame's next one; before the first piece, with the zeros beside
+            the recording.
 
         Raises:
           BadInput: recordings have lengths, and the network or the spectra do not go with that.
         """
+        if state is not None:
+            x = self.front(audio, within=True)
+            if self.normalize:
+                x, after = running_norm(x, state)
+                keep(self, after)
+            return self.net(x[..., None], train=train, state=state)
         if audio_length is not None and not _SAID[self.front.convention].centred:
             audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
         x = self.front(audio)
+        if self.normalize and self.running:
+            x, _ = running_norm(x, {})
         if audio_length is None:
-            if self.normalize:
+            if self.normalize and not self.running:
                 x = x - x.mean(axis=1, keepdims=True)
                 x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
             return self.net(x[..., None], train=train)
         self._check_lengths()
         frames = jnp.maximum(self.front.frames(audio_length), 1)
         mask = mask_of(x, frames)
-        if self.normalize:
+        if self.normalize and not self.running:
             x = x - jnp.expand_dims(mean_of(x, mask), 1)
             power = mean_of((x * x).mean(axis=2, keepdims=True), mask)
             x = x * lax.rsqrt(jnp.expand_dims(power, 2) + 1e-5)
