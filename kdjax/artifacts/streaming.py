@@ -8,7 +8,7 @@ import numpy as np
 
 from kdjax import models, quant
 from kdjax.artifacts.model import Spec
-from kdjax.export.stream import Framing, Stream
+from kdjax.export.stream import Forward, Framing, Stream
 from kdjax.inputs import Numbers
 from kdjax.models import Compute
 from kdjax.models.streaming import STREAM, kept
@@ -34,6 +34,14 @@ def check(spec: Spec, *, model: str) -> None:
         raise BadInput(
             "", f"an example of {model} is {spec.inputs}, and not one sequence", "leave it out"
         )
+    try:
+        _state(spec, jax.eval_shape(spec.in_float.folded, spec.in_float.abstract()))
+    except TypeError as error:  # a head of the user's
+        raise BadInput(
+            "",
+            f"the head of {model} keeps nothing from piece to piece: {error}",
+            "give its `__call__` a keyword `state`, for its encoder, see kdjax.models.streaming",
+        ) from error
 
 
 def stream_of(spec: Spec, variables: Variables) -> Stream:
@@ -43,10 +51,26 @@ def stream_of(spec: Spec, variables: Variables) -> Stream:
       spec: of the model.
       variables: of it.
     """
-    module: Any = spec.in_float.module(Compute(folded=True))
     folded = {name: tree for name, tree in spec.folded(variables).items() if name != quant.RANGES}
     ((field, whole), *lengths) = spec.inputs.fields.items()
-    output = spec.output()
+    at_positions = spec.positions is not None
+    return Stream(
+        forward=_forward(spec),
+        variables=folded,
+        field=field,
+        whole=whole,
+        state=_state(spec, folded),
+        framing=_framing(spec),
+        last=not at_positions,
+        padding=_padding(spec, variables) if lengths and at_positions else (),
+        rules=spec.rules,
+        ranges=variables.get(quant.RANGES, {}),
+    )
+
+
+def _forward(spec: Spec) -> Forward:
+    module: Any = spec.in_float.module(Compute(folded=True))
+    field, output = spec.inputs.parts[0].field, spec.output()
 
     def forward(variables: Variables, piece: Any, state: Any) -> tuple[Any, dict[str, Any]]:
         outputs, left = module.apply(
@@ -54,26 +78,25 @@ def stream_of(spec: Spec, variables: Variables) -> Stream:
         )
         return outputs[output], kept(left)
 
-    encoder, framing = spec.bare(), Framing()
-    if isinstance(encoder, models.OnLogMel):
-        front = encoder.front
-        behind = front.beside or (front.frame - 1 if lengths else 0)
-        framing = Framing(front.frame, front.hop, front.beside, behind, front.beside > 0)
+    return forward
+
+
+def _framing(spec: Spec) -> Framing:
+    encoder = spec.bare()
+    if not isinstance(encoder, models.OnLogMel):
+        return Framing()
+    front = encoder.front
+    behind = front.beside or (front.frame - 1 if spec.inputs.ragged else 0)
+    return Framing(front.frame, front.hop, front.beside, behind, front.beside > 0)
+
+
+def _state(spec: Spec, variables: Variables) -> dict[str, Field]:
+    """What is kept from piece to piece, of one example."""
+    framing, whole = _framing(spec), spec.inputs.parts[0].raw
     piece = jax.ShapeDtypeStruct((1, framing.least + framing.before, *whole.shape[1:]), whole.dtype)
-    _, state = jax.eval_shape(lambda v, x: forward(v, x, {}), folded, piece)
-    at_positions = spec.positions is not None
-    return Stream(
-        forward=forward,
-        variables=folded,
-        field=field,
-        whole=whole,
-        state={name: Field(x.shape[1:], str(x.dtype)) for name, x in state.items()},
-        framing=framing,
-        last=not at_positions,
-        padding=_padding(spec, variables) if lengths and at_positions else (),
-        rules=spec.rules,
-        ranges=variables.get(quant.RANGES, {}),
-    )
+    forward = _forward(spec)
+    _, state = jax.eval_shape(lambda v, x: forward(v, x, {}), variables, piece)
+    return {name: Field(x.shape[1:], str(x.dtype)) for name, x in state.items()}
 
 
 def _padding(spec: Spec, variables: Variables) -> tuple[float, ...]:

@@ -18,6 +18,10 @@ _STEPS = 16
 """That `in_pieces` takes at a time."""
 
 
+Forward = Callable[[Variables, Array, Mapping[str, Array]], tuple[Array, Mapping[str, Array]]]
+"""See `Stream.forward`."""
+
+
 class Framing(NamedTuple):
     """How the answers of a model lie over what it is given.
 
@@ -66,7 +70,7 @@ class Stream:
       ranges: likewise.
     """
 
-    forward: Callable[[Variables, Array, Mapping[str, Array]], tuple[Array, Mapping[str, Array]]]
+    forward: Forward
     variables: Variables
     field: str
     whole: Field
