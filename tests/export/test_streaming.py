@@ -76,7 +76,10 @@ def in_pieces(monkeypatch, folder, audio, cuts):
     return np.concatenate(names["answers"], axis=1)
 
 
-@pytest.fixture(scope="module", params=["librosa", "kaldi"])
+_KALDI = pytest.param("kaldi", marks=pytest.mark.thorough)
+
+
+@pytest.fixture(scope="module", params=["librosa", _KALDI])
 def transcriber(request, tmp_path_factory):
     """A CTC student, and the folder of its file."""
     task = tasks.CTC(alphabet=("a", "b", "c"))
@@ -147,6 +150,7 @@ def test_one_answer_is_that_to_all_that_has_come(pool, tmp_path):
     np.testing.assert_allclose(found, live, atol=1e-5 * np.abs(live).max())
 
 
+@pytest.mark.thorough
 def test_rows_that_are_no_sound_go_in_as_they_are(tmp_path):
     fields = {"rows": Field((40, 5), "float32")}
     task = tasks.CTC(alphabet=("a", "b"))
