@@ -474,6 +474,7 @@ CONFIGS = sorted(
 MORE_ARGS = {
     "digits": ["label_free", "pruning", "quantization"],
     "cifar100_kd": ["table", "live", "k=10", "short"],
+    "distilbert": ["full"],
 }
 
 

@@ -4,6 +4,7 @@ from kdjax.data.arrays import from_arrays, from_fields
 from kdjax.data.dataset import Dataset
 from kdjax.data.embedded import digits
 from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stream_feeds, take
+from kdjax.data.hidden_tokens import Tokens, each_hidden, of_tokens
 from kdjax.data.labels import labelled_rows
 from kdjax.data.order import Partners, rows_at
 from kdjax.data.prepared import prepared, unique_ids
@@ -23,16 +24,19 @@ __all__ = [
     "Several",
     "Tags",
     "Target",
+    "Tokens",
     "Transcripts",
     "Unlabelled",
     "Values",
     "Vectors",
     "digits",
+    "each_hidden",
     "from_arrays",
     "from_fields",
     "from_source",
     "join_partners",
     "labelled_rows",
+    "of_tokens",
     "prepared",
     "resident_arrays",
     "resident_feeds",

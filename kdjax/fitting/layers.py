@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from kdjax import config
-from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, with_encoder
+from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, load, with_encoder
 from kdjax.contexts.context import Context
 from kdjax.types import BadInput, Variables, under
 
@@ -48,7 +48,42 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
             f"{c.stage}{beside}",
             file=sys.stderr,
         )
-    return with_encoder(variables, traverse_util.unflatten_dict(taken, sep="/"))
+    found = with_encoder(variables, traverse_util.unflatten_dict(taken, sep="/"))
+    return _with_head(context, spec, found, at) if c.head else found
+
+
+def _with_head(
+    context: Context, spec: Spec | EncoderSpec, variables: Variables, at: str
+) -> Variables:
+    """With the head of the other stage's model, which is asked the same."""
+    c = spec.encoder.begun_from
+    assert c is not None
+    if not isinstance(spec, Spec):
+        raise BadInput(
+            f"{at}.head", f"{context.name} leaves an encoder without one", "leave it out"
+        )
+    other, theirs = load(context.inputs[c.stage], field=f"{at}.head")
+    if other.task != spec.task:
+        raise BadInput(
+            f"{at}.head",
+            f"{c.stage} is asked {other.task.name}, and {context.name} {spec.task.name}",
+            "leave it out",
+        )
+    found = {}
+    for name, of in variables.items():
+        own = {part: leaves for part, leaves in of.items() if part != "encoder"}
+        for part, leaves in own.items():
+            there = theirs.get(name, {}).get(part)
+            shapes = [jax.tree.map(jnp.shape, each) for each in (there, leaves)]
+            if context.exact and shapes[0] != shapes[1]:
+                raise BadInput(
+                    f"{at}.head",
+                    f"{name}/{part} of {c.stage} has not the shapes of that of {context.name}",
+                    "give the encoder the sizes of that of the stage, or leave it out",
+                )
+            own[part] = there if context.exact else leaves
+        found[name] = {**of, **own}
+    return found
 
 
 def _taken(

@@ -221,7 +221,7 @@ class Source:
         probabilities. Of positions, those count that all of them have.
         """
         ways = dict.fromkeys(t.inputs for t in self.teachers)
-        seen = {inputs: self.view(inputs)(batch, key)[0] for inputs in ways}
+        seen = {inputs: self._given(inputs, batch, key) for inputs in ways}
         said = [t.say(v, seen[t.inputs]) for t, v in zip(self.teachers, variables, strict=True)]
         if len(said) == 1:
             return said[0]
@@ -233,6 +233,10 @@ class Source:
             return Said(each, mask)
         weights = weights_of(self.c, self.c.weights, f"config.stages.{self.name}.weights")
         return Said(task.together(each, weights), mask)
+
+    def _given(self, inputs: Inputs, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
+        """A view as a model of these inputs is given it."""
+        return draws.apart(self.view(inputs)(batch, key)[0])[0]
 
     def ask(
         self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
@@ -256,7 +260,7 @@ class Source:
         """As `ask`, of one model, and what its modules at these paths give of the views."""
         (asked,) = self.teachers
         assert asked.task is not None
-        inputs = self.view(asked.inputs)(batch, key)[0]
+        inputs = self._given(asked.inputs, batch, key)
         seen = models.capture(asked.module, variables[0], inputs, paths=paths, train=False)
         said = Said.of(seen.outputs, asked.task.output)
         return self._kept(said), seen.features

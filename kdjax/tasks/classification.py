@@ -64,7 +64,7 @@ class OfClasses(Task):
         """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
 
         def ce(outputs, batch):
-            label = self.fitted(outputs, batch["label"])
+            label = self.asked(outputs, batch)
             found = losses.cross_entropy(
                 outputs[self.output], label, label_smoothing=label_smoothing
             )
@@ -74,7 +74,7 @@ class OfClasses(Task):
             return {self.loss: (1.0, ce)}
 
         def virtual(outputs, batch):
-            label = self.fitted(outputs, batch["label"])
+            label = self.asked(outputs, batch)
             found = losses.tf_kd(
                 outputs[self.output],
                 label,
