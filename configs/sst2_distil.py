@@ -27,6 +27,7 @@ _SMALL = dict(name="minilm", width=128, heads=4, mlp=512, positions=64)
 
 _PLAIN = dict(recipe="eval")
 _VIEWS = dict(recipe="tokens", hide=0.05, drop=0.1, crop=[0.6, 1.0])
+_STRENGTHS = dict(strengths=[10.0**power for power in range(-7, -1)])
 _DYNAMIC = dict(activations="dynamic", smooth=0.75)
 
 
@@ -34,12 +35,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(
         arg,
         weights="",
-        views=4,
+        views=2,
         pretrain_steps=3_000,
-        teacher_steps=440,
-        few_steps=110,
-        steps=880,
-        more=440,
+        teacher_steps=330,
+        few_steps=80,
+        steps=330,
+        more=165,
         seeds=5,
         runlocal=False,
     )
@@ -84,7 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         test_split=test,
         buckets=buckets,
     )
-    rate = 5e-5 if published else 5e-4
+    rate = 2e-4 if published else 5e-4
     stages: dict[str, dict] = {}
     if published:
         stages |= dict(base=dict(kind="pretrained", seed=0, encoder=dict(whole, weights=published)))
@@ -111,6 +112,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         )
         alone = dict(kind="finetune", labels_share=labels, views=_PLAIN)
         stages |= {
+            f"words_{share}": dict(
+                kind="evaluate", labels_share=labels, knn=None, linear=_STRENGTHS
+            ),
             f"teacher_{share}": dict(alone, start_from="base", **training(own_steps, rate)),
             f"cache_{share}": dict(
                 kind="cache", teacher=f"teacher_{share}", recipe=_VIEWS, views=args["views"]

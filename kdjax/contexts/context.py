@@ -78,10 +78,20 @@ class Splits:
     @functools.cached_property
     def buckets(self) -> Mapping[str, tuple[int, ...]]:
         """Lengths to which batches are padded, by ragged field, the longest that there may be last."""
-        fields = self.train.fields
-        return {
-            field: (*ends, fields[field].shape[0]) for field, ends in self.config.buckets.items()
-        }
+        return self._buckets(self.train)
+
+    def _buckets(self, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+        found = {}
+        for field, ends in self.config.buckets.items():
+            most = dataset.fields[field].shape[0]
+            found[field] = (*(end for end in ends if end < most), most)
+        return found
+
+    def widths(self, dataset: Dataset) -> data.Widths | None:
+        """To how many positions examples are padded that are asked together; None for the most."""
+        if not self.config.buckets:
+            return None
+        return data.Widths(dataset.lengths, self._buckets(dataset))
 
     @functools.cached_property
     def occurring(self) -> Mapping[str, np.ndarray]:

@@ -13,7 +13,7 @@ from etils import epy
 from jaxtyping import Int, Int64, UInt32
 
 from kdjax.data.dataset import Dataset
-from kdjax.data.grouped import Grouped
+from kdjax.data.grouped import Grouped, Widths, cut
 from kdjax.data.order import Shuffled
 from kdjax.types import Batch, PyTree
 
@@ -98,10 +98,9 @@ class _Steps:
         # As long as all steps that go to the device together, whichever of them are left to do.
         first = step - step % self._dispatch_steps
         padded = self._order.padded(first, first + self._dispatch_steps)
-        inputs = dict(self._dataset.read(rows))
         return {
             "id": self._dataset.ids[rows],
-            "inputs": inputs | {field: inputs[field][:, :most] for field, most in padded.items()},
+            "inputs": cut(self._dataset.read(rows), padded),
             "label": self._dataset.labels[rows],
             "epoch": epochs,
             **self._join(rows, epochs),
@@ -140,7 +139,7 @@ def stream_feeds(
     """
     order = Shuffled(len(dataset), seed=seed, batch=batch)
     if buckets:
-        order = Grouped(dataset.lengths, buckets, seed=seed, batch=batch)
+        order = Grouped(Widths(dataset.lengths, buckets), seed=seed, batch=batch)
     steps: Any = _Steps(
         dataset, order, share=share, stop=stop, dispatch_steps=dispatch_steps, join=join
     )

@@ -8,7 +8,7 @@ from jaxtyping import Int, Int32, Shaped
 
 from kdjax import fingerprint
 from kdjax.data.dataset import Dataset
-from kdjax.data.prepared import unique_ids
+from kdjax.data.ids import unique_ids
 from kdjax.data.targets import UNLABELLED, Tags
 from kdjax.types import BadInput, Field, length_of
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from kdjax.data.arrays import field_of, labelled, numbers
 from kdjax.data.dataset import Dataset
-from kdjax.data.prepared import unique_ids
+from kdjax.data.ids import unique_ids
 from kdjax.data.ragged import check_ragged, whole_length, with_lengths
 from kdjax.data.targets import Target, target_of
 from kdjax.spelling import suggestion

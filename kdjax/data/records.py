@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -67,9 +68,18 @@ class Records:
 
     def where(self, row: int) -> str:
         """Which record of which file a row is."""
+        path, number = self._place(row)
+        return f"record {number} of {path}"
+
+    def key(self, row: int) -> bytes:
+        """By which a record is told from all others of its set, whichever part of it is read."""
+        path, number = self._place(row)
+        return os.fsencode(f"{os.path.basename(path)} {number}")
+
+    def _place(self, row: int) -> tuple[str, int]:
         at = bisect.bisect_right(self._ends, row)
         shard, before = self.shards[at], self._ends[at - 1] if at else 0
-        return f"record {shard.skip + row - before} of {shard.path}"
+        return shard.path, shard.skip + row - before
 
     def read(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """The features of these rows, pictures as bytes.

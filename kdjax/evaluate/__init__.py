@@ -1,6 +1,7 @@
 """What a model is worth: its scores and features, how long it takes and how much it computes."""
 
 from kdjax.evaluate.agreement import Agreement, compared, cosines, differences, r2
+from kdjax.evaluate.bags import Bags, Sequences, tfidf
 from kdjax.evaluate.classification import (
     Scores,
     agreement,
@@ -19,11 +20,13 @@ from kdjax.evaluate.transcripts import Edits, characters, edits, error_rate, wor
 
 __all__ = [
     "Agreement",
+    "Bags",
     "Edits",
     "Hypothesis",
     "Latency",
     "Probe",
     "Scores",
+    "Sequences",
     "agreement",
     "alignment",
     "characters",
@@ -48,6 +51,7 @@ __all__ = [
     "r2",
     "scores",
     "spearman",
+    "tfidf",
     "uniformity",
     "words",
 ]

@@ -3,11 +3,13 @@
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from etils import epy
 from jaxtyping import Array, Bool, Float, Float32, Float64, Integer
 
+from kdjax.evaluate.bags import Bags
 from kdjax.evaluate.classification import check_classes
 from kdjax.types import BadInput
 
@@ -38,15 +40,18 @@ class Probe:
     validation_accuracy: tuple[float, ...]
 
     def logits(
-        self, features: Float[Array | np.ndarray, "n dim"]
+        self, features: Float[Array | np.ndarray, "n dim"] | Bags
     ) -> Float32[np.ndarray, "n classes"]:
         """Scores of features of the same encoder."""
-        logits = np.asarray(features, np.float64) @ self.kernel + self.bias
+        wide: Any = features
+        if isinstance(features, np.ndarray | Array):
+            wide = np.asarray(features, np.float64)
+        logits = wide @ self.kernel + self.bias
         return logits.astype(np.float32)
 
 
 def linear_probe(
-    features: Float[Array | np.ndarray, "n dim"],
+    features: Float[Array | np.ndarray, "n dim"] | Bags,
     label: Integer[Array | np.ndarray, " n"],
     *,
     classes: int,
@@ -54,6 +59,7 @@ def linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     validation: float = 0.2,
     max_iterations: int = 1000,
+    standardize: bool = True,
 ) -> Probe:
     """Multinomial logistic regression on frozen features, its L2 strength chosen by validation.
 
@@ -69,7 +75,7 @@ def linear_probe(
     and warns. With `optax.lbfgs` the loop and its test would be ours to keep, in float32.
 
     Args:
-      features: of labelled examples, from the cache of a frozen encoder.
+      features: of labelled examples, from the cache of a frozen encoder; or sparse rows of SciPy's.
       label: their classes, `0 <= label < classes`, at least two examples of each; one, where there is
         nothing to choose.
       classes: number of classes, at least 2.
@@ -78,6 +84,7 @@ def linear_probe(
       validation: share of each class that is held out, in (0, 1); at least one example of it.
       max_iterations: of one fit; scikit-learn's `ConvergenceWarning` says so where they did not do for
         the one that is kept.
+      standardize: the features; not of sparse ones, which would not be sparse any more.
 
     Raises:
       BadInput: `strengths`, `validation` or `classes` is out of range.
@@ -93,15 +100,17 @@ def linear_probe(
         raise BadInput("strengths", f"{tuple(strengths)}", "give at least one, each above zero")
     if not 0.0 < validation < 1.0:
         raise BadInput("validation", f"{validation} is outside (0, 1)")
-    x, y = np.asarray(features, np.float64), np.asarray(label)
-    if len(x) != len(y):
-        raise ValueError(f"{len(x)} features but {len(y)} labels")
+    x: Any = np.asarray(features, np.float64) if standardize else features
+    y = np.asarray(label)
+    if x.shape[0] != len(y):
+        raise ValueError(f"{x.shape[0]} features but {len(y)} labels")
     check_classes("label", y, classes=classes)
     least, said = (1, "no example") if len(strengths) == 1 else (2, "fewer than two examples")
     few = np.flatnonzero(np.bincount(y, minlength=classes) < least)
     if few.size:
         raise ValueError(f"label: class {few[0]} has {said}")
 
+    fit = _fit if standardize else _fit_as_they_are
     accuracy, strength = [], strengths[0]
     if len(strengths) > 1:
         some_x, some_y = x, y
@@ -114,11 +123,11 @@ def linear_probe(
                 warnings.catch_warnings()
             ):  # the weakest of them converge last, and are seldom best
                 warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-                kernel, bias = _fit(some_x[~held_out], some_y[~held_out], strength, max_iterations)
+                kernel, bias = fit(some_x[~held_out], some_y[~held_out], strength, max_iterations)
             prediction = (some_x[held_out] @ kernel + bias).argmax(-1)
             accuracy.append(float((prediction == some_y[held_out]).mean()))
         _, strength = max(zip(accuracy, strengths, strict=True))
-    kernel, bias = _fit(x, y, strength, max_iterations)
+    kernel, bias = fit(x, y, strength, max_iterations)
     return Probe(kernel, bias, strength, tuple(accuracy))
 
 
@@ -143,13 +152,24 @@ def _fit(
     mean, std = x.mean(0), x.std(0)
     # One that is constant but for float32's rounding must not be blown up; its weight will be zero.
     std[std <= 1e-6 * np.abs(x).max(0)] = 1.0
+    kernel, bias = _fit_as_they_are((x - mean) / std, label, strength, max_iterations)
+    kernel = kernel / std[:, None]
+    return kernel, bias - mean @ kernel
+
+
+def _fit_as_they_are(
+    x: Float64[np.ndarray, "n dim"] | Bags,
+    label: Integer[np.ndarray, " n"],
+    strength: float,
+    max_iterations: int,
+) -> tuple[Float64[np.ndarray, "dim classes"], Float64[np.ndarray, " classes"]]:
+    """Kernel and bias, which has no penalty."""
     classes = len(np.unique(label))
     # Of two classes it fits the difference of their weights, whose penalty is half that of both.
-    inverse = (2.0 if classes == 2 else 1.0) / (strength * len(x))
+    inverse = (2.0 if classes == 2 else 1.0) / (strength * x.shape[0])
     regression = linear_model.LogisticRegression(C=inverse, max_iter=max_iterations, tol=1e-6)
-    fitted = regression.fit((x - mean) / std, label)
+    fitted = regression.fit(x, label)
     kernel, bias = fitted.coef_.T, fitted.intercept_
     if classes == 2:
         kernel, bias = np.concatenate([-kernel, kernel], 1) / 2, np.concatenate([-bias, bias]) / 2
-    kernel = kernel / std[:, None]
-    return kernel, bias - mean @ kernel
+    return kernel, bias

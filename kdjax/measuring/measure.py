@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate, export, parse, report, tasks, tree
+from kdjax import data, evaluate, export, parse, report, tasks, tree
 from kdjax.artifacts import machine
 from kdjax.artifacts.artifact import Artifact, variables_bytes
 from kdjax.artifacts.model import Spec, load
-from kdjax.contexts.context import Context
+from kdjax.contexts.context import Context, Splits
 from kdjax.types import BadInput, Variables
 
 AGREEMENT = "agreement"
@@ -21,13 +21,53 @@ AGREEMENT = "agreement"
 
 _BATCH = 512
 
+_BATCH_ALIKE = 128
+"""Of examples of like length: fewer differ less."""
+
+
+def answers_of(
+    splits: Splits,
+    task: tasks.Task,
+    run: Callable[[dict[str, np.ndarray]], Any],
+    *,
+    open_length: bool = True,
+) -> np.ndarray:
+    """What a function of raw inputs answers to all test examples, [examples, ...].
+
+    Examples of like length are asked together where the data has buckets, padded to the longest of
+    them; those of the last batch to the longest that there may be, at as many positions as which the
+    others are given back.
+
+    Args:
+      splits: whose test examples are asked.
+      task: that is answered.
+      run: it, of batches of one size.
+      open_length: it takes inputs of any length; otherwise all are padded to the longest.
+    """
+    inputs, widths = splits.test_inputs, splits.widths(splits.test)
+    if widths is None or not open_length:
+        return evaluate.logits_over(run, inputs, batch=min(_BATCH, tree.rows(inputs)))
+    turns = widths.alike(np.arange(widths.examples))
+    batch, found = min(_BATCH_ALIKE, len(turns)), []
+    for begin in range(0, len(turns), batch):
+        rows = turns[begin : begin + batch]
+        own = {name: array[rows] for name, array in inputs.items()}
+        if begin + batch < len(turns):
+            own = data.cut(own, widths.of(rows))
+        found.append(evaluate.logits_over(run, own, batch=batch))
+    padding = np.asarray(task.behind or 0.0, np.float32)
+    answers = np.empty((len(turns), *found[-1].shape[1:]), np.float32)
+    for begin, own in zip(range(0, len(turns), batch), found, strict=True):
+        here = np.broadcast_to(padding, (len(own), *answers.shape[1:])).copy()
+        here[:, : own.shape[1]] = own
+        answers[turns[begin : begin + batch]] = here
+    return answers
+
 
 def live_logits(context: Context, spec: Spec, variables: Variables) -> np.ndarray:
     """Of all test examples, by the model as it was trained."""
     predict, variables = spec.compiled(fast=context.parallel.fast), jax.device_put(variables)
-    inputs = context.splits.test_inputs
-    batch = min(_BATCH, tree.rows(inputs))
-    return evaluate.logits_over(lambda x: predict(variables, x), inputs, batch=batch)
+    return answers_of(context.splits, spec.task, lambda x: predict(variables, x))
 
 
 def live_row(
@@ -36,15 +76,19 @@ def live_row(
     variables: Variables,
     *,
     folder: epath.Path,
+    logits: np.ndarray | None = None,
     sparsity: float | None = None,
 ) -> report.Row:
-    """The row of a model that XLA runs on this machine; its variables are kept in `folder`."""
+    """The row of a model that XLA runs on this machine; its variables are kept in `folder`.
+
+    `logits` are its answers, where they have been found already.
+    """
     predict, variables = spec.compiled(fast=context.parallel.fast), jax.device_put(variables)
     return row(
         context,
         spec,
         variables,
-        logits=live_logits(context, spec, variables),
+        logits=live_logits(context, spec, variables) if logits is None else logits,
         time=timed(context, lambda inputs: predict(variables, inputs)),
         runtime=f"xla:{jax.default_backend()}",
         threads=cpu_threads(),

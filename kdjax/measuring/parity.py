@@ -1,14 +1,11 @@
 """An exported file against the model it was made from."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from etils import epath
 
-from kdjax import evaluate, tasks, tree
-from kdjax.types import PyTree
+from kdjax import tasks
 
 
 class StageFailed(RuntimeError):
@@ -47,8 +44,7 @@ class Parity:
 
 def compare(
     path: epath.Path,
-    run: Callable[[Any], Any],
-    inputs: PyTree,
+    answers: np.ndarray,
     live: np.ndarray,
     labels: np.ndarray | None,
     *,
@@ -57,14 +53,13 @@ def compare(
     difference: float | None = None,
     agreement: float | None = None,
     drop: float | None = None,
-) -> tuple[np.ndarray, Parity]:
-    """Runs a file over `inputs` and holds its answers against the live model's.
+) -> Parity:
+    """Holds what a file answers against what the live model does.
 
     Args:
       path: of the file, for messages.
-      run: the file in its runtime.
-      inputs: raw, of all examples.
-      live: answers of the live model, [examples, ...].
+      answers: of the file in its runtime, [examples, ...].
+      live: likewise of the live model.
       labels: of the examples; None where there are none, and so no accuracy.
       task: that both answer.
       runtime: its name.
@@ -75,7 +70,6 @@ def compare(
     Raises:
       StageFailed: one of them is not kept.
     """
-    answers = evaluate.logits_over(run, inputs, batch=min(512, tree.rows(inputs)))
     found = task.agreement(answers, live, labels)
     largest = float(np.abs(live).max())
     within = np.isfinite(largest) and found.max_difference <= (difference or 0.0) * largest
@@ -98,7 +92,7 @@ def compare(
                 f"{path}: {right:.1%} of the labels are right, of the live model {right_live:.1%}: "
                 f"more than {drop:.1%} less"
             )
-    return answers, Parity(
+    return Parity(
         artifact=path.name,
         runtime=runtime,
         max_difference=found.max_difference,

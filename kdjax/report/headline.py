@@ -11,6 +11,15 @@ from kdjax.report.scores import Score
 PIXELS = "pixels"
 """The model of a row whose features are the pixels themselves."""
 
+TFIDF = "TF-IDF"
+"""The model of a row whose features are the words and pairs of words that occur."""
+
+_YARDSTICKS = {
+    PIXELS: "logistic regression on the pixels: look at the views",
+    TFIDF: "logistic regression on TF-IDF: look at the teacher",
+}
+"""What everything else has to beat, and what to do where it does not."""
+
 _WORTH_SAYING = 1.05  # a model 3 % smaller is not news
 
 
@@ -79,11 +88,11 @@ def headline(
     models = [
         _Model(name, row.score, row)
         for name, row in zip(labels(rows), rows, strict=True)
-        if row.score is not None and row.model != PIXELS
+        if row.score is not None and row.model not in _YARDSTICKS
     ]
     return [
         *_over_scratch(rows, twins),
-        *_not_over_pixels(rows, twins),
+        *_not_over_yardstick(rows, twins),
         *_largest_and_smallest(models),
         *_same_parameters(models),
         *_fastest(models),
@@ -127,22 +136,22 @@ def _interval(found: Gain, score: Score) -> str:
     return f"95\u00a0% interval {between}, {units.count(found.seeds, 'seed')}"
 
 
-def _not_over_pixels(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list[Claim]:
-    """A warning where a linear classifier of the pixels themselves does as well as a student."""
+def _not_over_yardstick(rows: Sequence[Row], twins: Sequence[tuple[str, str]]) -> list[Claim]:
+    """A warning where a linear classifier of the inputs themselves does as well as a student."""
     live = {row.stage: row for row in rows if not is_file(row)}
-    pixels = [row for row in rows if row.model == PIXELS and row.stage.endswith("/linear")]
+    plain = [row for row in rows if row.model in _YARDSTICKS and row.stage.endswith("/linear")]
     student = next((live[name] for name, _ in twins if name in live), None)
-    if not pixels or student is None:
+    if not plain or student is None:
         return []
-    found = gain(student, pixels[0])
+    found = gain(student, plain[0])
     if found is None or found.ci95[0] > 0:
         return []
     against = "is worse than" if found.ci95[1] < 0 else "is no better, that this run can tell, than"
-    ours, theirs = student.score, pixels[0].score
+    ours, theirs = student.score, plain[0].score
     assert ours is not None
     assert theirs is not None
-    detail = f"{ours.shown} against {theirs.shown} of {pixels[0].stage}; {_interval(found, ours)}"
-    what = f"{student.stage} {against} logistic regression on the pixels: look at the views"
+    detail = f"{ours.shown} against {theirs.shown} of {plain[0].stage}; {_interval(found, ours)}"
+    what = f"{student.stage} {against} {_YARDSTICKS[plain[0].model]}"
     return [Claim(ours.change(found.difference), what, detail, is_warning=True)]
 
 

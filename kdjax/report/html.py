@@ -290,7 +290,7 @@ def _exports(parity: Sequence[Mapping[str, Any]]) -> str:
     body = "".join(_export(export, keys) for export in parity)
     return _section(
         "Exports against the live model",
-        "<div class='scroll' tabindex='0' role='region' aria-label='Exports'>"
+        "<div class='scroll boxed' tabindex='0' role='region' aria-label='Exports'>"
         f"<table class='exports'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
         "Each exported file was loaded again in its own runtime and fed the same examples.",
     )

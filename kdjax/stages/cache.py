@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kdjax import config, parse, teacher
+from kdjax import config, data, parse, teacher
 from kdjax.artifacts.artifact import CACHE
 from kdjax.checks.expected import check_views
 from kdjax.contexts.context import Context
@@ -39,10 +39,15 @@ def _write(
 ) -> dict[str, int | float]:
     """Gives how many examples this run has asked for, and the seconds from the first answer on."""
     dataset, asked, begun = source.dataset, 0, 0.0
+    # Partners are mixed with examples of other lengths.
+    widths = None if c.mix is not None else context.splits.widths(dataset)
 
     def timed(rows, view):
         nonlocal asked, begun
-        found = ask(source.read(rows, np.full(len(rows), view, np.uint32)))
+        batch = source.read(rows, np.full(len(rows), view, np.uint32))
+        if widths is not None:
+            batch["inputs"] = data.cut(batch["inputs"], widths.of(rows))
+        found = ask(batch)
         begun = begun or time.monotonic()  # it is compiled
         asked += len(rows) * jax.process_count()
         return found
@@ -55,6 +60,7 @@ def _write(
         ask=timed,
         batch=c.batch,
         binding=source.binding(),
+        alike=None if widths is None else widths.alike,
         process=jax.process_index(),
         processes=jax.process_count(),
         barrier=_barrier,

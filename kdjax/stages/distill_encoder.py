@@ -41,7 +41,7 @@ def objective(
             return outputs, model_state
         mine = {STUDENT: outputs["projections"], TEACHER: batch["teacher_embedding"]}
         moved = {}
-        for side in known.keys() - {POINTER}:
+        for side in sorted(known.keys() - {POINTER}):
             moved[side], moved[POINTER] = losses.enqueue(
                 known[side], mine[side], known[POINTER], axis_name=axis_name
             )

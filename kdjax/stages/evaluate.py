@@ -18,9 +18,9 @@ from kdjax import config, data, evaluate, files, keys, report, tasks, tree, view
 from kdjax.artifacts.model import encoder_of
 from kdjax.checks.expected import check_views
 from kdjax.contexts.context import Context
-from kdjax.inputs import Inputs
+from kdjax.inputs import Inputs, Numbers
 from kdjax.measuring import measure
-from kdjax.report.headline import PIXELS
+from kdjax.report.headline import PIXELS, TFIDF
 from kdjax.types import BadInput, PyTree, Variables
 
 _AHEAD = 2
@@ -38,6 +38,7 @@ class Asked(NamedTuple):
       width: of its features.
       embed: `(variables, inputs) -> features`.
       variables: of the encoder; none of the raw inputs.
+      words: inputs whose integers are counted instead, see `kdjax.evaluate.tfidf`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Asked(NamedTuple):
     width: int
     embed: Callable[[Variables, Mapping[str, Array]], Array]
     variables: Variables
+    words: tuple[str, ...] = ()
 
 
 def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], Asked]:
@@ -55,18 +57,29 @@ def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], A
     """
     if c.model is None:
         inputs = context.splits.inputs
+        words = _words(inputs)
         return lambda: Asked(
-            PIXELS,
+            TFIDF if words else PIXELS,
             inputs,
             sum(math.prod(part.seen.shape) for part in inputs.parts),
             lambda variables, given: jnp.concatenate(
                 [x.reshape(len(x), -1) for x in given.values()], axis=1
             ),
             {"params": {}},
+            words,
         )
     spec, read = encoder_of(context.inputs[c.model], field=field)
     name = spec.encoder.title + (" shrunk" if spec.widths else "")
     return lambda: Asked(name, spec.inputs, spec.features, spec.embed, read())
+
+
+def _words(inputs: Inputs) -> tuple[str, ...]:
+    """The inputs that are integers which stand for something: tokens."""
+    return tuple(
+        part.field
+        for part in inputs.parts
+        if isinstance(part, Numbers) and part.below is not None and len(part.shape) == 1
+    )
 
 
 class Features(NamedTuple):
@@ -77,8 +90,8 @@ class Features(NamedTuple):
       test: of all test examples.
     """
 
-    train: Float32[np.ndarray, "n dim"]
-    test: Float32[np.ndarray, "m dim"]
+    train: Float32[np.ndarray, "n dim"] | evaluate.Bags
+    test: Float32[np.ndarray, "m dim"] | evaluate.Bags
 
 
 def run(context: Context, c: config.Evaluate) -> Mapping[str, Any]:
@@ -143,6 +156,7 @@ def _with_labels(
             strengths=c.linear.strengths,
             validation=c.linear.validation,
             max_iterations=c.linear.max_iterations,
+            standardize=not of.words,
         )
         notes = f"linear on the features of {len(shown)} labelled examples"
         found = probe.logits(features.test)
@@ -173,6 +187,10 @@ def _features(
 ) -> Features:
     """Kept in the stage's folder, or asked for and kept there."""
     labelled = context.splits.train.select(shown)
+    if of.words:
+        return Features(
+            *evaluate.tfidf(*(_sequences(own, of) for own in (labelled, context.splits.test)))
+        )
     ask, batch = context.parallel.spread(_seen(of), of.variables), context.parallel.shared(c.batch)
 
     def ours(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
@@ -183,6 +201,16 @@ def _features(
         )
 
     return Features(ours("train", labelled), ours("test", context.splits.test))
+
+
+def _sequences(dataset: data.Dataset, of: Asked) -> dict[str, evaluate.Sequences]:
+    """The integers of all examples that are counted."""
+    inputs, found = dataset.inputs(), {}
+    for name in of.words:
+        field, values = dataset.fields[name], inputs[name]
+        lengths = dataset.lengths.get(name, np.full(len(values), values.shape[1]))
+        found[name] = evaluate.Sequences(values, lengths, field.frame)
+    return found
 
 
 def over(
@@ -262,7 +290,7 @@ def _costs(context: Context, of: Asked) -> dict[str, Any]:
         "model": of.name,
         "params": tree.size(of.variables["params"]),
         "nonzero_params": tree.nonzero(of.variables["params"]),
-        "flops": evaluate.flops(_seen(of), abstract, example),
+        "flops": None if of.words else evaluate.flops(_seen(of), abstract, example),
         "bytes_on_disk": None,
         "latency_ms_p50": None,
         "latency_ms_p95": None,
@@ -291,6 +319,14 @@ def _check(
     for name, wanted in (("knn", c.knn), ("linear", c.linear)):
         if wanted is not None:
             tasks.of(context.splits.train).classes_of_example(f"{path}.{name}")
+    if c.model is None and _words(context.splits.inputs):
+        for name, wanted in (("knn", c.knn), ("pairs", c.pairs)):
+            if wanted is not None:
+                raise BadInput(
+                    f"{path}.{name}",
+                    "words that are counted have a linear classifier alone, and no model is given",
+                    f"set {path}.{name}=None, or name a model",
+                )
     if c.knn is not None and c.knn.k > len(labels):
         raise BadInput(
             f"{path}.knn.k",

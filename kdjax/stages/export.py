@@ -80,7 +80,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     names = spec.task.names(context.splits.test.target)
     model = exported(spec, variables, class_names=names)
     live = measure.live_logits(context, spec, variables)
-    inputs, threads = context.splits.test_inputs, context.run.latency_threads
+    threads = context.run.latency_threads
     rows, parities = [], []
     for at, runtime in runtimes_of(c, context.path):
         path = context.folder / f"{c.model}{runtime.suffix}"
@@ -89,11 +89,13 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             if not path.is_file():
                 raise BadInput(at, f"there is no file {path.name} after write(model, path)")
             reloaded = judged(runtime.load(path, threads=threads), spec)
+            found = measure.answers_of(
+                context.splits, spec.task, reloaded, open_length=runtime.open_batch
+            )
             try:
-                found, parity = compare(
+                parity = compare(
                     path,
-                    reloaded,
-                    inputs,
+                    found,
                     live,
                     context.splits.test_labels,
                     task=spec.task,
@@ -101,7 +103,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
                     **_allowed(c, spec),
                 )
             except StageFailed as failed:
-                where = _where(runtime, model, path, inputs)
+                where = _where(runtime, model, path, context.splits.test_inputs)
                 raise StageFailed(f"{failed}{where}") from None
             row = measure.file_row(
                 context, spec, variables, path, reloaded, runtime=runtime, logits=found

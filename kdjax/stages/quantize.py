@@ -44,18 +44,12 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
     spec, found, names = quantized(spec, variables, inputs, c, field=f"{path}.rules", mixed=mixed)
     constant = quant.constant(found.get(quant.RANGES, {}))
-    for name, value in constant.items():
-        print(
-            f"{context.name}: {name} is {value:g} on all {c.calibration_examples} calibration examples, "
-            "so its range is empty; what else it is later is rounded coarsely or cut off: calibrate on "
-            "others, or leave its layer in float",
-            file=sys.stderr,
-        )
+    _warn(context, c, constant)
     predict = spec.compiled(fast=context.parallel.fast)
-    _, parity = compare(
+    answers = measure.answers_of(context.splits, spec.task, lambda inputs: predict(found, inputs))
+    parity = compare(
         context.folder,
-        lambda inputs: predict(found, inputs),
-        context.splits.test_inputs,
+        answers,
         live,
         context.splits.test_labels,
         task=spec.task,
@@ -67,7 +61,12 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     kept = save_variables(context.folder, found, alone=True)
     pruned = pruning.carried(artifact, found["params"])
     row = measure.live_row(
-        context, spec, found, folder=context.folder, sparsity=pruning.share(pruned)
+        context,
+        spec,
+        found,
+        folder=context.folder,
+        logits=answers,
+        sparsity=pruning.share(pruned),
     )
     return {
         "variables": kept,
@@ -82,6 +81,17 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         "rows": [dataclasses.asdict(row)],
         "parity": [dataclasses.asdict(parity)],
     }
+
+
+def _warn(context: Context, c: config.Quantize, constant: Mapping[str, float]) -> None:
+    """A line for each activation that was one number in calibration."""
+    for name, value in constant.items():
+        print(
+            f"{context.name}: {name} is {value:g} on all {c.calibration_examples} calibration examples, "
+            "so its range is empty; what else it is later is rounded coarsely or cut off: calibrate on "
+            "others, or leave its layer in float",
+            file=sys.stderr,
+        )
 
 
 def check(context: Context, c: config.Quantize) -> Mapping[str, Any]:

@@ -97,6 +97,11 @@ class Task(Choice, abc.ABC):
     def made_up(self, examples: int) -> Answers:
         """Answers that may occur, always the same ones."""
 
+    @property
+    def behind(self) -> tuple[float, ...]:
+        """The answer behind the end of an example, which `head` gives; empty where it may be anything."""
+        return ()
+
     def of_features(self, width: int) -> dict[str, Any] | None:
         """The parameters of a head that answers with the features as they are; None where none does.
 

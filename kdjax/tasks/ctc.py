@@ -70,8 +70,12 @@ class CTC(OfPositions):
 
     def head(self, encoder: nn.Module) -> nn.Module:
         """The model: `features` [batch, frames, dim], `logits` [..., classes], maybe `mask`."""
-        behind = (0.0, *(_BEHIND,) * len(self.alphabet))
-        return models.Linear(encoder, self.classes, self.output, behind=behind)
+        return models.Linear(encoder, self.classes, self.output, behind=self.behind)
+
+    @property
+    def behind(self) -> tuple[float, ...]:
+        """Blank."""
+        return (0.0, *(_BEHIND,) * len(self.alphabet))
 
     def made_up(self, examples: int) -> Float32[np.ndarray, "n frames classes"]:
         """Answers that may occur, always the same ones."""

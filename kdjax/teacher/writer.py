@@ -20,6 +20,9 @@ _AHEAD = 2
 Ask = Callable[[Int[np.ndarray, " batch"], int], Mapping[str, Array]]
 """`(rows of ids, view) -> parts of the signal`, [batch, ...] each, always of one batch size."""
 
+Alike = Callable[[Int[np.ndarray, " rows"]], Int[np.ndarray, " rows"]]
+"""`rows -> their places in the order in which they are asked`, by which like ones come together."""
+
 
 class NotFinite(BadInput):
     """A teacher says what the dtype of a cache cannot hold.
@@ -48,6 +51,7 @@ def write(
     ask: Ask,
     batch: int,
     binding: Mapping[str, Any],
+    alike: Alike | None = None,
     chunk_bytes: int | None = None,
     process: int = 0,
     processes: int = 1,
@@ -67,6 +71,8 @@ def write(
       ask: the teacher. Called from a thread of its own, ahead of what is waited for.
       batch: rows of a call; rows are repeated where a chunk has fewer left.
       binding: plain data that says what the signal is of; a reader must expect the same.
+      alike: in which order the rows of a chunk are asked: those of like length one after the other. They
+        are kept in the order of their ids all the same. None for that order here, too.
       chunk_bytes: of the largest part of a chunk, about 4 MiB by default.
       process: which one this is.
       processes: how many write.
@@ -109,7 +115,8 @@ def write(
             for view, start in lacking
         }
         files.delete(*broken & there)  # the last chunk of a view is read before it is written
-        _fill(arrays, lacking, order, ids, ask=ask, batch=batch, chunk=chunk)
+        turns = alike or (lambda rows: np.arange(len(rows)))
+        _fill(arrays, lacking, order, ids, ask=ask, alike=turns, batch=batch, chunk=chunk)
     barrier("teacher cache: filled")
     if process == 0 and files.read(layout.MANIFEST) is None:
         _finish(files, bound, views=views, parts=parts, examples=len(ids), chunk=chunk)
@@ -182,22 +189,23 @@ def _fill(
     ids: UInt32[np.ndarray, " n"],
     *,
     ask: Ask,
+    alike: Alike,
     batch: int,
     chunk: int,
 ) -> None:
     """Asks for the chunks one after the other; reading, the device and the disk work at once."""
     written: list[ts.WriteFutures] = []
     with ThreadPoolExecutor(1) as reader:
-        answers = _answers(reader, chunks, order, ask=ask, batch=batch, chunk=chunk)
+        answers = _answers(reader, chunks, order, ask=ask, alike=alike, batch=batch, chunk=chunk)
         for view, start in chunks:
             rows = order[start : start + chunk]
             found = {name: np.empty((len(rows), *a.shape[2:]), a.dtype.numpy_dtype)
                      for name, a in arrays.items()}  # fmt: skip
+            turns = alike(rows)
             for first in range(0, len(rows), batch):
-                answer = next(answers).result()
+                answer, places = next(answers).result(), turns[first : first + batch]
                 for name, slab in found.items():
-                    here = slab[first : first + batch]
-                    here[...] = np.asarray(answer[name])[: len(here)]
+                    slab[places] = np.asarray(answer[name])[: len(places)]
             _check_finite(found, ids[rows], view)
             for future in written:
                 future.result()
@@ -215,6 +223,7 @@ def _answers(
     order: Int[np.ndarray, " n"],
     *,
     ask: Ask,
+    alike: Alike,
     batch: int,
     chunk: int,
 ) -> Iterator[Future[Mapping[str, Array]]]:
@@ -222,6 +231,7 @@ def _answers(
     waiting: collections.deque[Future[Mapping[str, Array]]] = collections.deque()
     for view, start in chunks:
         rows = order[start : start + chunk]
+        rows = rows[alike(rows)]
         for first in range(0, len(rows), batch):
             here = rows[first : first + batch]
             padded = np.pad(here, (0, batch - len(here)), mode="edge")  # one shape, one program

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from kdjax.data import Classes, prepared
-from kdjax.data.prepared import unique_ids
+from kdjax.data.ids import unique_ids
 from kdjax.types import BadInput
 from tests.prepared_sets import encoded, write
 

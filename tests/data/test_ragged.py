@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from kdjax import data
-from kdjax.data.grouped import Grouped
+from kdjax.data.grouped import Grouped, Widths
 from kdjax.inputs import Inputs, Length, Numbers
 from kdjax.types import BadInput, Field
 
@@ -144,7 +144,7 @@ def test_an_example_without_a_position_is_refused():
 def test_each_epoch_has_every_example_once(lengths, batch, seed, ends):
     n = len(lengths)
     buckets = sorted({*ends, 20})
-    grouped = Grouped({"x": np.asarray(lengths)}, {"x": buckets}, seed=seed, batch=batch)
+    grouped = Grouped(Widths({"x": np.asarray(lengths)}, {"x": buckets}), seed=seed, batch=batch)
     steps = range(-(-4 * n // batch))
     rows, epochs = (np.concatenate(x) for x in zip(*map(grouped.rows, steps), strict=True))
     np.testing.assert_array_equal(epochs, np.arange(len(rows)) // n)
@@ -158,7 +158,7 @@ def test_each_epoch_has_every_example_once(lengths, batch, seed, ends):
 def test_batches_are_of_one_bucket_but_for_those_between_two():
     lengths = np.random.default_rng(1).integers(1, 101, size=1003)
     buckets = (25, 50, 75, 100)
-    grouped = Grouped({"x": lengths}, {"x": buckets}, seed=3, batch=16)
+    grouped = Grouped(Widths({"x": lengths}, {"x": buckets}), seed=3, batch=16)
     steps = 1003 * 16 // 16  # sixteen epochs end with a batch
     of = [np.searchsorted(buckets, lengths[grouped.rows(step)[0]]) for step in range(steps)]
     mixed = sum(len(set(own)) > 1 for own in of)
@@ -166,7 +166,7 @@ def test_batches_are_of_one_bucket_but_for_those_between_two():
     # Not one bucket after the other: as many changes as a shuffle has.
     changes = sum(a.max() != b.max() for a, b in itertools.pairwise(of))
     assert changes > 0.6 * steps
-    other = Grouped({"x": lengths}, {"x": buckets}, seed=4, batch=16)
+    other = Grouped(Widths({"x": lengths}, {"x": buckets}), seed=4, batch=16)
     assert any((grouped.rows(i)[0] != other.rows(i)[0]).any() for i in range(3))
 
 
@@ -222,3 +222,25 @@ def test_the_shares_of_two_processes_are_the_global_batch():
     for whole, first, second in zip(_steps(_stream()), *shares, strict=True):
         joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second)
         jax.tree.map(np.testing.assert_array_equal, whole, joined)
+
+
+def test_examples_are_padded_to_the_bucket_of_the_longest():
+    widths = Widths({"tokens": LENGTHS}, BUCKETS)
+    rows = np.random.default_rng(1).permutation(N)[:20]
+    ordered = rows[widths.alike(rows)]
+    ends = [min(end for end in BUCKETS["tokens"] if end >= LENGTHS[row]) for row in ordered]
+    assert ends == sorted(ends)
+    for end in BUCKETS["tokens"]:  # those of a bucket stay in their order
+        assert [r for r, e in zip(ordered, ends, strict=True) if e == end] == [
+            r for r in rows if r in ordered[np.asarray(ends) == end]
+        ]
+    for some in (rows[:1], rows[:3], rows):
+        assert widths.of(some) == {
+            "tokens": min(e for e in BUCKETS["tokens"] if e >= LENGTHS[some].max())
+        }
+    read = _arrays().read(rows[:3])
+    short = data.cut(read, {"tokens": 7})
+    np.testing.assert_array_equal(short["tokens"], read["tokens"][:, :7])
+    assert {name: array.shape for name, array in short.items() if name != "tokens"} == {
+        name: array.shape for name, array in read.items() if name != "tokens"
+    }

@@ -71,7 +71,7 @@ def _run(source, encoder, **stages):
         "probe": {"kind": "evaluate", "model": "teacher", "knn": {"k": 3}},
     }
     for name, changes in stages.items():
-        line[name] = {**line[name], **changes}
+        line[name] = {**line.get(name, {}), **changes}
     return parse.parse(
         config.Run,
         {
@@ -150,11 +150,12 @@ def test_ragged_tokens_through_the_whole_line(tmp_path):
             "tests.own_inputs:ragged",
             {"function": "tests.own_inputs:Reader", "width": 16, "rate": 0.1},
             student=_PRUNED,
+            words={"kind": "evaluate", "knn": None, "linear": {}},
         )
     )
     plain["data"]["buckets"] = {"tokens": [6, 9]}
     artifacts, scores, splits = _done(parse.parse(config.Run, plain), tmp_path)
-    for name in ("teacher", "student", "small.onnx", "int8.onnx", "probe/knn"):
+    for name in ("teacher", "student", "small.onnx", "int8.onnx", "probe/knn", "words/linear"):
         assert scores[name] > 0.8, (name, scores)
     _files_are_live(artifacts, splits)
     inputs = splits.test_inputs
@@ -257,8 +258,20 @@ def test_buckets_that_cannot_be_are_one_line(buckets, line):
     ],
 )
 def test_what_is_for_images_is_refused(tmp_path, changes, line):
+    _refused(tmp_path, line, teacher=changes)
+
+
+def test_words_that_are_counted_have_no_neighbours(tmp_path):
+    _refused(
+        tmp_path,
+        "words.knn: words that are counted have a linear classifier alone",
+        words={"kind": "evaluate", "linear": {}},
+    )
+
+
+def _refused(tmp_path, line, **stages):
     encoder = {"function": "tests.own_inputs:Reader", "width": 8}
-    run = _run("tests.own_inputs:sentences", encoder, teacher=changes)
+    run = _run("tests.own_inputs:sentences", encoder, **stages)
     splits = Splits(run.data)
 
     def checked():

@@ -162,10 +162,9 @@ def test_without_any_label_there_are_no_scores(tmp_path):
         "scores": {},
         "primary": None,
     }
-    _, parity = compare(
+    parity = compare(
         epath.Path("file"),
-        lambda inputs: answers[: len(inputs["image"])],
-        splits.test_inputs,
+        answers,
         answers,
         splits.test_labels,
         task=Classification(classes=3),

@@ -76,6 +76,22 @@ def whole(tmp_path_factory):
 # --- what is asked, and what is written -----------------------------------------------------------
 
 
+def test_rows_are_asked_in_the_order_of_those_that_are_alike(tmp_path, whole):
+    """And kept in the order of their ids: the same bytes, also where a kill stopped it."""
+    kind = np.random.default_rng(1).permutation(len(IDS)) // 3
+
+    def alike(rows):
+        return np.argsort(kind[rows], kind="stable")
+
+    ask = Teacher()
+    assert everything_in(written(tmp_path / "cache", ask=ask, alike=alike)) == whole
+    for found, _ in ask.asked:
+        assert kind[found].tolist() == sorted(kind[found])
+    assert any(kind[block].tolist() != sorted(kind[block]) for block in BLOCKS)  # not so by itself
+    stopped(tmp_path / "other", 4, alike=alike)
+    assert everything_in(written(tmp_path / "other", alike=alike)) == whole
+
+
 def test_the_numbers_of_these_tests_tell_every_place_from_every_other():
     ids, views = (x.ravel() for x in np.meshgrid(IDS, np.arange(VIEWS)))
     for name, values in said(ids, views).items():

@@ -21,7 +21,8 @@ class Evaluate(Stage, Labels):
 
     Attributes:
       model: a stage that left an encoder: `pretrain`, `distill_encoder`, or a classifier; None for the
-        pixels themselves, which is what everything else has to beat.
+        inputs themselves, which is what everything else has to beat: the pixels; of texts TF-IDF of
+        their tokens and pairs of tokens, with `linear` alone.
       knn: the vote of the nearest labelled training examples, None to leave it out.
       linear: a linear classifier fitted to the labelled training examples, None to leave it out.
       pairs: how the features of unlabelled test examples lie, None to leave it out.

@@ -10,8 +10,8 @@ from jaxtyping import Int, Int64, Shaped, UInt8
 
 from kdjax import fingerprint
 from kdjax.data.dataset import Dataset
+from kdjax.data.ids import unique_ids
 from kdjax.data.pictures import Unfit
-from kdjax.data.prepared import unique_ids
 from kdjax.data.seen import Kept
 from kdjax.data.sources import splits
 from kdjax.data.sources.framing import Frame, framed

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdjax.data.arrays import from_arrays, from_fields
 from kdjax.data.dataset import Dataset
-from kdjax.data.prepared import unique_ids
+from kdjax.data.ids import unique_ids
 from kdjax.data.sources import splits
 from kdjax.data.sources.options import classes_of, files_below, local, memory, shown
 from kdjax.data.targets import Target, Values

@@ -12,14 +12,8 @@ from jaxtyping import Int32, Int64, Shaped, UInt8
 
 from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset
-from kdjax.data.prepared import (
-    builder_of,
-    check_key,
-    declared_classes,
-    folder_of,
-    split_of,
-    unique_ids,
-)
+from kdjax.data.ids import unique_ids
+from kdjax.data.prepared import builder_of, check_key, declared_classes, folder_of, split_of
 from kdjax.data.records import Records
 from kdjax.data.sources import splits
 from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
@@ -104,6 +98,12 @@ def recordings(
         if labels not in ("auto", "none") or classes is not None:
             raise BadInput("labels, classes", "transcripts are given, too", "leave them out")
         found, target, notes = labels_by(transcripts, files, path)
+    name = shown(path)
+    if parts is not None and not test_share:  # no other split is read
+        known = sorted({*parts})
+        asked = splits.named(split, known, name=name, mend=splits.mend_of(known))
+        keep = [i for i, part in enumerate(parts) if part in asked]
+        files, parts, found = [files[i] for i in keep], [parts[i] for i in keep], found[keep]
     heard = [read_file(os.path.join(path, file.name)) for file in files]
     heard = [
         one._replace(key=os.fsencode(file.name)) for one, file in zip(heard, files, strict=True)
@@ -112,7 +112,6 @@ def recordings(
     by_split: Mapping[str, np.ndarray] = {"train": rows}
     if parts is not None:
         by_split = {key: rows[[part == key for part in parts]] for key in sorted({*parts})}
-    name = shown(path)
     return from_recordings(
         heard,
         found,
@@ -221,7 +220,7 @@ class Prepared(NamedTuple):
             if samples.size and not (samples.min() >= -(2**15) and samples.max() < 2**15):
                 raise records.fault(row, "its samples are not of 16 bits")
             where = f"{records.name}, {records.where(row)}"
-            heard.append(Recording(b"%d" % row, samples.astype(np.int16), self.rate, where))
+            heard.append(Recording(records.key(row), samples.astype(np.int16), self.rate, where))
         labels = np.asarray([record[self.label] for record in read], np.int32)
         return heard, labels, [{key: record[key] for key in more} for record in read]
 

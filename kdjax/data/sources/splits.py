@@ -119,6 +119,11 @@ def named(split: str, known: Sequence[str], *, name: str, mend: str) -> list[str
     return list(dict.fromkeys(found))
 
 
+def mend_of(known: Collection[str]) -> str:
+    """What to do where these are all splits that there are, and another one is asked for."""
+    return "" if "test" in known else "give test_share=0.1 to have a tenth for the test"
+
+
 def chosen(
     split: str,
     lying: Mapping[str, Rows],
@@ -147,8 +152,7 @@ def chosen(
         to_cut(found, name=name)
         apart = in_test(hashes[found["train"]], share)
         found |= {"train": found["train"][~apart], "test": found["train"][apart]}
-    mend = "" if "test" in found else "give test_share=0.1 to have a tenth for the test"
-    asked = named(split, [*found], name=name, mend=mend)
+    asked = named(split, [*found], name=name, mend=mend_of(found))
     whole = {key: found[key] for key in asked}
     return cut(split, whole, None if in_order else hashes, name=name)
 

@@ -18,7 +18,7 @@ from jaxtyping import Int64, Shaped, UInt8
 from kdjax import files, fingerprint
 from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset, Narrowed
-from kdjax.data.prepared import unique_ids
+from kdjax.data.ids import unique_ids
 from kdjax.data.seen import Kept
 from kdjax.data.several import Several
 from kdjax.data.sources import splits, tokenizing
