@@ -133,7 +133,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.views.recipe",
             3,
-            f"{STAGE}.views.recipe: 3 is not one of crop_flip, eval, masked_tokens",
+            f"{STAGE}.views.recipe: 3 is not one of crop_flip, masked_tokens, eval, simclr",
         ),
         (
             "stages.first.views",

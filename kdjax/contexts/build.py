@@ -1,5 +1,6 @@
 """From what several parts of a config say together to the things themselves."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -76,6 +77,10 @@ def signal(
     else:
         kept = c.signal.kept(task.classes_of_answer("signal.name"), dtype=c.dtype)
         of = task.each(kept, positions=positions)
+        if c.signal.of_hidden:
+            if not isinstance(of, teacher.Positions):
+                raise BadInput("signal.at", f"hidden, and {task.name} answers once", "give all")
+            of = dataclasses.replace(of, hidden=True)
     if c.together == "mean" or len(c.teachers) == 1:
         return of
     if isinstance(of, teacher.Positions):

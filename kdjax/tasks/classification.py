@@ -137,6 +137,8 @@ class OfClasses(Task):
             return f"{cache} keeps {teacher.describe(of)}, which says nothing of classes"
         if vector.classes != self.classes:
             return f"the teacher of {cache} has {vector.classes} classes, the student has {self.classes}"
+        if isinstance(of, teacher.Positions):
+            of = dataclasses.replace(of, hidden=False)
         if of != self.each(vector, positions=positions):
             return f"the teacher of {cache} does not answer what is asked of {self.name}"
         return None

@@ -12,6 +12,7 @@ from kdjax.artifacts.model import load
 from kdjax.contexts import Context, Splits
 from kdjax.export import load_onnx
 from kdjax.fitting.begin import begin
+from kdjax.lessons import audit
 from kdjax.lessons.lesson import lesson
 from kdjax.types import BadInput
 from tests.sentence_tables import BAD, BERT, GOOD, PLAIN, TRAINED, training
@@ -71,10 +72,15 @@ def done(tmp_path_factory):
     """Artifacts and scores of a teacher, its cache, a student of it, and the student's file."""
     pytest.importorskip("jax2onnx", reason="the extra export is not installed")
     folder = tmp_path_factory.mktemp("films")
-    run = run_of(
-        folder / "texts", **line(), file={"kind": "export", "model": "student", "formats": ["onnx"]}
-    )
-    found, splits = planned(run, folder / "run")
+    stages = line()
+    signal = {**stages["cache"]["signal"], "at": "hidden"}
+    stages["at_hidden"] = {**stages["cache"], "signal": signal}
+    stages["file"] = {"kind": "export", "model": "student", "formats": ["onnx"]}
+    run = run_of(folder / "texts", **stages)
+    only = [*stages]  # no stage reads the other cache
+    splits = Splits(run.data)
+    found = pipeline.plan(run, epath.Path(folder / "run"), splits, only=only)
+    pipeline.check(run, found, splits)
     pipeline.execute(run, found, splits)
     artifacts = {task.name: Artifact.open(task.folder, task.stage) for task in found}
     return run, artifacts, splits
@@ -136,13 +142,16 @@ def test_a_file_answers_at_all_tokens_and_is_measured_at_the_hidden_one(done):
     assert np.asarray(run(*inputs.values())).shape == (3, 12, splits.train.target.classes)
 
 
-@pytest.mark.parametrize("at", ["all", "hidden"])
-def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(done, at):
+@pytest.mark.parametrize(
+    ("cache", "at"), [("cache", "all"), ("cache", "hidden"), ("at_hidden", "all")]
+)
+def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(done, cache, at):
     run, artifacts, splits = done
     found = []
     for live in (False, True):
         c = parse.parse(
-            config.Stage, {**line(live=live, logits={"name": "kl", "at": at})["student"]}
+            config.Stage,
+            line(cache=cache, live=live, logits={"name": "kl", "at": at})["student"],
         )
         context = Context(
             run=run,
@@ -174,8 +183,21 @@ def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(done, at)
     np.testing.assert_allclose(loss[where], other[where], atol=1e-6)
     hidden = np.asarray(cached["hidden"])
     inside = np.arange(12)[None] < np.asarray(cached["inputs"]["tokens_length"])[:, None]
-    np.testing.assert_array_equal(where, hidden if at == "hidden" else inside)
+    asked = hidden if "hidden" in (at, cache.removeprefix("at_")) else inside
+    np.testing.assert_array_equal(where, asked)
     assert 0 < hidden.sum() < inside.sum()
+
+
+def test_what_is_kept_of_hidden_tokens_alone_is_less_and_asked_for_again_the_same(done):
+    _, artifacts, _ = done
+    sizes = []
+    for name in ("cache", "at_hidden"):
+        folder = artifacts[name].folder
+        found = audit.audit(folder, samples=40, seed=0)
+        assert found.difference <= 1e-5
+        assert found.largest > 1.0
+        sizes.append(sum(f.stat().length for f in (folder / "cache").glob("**/*") if f.is_file()))
+    assert sizes[1] < 0.7 * sizes[0]
 
 
 def small(**stages):
