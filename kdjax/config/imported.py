@@ -60,6 +60,7 @@ class FromStage:
     """Layers of the encoder of another stage, which a smaller one begins with.
 
     A variable is the one of the same name there; of a block, that of the block which is named for it.
+    Where the encoder has an `embedding_size`, a whole table of tokens becomes the nearest two factors.
     What the other encoder has besides is left behind. Projectors begin at random, heads but with `head`.
 
     Attributes:

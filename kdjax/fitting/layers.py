@@ -7,15 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from kdjax import config
 from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, load, with_encoder
 from kdjax.contexts.context import Context
 from kdjax.types import BadInput, Variables, under
+from kdjax.weights.transforms import low_rank
 
 _BLOCK = re.compile(r"(?:^|(?<=/))block(\d+)(?=/)")
 """A part of a name that says of which block it is."""
+
+_FACTORS = ("params/word/embedding", "params/word_projection/kernel")
+"""Of a factorised table of tokens."""
 
 
 def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> Variables:
@@ -33,13 +38,12 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
     assert c is not None  # whoever asks has looked
     at = f"{context.path}.encoder.weights"
     found, read = encoder_of(context.inputs[c.stage], field=f"{at}.stage")
-    own = {name: of["encoder"] for name, of in variables.items() if "encoder" in of}
+    inside = {name: of["encoder"] for name, of in variables.items() if "encoder" in of}
+    own = traverse_util.flatten_dict(inside, sep="/")
+    other = traverse_util.flatten_dict(read(), sep="/")
     with under(at):
         taken, fresh = _taken(
-            c,
-            traverse_util.flatten_dict(own, sep="/"),
-            traverse_util.flatten_dict(read(), sep="/"),
-            exact=context.exact,
+            c, own, _factorised(own, other, ahead=context.ahead), exact=context.exact
         )
     if not context.ahead and jax.process_index() == 0:
         beside = f", {len(fresh)} begin at random" if fresh else ""
@@ -84,6 +88,27 @@ def _with_head(
             own[part] = there if context.exact else leaves
         found[name] = {**of, **own}
     return found
+
+
+def _factorised(
+    own: Mapping[str, Any], other: Mapping[str, Any], *, ahead: bool
+) -> Mapping[str, Any]:
+    """The other variables, a whole table of tokens as two factors where the encoder has them.
+
+    They are its truncated singular value decomposition, see `kdjax.models.BERT`; `ahead`, they are those
+    that the encoder has.
+    """
+    shapes = [jnp.shape(own[name]) for name in _FACTORS if name in own]
+    whole = other.get(_FACTORS[0])
+    if len(shapes) != len(_FACTORS) or whole is None or _FACTORS[1] in other:
+        return other
+    if jnp.shape(whole) != (shapes[0][0], shapes[1][1]):
+        return other  # whose shape is refused
+    made = [own[name] for name in _FACTORS]
+    if not ahead:
+        made = [jnp.asarray(x) for x in low_rank().into([np.asarray(whole)], shapes)]
+    first, second = made
+    return {**other, _FACTORS[0]: first, _FACTORS[1]: second}
 
 
 def _taken(

@@ -281,6 +281,11 @@ def test_a_student_begins_with_the_layers_and_the_head_of_its_teacher(done, tmp_
     start = begin(
         context, start_from=None, encoder=c.encoder, inputs=splits.inputs, path=context.path
     )
+    small = {**STUDENT, "embedding_size": 6, "weights": {"stage": "teacher", "blocks": [1]}}
+    c = parse.parse(config.Encoder, small)
+    factorised = begin(
+        context, start_from=None, encoder=c, inputs=splits.inputs, path=context.path
+    ).variables["params"]["encoder"]
     _, theirs = load(artifacts["teacher"], field="here")
     theirs, own = theirs["params"], start.variables["params"]
     for a, b in (
@@ -290,3 +295,7 @@ def test_a_student_begins_with_the_layers_and_the_head_of_its_teacher(done, tmp_
     ):
         jax.tree.map(np.testing.assert_array_equal, a, b)
     assert "type" not in own["encoder"]
+    left, values, right = np.linalg.svd(theirs["encoder"]["word"]["embedding"], full_matrices=False)
+    first, second = factorised["word"]["embedding"], factorised["word_projection"]["kernel"]
+    nearest = left[:, :6] * values[:6] @ right[:6]
+    np.testing.assert_allclose(np.asarray(first) @ np.asarray(second), nearest, atol=1e-5)
