@@ -214,7 +214,7 @@ class MaskedHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch token dim"], table: Float[Array, "vocab dim"]
+        self, x: Float[Array, "batch token dim"], table: Float[Array, "vocab size"]
     ) -> Float[Array, "batch token vocab"]:
         """The logits, float32.
 

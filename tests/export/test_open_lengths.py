@@ -76,7 +76,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.thorough] * (n == "rotations")) for n in CASES],
+)
 def case(request):
     module, fields = CASES[request.param]
     inputs = made_up(fields, batch=3)

@@ -152,6 +152,7 @@ def test_a_vocabulary_of_its_own_and_a_bag_of_embeddings(tmp_path):
     assert rows["net"]["params"] - rows["small"]["params"] == 8 * (500 - kept)
 
 
+@pytest.mark.thorough
 def test_a_factorised_table_is_trimmed_rounded_row_by_row_and_written(tmp_path):
     data = data_of(tmp_path / "tables")
     stages = {name: _AFTER[name] for name in ("int8", "int8_file")}

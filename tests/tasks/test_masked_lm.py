@@ -1,5 +1,6 @@
 """Masked language models as any other model: taught, cached, distilled, measured, in a file."""
 
+import functools
 import pathlib
 
 import jax
@@ -56,7 +57,7 @@ def planned(run, folder):
 def line(**student):
     taught = {"kind": "distill", "cache": "cache", "encoder": STUDENT, **training(60)}
     return {
-        "teacher": {"kind": "finetune", "encoder": TEACHER, "views": VIEWS, **training(150)},
+        "teacher": {"kind": "finetune", "encoder": TEACHER, "views": VIEWS, **training(100)},
         "cache": {
             "kind": "cache",
             "teacher": "teacher",
@@ -69,23 +70,38 @@ def line(**student):
     }
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """Artifacts and scores of a teacher, its cache, a student of it, and the student's file."""
-    pytest.importorskip("jax2onnx", reason="the extra export is not installed")
-    folder = tmp_path_factory.mktemp("films")
-    stages = line()
-    signal = {**stages["cache"]["signal"], "at": "hidden"}
-    stages["at_hidden"] = {**stages["cache"], "signal": signal}
-    stages["file"] = {"kind": "export", "model": "student", "formats": ["onnx"]}
+def left(folder, **stages):
+    """The run of these stages, what they leave, and the data; what is there already is not done again."""
     run = run_of(folder / "texts", **stages)
-    only = [*stages]  # no stage reads the other cache
     splits = Splits(run.data)
-    found = pipeline.plan(run, epath.Path(folder / "run"), splits, only=only)
+    found = pipeline.plan(run, epath.Path(folder / "run"), splits, only=[*stages])
     pipeline.check(run, found, splits)
     pipeline.execute(run, found, splits)
-    artifacts = {task.name: Artifact.open(task.folder, task.stage) for task in found}
-    return run, artifacts, splits
+    return run, {task.name: Artifact.open(task.folder, task.stage) for task in found}, splits
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("films")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    """A teacher, its cache, and a student of it."""
+    return left(folder, **line())
+
+
+@pytest.fixture(scope="module")
+def more(done, folder):
+    """Beside them a cache of hidden tokens alone, and the student's file."""
+    pytest.importorskip("jax2onnx", reason="the extra export is not installed")
+    signal = {**line()["cache"]["signal"], "at": "hidden"}
+    return left(
+        folder,
+        **line(),
+        at_hidden={**line()["cache"], "signal": signal},
+        file={"kind": "export", "model": "student", "formats": ["onnx"]},
+    )
 
 
 def test_labels_are_the_tokens_and_a_test_has_each_of_them_hidden_once(tmp_path):
@@ -120,7 +136,7 @@ def test_a_student_of_a_masked_language_model_is_scored_by_each_token_of_its_tex
         assert not found["higher_is_better"]
         spec, variables = load(artifacts[name], field="here")
         given = jax.tree.map(jnp.asarray, {**splits.test_inputs})
-        outputs = spec.module().apply(variables, spec.inputs.see_all(given), train=False)
+        outputs = jax.jit(functools.partial(spec.module().apply, train=False))(variables, given)
         logits = np.asarray(outputs["logits"], np.float64)
         at, said = np.nonzero(splits.test.labels >= 0)
         logits = logits[at, said]
@@ -131,8 +147,9 @@ def test_a_student_of_a_masked_language_model_is_scored_by_each_token_of_its_tex
     assert rows["student"]["scores"]["pseudo_perplexity"]["value"] < 0.5 * classes
 
 
-def test_a_file_answers_at_all_tokens_and_is_measured_at_the_hidden_one(done):
-    _, artifacts, splits = done
+@pytest.mark.thorough
+def test_a_file_answers_at_all_tokens_and_is_measured_at_the_hidden_one(more):
+    _, artifacts, splits = more
     manifest = artifacts["file"].manifest
     (row,), (parity,) = manifest["rows"], manifest["parity"]
     live = artifacts["student"].manifest["rows"][0]["scores"]
@@ -145,10 +162,15 @@ def test_a_file_answers_at_all_tokens_and_is_measured_at_the_hidden_one(done):
 
 
 @pytest.mark.parametrize(
-    ("cache", "at"), [("cache", "all"), ("cache", "hidden"), ("at_hidden", "all")]
+    ("cache", "at"),
+    [
+        ("cache", "all"),
+        ("cache", "hidden"),
+        pytest.param("at_hidden", "all", marks=pytest.mark.thorough),
+    ],
 )
-def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(done, cache, at):
-    run, artifacts, splits = done
+def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(request, cache, at):
+    run, artifacts, splits = request.getfixturevalue("done" if cache == "cache" else "more")
     found = []
     for live in (False, True):
         c = parse.parse(
@@ -175,7 +197,9 @@ def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(done, cac
         }
         seen = jax.jit(taught.views)(batch, taught.resident, jax.random.key(0))
         spec, variables = load(artifacts["student"], field="here")
-        outputs = spec.module().apply(variables, seen["inputs"], train=False)
+        outputs = jax.jit(functools.partial(spec.module().apply, train=False))(
+            variables, seen["inputs"]
+        )
         softmaxes = tasks.Softmaxes(2.0, c.logits)
         loss, where = spec.task.taught(taught.source.signal, softmaxes)(outputs, seen)
         found.append((seen, np.asarray(loss), np.asarray(where)))
@@ -190,8 +214,9 @@ def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(done, cac
     assert 0 < hidden.sum() < inside.sum()
 
 
-def test_what_is_kept_of_hidden_tokens_alone_is_less_and_asked_for_again_the_same(done):
-    _, artifacts, _ = done
+@pytest.mark.thorough
+def test_what_is_kept_of_hidden_tokens_alone_is_less_and_asked_for_again_the_same(more):
+    _, artifacts, _ = more
     sizes = []
     for name in ("cache", "at_hidden"):
         folder = artifacts[name].folder
