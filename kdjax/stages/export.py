@@ -92,7 +92,7 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             runtime.write(model, path)
             if not path.is_file():
                 raise BadInput(at, f"there is no file {path.name} after write(model, path)")
-            reloaded = by_name(runtime.load(path, threads=threads), spec.inputs.fields)
+            reloaded = judged(runtime.load(path, threads=threads), spec)
             found = measure.answers_of(
                 context.splits, spec.task, reloaded, open_length=runtime.open_batch
             )
@@ -137,6 +137,12 @@ def by_name(run: Callable[..., Any], names: Iterable[str]) -> Callable[[Mapping[
     """A function of a file, of its inputs by their names, which are in the order of the file."""
     order = tuple(names)
     return lambda inputs: run(*(inputs[name] for name in order))
+
+
+def judged(run: Callable[..., Any], spec: Spec) -> Callable[[Mapping[str, Any]], Any]:
+    """Likewise, and of its answers what the task of its model looks at."""
+    answer = by_name(run, spec.inputs.fields)
+    return lambda inputs: spec.task.judged(answer(inputs), inputs)
 
 
 def exported(

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from kdjax import models
 from kdjax.export import (
     ONNX,
     Model,
@@ -58,14 +59,28 @@ class Frames(nn.Module):
         return jnp.where(shown[..., None], x, -1e9).max(1) + nn.Dense(8)(level)
 
 
+class Rotations(nn.Module):
+    """A ModernBERT: positions are angles, and what is far away is not seen."""
+
+    @nn.compact
+    def __call__(self, tokens, tokens_length, *, train):
+        sizes = {"vocab": 20, "width": 8, "depth": 2, "heads": 2, "mlp": 8, "positions": MOST}
+        net = models.modern_bert(**sizes, window=4, pool="mean")
+        return net(jnp.asarray(tokens), jnp.asarray(tokens_length), train=train)
+
+
 CASES = {
     "attention": (Reader(8), TOKENS),
     "places": (Places(), TOKENS),
     "frames": (Frames(), SOUND),
+    "rotations": (Rotations(), TOKENS),
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.thorough] * (n == "rotations")) for n in CASES],
+)
 def case(request):
     module, fields = CASES[request.param]
     inputs = made_up(fields, batch=3)
