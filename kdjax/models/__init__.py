@@ -41,6 +41,7 @@ from kdjax.models.resnet import (
 )
 from kdjax.models.se_resnet import se_resnet
 from kdjax.models.shufflenet import ShuffleNetV2, shufflenet_v2
+from kdjax.models.spec_augment import SpecAugment, spec_augmented
 from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg
 from kdjax.models.vit import ViT, vit, vit_faults
@@ -84,6 +85,7 @@ __all__ = [
     "Review",
     "SequencePool",
     "ShuffleNetV2",
+    "SpecAugment",
     "Synced",
     "TinyResNet",
     "VariationalRegressor",
@@ -116,6 +118,7 @@ __all__ = [
     "review",
     "se_resnet",
     "shufflenet_v2",
+    "spec_augmented",
     "vgg",
     "vit",
     "vit_faults",
