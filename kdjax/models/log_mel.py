@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Float64, Int, Int16
 
 from kdjax.models.fourier import fourier, size_of
 from kdjax.models.sequences import mask_of, mean_of
+from kdjax.models.spec_augment import SpecAugment, spec_augmented
 from kdjax.models.streaming import State, keep, running_norm
 from kdjax.types import BadInput
 
@@ -278,12 +279,14 @@ class OnLogMel(nn.Module):
       normalize: each band has the mean zero over the frames of a recording, and all together have
         the standard deviation one.
       running: over those up to each frame instead, see `kdjax.models.streaming.running_norm`.
+      augment: what is masked of the spectra in training, by the model's stream of dropout; None for none.
     """
 
     front: LogMel
     net: nn.Module
     normalize: bool = True
     running: bool = False
+    augment: SpecAugment | None = None
 
     @nn.compact
     def __call__(
@@ -300,7 +303,7 @@ class OnLogMel(nn.Module):
           audio: the samples.
           audio_length: of each recording, zeros are behind it; None for all of them. One that is shorter
             than a frame is a frame.
-          train: of the network.
+          train: of the network, and with masks.
           state: what was kept of the pieces before this one, which then begins with the samples behind
             the beginning of the last frame's next one; before the first piece, with the zeros beside
             the recording.
@@ -323,7 +326,7 @@ class OnLogMel(nn.Module):
             if self.normalize and not self.running:
                 x = x - x.mean(axis=1, keepdims=True)
                 x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
-            return self.net(x[..., None], train=train)
+            return self.net(self._augmented(x, None, train=train)[..., None], train=train)
         self._check_lengths()
         frames = jnp.maximum(self.front.frames(audio_length), 1)
         mask = mask_of(x, frames)
@@ -331,8 +334,19 @@ class OnLogMel(nn.Module):
             x = x - jnp.expand_dims(mean_of(x, mask), 1)
             power = mean_of((x * x).mean(axis=2, keepdims=True), mask)
             x = x * lax.rsqrt(jnp.expand_dims(power, 2) + 1e-5)
-        x = jnp.where(mask[..., None], x, 0.0)
+        x = self._augmented(jnp.where(mask[..., None], x, 0.0), frames, train=train)
         return self.net(x[..., None], frames, train=train)
+
+    def _augmented(
+        self,
+        x: Float[Array, "batch frames bands"],
+        frames: Int[Array, " batch"] | None,
+        *,
+        train: bool,
+    ) -> Float[Array, "batch frames bands"]:
+        if self.augment is None or not train:
+            return x
+        return spec_augmented(self.make_rng("dropout"), x, frames, self.augment)
 
     def _check_lengths(self) -> None:
         mend = "give data.source.seconds, of which all recordings are then"
