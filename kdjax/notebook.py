@@ -197,8 +197,7 @@ def _of_cache(on: Cached) -> _Lesson:
 def _of_dataset(on: Dataset, views: Mapping[str, Any], seed: int) -> _Lesson:
     recipe = parse.parse(config.Views, views or {"recipe": "eval"}, "views")
     inputs = Inputs.of(on.fields).sized(recipe.size)
-    one = draws.one_view(recipe.recipe_for(inputs), "fit", name="inputs")
-    draw = draws.together(one, draws.label)
+    draw = draws.together(draws.given(recipe.recipe_for(inputs), "fit"), draws.label)
     return _Lesson(on, inputs, draw, {}, jax.random.key(seed), None)
 
 
@@ -248,7 +247,7 @@ def _scored(
     outputs: _Outputs, variables: Variables, task: tasks.Task, test: Dataset
 ) -> dict[str, float]:
     answers = evaluate.logits_over(
-        lambda examples: outputs(variables, examples)[task.output],
+        lambda examples: task.judged(outputs(variables, examples)[task.output], examples),
         test.inputs(),
         batch=min(_PREDICTED, len(test)),
     )

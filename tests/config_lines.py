@@ -278,7 +278,8 @@ _TEXTS = {"tokenizer": {"train": "wordpiece", "vocab": 100}, "max_length": 16}
 OTHER_ENCODERS = [
     {"name": "bert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "mlp": 8, "positions": 16},
     {"name": "distilbert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "pooler": "relu"},
-    {"name": "minilm", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "types": 1},
+    {"name": "minilm", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "embedding_size": 4},
+    {"name": "modernbert", "vocab": 20, "width": 8, "depth": 1, "heads": 2, "mlp": 8, "window": 4},
     {"name": "bag_of_embeddings", "vocab": 20, "width": 8, "hidden": [4], "dropout": 0.5},
     {"name": "lstm", "vocab": 20, "widths": [4, 4], "bidirectional": True, "dropout": 0.5},
     {"name": "conformer", "width": 8, "depth": 1, "heads": 2, "mlp": 8, "kernel": 3, "stride": 2},
@@ -292,6 +293,7 @@ OTHER_ENCODERS = [
 ]
 """Encoders of texts and of sound."""
 
+_MASKED = {"recipe": "masked_tokens", "share": 0.2}
 _TOKENS = {"recipe": "tokens", "crop": [0.5, 1.0]}
 _WAVEFORM = {"recipe": "waveform", "shift": 5, "speed": 1.1, "noise": 20.0, "band_mask": 0.1}
 OTHER_STAGES = {
@@ -314,7 +316,7 @@ OTHER_STAGES = {
         **_TRAINING,
         "encoder": OTHER_ENCODERS[0],
         "views": {"recipe": "eval"},
-        "self_training": {"weak": {**_TOKENS, "hide": 0.1}, "strong": {**_TOKENS, "drop": 0.5}},
+        "self_training": {"weak": _MASKED, "strong": {**_TOKENS, "hide": 0.1, "drop": 0.5}},
     },
 }
 """Stages of texts and of sound, by what of them is nowhere else."""
@@ -330,6 +332,7 @@ OTHER_DATA = [
         ({"kind": "csv", **_PICTURES, "label": ["x", "y"], "target": "values"}, None),
         ({"kind": "npz", "root": "nowhere"}, None),
         ({"kind": "lines", "root": "nowhere", **_TEXTS}, {"kind": "classes", "classes": 2}),
+        ({"kind": "lines", "root": "nowhere", **_TEXTS}, {"kind": "tokens"}),
         ({"kind": "text_table", "root": "nowhere", **_TEXTS, "text": ["a", "b"]}, None),
         ({"kind": "tfds_text", "set": "x", "tokenizer": "nowhere", "max_length": 16}, None),
         ({"kind": "recordings", "root": "nowhere", "rate": 1000, "seconds": 0.4}, None),

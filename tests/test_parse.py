@@ -133,7 +133,7 @@ STAGE = "config.stages.first"
         (
             "stages.first.views.recipe",
             3,
-            f"{STAGE}.views.recipe: 3 is not one of crop_flip, eval, simclr",
+            f"{STAGE}.views.recipe: 3 is not one of crop_flip, masked_tokens, eval, simclr",
         ),
         (
             "stages.first.views",
@@ -474,6 +474,7 @@ CONFIGS = sorted(
 MORE_ARGS = {
     "digits": ["label_free", "pruning", "quantization"],
     "cifar100_kd": ["table", "live", "k=10", "short"],
+    "distilbert": ["full"],
 }
 
 

@@ -180,8 +180,12 @@ class Spec(_OnEncoder):
     def predict(
         self, variables: Variables, batch: Mapping[str, Array | np.ndarray]
     ) -> Float[Array, "batch ..."]:
-        """The output for raw examples, with frozen statistics."""
-        return self.answers(self.module())(variables, self.inputs.see_all(batch))
+        """What of the output for raw examples is judged, with frozen statistics: all of it, as a rule.
+
+        See `kdjax.tasks.Task.judged`.
+        """
+        answers = self.answers(self.module())(variables, self.inputs.see_all(batch))
+        return self.task.judged(answers, batch)
 
     def compiled(self, *, fast: bool) -> Callable[..., Float[Array, "batch ..."]]:
         """`predict`, compiled: traced and compiled once for all models of one description.

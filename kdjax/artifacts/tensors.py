@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from kdjax import quant, tasks, weights
+from kdjax import quant, tasks, tree, weights
 from kdjax.artifacts.model import EncoderSpec, Spec
 from kdjax.inputs import Image
 from kdjax.types import Variables
 from kdjax.weights.reading import ENCODER, HEAD
+
+MASKED_HEAD = "masked_lm"
+"""The part of a masked language model that says the tokens."""
 
 Numbers = Literal["integers", "float"]
 """That a quantized layer is written in."""
@@ -31,7 +34,11 @@ def named(spec: Spec | EncoderSpec, variables: Variables) -> weights.Named:
     if isinstance(spec, Spec) and isinstance(spec.task, tasks.Classification):
         return weights.named(module, variables, title=title, size=size)
     inside = {name: of[ENCODER] for name, of in variables.items() if ENCODER in of}
-    return weights.named(module, inside, title=title, size=size)
+    found = weights.named(module, inside, title=title, size=size)
+    if isinstance(spec, Spec) and isinstance(spec.task, tasks.MaskedLM):
+        own = tree.named_leaves({MASKED_HEAD: variables["params"][MASKED_HEAD]})
+        return found._replace(head=own)
+    return found
 
 
 def put(
@@ -51,7 +58,8 @@ def put(
         collection, _, path = name.partition("/")
         flat[f"{collection}/{ENCODER}/{path}"] = jnp.asarray(array)
     for name, array in (head or {}).items():
-        flat[f"params/{HEAD}/{name}"] = jnp.asarray(array)
+        at = name if name.startswith(f"{MASKED_HEAD}/") else f"{HEAD}/{name}"
+        flat[f"params/{at}"] = jnp.asarray(array)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -13,6 +13,7 @@ from kdjax.checks import sizes
 from kdjax.config.encoders import own
 from kdjax.config.own import shown
 from kdjax.contexts.context import Context, Splits
+from kdjax.data import Tokens
 from kdjax.inputs import Inputs
 from kdjax.models import Compute, called
 from kdjax.types import BadInput, under
@@ -44,6 +45,15 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
             f"{path}.recipe",
             f"{c.recipe} moves what is at a position, and labels are of positions",
             "take one that does not",
+        )
+    stage = context.run.stages[context.name]
+    if c.asks and not (
+        isinstance(stage, config.Finetune | config.Cache) and isinstance(dataset.target, Tokens)
+    ):
+        raise BadInput(
+            f"{path}.recipe",
+            f"{c.recipe} says which tokens are to be said, and {context.name} does not ask for them",
+            "take tokens or eval; or give data.target=dict(kind='tokens') to a stage finetune or cache",
         )
     with under(path):
         recipe = c.recipe_for(inputs)

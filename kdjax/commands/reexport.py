@@ -19,7 +19,7 @@ from kdjax.artifacts.model import Spec, load
 from kdjax.commands import words
 from kdjax.config import own
 from kdjax.measuring.parity import StageFailed
-from kdjax.stages.export import by_name, exported, runtimes_of
+from kdjax.stages.export import exported, judged, runtimes_of
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
@@ -128,7 +128,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
 
 
 def _load(runtime: export.Runtime, path: epath.Path, spec: Spec) -> Run:
-    return by_name(runtime.load(path, threads=1), spec.inputs.fields)
+    return judged(runtime.load(path, threads=1), spec)
 
 
 def _compare(

@@ -1,4 +1,4 @@
-"""What models are asked of data that have no labels: what another network answers."""
+"""What models are asked of data that have no labels: what a teacher answers, or their own tokens."""
 
 import abc
 import dataclasses
@@ -21,12 +21,30 @@ class Asked(Choice, abc.ABC):
         kind: Any
 
     @abc.abstractmethod
+    def asked(self, found: data.Dataset, *, tested: bool) -> data.Dataset:
+        """Examples without labels as those of which it is asked.
+
+        Args:
+          found: the examples.
+          tested: they are those that models are tested on.
+        """
+
+
+class AskedOfTeacher(Asked):
+    """What a teacher answers: all labels are hidden."""
+
+    @abc.abstractmethod
     def target(self) -> data.Target:
         """As much as a dataset says it."""
 
+    def asked(self, found: data.Dataset, *, tested: bool) -> data.Dataset:
+        """See `Asked`."""
+        target = self.target()
+        return dataclasses.replace(found, target=target, labels=target.hidden(len(found)))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AskedClasses(Asked):
+class AskedClasses(AskedOfTeacher):
     """One of several classes, as a published classifier has them.
 
     Attributes:
@@ -44,7 +62,7 @@ class AskedClasses(Asked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AskedTranscripts(Asked):
+class AskedTranscripts(AskedOfTeacher):
     """What is said in a recording, as a CTC model has its symbols.
 
     Attributes:
@@ -66,7 +84,7 @@ class AskedTranscripts(Asked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AskedVectors(Asked):
+class AskedVectors(AskedOfTeacher):
     """A vector, such as the features of a published encoder; directions count, and lengths do not.
 
     Attributes:
@@ -79,3 +97,19 @@ class AskedVectors(Asked):
     def target(self) -> data.Vectors:
         """See `kdjax.data.Vectors`."""
         return data.Vectors(self.dim)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskedTokens(Asked):
+    """Which token a hidden one is: masked language modelling, see `kdjax.tasks.MaskedLM`.
+
+    Models learn with views that hide tokens, `recipe="masked_tokens"`. They are tested on each text as
+    often as it has tokens, each time with one of them hidden: their score is the pseudo-perplexity.
+    """
+
+    kind: Literal["tokens"]
+
+    def asked(self, found: data.Dataset, *, tested: bool) -> data.Dataset:
+        """See `kdjax.data.of_tokens`, and `kdjax.data.each_hidden` of those that are tested on."""
+        labelled = data.of_tokens(found)
+        return data.each_hidden(labelled) if tested else labelled

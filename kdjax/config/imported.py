@@ -60,7 +60,8 @@ class FromStage:
     """Layers of the encoder of another stage, which a smaller one begins with.
 
     A variable is the one of the same name there; of a block, that of the block which is named for it.
-    What the other encoder has besides is left behind. Heads and projectors begin at random.
+    Where the encoder has an `embedding_size`, a whole table of tokens becomes the nearest two factors.
+    What the other encoder has besides is left behind. Projectors begin at random, heads but with `head`.
 
     Attributes:
       stage: that left the encoder, alone or in a whole model.
@@ -68,6 +69,7 @@ class FromStage:
         six. None: each begins as its namesake.
       fresh: pattern of whole names, as `params/pooler/kernel`, that begin at random. Everything else must
         be there, in the same shape.
+      head: begin with its head, too, where both are asked the same.
 
     Reference: Sanh et al. 2019, https://arxiv.org/abs/1910.01108, sec. 3 (every second layer).
     """
@@ -77,7 +79,9 @@ class FromStage:
     stage: Text
     blocks: Annotated[tuple[Natural, ...], AtLeast(1)] | None = None
     fresh: Regex | None = None
+    head: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What decides which layers they are, for a fingerprint; what the stage left is in it anyway."""
-        return {"stage": self.stage, "blocks": self.blocks, "fresh": self.fresh}
+        head = {"head": True} if self.head else {}
+        return {"stage": self.stage, "blocks": self.blocks, "fresh": self.fresh, **head}

@@ -9,6 +9,9 @@ from kdjax.choice import Choice
 from kdjax.config.fields import Count, Positive
 from kdjax.ranges import AtLeast, Distinct
 
+At = Literal["all", "hidden"]
+"""Positions of a text."""
+
 
 class Signal(Choice, abc.ABC):
     """What is kept of the output.
@@ -18,6 +21,11 @@ class Signal(Choice, abc.ABC):
     """
 
     of_features: ClassVar[bool] = False
+
+    @property
+    def of_hidden(self) -> bool:
+        """Whether of positions those alone are kept that the views hide."""
+        return False
 
     @abc.abstractmethod
     def kept(self, outputs: int, *, dtype: Literal["float16", "float32"]) -> teacher.Vector:
@@ -32,9 +40,19 @@ class Signal(Choice, abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullLogits(Signal):
-    """All logits: any temperature, `classes` numbers a view."""
+    """All logits: any temperature, `classes` numbers a view.
+
+    Attributes:
+      at: of texts, which positions are kept: `all` that are no padding, or those that are `hidden`.
+    """
 
     name: Literal["logits"]
+    at: At = "all"
+
+    @property
+    def of_hidden(self) -> bool:
+        """Whether of positions those alone are kept that the views hide."""
+        return self.at == "hidden"
 
     def kept(self, outputs: int, *, dtype: Literal["float16", "float32"]) -> teacher.Logits:
         """See `kdjax.teacher.Logits`."""
@@ -48,11 +66,18 @@ class TopK(Signal):
     Attributes:
       k: how many classes are kept by name.
       temperatures: at which students may learn.
+      at: of texts, which positions are kept: `all` that are no padding, or those that are `hidden`.
     """
 
     name: Literal["top_k"]
     k: Count
     temperatures: Annotated[tuple[Positive, ...], AtLeast(1), Distinct()]
+    at: At = "all"
+
+    @property
+    def of_hidden(self) -> bool:
+        """Whether of positions those alone are kept that the views hide."""
+        return self.at == "hidden"
 
     def kept(self, outputs: int, *, dtype: Literal["float16", "float32"]) -> teacher.TopK:
         """See `kdjax.teacher.TopK`."""

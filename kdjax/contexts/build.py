@@ -13,14 +13,23 @@ from kdjax import config, data, tasks, teacher, train, tree
 from kdjax.data import Dataset
 from kdjax.models import Compute
 from kdjax.train import optimizers, rates
-from kdjax.types import BadInput, PyTree
+from kdjax.types import BadInput, PyTree, under
 
 
-def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dataset:
-    """The examples of a split, all labels shown; see `kdjax.data.prepared` for `kept`."""
+def dataset(
+    c: config.Data, split: str, *, kept: data.Kept | None = None, tested: bool = False
+) -> Dataset:
+    """The examples of a split, all labels shown; see `kdjax.data.prepared` for `kept`.
+
+    Args:
+      c: which data.
+      split: of them.
+      kept: see above.
+      tested: models are tested on them.
+    """
     data_dir = os.environ.get("KDJAX_DATA_DIR") if c.data_dir is None else c.data_dir
     if c.source is not None:
-        return _asked(c, c.source.dataset(split, data_dir=data_dir, kept=kept))
+        return _asked(c, c.source.dataset(split, data_dir=data_dir, kept=kept), tested=tested)
     if c.name == "digits":
         return data.digits(split)
     return data.prepared(
@@ -34,7 +43,7 @@ def dataset(c: config.Data, split: str, *, kept: data.Kept | None = None) -> Dat
     )
 
 
-def _asked(c: config.Data, found: Dataset) -> Dataset:
+def _asked(c: config.Data, found: Dataset, *, tested: bool) -> Dataset:
     """Data without labels as those of which a target is asked."""
     if c.target is None:
         return found
@@ -42,8 +51,8 @@ def _asked(c: config.Data, found: Dataset) -> Dataset:
         raise BadInput(
             "data.target", f"the labels of {found.name} are {found.target}", "leave it out"
         )
-    target = c.target.target()
-    return dataclasses.replace(found, target=target, labels=target.hidden(len(found)))
+    with under("data.target"):
+        return c.target.asked(found, tested=tested)
 
 
 def signal(
@@ -68,6 +77,10 @@ def signal(
     else:
         kept = c.signal.kept(task.classes_of_answer("signal.name"), dtype=c.dtype)
         of = task.each(kept, positions=positions)
+        if c.signal.of_hidden:
+            if not isinstance(of, teacher.Positions):
+                raise BadInput("signal.at", f"hidden, and {task.name} answers once", "give all")
+            of = dataclasses.replace(of, hidden=True)
     if c.together == "mean" or len(c.teachers) == 1:
         return of
     if isinstance(of, teacher.Positions):

@@ -39,7 +39,12 @@ class Splits:
     def _read(self, field: str) -> Dataset:
         here = functools.partial(under, "config", {"data": f"data.{field}"})
         with here():
-            dataset = build.dataset(self.config, getattr(self.config, field), kept=self.kept)
+            dataset = build.dataset(
+                self.config,
+                getattr(self.config, field),
+                kept=self.kept,
+                tested=field == "test_split",
+            )
             if self.whole is not None:
                 with under("data.source"):
                     dataset = dataset.narrowed(self.whole.occurring).dataset

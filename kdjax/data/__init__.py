@@ -5,6 +5,7 @@ from kdjax.data.dataset import Dataset
 from kdjax.data.embedded import digits
 from kdjax.data.feed import join_partners, resident_arrays, resident_feeds, stream_feeds, take
 from kdjax.data.grouped import Widths, cut
+from kdjax.data.hidden_tokens import Tokens, each_hidden, of_tokens
 from kdjax.data.ids import unique_ids
 from kdjax.data.labels import labelled_rows
 from kdjax.data.order import Partners, rows_at
@@ -25,6 +26,7 @@ __all__ = [
     "Several",
     "Tags",
     "Target",
+    "Tokens",
     "Transcripts",
     "Unlabelled",
     "Values",
@@ -32,11 +34,13 @@ __all__ = [
     "Widths",
     "cut",
     "digits",
+    "each_hidden",
     "from_arrays",
     "from_fields",
     "from_source",
     "join_partners",
     "labelled_rows",
+    "of_tokens",
     "prepared",
     "resident_arrays",
     "resident_feeds",

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from kdjax import losses, teacher, train
 from kdjax.types import BadInput, Batch
+from kdjax.views import draws
 
 Scalar = float | Float[Array, ""]
 Compare = Callable[[Array, Array, Batch], Array]
@@ -97,6 +98,7 @@ def _kept(
     if not isinstance(signal, teacher.Positions):
         return None
     kept = signal.mask(batch["teacher_length"])[:, : outputs["logits"].shape[1]]
+    kept = kept & batch[draws.HIDDEN] if signal.hidden else kept
     return kept & outputs["mask"] if "mask" in outputs else kept
 
 

@@ -7,15 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from kdjax import config
-from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, with_encoder
+from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, load, with_encoder
 from kdjax.contexts.context import Context
 from kdjax.types import BadInput, Variables, under
+from kdjax.weights.transforms import low_rank
 
 _BLOCK = re.compile(r"(?:^|(?<=/))block(\d+)(?=/)")
 """A part of a name that says of which block it is."""
+
+_FACTORS = ("params/word/embedding", "params/word_projection/kernel")
+"""Of a factorised table of tokens."""
 
 
 def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> Variables:
@@ -33,13 +38,12 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
     assert c is not None  # whoever asks has looked
     at = f"{context.path}.encoder.weights"
     found, read = encoder_of(context.inputs[c.stage], field=f"{at}.stage")
-    own = {name: of["encoder"] for name, of in variables.items() if "encoder" in of}
+    inside = {name: of["encoder"] for name, of in variables.items() if "encoder" in of}
+    own = traverse_util.flatten_dict(inside, sep="/")
+    other = traverse_util.flatten_dict(read(), sep="/")
     with under(at):
         taken, fresh = _taken(
-            c,
-            traverse_util.flatten_dict(own, sep="/"),
-            traverse_util.flatten_dict(read(), sep="/"),
-            exact=context.exact,
+            c, own, _factorised(own, other, ahead=context.ahead), exact=context.exact
         )
     if not context.ahead and jax.process_index() == 0:
         beside = f", {len(fresh)} begin at random" if fresh else ""
@@ -48,7 +52,63 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
             f"{c.stage}{beside}",
             file=sys.stderr,
         )
-    return with_encoder(variables, traverse_util.unflatten_dict(taken, sep="/"))
+    found = with_encoder(variables, traverse_util.unflatten_dict(taken, sep="/"))
+    return _with_head(context, spec, found, at) if c.head else found
+
+
+def _with_head(
+    context: Context, spec: Spec | EncoderSpec, variables: Variables, at: str
+) -> Variables:
+    """With the head of the other stage's model, which is asked the same."""
+    c = spec.encoder.begun_from
+    assert c is not None
+    if not isinstance(spec, Spec):
+        raise BadInput(
+            f"{at}.head", f"{context.name} leaves an encoder without one", "leave it out"
+        )
+    other, theirs = load(context.inputs[c.stage], field=f"{at}.head")
+    if other.task != spec.task:
+        raise BadInput(
+            f"{at}.head",
+            f"{c.stage} is asked {other.task.name}, and {context.name} {spec.task.name}",
+            "leave it out",
+        )
+    found = {}
+    for name, of in variables.items():
+        own = {part: leaves for part, leaves in of.items() if part != "encoder"}
+        for part, leaves in own.items():
+            there = theirs.get(name, {}).get(part)
+            shapes = [jax.tree.map(jnp.shape, each) for each in (there, leaves)]
+            if context.exact and shapes[0] != shapes[1]:
+                raise BadInput(
+                    f"{at}.head",
+                    f"{name}/{part} of {c.stage} has not the shapes of that of {context.name}",
+                    "give the encoder the sizes of that of the stage, or leave it out",
+                )
+            own[part] = there if context.exact else leaves
+        found[name] = {**of, **own}
+    return found
+
+
+def _factorised(
+    own: Mapping[str, Any], other: Mapping[str, Any], *, ahead: bool
+) -> Mapping[str, Any]:
+    """The other variables, a whole table of tokens as two factors where the encoder has them.
+
+    They are its truncated singular value decomposition, see `kdjax.models.BERT`; `ahead`, they are those
+    that the encoder has.
+    """
+    shapes = [jnp.shape(own[name]) for name in _FACTORS if name in own]
+    whole = other.get(_FACTORS[0])
+    if len(shapes) != len(_FACTORS) or whole is None or _FACTORS[1] in other:
+        return other
+    if jnp.shape(whole) != (shapes[0][0], shapes[1][1]):
+        return other  # whose shape is refused
+    made = [own[name] for name in _FACTORS]
+    if not ahead:
+        made = [jnp.asarray(x) for x in low_rank().into([np.asarray(whole)], shapes)]
+    first, second = made
+    return {**other, _FACTORS[0]: first, _FACTORS[1]: second}
 
 
 def _taken(

@@ -121,7 +121,7 @@ def audit(
 
     @jax.jit
     def again(variables, key, batch, stored):
-        return source.signal.difference(stored, source.say(variables, batch, key).answer)
+        return source.difference(stored, source.say(variables, batch, key))
 
     batch = min(source.c.batch, len(chosen))
     key = jax.random.key(source.seed)

@@ -14,6 +14,7 @@ from kdjax.data.feed import Join
 from kdjax.inputs import Inputs
 from kdjax.lessons.source import See, Source
 from kdjax.types import BadInput, Batch, PyTree, under
+from kdjax.views import draws
 
 
 class Lesson(NamedTuple):
@@ -112,14 +113,15 @@ def taught_views(
         batch = {**batch, "view": batch["epoch"] % np.uint32(count)}
         if seed is not None:
             key = jax.random.key(seed)
-        inputs, weight = see(batch, key)
+        view, weight = see(batch, key)
+        inputs, beside = draws.apart(view)
         if ask is not None:
             signal = ask(resident["teachers"], batch, key)
         elif "signal" in resident:
             signal = {name: resident["signal"][name][batch["view"], batch["row"]] for name in names}
         else:
             signal = {name: batch[name] for name in names}
-        taught = {"inputs": inputs, "label": batch["label"], **signal}
+        taught = {"inputs": inputs, **beside, "label": batch["label"], **signal}
         if weight is not None:
             taught |= {"weight": weight, "partner_label": batch["partner_label"]}
         return taught

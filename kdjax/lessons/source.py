@@ -58,10 +58,12 @@ class Said(NamedTuple):
       answer: its output, [batch, ...].
       mask: where it answers at positions, those that are no padding, the first ones of each example:
         bool [batch, positions]; None for all.
+      hidden: those that the view hides; None where it says none.
     """
 
     answer: Float[Array, "batch ..."]
     mask: Bool[Array, "batch positions"] | None = None
+    hidden: Bool[Array, "batch positions"] | None = None
 
     @classmethod
     def of(cls, outputs: Any, name: str) -> "Said":
@@ -221,18 +223,25 @@ class Source:
         probabilities. Of positions, those count that all of them have.
         """
         ways = dict.fromkeys(t.inputs for t in self.teachers)
-        seen = {inputs: self.view(inputs)(batch, key)[0] for inputs in ways}
-        said = [t.say(v, seen[t.inputs]) for t, v in zip(self.teachers, variables, strict=True)]
+        seen = {inputs: self._given(inputs, batch, key) for inputs in ways}
+        said = [t.say(v, seen[t.inputs][0]) for t, v in zip(self.teachers, variables, strict=True)]
+        hidden = seen[self.inputs][1].get(draws.HIDDEN)
         if len(said) == 1:
-            return said[0]
+            return said[0]._replace(hidden=hidden)
         each = jnp.stack([one.answer for one in said], axis=1)
         masks = [one.mask for one in said if one.mask is not None]
         mask = jnp.stack(masks).all(0) if masks else None
         task = self.teachers[0].task
         if self.c.together == "apart" or task is None:
-            return Said(each, mask)
+            return Said(each, mask, hidden)
         weights = weights_of(self.c, self.c.weights, f"config.stages.{self.name}.weights")
-        return Said(task.together(each, weights), mask)
+        return Said(task.together(each, weights), mask, hidden)
+
+    def _given(
+        self, inputs: Inputs, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """A view as a model of these inputs is given it, and what it has beside that."""
+        return draws.apart(self.view(inputs)(batch, key)[0])
 
     def ask(
         self, variables: tuple[Variables, ...], batch: Batch, key: Key[Array, ""]
@@ -240,9 +249,15 @@ class Source:
         """What is kept of what the teachers say, by part of the signal."""
         return self._kept(self.say(variables, batch, key))
 
+    def difference(self, stored: Mapping[str, Array], said: Said) -> Float[Array, " batch"]:
+        """How far what is stored is from what the teachers say, the largest of each example."""
+        if isinstance(self.signal, teacher.Positions):
+            return self.signal.difference(stored, said.answer, said.hidden)
+        return self.signal.difference(stored, said.answer)
+
     def _kept(self, said: Said) -> dict[str, Array]:
         if isinstance(self.signal, teacher.Positions):
-            return self.signal.encode(said.answer, said.length)
+            return self.signal.encode(said.answer, said.length, said.hidden)
         return self.signal.encode(said.answer)
 
     def ask_within(
@@ -256,10 +271,10 @@ class Source:
         """As `ask`, of one model, and what its modules at these paths give of the views."""
         (asked,) = self.teachers
         assert asked.task is not None
-        inputs = self.view(asked.inputs)(batch, key)[0]
+        inputs, beside = self._given(asked.inputs, batch, key)
         seen = models.capture(asked.module, variables[0], inputs, paths=paths, train=False)
         said = Said.of(seen.outputs, asked.task.output)
-        return self._kept(said), seen.features
+        return self._kept(said._replace(hidden=beside.get(draws.HIDDEN))), seen.features
 
     def binding(self) -> dict[str, Any]:
         """All of it as plain data: a cache is bound to this, and a reader expects exactly this."""

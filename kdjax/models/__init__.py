@@ -1,7 +1,7 @@
 """Linen modules: encoders give features, a classifier or a projector sits on top of them."""
 
 from kdjax.models.bag_of_embeddings import BagOfEmbeddings
-from kdjax.models.bert import BERT, BERTBlock, MaskedHead, bert, bert_faults
+from kdjax.models.bert import BERT, BERTBlock, MaskedHead, MaskedLM, bert, bert_faults
 from kdjax.models.blocks import Compute, Convention, ConvNorm
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
@@ -27,6 +27,7 @@ from kdjax.models.inverted_residual import MobileNet
 from kdjax.models.log_mel import LogMel, OnLogMel
 from kdjax.models.mlperf_tiny import DSCNN, TinyResNet, ds_cnn, mlperf_resnet8
 from kdjax.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from kdjax.models.modern_bert import ModernBERT, modern_bert, modern_bert_faults, rotated
 from kdjax.models.order import names_in_order
 from kdjax.models.plain_cnn import PlainCNN
 from kdjax.models.recurrent import LSTM, RecurrentNet, RecurrentText, SequencePool
@@ -71,7 +72,9 @@ __all__ = [
     "Linear",
     "LogMel",
     "MaskedHead",
+    "MaskedLM",
     "MobileNet",
+    "ModernBERT",
     "OnLogMel",
     "PatchDecoder",
     "PlainCNN",
@@ -107,6 +110,8 @@ __all__ = [
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
+    "modern_bert",
+    "modern_bert_faults",
     "names_in_order",
     "ofd_connector",
     "patches_of",
@@ -116,6 +121,7 @@ __all__ = [
     "resnet34",
     "resnet50",
     "review",
+    "rotated",
     "se_resnet",
     "shufflenet_v2",
     "spec_augmented",

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdjax.models.blocks import Compute, require_positive
+from kdjax.models.heads import called
 from kdjax.models.sequences import mask_of, mean_of
 from kdjax.types import BadInput
 
@@ -16,6 +17,8 @@ Pool = Literal["class", "mean", "none"]
 Pooler = Literal["tanh", "relu"]
 
 _INIT = nn.initializers.normal(0.02)
+_FACTOR = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+"""Of a factor behind a table: what comes out has the scale of the table."""
 
 
 class BERTBlock(nn.Module):
@@ -75,6 +78,8 @@ class BERT(nn.Module):
       mlp: hidden units of each MLP.
       positions: how long a text may be.
       types: 2, which tell the tokens of the two texts of a pair apart; or 1, or 0 for none.
+      embedding_size: of the table of tokens, behind which a linear layer makes them as wide as all else:
+        ALBERT's factorised embedding. None for a table of the width.
       pool: the features are those of the first token (`class`), the mean over the tokens that are no
         padding, or those of every token (`none`).
       pooler: a dense layer on those of the first token, and what comes behind it; None for none.
@@ -85,7 +90,7 @@ class BERT(nn.Module):
 
     References: Devlin et al. 2018, https://arxiv.org/abs/1810.04805; Sanh et al. 2019,
     https://arxiv.org/abs/1910.01108 (DistilBERT); Wang et al. 2020, https://arxiv.org/abs/2002.10957
-    (MiniLM).
+    (MiniLM); Lan et al. 2019, https://arxiv.org/abs/1909.11942, sec. 3.1 (`embedding_size`).
     """
 
     vocab: int
@@ -95,12 +100,23 @@ class BERT(nn.Module):
     mlp: int
     positions: int = 512
     types: int = 2
+    embedding_size: int | None = None
     pool: Pool = "class"
     pooler: Pooler | None = None
     dropout: float = 0.1
     attention_dropout: float = 0.1
     epsilon: float = 1e-12
     compute: Compute = Compute()
+
+    @property
+    def last(self) -> str:
+        """The module whose output is what is known of each token."""
+        return f"block{self.depth - 1}"
+
+    @property
+    def biased(self) -> bool:
+        """Whether dense layers and norms have biases."""
+        return True
 
     @nn.compact
     def __call__(
@@ -126,14 +142,13 @@ class BERT(nn.Module):
           BadInput: a text is longer than there are positions.
         """
         length = tokens.shape[1]
-        if isinstance(length, int) and length > self.positions:
-            raise BadInput(
-                "encoder.positions",
-                f"{self.positions}, and a text is of up to {length} tokens",
-                "give more, or a smaller max_length",
-            )
+        padded_positions(length, self.positions)
         dtype, mask = self.compute.dtype, mask_of(tokens, tokens_length)
-        x = nn.Embed(self.vocab, self.width, dtype=dtype, embedding_init=_INIT, name="word")(tokens)
+        size = self.embedding_size or self.width
+        x = nn.Embed(self.vocab, size, dtype=dtype, embedding_init=_INIT, name="word")(tokens)
+        if self.embedding_size is not None:
+            wide = functools.partial(nn.Dense, self.width, use_bias=False, dtype=dtype)
+            x = wide(kernel_init=_FACTOR, name="word_projection")(x)
         place = self.param("position", _INIT, (self.positions, x.shape[-1]))
         place = jnp.asarray(place, dtype)  # NumPy's own takes no open length
         x = x + jnp.expand_dims(place[:length], 0)
@@ -168,22 +183,38 @@ class BERT(nn.Module):
         return x.astype(jnp.float32)
 
 
+def padded_positions(length: Any, positions: int) -> None:
+    """Refuses texts that are longer than an encoder has positions; an open length is any.
+
+    Raises:
+      BadInput: that is so.
+    """
+    if isinstance(length, int) and length > positions:
+        raise BadInput(
+            "encoder.positions",
+            f"{positions}, and a text is of up to {length} tokens",
+            "give more, or a smaller max_length",
+        )
+
+
 class MaskedHead(nn.Module):
     """Logits of the tokens of a vocabulary at each position: products with the embeddings themselves.
 
     Attributes:
       epsilon: of the LayerNorm.
       compute: see `Compute`.
+      biased: the dense layer and the LayerNorm have biases; the logits have one in any case.
 
     Reference: Devlin et al. 2018, https://arxiv.org/abs/1810.04805, in the authors' code.
     """
 
     epsilon: float
     compute: Compute
+    biased: bool = True
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch token dim"], table: Float[Array, "vocab dim"]
+        self, x: Float[Array, "batch token dim"], table: Float[Array, "vocab size"]
     ) -> Float[Array, "batch token vocab"]:
         """The logits, float32.
 
@@ -192,13 +223,40 @@ class MaskedHead(nn.Module):
           table: the embeddings.
         """
         dtype = self.compute.dtype
-        x = nn.Dense(table.shape[1], dtype=dtype, kernel_init=_INIT, name="dense")(x)
-        x = nn.LayerNorm(epsilon=self.epsilon, dtype=dtype, name="norm")(
-            nn.gelu(x, approximate=False)
-        )
+        dense = functools.partial(nn.Dense, table.shape[1], use_bias=self.biased, dtype=dtype)
+        norm = functools.partial(nn.LayerNorm, use_bias=self.biased, dtype=dtype)
+        x = nn.gelu(dense(kernel_init=_INIT, name="dense")(x), approximate=False)
+        x = norm(epsilon=self.epsilon, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (table.shape[0],))
         found = jnp.einsum("btd,vd->btv", x, table.astype(dtype)).astype(jnp.float32)
         return found + jnp.expand_dims(bias, (0, 1))
+
+
+class MaskedLM(nn.Module):
+    """A BERT and `MaskedHead` on it: `features` of each token, `logits` of all tokens, and the `mask`.
+
+    Attributes:
+      encoder: a BERT or a ModernBERT, with `pool="none"`.
+    """
+
+    encoder: Any
+
+    @nn.compact
+    def __call__(self, inputs: Any, *, train: bool) -> dict[str, Array]:
+        """A dict of named outputs, float32 but for the mask; `inputs` by name.
+
+        Raises:
+          BadInput: the features are of whole texts.
+        """
+        if self.encoder.pool != "none":
+            raise BadInput(
+                "encoder.pool", f"{self.encoder.pool}, and each token is asked for", "take none"
+            )
+        features, mask = called(self.encoder, inputs, train=train)
+        table = jnp.asarray(self.encoder.variables["params"]["word"]["embedding"])
+        encoder = self.encoder
+        head = MaskedHead(encoder.epsilon, encoder.compute, encoder.biased, name="masked_lm")
+        return {"features": features, "logits": head(features, table), "mask": mask}
 
 
 def bert(
@@ -210,6 +268,7 @@ def bert(
     mlp: int = 3072,
     positions: int = 512,
     types: int = 2,
+    embedding_size: int | None = None,
     pool: Pool = "class",
     pooler: Pooler | None = "tanh",
     dropout: float = 0.1,
@@ -229,7 +288,12 @@ def bert(
     for name, size in {**sizes, "positions": positions, "epsilon": epsilon}.items():
         require_positive(f"encoder.{name}", size)
     for fields, fault, mend in bert_faults(
-        width=width, heads=heads, types=types, pool=pool, pooler=pooler
+        width=width,
+        heads=heads,
+        types=types,
+        embedding_size=embedding_size,
+        pool=pool,
+        pooler=pooler,
     ):
         raise BadInput(f"encoder.{fields}", fault, mend)
     return BERT(
@@ -240,6 +304,7 @@ def bert(
         mlp,
         positions=positions,
         types=types,
+        embedding_size=embedding_size,
         pool=pool,
         pooler=pooler,
         dropout=dropout,
@@ -250,12 +315,20 @@ def bert(
 
 
 def bert_faults(
-    *, width: int, heads: int, types: int, pool: Pool, pooler: Pooler | None
+    *,
+    width: int,
+    heads: int,
+    types: int,
+    embedding_size: int | None,
+    pool: Pool,
+    pooler: Pooler | None,
 ) -> Iterator[tuple[str, str, str]]:
     """Field, fault and mend of what does not go together in a BERT."""
     if width % heads:
         yield "heads", f"{heads} do not divide the width of {width}", "take a divisor"
     if types not in (0, 1, 2):
         yield "types", f"{types}", "give 2, of two texts; or 1 or 0, which tell none apart"
+    if embedding_size is not None and not 0 < embedding_size < width:
+        yield "embedding_size", f"{embedding_size}, and the width is {width}", "give a smaller one"
     if pooler is not None and pool != "class":
         yield "pooler, pool", f"a pooler is on the first token, and pool is {pool}", "leave it out"

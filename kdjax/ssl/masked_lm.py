@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import losses, train
-from kdjax.models import BERT, MaskedHead, capture
+from kdjax.models import BERT, MaskedHead, ModernBERT, capture
 from kdjax.ssl.method import Method
 
 
-def masked_lm(encoder: BERT) -> Method:
+def masked_lm(encoder: BERT | ModernBERT) -> Method:
     """Cross-entropy of the tokens that are `hidden` in `view_a`, in nats a token; see `MaskedHead`.
 
     Its mean is over all hidden tokens of the whole batch.
@@ -18,7 +18,7 @@ def masked_lm(encoder: BERT) -> Method:
 
     Reference: Devlin et al. 2018, https://arxiv.org/abs/1810.04805, sec. 3.1.
     """
-    head, last = MaskedHead(encoder.epsilon, encoder.compute), f"block{encoder.depth - 1}"
+    head, last = MaskedHead(encoder.epsilon, encoder.compute, encoder.biased), encoder.last
 
     def forward(params, state, batch, key):
         inside = params["encoder"]
@@ -44,7 +44,7 @@ def masked_lm(encoder: BERT) -> Method:
         return found.astype(jnp.float32), batch["hidden"]
 
     def made(key: jax.Array):
-        table = jnp.zeros((encoder.vocab, encoder.width))
+        table = jnp.zeros((encoder.vocab, encoder.embedding_size or encoder.width))
         return head.init(key, jnp.zeros((1, 1, encoder.width)), table)
 
     return Method(

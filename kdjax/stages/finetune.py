@@ -45,7 +45,7 @@ def objective(
 
 def fresh_view(recipe: draws.Recipe, stream: str) -> Views:
     """View `epoch` of each example, another one each time, with its label."""
-    return draws.together(draws.one_view(recipe, stream, name="inputs"), draws.label)
+    return draws.together(draws.given(recipe, stream), draws.label)
 
 
 def run(context: Context, c: config.Finetune) -> Mapping[str, Any]:

@@ -38,16 +38,11 @@ every such task has in common (`positions.OfPositions`):
 - Where a label asks for more positions than a model has (`least_positions`), that is refused before
   anything runs.
 
-So each of the following is one file here and a target of its own in `kdjax.data.targets`, by whose class
-`of` tells it from the others:
+- An answer may have more than is scored and compared: `judged` says what of it, by the raw inputs.
 
-- `masked_lm`, where later stages are to have its head (`pretrain` has it as a method, which leaves the
-  encoder alone): its target is a subclass of `Tags` whose classes are the vocabulary, with the token at
-  the positions that are masked and -1 at all others; the source of the data draws what is masked. Head,
-  losses, signal (a top k of a large vocabulary) and agreement are those of `Tagging`, of which it is a
-  subclass; its primary score is the perplexity, `exp` of the mean cross-entropy over the masked
-  positions, the lower the better.
-- another head of `tagging`, such as a CRF, with `head`, `losses` and `scores` of its own.
+So another one is one file here and a target of its own in `kdjax.data.targets`, by whose class `of` tells
+it from the others; such as `masked_lm`: its labels are the tokens themselves, the view says which of them
+are hidden (`asked`), and of the answer to a text with one hidden token that one is `judged`.
 """
 
 from kdjax.choice import choices, import_all
@@ -60,6 +55,7 @@ import_all(__name__, __path__)
 from kdjax.tasks.classification import Classification  # noqa: E402
 from kdjax.tasks.ctc import CTC  # noqa: E402
 from kdjax.tasks.embedding import Embedding  # noqa: E402
+from kdjax.tasks.masked_lm import MaskedLM  # noqa: E402
 from kdjax.tasks.regression import Regression  # noqa: E402
 from kdjax.tasks.several import SeveralLabels  # noqa: E402
 from kdjax.tasks.tagging import Tagging  # noqa: E402
@@ -89,6 +85,7 @@ __all__ = [
     "CTC",
     "Classification",
     "Embedding",
+    "MaskedLM",
     "Regression",
     "SeveralLabels",
     "Softmaxes",

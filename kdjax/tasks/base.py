@@ -134,13 +134,28 @@ class Task(Choice, abc.ABC):
         """The label as far as the answer goes: a batch has no more positions than its longest example."""
         return label
 
+    def asked(self, outputs: train.Outputs, batch: Batch) -> Shaped[Array, "batch ..."]:
+        """The labels of a batch that are learned, as far as the answer goes."""
+        return self.fitted(outputs, batch["label"])
+
+    def judged(
+        self, answers: Shaped[Any, "batch ..."], batch: Mapping[str, Any]
+    ) -> Shaped[Any, "batch ..."]:
+        """What of answers is scored and compared on the host: by default all of it.
+
+        Args:
+          answers: of a model, or of a file of it.
+          batch: the raw inputs that they are of.
+        """
+        return answers
+
     def supervised(self, outputs: train.Outputs, batch: Batch) -> train.Losses:
         """The losses of a batch in which every example has a label, see `train.Term`."""
-        return self.losses(outputs, self.fitted(outputs, batch["label"]))
+        return self.losses(outputs, self.asked(outputs, batch))
 
     def labelled(self, outputs: train.Outputs, batch: Batch) -> tuple[Array, Array]:
         """The losses, and which have a label; of mixed examples with both labels, in their shares."""
-        label = self.fitted(outputs, batch["label"])
+        label = self.asked(outputs, batch)
         found, shown = self.losses(outputs, label), self.has_label(label)
         if "weight" not in batch:
             return found, shown

@@ -64,7 +64,7 @@ class OfClasses(Task):
         """Cross-entropy with the label, and the KL to a virtual teacher where there is one."""
 
         def ce(outputs, batch):
-            label = self.fitted(outputs, batch["label"])
+            label = self.asked(outputs, batch)
             found = losses.cross_entropy(
                 outputs[self.output], label, label_smoothing=label_smoothing
             )
@@ -74,7 +74,7 @@ class OfClasses(Task):
             return {self.loss: (1.0, ce)}
 
         def virtual(outputs, batch):
-            label = self.fitted(outputs, batch["label"])
+            label = self.asked(outputs, batch)
             found = losses.tf_kd(
                 outputs[self.output],
                 label,
@@ -137,6 +137,8 @@ class OfClasses(Task):
             return f"{cache} keeps {teacher.describe(of)}, which says nothing of classes"
         if vector.classes != self.classes:
             return f"the teacher of {cache} has {vector.classes} classes, the student has {self.classes}"
+        if isinstance(of, teacher.Positions):
+            of = dataclasses.replace(of, hidden=False)
         if of != self.each(vector, positions=positions):
             return f"the teacher of {cache} does not answer what is asked of {self.name}"
         return None

@@ -16,11 +16,40 @@ from kdjax.tasks.positions import OfPositions
 from kdjax.types import Batch
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tagging(OfPositions):
-    """A class for each position of a sequence, such as the part of speech of a word.
+class OfTags(OfPositions):
+    """A class for each position of an example itself; see `Task`.
 
     Losses are of positions that have a label, [batch, positions] with a mask.
+    """
+
+    positions: int
+
+    def fitted(
+        self, outputs: train.Outputs, label: Int[Array, "batch most"]
+    ) -> Int[Array, "batch positions"]:
+        """See `Task`."""
+        return label[:, : outputs[self.output].shape[1]]
+
+    def supervised(self, outputs: train.Outputs, batch: Batch) -> train.Losses:
+        """The losses of positions, and which have a label."""
+        return self.labelled(outputs, batch)
+
+    def of_all(
+        self, found: Float[Array, "batch positions"], label: Int[Array, "batch positions"]
+    ) -> train.Losses:
+        """Losses of positions, and which have a label."""
+        return found, self.has_label(label)
+
+    def each(
+        self, of: teacher.Vector, *, positions: int | None = None
+    ) -> teacher.Vector | teacher.Positions:
+        """The same of each position that a label has."""
+        return teacher.Positions(of=of, most=self.positions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tagging(OfTags):
+    """A class for each position of a sequence, such as the part of speech of a word.
 
     Attributes:
       classes: how many.
@@ -46,28 +75,6 @@ class Tagging(OfPositions):
         """Answers that may occur, always the same ones."""
         random = np.random.default_rng(0)
         return random.normal(size=(examples, self.positions, self.classes)).astype(np.float32)
-
-    def fitted(
-        self, outputs: train.Outputs, label: Int[Array, "batch most"]
-    ) -> Int[Array, "batch positions"]:
-        """See `Task`."""
-        return label[:, : outputs[self.output].shape[1]]
-
-    def supervised(self, outputs: train.Outputs, batch: Batch) -> train.Losses:
-        """The losses of positions, and which have a label."""
-        return self.labelled(outputs, batch)
-
-    def of_all(
-        self, found: Float[Array, "batch positions"], label: Int[Array, "batch positions"]
-    ) -> train.Losses:
-        """Losses of positions, and which have a label."""
-        return found, self.has_label(label)
-
-    def each(
-        self, of: teacher.Vector, *, positions: int | None = None
-    ) -> teacher.Vector | teacher.Positions:
-        """The same of each position that a label has."""
-        return teacher.Positions(of=of, most=self.positions)
 
     def scores(
         self,

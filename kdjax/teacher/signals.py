@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from kdjax.losses import top_k_signal
 from kdjax.teacher.storage import Part
@@ -208,10 +208,13 @@ class Positions:
     Attributes:
       of: what is kept of each position.
       most: positions of the longest sequence.
+      hidden: nothing but zeros is kept of positions that the view does not hide: those of a text at which
+        a masked language model is asked.
     """
 
     of: Vector
     most: int
+    hidden: bool = False
 
     def parts(self) -> dict[str, Part]:
         """What is kept of one view of one example."""
@@ -221,15 +224,28 @@ class Positions:
         self,
         outputs: Float[Array, "batch positions dim"],
         length: Int[Array, " batch"] | UInt[Array, " batch"] | None = None,
+        hidden: Bool[Array, "batch positions"] | None = None,
     ) -> dict[str, Array]:
         """The parts of the outputs at all positions, of which the first `length` are kept; or all.
 
         A batch that is padded to fewer positions than there may be has the same parts.
+
+        Args:
+          outputs: of a model.
+          length: see above.
+          hidden: which positions the view hides, where these alone are kept.
+
+        Raises:
+          BadInput: these alone are kept, and the view does not say them.
         """
         positions = outputs.shape[1]
         if length is None:
             length = jnp.full(len(outputs), positions, jnp.uint32)
         kept = self.mask(length)[:, :positions]
+        if self.hidden:
+            if hidden is None:
+                raise BadInput("signal.at", "hidden, and the views hide no token", "give all")
+            kept = kept & hidden
 
         def whole(x):
             x = jnp.where(kept.reshape(*kept.shape, *(1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
@@ -250,11 +266,16 @@ class Positions:
         return jnp.arange(self.most)[None, :] < length.astype(jnp.int32)[:, None]
 
     def difference(
-        self, stored: Parts, outputs: Float[Array, "batch most dim"]
+        self,
+        stored: Parts,
+        outputs: Float[Array, "batch most dim"],
+        hidden: Bool[Array, "batch most"] | None = None,
     ) -> Float[Array, " batch"]:
         """The largest over the positions that are stored."""
+        kept = self.mask(stored["teacher_length"])
+        kept = kept & hidden if self.hidden and hidden is not None else kept
         at_each = self.of.difference(stored, outputs)
-        return jnp.where(self.mask(stored["teacher_length"]), at_each, 0.0).max(-1)
+        return jnp.where(kept, at_each, 0.0).max(-1)
 
 
 Signal: TypeAlias = Vector | Apart | Positions
@@ -272,7 +293,9 @@ def _each(of: Vector, count: int) -> dict[str, Part]:
 def describe(signal: Signal) -> dict[str, Any]:
     """A signal as plain data, for the manifest."""
     rest = {"of": describe(signal.of)} if isinstance(signal, Apart | Positions) else {}
-    return {"name": type(signal).__name__, **dataclasses.asdict(signal), **rest}
+    found = {"name": type(signal).__name__, **dataclasses.asdict(signal), **rest}
+    # As it was said before there was a choice.
+    return {name: x for name, x in found.items() if name != "hidden" or x}
 
 
 def check(signal: Signal) -> None:

@@ -1,6 +1,6 @@
 """What a stage sees of each example, drawn on the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,16 @@ Recipe = Callable[[Key[Array, ""], PyTree], PyTree]
 """`(key, raw example) -> what a model is given of it`."""
 
 
+HIDDEN = "hidden"
+"""What a view may have beside the inputs of a model: which positions are to be said, bool."""
+
+
+def apart(view: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The inputs of a model, and what a view has beside them: that is a part of the batch."""
+    beside = {name: x for name, x in view.items() if name == HIDDEN}
+    return {name: x for name, x in view.items() if name != HIDDEN}, beside
+
+
 def _view(
     recipe: Recipe, stream_key: Key[Array, ""], batch: Batch, i: int = 0, *, of: int = 1
 ) -> dict[str, Array]:
@@ -31,6 +41,17 @@ def one_view(recipe: Recipe, stream: str, *, name: str) -> Draw:
 
     def draw(batch, resident, key):
         return {name: _view(recipe, keys.stream(key, stream), batch)}
+
+    return draw
+
+
+def given(recipe: Recipe, stream: str) -> Draw:
+    """`inputs`, view `epoch` of each example, and what it has beside them: see `apart`."""
+    one = one_view(recipe, stream, name="inputs")
+
+    def draw(batch, resident, key):
+        inputs, beside = apart(one(batch, resident, key)["inputs"])
+        return {"inputs": inputs, **beside}
 
     return draw
 

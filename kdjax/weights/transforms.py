@@ -107,6 +107,29 @@ def without_bias() -> Transform:
     )
 
 
+def low_rank() -> Transform:
+    """A table [rows, width] as the nearest product of two, [rows, rank] and [rank, width].
+
+    It is the truncated singular value decomposition. The rows of the second one are orthonormal. What is
+    written is the product.
+
+    Reference: Eckart and Young 1936, https://doi.org/10.1007/BF02288367.
+    """
+
+    def into(found: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
+        table, rank = found[0], shapes[0][-1]
+        if table.ndim != 2 or not 0 < rank <= table.shape[1] or rank != shapes[1][0]:
+            raise ValueError(f"{list(table.shape)} in rank {rank}")
+        if not any(table.strides):  # asked for its shape alone
+            return [_hollow((len(table), rank)), _hollow((rank, table.shape[1]))]
+        whole = table.astype(np.float64)
+        _, vectors = np.linalg.eigh(whole.T @ whole)
+        second = vectors[:, ::-1][:, :rank].T
+        return [(whole @ second.T).astype(table.dtype), second.astype(table.dtype)]
+
+    return Transform(into, lambda found: [found[0] @ found[1]])
+
+
 def norm(theirs: str, ours: str) -> tuple[Rule, ...]:
     """The rules of a BatchNorm.
 

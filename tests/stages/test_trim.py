@@ -152,6 +152,32 @@ def test_a_vocabulary_of_its_own_and_a_bag_of_embeddings(tmp_path):
     assert rows["net"]["params"] - rows["small"]["params"] == 8 * (500 - kept)
 
 
+@pytest.mark.thorough
+def test_a_factorised_table_is_trimmed_rounded_row_by_row_and_written(tmp_path):
+    data = data_of(tmp_path / "tables")
+    stages = {name: _AFTER[name] for name in ("int8", "int8_file")}
+    run = run_of(data, {**BERT, "embedding_size": 4}, **stages)
+    artifacts, rows, _ = done(run, tmp_path / "run")
+    said = artifacts["small"].manifest["trimmed"]
+    kept, before = said["kept"]["tokens"]["are"], said["kept"]["tokens"]["of"]
+    assert said["difference"] <= 1e-6
+    spec, variables = load(artifacts["small"], field="here")
+    words = variables["params"]["encoder"]
+    assert words["word"]["embedding"].shape == (kept, 4)
+    assert words["word_projection"]["kernel"].shape == (4, BERT["width"])
+    assert rows["net"]["params"] - rows["small"]["params"] == 4 * (before - kept)
+    begun, learned = spec.init(jax.random.key(0)), variables
+    for name in ("word", "word_projection"):  # both are trained, wherever they began
+        a, b = (jax.tree.leaves(of["params"]["encoder"][name])[0] for of in (begun, learned))
+        assert a.shape == b.shape
+        assert np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-4
+    rounded, _ = load(artifacts["int8"], field="here")
+    assert rounded.rules["encoder/word/embedding"].weights == "int8"
+    assert rounded.rules["encoder/word_projection/kernel"].weights == "int8"
+    (parity,) = artifacts["int8_file"].manifest["parity"]
+    assert parity["agreement"] >= 0.95
+
+
 CACHED = {
     "cache": {"kind": "cache", "teacher": "net", "recipe": PLAIN_VIEWS, "views": 1},
     "student": {"kind": "distill", "cache": "cache", "start_from": "small", **training(2)},

@@ -371,9 +371,8 @@ def test_a_signal_is_described_in_full():
 )  # fmt: skip
 def test_each_field_of_a_signal_is_in_its_description(signal):
     for field in dataclasses.fields(signal):
-        other = {"dtype": "float64", "temperatures": (3.0,), "of": Logits(classes=3)}.get(
-            field.name, 99
-        )
+        others = {"dtype": "float64", "temperatures": (3.0,), "of": Logits(classes=3)}
+        other = {**others, "hidden": True}.get(field.name, 99)
         changed = describe(dataclasses.replace(signal, **{field.name: other}))
         assert json.dumps(changed) != json.dumps(describe(signal))
 

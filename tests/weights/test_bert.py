@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from kdjax import models, tree, weights
+from kdjax import config, models, parse, tasks, tree, weights
+from kdjax.artifacts import tensors
+from kdjax.artifacts.model import Spec
+from kdjax.inputs import Inputs
 from kdjax.models import Classifier
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field, length_field
 
 SMALL = {"vocab": 20, "width": 16, "depth": 2, "heads": 2, "mlp": 32, "positions": 8}
 KINDS = {
@@ -58,6 +61,68 @@ def test_names_are_those_of_transformers(tmp_path):
     names = set(load_file(file))
     assert "distilbert.transformer.layer.1.attention.q_lin.weight" in names
     assert "pre_classifier.weight" in names  # beside the encoder, as transformers has it
+
+
+def test_a_whole_table_is_taken_by_its_truncated_decomposition_and_a_product_written(tmp_path):
+    file, small = str(tmp_path / "model.safetensors"), models.bert(**SMALL, embedding_size=5)
+    whole = variables_of(KINDS["bert"][0])
+    weights.write(file, KINDS["bert"][0], whole, layout="hf")
+    found, account = weights.read(file, small, TOKENS, classes=3)
+    assert account.matched == account.tensors == account.variables - 1
+    own = found["params"]["encoder"]
+    table = np.asarray(whole["params"]["encoder"]["word"]["embedding"], np.float64)
+    left, values, right = np.linalg.svd(table, full_matrices=False)
+    product = np.asarray(own["word"]["embedding"]) @ np.asarray(own["word_projection"]["kernel"])
+    np.testing.assert_allclose(product, left[:, :5] * values[:5] @ right[:5], atol=1e-5)
+    for name, leaf in tree.named_leaves(whole).items():
+        if not name.endswith("word/embedding"):
+            np.testing.assert_array_equal(tree.named_leaves(found)[name], leaf, err_msg=name)
+    outputs = Classifier(small, 3).apply(found, TOKENS, train=False)
+    assert np.isfinite(outputs["logits"]).all()
+
+    weights.write(file, small, found, layout="hf")
+    np.testing.assert_allclose(
+        load_file(file)["bert.embeddings.word_embeddings.weight"], product, atol=1e-6
+    )
+    again, _ = weights.read(file, small, TOKENS, classes=3)  # of rank five, and nothing is lost
+    answers = Classifier(small, 3).apply(again, TOKENS, train=False)["logits"]
+    np.testing.assert_allclose(answers, outputs["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_the_head_that_says_hidden_tokens_goes_out_and_in_again(kind, tmp_path):
+    length = {
+        "tokens": Field((6,), "int32", 20, ragged=True, mask=4),
+        "tokens_length": length_field(6),
+    }
+    encoder = {"name": kind, **SMALL, "pool": "none", "pooler": None}
+    spec = Spec(
+        encoder=parse.parse(config.Encoder, encoder),
+        inputs=Inputs.of(length),
+        task=tasks.MaskedLM(classes=20, positions=6, mask=4),
+    )
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda x: x + random.normal(size=x.shape).astype(x.dtype), spec.init(jax.random.key(0))
+    )
+    names = {
+        "bert": ["cls.predictions.bias", "cls.predictions.transform.LayerNorm.weight"],
+        "distilbert": ["vocab_projector.bias", "vocab_layer_norm.weight"],
+    }
+    for layout in ("hf", "kdjax"):
+        file = tmp_path / f"{layout}.safetensors"
+        tensors_of = tensors.written(spec, variables, layout)
+        if layout == "hf":
+            assert {*names[kind]} <= {*tensors_of}
+        save_file({**tensors_of}, file)
+        network = tensors.named(spec, spec.abstract())
+        found = weights.mapped(weights.published(str(file)), network)
+        assert found.account.head == "taken"
+        assert found.account.matched == found.account.tensors
+        blank = jax.tree.map(jnp.zeros_like, variables)
+        read_again = tree.named_leaves(tensors.put(blank, *found.read()))
+        for name, leaf in tree.named_leaves(variables).items():
+            np.testing.assert_array_equal(read_again[name], leaf, err_msg=name)
 
 
 def saved(folder, module=None, said=None, more=None, layout="hf"):

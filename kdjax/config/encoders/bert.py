@@ -24,6 +24,9 @@ class Texts(Encoder):
       mlp: hidden units of each block.
       positions: how long a text may be, in tokens.
       types: 2 tells the tokens of the two texts of a pair apart; 1 or 0 do not.
+      embedding_size: of the table of tokens, which a linear layer makes `width` wide (the factorised
+        embedding of ALBERT): `vocab x embedding_size + embedding_size x width` numbers. Of published
+        weights with a whole table it is the truncated singular value decomposition. None: as wide.
       pool: the features are those of the first token (`class`), the mean over all tokens, or those of
         every token (`none`), which a task needs that answers at each position.
       pooler: a dense layer on those of the first token, and what is behind it; None for none.
@@ -41,6 +44,7 @@ class Texts(Encoder):
     mlp: Width = 3072
     positions: Width = 512
     types: Natural = 2
+    embedding_size: Width | None = None
     pool: Literal["class", "mean", "none"] = "class"
     pooler: Literal["tanh", "relu"] | None = "tanh"
     dropout: Decay = 0.1
@@ -53,6 +57,7 @@ class Texts(Encoder):
             width=self.width,
             heads=self.heads,
             types=self.types,
+            embedding_size=self.embedding_size,
             pool=self.pool,
             pooler=self.pooler,
         )
@@ -73,6 +78,7 @@ class Texts(Encoder):
             but("m", self.mlp, 4 * self.width),
             but("p", self.positions, 512),
             but("types", self.types, self._default("types")),
+            "" if self.embedding_size is None else f"e{self.embedding_size}",
             "" if self.pool == self._default("pool") else f"pool_{self.pool}",
             "" if self.pooler == self._default("pooler") else f"pooler_{self.pooler}",
         ]
@@ -91,6 +97,7 @@ class Texts(Encoder):
             mlp=self.mlp,
             positions=self.positions,
             types=self.types,
+            embedding_size=self.embedding_size,
             pool=self.pool,
             pooler=self.pooler,
             dropout=self.dropout,

@@ -48,6 +48,8 @@ class LogMel(Encoder):
         that digital silence is like a quiet room; None for no such end.
       convention: whose spectra they are, see `kdjax.models.log_mel`.
       normalize: the spectra of each recording have mean and deviation of their own taken out.
+      running: mean and deviation are those up to each frame: nothing waits for the end of a recording, as
+        in a file for pieces of it. `range` must be None for such a file, too.
       augment: what is masked of them in training; None for nothing.
     """
 
@@ -63,12 +65,15 @@ class LogMel(Encoder):
     range: Positive | None = 50.0
     convention: Literal["librosa", "whisper", "kaldi"] = "librosa"
     normalize: bool = True
+    running: bool = False
     augment: SpecAugment | None = None
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         if self.net.weights is not None:
             yield "net.weights", "given here", "give weights beside net: they are of the whole"
+        if self.running and not self.normalize:
+            yield "running, normalize", "nothing is normalised", "leave running out"
         top = self.rate / 2 if self.high is None else self.high
         if not self.low < top <= self.rate / 2:
             yield (
@@ -111,6 +116,19 @@ class LogMel(Encoder):
     def _samples(self, milliseconds: float) -> int:
         return round(self.rate * milliseconds / 1000)
 
+    def unstreamable(self) -> Fault | None:
+        """What is of a whole recording: its largest band, its mean, its mirrored ends."""
+        if self.convention == "whisper":
+            return "convention", "whisper's spectra are of the whole recording", "take another"
+        if self.range is not None:
+            return "range", f"{self.range:g} dB below the largest of a recording", "give None"
+        if self.normalize and not self.running:
+            return "running", "False: the mean is that of the whole recording", "give True"
+        if (fault := self.net.unstreamable()) is None:
+            return None
+        field, *said = fault
+        return ".".join(filter(None, ("net", field))), *said  # pyright: ignore[reportReturnType]
+
     @property
     def shaped_by(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The field of its network."""
@@ -139,5 +157,6 @@ class LogMel(Encoder):
             front=front,
             net=self.net.module(compute),
             normalize=self.normalize,
+            running=self.running,
             augment=None if self.augment is None else models.SpecAugment(**vars(self.augment)),
         )

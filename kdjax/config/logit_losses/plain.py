@@ -3,18 +3,25 @@
 import dataclasses
 from typing import ClassVar, Literal
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from kdjax import losses
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.distill import Compare
+from kdjax.types import BadInput, Batch
+from kdjax.views import draws
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KL(LogitLoss):
-    """`kdjax.losses.kd_kl`."""
+    """`kdjax.losses.kd_kl`.
+
+    Attributes:
+      at: of texts, which positions are compared: `all` that are no padding, or those that are `hidden`.
+    """
 
     name: Literal["kl"]
+    at: Literal["all", "hidden"] = "all"
 
     takes_top_k: ClassVar = True
     at_positions: ClassVar = True
@@ -22,6 +29,18 @@ class KL(LogitLoss):
     def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
         """See `kdjax.losses.kd_kl`."""
         return lambda student, wanted, batch: losses.kd_kl(student, wanted, temperature=temperature)
+
+    def rows(self, batch: Batch) -> Bool[Array, "batch position"] | None:
+        """See `LogitLoss`.
+
+        Raises:
+          BadInput: nothing is hidden in the views.
+        """
+        if self.at == "all":
+            return None
+        if draws.HIDDEN not in batch:
+            raise BadInput("logits.at", "hidden, and the views hide no token", "give all")
+        return batch[draws.HIDDEN]
 
 
 PLAIN_KD = KL(name="kl")

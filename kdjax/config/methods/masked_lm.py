@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from kdjax import models, ssl
 from kdjax.config.encoders.bert import Texts
+from kdjax.config.encoders.modern_bert import ModernBERT
 from kdjax.config.methods import Method, Stage
 from kdjax.data import sources
 from kdjax.inputs import Inputs, Numbers
@@ -48,7 +49,7 @@ class MaskedLM(Method):
     def method(self, trained: ssl.Trained) -> ssl.Method:
         """See `kdjax.ssl.masked_lm`."""
         encoder = trained.encoder
-        assert isinstance(encoder, models.BERT)  # see `misfits`
+        assert isinstance(encoder, models.BERT | models.ModernBERT)  # see `misfits`
         return ssl.masked_lm(encoder)
 
     def draw(
@@ -74,7 +75,7 @@ class MaskedLM(Method):
 
     def misfits(self, stage: Stage) -> Iterator[Fault]:
         """Fields of the stage, or of its method, that do not go together."""
-        if not isinstance(stage.encoder, Texts):
+        if not isinstance(stage.encoder, Texts | ModernBERT):
             yield (
                 "encoder.name, method.name",
                 f"{stage.encoder.name} gives nothing of single tokens",

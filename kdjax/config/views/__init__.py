@@ -69,10 +69,12 @@ class Views(Choice, abc.ABC):
     Attributes:
       size: height and width of the view, or one integer for both; the image's own by default.
       augments: it changes images, and so asks for some.
+      asks: it says which tokens of a text are to be said, which a stage must ask for.
     """
 
     tag: ClassVar[str] = "recipe"
     augments: ClassVar[bool] = True
+    asks: ClassVar[bool] = False
 
     size: Size | None = None
 

@@ -13,6 +13,7 @@ from kdjax.weights.transforms import (
     heads_in_bias,
     heads_out,
     linear,
+    low_rank,
     same,
 )
 
@@ -46,6 +47,9 @@ def _rules(
         Rule(f"embeddings.{theirs}.weight", f"params/{ours}", same)
         for theirs, ours in _EMBEDDINGS.items()
     ]
+    if "params/word_projection/kernel" in network.encoder:
+        factors = tuple(f"params/{name}" for name in ("word/embedding", "word_projection/kernel"))
+        rules[0] = Rule("embeddings.word_embeddings.weight", factors, low_rank())
     rules += _norm("embeddings.LayerNorm", "embedding_norm", leaves)
     for ours, theirs in attention.items():
         at, of = f"params/block{{b}}/attention/{ours}", f"{block}.{theirs}"
@@ -60,6 +64,27 @@ def _rules(
         rules += _norm(f"{block}.{theirs}", f"block{{b}}/{ours}", leaves)
     return (*rules, *linear(pooler, "pooler", dense))
 
+
+def _masked(
+    bias: str, transform: str, norm: str, leaves: tuple[str, str] = ("weight", "bias")
+) -> tuple[Rule, ...]:
+    """The rules of the head that says hidden tokens; its last layer has the embeddings."""
+    scale, shift = leaves
+    return (
+        Rule(bias, "masked_lm/bias", same),
+        Rule(f"{transform}.weight", "masked_lm/dense/kernel", dense),
+        Rule(f"{transform}.bias", "masked_lm/dense/bias", same),
+        Rule(f"{norm}.{scale}", "masked_lm/norm/scale", same),
+        Rule(f"{norm}.{shift}", "masked_lm/norm/bias", same),
+    )
+
+
+_masked_bert = functools.partial(
+    _masked,
+    "cls.predictions.bias",
+    "cls.predictions.transform.dense",
+    "cls.predictions.transform.LayerNorm",
+)
 
 _bert = functools.partial(
     _rules,
@@ -133,12 +158,11 @@ _POSITIONS = r"position_ids"
 """0, 1, 2 and so on, which transformers once saved."""
 
 _PRETRAINING = (r"cls\.predictions\..*", r"cls\.seq_relationship\..*")
-"""Heads of BERT's pretraining, for which an encoder has no use."""
+"""Heads of BERT's pretraining; an encoder alone has no use for them."""
 
 _BERT = {
     "family": "BERT",
     "of": BERT,
-    "head": head("classifier"),
     "prefix": "bert.",
     "counters": False,
     "misfits": _unlike_bert,
@@ -152,6 +176,7 @@ LAYOUTS = (
         **_BERT,
         names=("hf",),
         rules=_bert,
+        head=(*head("classifier"), *_masked_bert()),
         marks=(
             r"embeddings\.token_type_embeddings\.weight",
             r"encoder\.layer\.0\.attention\.self\.query\.weight",
@@ -162,6 +187,7 @@ LAYOUTS = (
         **_BERT,
         names=("hf_gamma",),
         rules=functools.partial(_bert, leaves=("gamma", "beta")),
+        head=(*head("classifier"), *_masked_bert(("gamma", "beta"))),
         marks=(
             r"encoder\.layer\.0\.attention\.self\.query\.weight",
             r"embeddings\.LayerNorm\.gamma",
@@ -174,7 +200,10 @@ LAYOUTS = (
         which=lambda module: module.types == 0,
         rules=_distilbert,
         misfits=_unlike_distilbert,
-        head=head("classifier"),
+        head=(
+            *head("classifier"),
+            *_masked("vocab_projector.bias", "vocab_transform", "vocab_layer_norm"),
+        ),
         outside=(r"pre_classifier\..*",),
         marks=(
             r"embeddings\.word_embeddings\.weight",

@@ -13,7 +13,10 @@ LAYOUTS = (
         rules=lambda network: (
             Rule("{in:word}/encoder/{path:path}", "{in:word}/{path:path}", same),
         ),
-        head=(Rule("params/classifier/{path:path}", "{path:path}", same),),
+        head=(
+            Rule("params/masked_lm/{path:path}", "masked_lm/{path:path}", same),
+            Rule("params/classifier/{path:path}", "{path:path}", same),
+        ),
         marks=(r"params/encoder/.+",),
         ignored=(),
         counters=False,
