@@ -100,10 +100,8 @@ class LogMel(nn.Module):
 
     def frames(self, samples: T) -> T:
         """How many there are of a recording of so many samples, at least 0."""
-        said = _SAID[self.convention]
-        if said.centred:
-            return samples // self.hop + (0 if said.reflect else 1)
-        found = 1 + (samples - self.frame) // self.hop
+        found = 1 + (samples + 2 * self.beside - self.frame) // self.hop
+        found -= _SAID[self.convention].reflect  # Whisper leaves the last frame out
         return max(0, found) if isinstance(found, int) else jnp.maximum(found, 0)
 
     @property
