@@ -75,6 +75,7 @@ class Numbers:
       ragged: likewise.
       mask: likewise.
       frame: likewise.
+      shortest: likewise.
     """
 
     kind: Literal["numbers"] = "numbers"
@@ -85,6 +86,7 @@ class Numbers:
     ragged: bool = False
     mask: int | None = None
     frame: tuple[int, ...] = ()
+    shortest: int = 1
 
     @property
     def raw(self) -> Field:
@@ -96,6 +98,7 @@ class Numbers:
             ragged=self.ragged,
             mask=self.mask,
             frame=self.frame,
+            shortest=self.shortest,
         )
 
     @property
@@ -115,16 +118,18 @@ class Length:
     Attributes:
       field: its name in the dataset.
       most: the length of the longest.
+      least: that of the shortest.
     """
 
     kind: Literal["length"] = "length"
     field: str
     most: int
+    least: int = 1
 
     @property
     def raw(self) -> Field:
         """What a dataset has of it, and a file takes."""
-        return length_field(self.most)
+        return length_field(self.most, self.least)
 
     @property
     def seen(self) -> Field:
@@ -184,7 +189,7 @@ class Inputs:
                     interpolation=interpolation,
                 )
             if name in lengths:
-                return Length(field=name, most=lengths[name])
+                return Length(field=name, most=lengths[name].shape[0], least=lengths[name].shortest)
             return Numbers(
                 field=name,
                 shape=field.shape,
@@ -193,9 +198,10 @@ class Inputs:
                 ragged=field.ragged,
                 mask=field.mask,
                 frame=field.frame,
+                shortest=field.shortest,
             )
 
-        lengths = {length_of(name): f.shape[0] for name, f in fields.items() if f.ragged}
+        lengths = {length_of(name): f for name, f in fields.items() if f.ragged}
         return cls(tuple(part(name, field) for name, field in fields.items()))
 
     def of_fields(self, fields: Fields) -> "Inputs":
@@ -212,6 +218,19 @@ class Inputs:
             for part in self.parts
         )
         return Inputs(tuple(parts))
+
+    def from_length(self, shortest: int) -> "Inputs":
+        """The same where no example is shorter in its ragged parts, or than they may be at most."""
+
+        def longer(part: Part) -> Part:
+            match part:
+                case Numbers(ragged=True):
+                    return dataclasses.replace(part, shortest=min(shortest, part.shape[0]))
+                case Length():
+                    return dataclasses.replace(part, least=min(shortest, part.most))
+            return part
+
+        return Inputs(tuple(map(longer, self.parts)))
 
     @property
     def images(self) -> tuple[Image, ...]:

@@ -32,6 +32,7 @@ class Field:
       frame: integers that stand for nothing of the example's own, such as what begins and ends a text.
       ragged: the first axis of each example has a length of its own, at least 1, which is the example's
         field `length_of(name)`; what is behind it is zeros.
+      shortest: of a ragged one, the fewest positions that an example has.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +42,7 @@ class Field:
     ragged: bool = False
     mask: int | None = None
     frame: tuple[int, ...] = ()
+    shortest: int = 1
 
     @property
     def size(self) -> int:
@@ -85,9 +87,9 @@ def length_of(field: str) -> str:
     return f"{field}_length"
 
 
-def length_field(most: int) -> Field:
-    """What the lengths of a ragged field are whose longest example has `most` positions."""
-    return Field((), "int32", below=most + 1, least=1)
+def length_field(most: int, least: int = 1) -> Field:
+    """What the lengths of a ragged field are whose examples have `least` to `most` positions."""
+    return Field((), "int32", below=most + 1, least=least)
 
 
 Interpolation: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]

@@ -283,7 +283,13 @@ OTHER_ENCODERS = [
     {"name": "bag_of_embeddings", "vocab": 20, "width": 8, "hidden": [4], "dropout": 0.5},
     {"name": "lstm", "vocab": 20, "widths": [4, 4], "bidirectional": True, "dropout": 0.5},
     {"name": "conformer", "width": 8, "depth": 1, "heads": 2, "mlp": 8, "kernel": 3, "stride": 2},
-    {"name": "log_mel", "rate": 1000, "bands": 8, "net": {"name": "cnn", "widths": [4]}},
+    {
+        "name": "log_mel",
+        "rate": 1000,
+        "bands": 8,
+        "net": {"name": "cnn", "widths": [4]},
+        "augment": {"band_width": 2, "frame_width": 3},
+    },
 ]
 """Encoders of texts and of sound."""
 

@@ -1,5 +1,6 @@
 """At how many positions a model answers of each example, held against what its label asks for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from kdjax.artifacts.model import Spec
+from kdjax.config.views import Views
 from kdjax.contexts.context import Context
 from kdjax.data import Dataset
 from kdjax.types import BadInput, length_of
@@ -16,13 +18,14 @@ _BATCH = 32
 """Examples of which positions are counted at once; changes none."""
 
 
-def check_labels_fit(context: Context, spec: Spec, dataset: Dataset) -> None:
+def check_labels_fit(context: Context, spec: Spec, dataset: Dataset, views: Views) -> None:
     """Refuses a label that the model has too few positions for, as a transcript longer than the frames.
 
     Args:
       context: of the stage.
       spec: of the model.
       dataset: that it learns from; only labels that are shown count.
+      views: that it sees of it, of which some may be shorter than their examples.
 
     Raises:
       BadInput: that is so, the line names the first such example; or examples differ in length, and the
@@ -40,29 +43,40 @@ def check_labels_fit(context: Context, spec: Spec, dataset: Dataset) -> None:
             "differ in length",
             "give (features, mask), or examples of one length",
         )
-    have = positions(spec, dataset)[rows]
+    seen = {**views.shortest(dataset.lengths, spec.inputs)}
+    have = positions(spec, dataset, seen)[rows]
     short = np.flatnonzero(least > have)
     if short.size:
         at = short[0]
         more = f", and {len(short) - 1} more are so" if len(short) > 1 else ""
+        whole = all(seen[name][rows[at]] == own[rows[at]] for name, own in dataset.lengths.items())
+        view = "it" if whole else "its shortest view"
         raise BadInput(
             field,
             f"example {rows[at]} of {dataset.name} (id {dataset.ids[rows[at]]}) has a label "
             f"{spec.task.label_text(dataset.labels[rows[at]])} that takes {least[at]} positions, and the "
-            f"model answers at {have[at]} of it{more}",
-            "give an encoder of shorter steps, or leave the example out",
+            f"model answers at {have[at]} of {view}{more}",
+            "give an encoder of shorter steps, or leave the example out"
+            + ("" if whole else f", or set the speed of {views.recipe} nearer to 1"),
         )
 
 
-def positions(spec: Spec, dataset: Dataset) -> Int[np.ndarray, " n"]:
+def positions(
+    spec: Spec, dataset: Dataset, lengths: Mapping[str, Int[np.ndarray, " n"]]
+) -> Int[np.ndarray, " n"]:
     """At how many positions a model answers of each example: those of its mask, or else all of them.
 
     Examples of one length are asked about once. The mask is found from lengths alone: nothing is read.
+
+    Args:
+      spec: of the model.
+      dataset: the examples.
+      lengths: that they have as the model sees them, by ragged field.
     """
-    if not dataset.lengths or not _has_mask(spec):
+    if not lengths or not _has_mask(spec):
         return np.full(len(dataset), spec.positions)
-    names = [*dataset.lengths]
-    every = np.stack([dataset.lengths[name] for name in names], axis=1)
+    names = [*lengths]
+    every = np.stack([lengths[name] for name in names], axis=1)
     alike, which = np.unique(every, axis=0, return_inverse=True)
     short = -len(alike) % _BATCH
     whole = np.concatenate([alike, np.repeat(alike[:1], short, axis=0)])

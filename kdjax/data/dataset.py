@@ -115,11 +115,11 @@ class Dataset:
 
     def _says_lengths(self, field: str, own: Field) -> bool:
         lengths = self.lengths.get(field, np.zeros(0))
-        if self.fields.get(length_of(field)) != length_field(own.shape[0]):
+        if self.fields.get(length_of(field)) != length_field(own.shape[0], own.shortest):
             return False
         if len(lengths) != len(self):
             return False
-        return int(lengths.min()) >= 1 and int(lengths.max()) <= own.shape[0]
+        return int(lengths.min()) >= own.shortest and int(lengths.max()) <= own.shape[0]
 
     def __len__(self) -> int:
         return len(self.ids)

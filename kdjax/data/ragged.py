@@ -92,7 +92,7 @@ def with_lengths(
     for field, own in fields.items():
         every[field] = own
         if field in lengths:
-            every[length_of(field)] = length_field(own.shape[0])
+            every[length_of(field)] = length_field(own.shape[0], own.shortest)
             if length_of(field) in fields:
                 raise BadInput(
                     "data",

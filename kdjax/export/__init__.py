@@ -16,6 +16,7 @@ from kdjax.export.onnx_call import onnx_call
 from kdjax.export.onnx_file import load_onnx, write_onnx
 from kdjax.export.onnx_integers import write_quantized
 from kdjax.export.runtime import Runtime, described, suffix_fault
+from kdjax.export.shapes import shortest_of
 
 __all__ = [
     "ONNX",
@@ -37,6 +38,7 @@ __all__ = [
     "peak_memory",
     "quantize_in_the_call",
     "require_integers",
+    "shortest_of",
     "suffix_fault",
     "with_composites",
     "write_litert",

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from kdjax import quant
 from kdjax.export.composites import with_composites
+from kdjax.export.stream import Stream
 from kdjax.inputs import Inputs
 from kdjax.types import Variables
 
@@ -26,6 +27,7 @@ class Model:
       rules: of the layers that are quantized, by the names of their parameters; empty where none is.
       ranges: of the tensors that are rounded, by name.
       class_names: of the classes that its output has, in their order; empty where they are not known.
+      stream: gives the model for pieces of an example; None of one that cannot be.
     """
 
     predict: Callable[..., Float[Array, "batch ..."]]
@@ -36,6 +38,7 @@ class Model:
     rules: Mapping[str, quant.Rule] = dataclasses.field(default_factory=dict)
     ranges: Mapping[str, Float[Any, "..."]] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    stream: Callable[[], Stream] | None = None
 
     @property
     def in_float(self) -> Callable[..., Float[Array, "batch ..."]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.export.made_up import check_batch, check_positive, is_open, line, made_up
-from kdjax.export.shapes import LONGEST
+from kdjax.export.shapes import LONGEST, SHORTEST
 from kdjax.types import BadFile, BadInput
 
 _TYPES = {
@@ -65,9 +65,13 @@ def onnx_call(
     except Exception as error:
         raise BadFile(path, f"not a model onnxruntime can load: {line(error)}") from error
 
-    longest = json.loads(session.get_modelmeta().custom_metadata_map.get(f"kdjax.{LONGEST}", "{}"))
+    said = session.get_modelmeta().custom_metadata_map
+    longest, shortest = (json.loads(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, SHORTEST))
     if length is not None:
         check_positive(length=length)
+        least = max((shortest.get(name, 1) for name in _open(session)), default=1)
+        if length < least:
+            raise BadFile(path, f"takes {least} positions or more, and not {length}")
         longest = dict.fromkeys(_open(session), length)
     sizes = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
     check_batch(path, sizes, batch)

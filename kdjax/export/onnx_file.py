@@ -21,7 +21,15 @@ from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
 from kdjax.export.pools import POOLS, named, padded
-from kdjax.export.shapes import LONGEST, longest, named_shapes, open_shapes, sizes
+from kdjax.export.shapes import (
+    LONGEST,
+    SHORTEST,
+    longest,
+    named_shapes,
+    open_shapes,
+    shortest,
+    sizes,
+)
 from kdjax.export.simplified import simplify
 from kdjax.export.traced import traced
 from kdjax.types import BadFile, BadInput, Fields
@@ -34,6 +42,18 @@ IR_VERSION = 10
 
 RUNTIME = "1.20"
 """The oldest ONNX Runtime that reads both."""
+
+READ = {
+    "format": f"ONNX opset {OPSET}, IR version {IR_VERSION}",
+    "reads": f"ONNX Runtime {RUNTIME} or newer",
+}
+"""What a file says of what reads it."""
+
+STREAM = "stream"
+"""In the metadata of a file for pieces, JSON: see `kdjax.export.stream.Stream.said`."""
+
+ASIDE = (LONGEST, SHORTEST, STREAM)
+"""What is said of a file for programs, and not in its description."""
 
 NEEDS = ("jax2onnx", "onnx", "onnxruntime")
 """What is imported to write and run a file."""
@@ -49,8 +69,8 @@ def write_onnx(
 ) -> None:
     """Writes `predict`, its parameters inside, for any batch of 1 or more.
 
-    Ragged inputs may be of any length, 1 or more, whichever was the longest in training: a model that has
-    a parameter for each position takes no more of them, and the file does not say so.
+    Ragged inputs may be of any length from their shortest on, whichever was the longest in training: a
+    model that has a parameter for each position takes no more of them, and the file does not say so.
 
     The file is run on made-up inputs before it is written, and must give what `predict` gives there.
     jax2onnx puts layers of its own in the place of linen's, which give files with fewer operators
@@ -71,33 +91,66 @@ def write_onnx(
         been written then.
     """
     require("ONNX", *NEEDS, extra="export")
+    ways = [
+        lambda: _layer_by_layer(predict, inputs, output),
+        lambda: as_traced(predict, dict(zip(inputs, open_shapes(inputs), strict=True)), [output]),
+    ]
+    model = best(ways, Reference(predict, inputs), tolerance=tolerance)
+    facts = accepts(inputs)
+    for name, found in ((LONGEST, longest(inputs)), (SHORTEST, shortest(inputs))):
+        if found:
+            facts[name] = json.dumps(found)
+    save(model, path, facts)
+
+
+def best(
+    ways: Sequence[Callable[[], Any]], reference: Reference, *, tolerance: float = TOLERANCE
+) -> Any:
+    """The model of the first way whose outputs are the live model's, or of the nearest one.
+
+    Args:
+      ways: each makes a ModelProto, or raises.
+      reference: what its outputs are to be.
+      tolerance: largest difference of an output, relative to the largest live one.
+
+    Raises:
+      BadInput: there is none.
+    """
     import onnx
 
-    reference = Reference(predict, inputs)
-    best, why = (math.inf, b""), ""
-    for convert in (_layer_by_layer, _as_traced):
+    nearest, found, why = math.inf, None, ""
+    for convert in ways:
         try:
-            model = convert(predict, inputs, output)
+            model = convert()
             onnx.checker.check_model(model)
-            content = model.SerializeToString()
-            session = _session(content, threads=1, quiet=True)
-            apart = reference.apart(lambda inputs: session.run([output], inputs)[0])  # noqa: B023
+            session = open_session(model.SerializeToString(), threads=1, quiet=True)
+            apart = reference.apart(lambda inputs: session.run(None, inputs))  # noqa: B023
         except Exception as error:  # whatever jax2onnx and the runtime say of a model
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
-        best = min(best, (apart, content), key=lambda pair: pair[0])
-        if best[0] <= CLOSE:
+        if found is None or apart < nearest:
+            nearest, found = apart, model
+        if nearest <= CLOSE:
             break
-    apart, content = best
-    if not content:
+    if found is None:
         raise BadInput("", f"ONNX cannot hold this model, choose another format: {why}")
-    if apart > tolerance:
+    if nearest > tolerance:
         raise BadInput(
             "",
             "ONNX: jax2onnx does not write this model rightly, choose another format: an output differs "
-            f"by {apart:.2g} of the largest one from the live model's",
+            f"by {nearest:.2g} of the largest one from the live model's",
         )
-    Path(path).write_bytes(content)
+    return found
+
+
+def save(model: Any, path: str | os.PathLike[str], facts: Mapping[str, str]) -> None:
+    """Writes a model, with what is said of it in its metadata and its description."""
+    model.doc_string = "; ".join(
+        f"{name}: {value}" for name, value in facts.items() if name not in ASIDE
+    )
+    for name, value in facts.items():
+        model.metadata_props.add(key=f"kdjax.{name}", value=value)
+    Path(path).write_bytes(model.SerializeToString())
 
 
 def _layer_by_layer(predict: Callable[..., Any], inputs: Fields, output: str) -> Any:
@@ -109,29 +162,35 @@ def _layer_by_layer(predict: Callable[..., Any], inputs: Fields, output: str) ->
         with jax.disable_jit(), _no_reduced_precision(), _called_as_linen(written):
             return predict(*arrays)
 
-    return _converted(inlined, inputs, named_shapes(inputs), output)
+    return _converted(inlined, dict(zip(inputs, named_shapes(inputs), strict=True)), [output])
 
 
-def _as_traced(predict: Callable[..., Any], inputs: Fields, output: str) -> Any:
-    """The model as its operations, traced before jax2onnx replaces anything."""
-    shapes = open_shapes(inputs)
+def as_traced(
+    predict: Callable[..., Any], shapes: Mapping[str, jax.ShapeDtypeStruct], outputs: Sequence[str]
+) -> Any:
+    """The model as its operations, traced before jax2onnx replaces anything.
+
+    Args:
+      predict: of as many arrays as there are shapes; it gives as many as there are outputs.
+      shapes: by the names of the inputs.
+      outputs: their names.
+    """
     with jax.disable_jit(), _no_reduced_precision():
-        operations = traced(predict, *shapes)
-    return _converted(operations, inputs, shapes, output)
+        operations = traced(predict, *shapes.values())
+    return _converted(operations, shapes, outputs)
 
 
 def _converted(
     function: Callable[..., Any],
-    inputs: Fields,
-    shapes: Sequence[jax.ShapeDtypeStruct],
-    output: str,
+    shapes: Mapping[str, jax.ShapeDtypeStruct],
+    outputs: Sequence[str],
 ) -> Any:
     with jax.numpy_rank_promotion("allow"):  # jax2onnx's own shape inference relies on it
         model = jax2onnx().to_onnx(
             function,
-            inputs=list(shapes),
-            input_names=list(inputs),
-            output_names=[output],
+            inputs=list(shapes.values()),
+            input_names=list(shapes),
+            output_names=list(outputs),
             model_name="kdjax",
             opset=OPSET,
         )
@@ -139,12 +198,6 @@ def _converted(
     del model.graph.value_info[:]
     simplify(model)
     model.ir_version = IR_VERSION
-    facts = accepts(inputs)
-    model.doc_string = "; ".join(f"{name}: {value}" for name, value in facts.items())
-    if most := longest(inputs):
-        facts[LONGEST] = json.dumps(most)
-    for name, value in facts.items():
-        model.metadata_props.add(key=f"kdjax.{name}", value=value)
     return model
 
 
@@ -161,8 +214,7 @@ def accepts(inputs: Fields) -> dict[str, str]:
     return {
         **{name: f"{field.dtype} {sizes(field)}, raw" for name, field in inputs.items()},
         "batch": "any of 1 or more",
-        "format": f"ONNX opset {OPSET}, IR version {IR_VERSION}",
-        "reads": f"ONNX Runtime {RUNTIME} or newer",
+        **READ,
     }
 
 
@@ -251,7 +303,7 @@ def load_onnx(
         kernels of ONNX Runtime divide by their number.
     """
     require("ONNX", "onnxruntime", extra="export")
-    session = _session(os.fspath(path), threads=threads)
+    session = open_session(os.fspath(path), threads=threads)
     names = [given.name for given in session.get_inputs()]
     output = session.get_outputs()[0].name
 
@@ -263,7 +315,8 @@ def load_onnx(
     return run
 
 
-def _session(model: str | bytes, *, threads: int, quiet: bool = False) -> Any:
+def open_session(model: str | bytes, *, threads: int, quiet: bool = False) -> Any:
+    """A model in ONNX Runtime on the CPU, with `threads` threads inside an operator."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -29,6 +29,7 @@ class Reference:
       inputs: of one example.
       batch: number of examples.
       shares: of the positions that a ragged input has at most: a file is run on each.
+      cases: inputs by name, in the place of those that are made up.
 
     Attributes:
       cases: `(inputs by name, outputs of the live model)`, [batch, ...] each.
@@ -41,12 +42,15 @@ class Reference:
         *,
         batch: int = _EXAMPLES,
         shares: Sequence[float] = _SHARES,
+        cases: Sequence[dict[str, np.ndarray]] = (),
     ):
         live = jax.jit(predict)
         if not longest(inputs):
             shares = (1.0,)
-        given = [made_up(inputs, batch=batch, share=share) for share in shares]
-        self.cases = [(one, np.asarray(live(*one.values()))) for one in given]
+        given = cases or [made_up(inputs, batch=batch, share=share) for share in shares]
+        self.cases = [
+            (one, [np.asarray(x) for x in jax.tree.leaves(live(*one.values()))]) for one in given
+        ]
 
     def apart(self, run: Callable[[dict[str, np.ndarray]], Any]) -> float:
         """The largest difference of a file's outputs, relative to the largest live one of a case.
@@ -54,9 +58,13 @@ class Reference:
         Infinite where the shapes differ, or not the same outputs are finite.
 
         Args:
-          run: the file, of its inputs by name.
+          run: the file, of its inputs by name; it gives one output, or all that there are.
         """
-        return max(_apart(np.asarray(run(inputs)), live) for inputs, live in self.cases)
+        return max(
+            _apart(np.asarray(found), live)
+            for inputs, outputs in self.cases
+            for found, live in zip(jax.tree.leaves(run(inputs)), outputs, strict=True)
+        )
 
 
 def _apart(outputs: np.ndarray, live: np.ndarray) -> float:

@@ -41,6 +41,8 @@ class Runtime(abc.ABC):
       program: a Python file that loads and runs one, see `kdjax.export.peak_memory`; None where there is
         none, and so no figure of memory.
       channels_first: what `seen` gives has the channels of an image before its space.
+      streaming: a file is given an example in pieces, which `write` makes of `Model.stream`; what `load`
+        gives takes whole examples all the same, and cuts them up.
     """
 
     suffix: ClassVar[str]
@@ -52,6 +54,7 @@ class Runtime(abc.ABC):
     package: ClassVar[str | None] = None
     program: ClassVar[str | None] = None
     channels_first: ClassVar[bool] = False
+    streaming: bool = False
 
     @property
     def runs_in(self) -> str:
@@ -167,6 +170,8 @@ def described(runtime: Runtime, path: Path, model: Model) -> dict[str, str]:
     """
     fields, is_open = model.inputs.fields.items(), runtime.open_batch  # its lengths are then, too
     taken = ", ".join(f"{name}: {f.dtype} {sizes(f, is_open=is_open)}" for name, f in fields)
+    if runtime.streaming:
+        taken = f"pieces of {taken}"
     found = {"accepts": f"{taken}; {runtime.batch}", **runtime.facts(path)}
     if model.rules:
         found["computes"] = "integers" if runtime.integers else "rounded in float"

@@ -1,20 +1,26 @@
 """The shapes that a file takes: any number of examples and, of a ragged input, of positions."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from jax import export
 
-from kdjax.types import Field, Fields, length_of
+from kdjax.types import BadInput, Field, Fields, length_of
 
 LONGEST = "longest"
 """In the metadata of a file, JSON: see `longest`."""
+
+SHORTEST = "shortest"
+"""Likewise the fewest positions, where that is more than 1."""
 
 
 def sizes(field: Field, *, is_open: bool = True) -> str:
     """Of one example; `[1 to 64, 80]` where a file takes several lengths."""
     if not (field.ragged and is_open):
         return str(list(field.shape))
-    return f"[{', '.join(map(str, (f'1 to {field.shape[0]}', *field.shape[1:])))}]"
+    return f"[{', '.join(map(str, (f'{field.shortest} to {field.shape[0]}', *field.shape[1:])))}]"
 
 
 def positions_of(field: str) -> str:
@@ -27,12 +33,50 @@ def longest(inputs: Fields) -> dict[str, int]:
     return {positions_of(name): f.shape[0] for name, f in inputs.items() if f.ragged}
 
 
+def shortest(inputs: Fields) -> dict[str, int]:
+    """The fewest, of those that are more than 1."""
+    return {
+        positions_of(name): f.shortest for name, f in inputs.items() if f.ragged and f.shortest > 1
+    }
+
+
+def shortest_of(predict: Callable[..., Any], inputs: Fields) -> int:
+    """The fewest positions of ragged inputs that a model does not refuse: it is asked, in shapes alone.
+
+    Args:
+      predict: the model, of as many arrays as there are inputs, in their order.
+      inputs: of one example; 1 where none is ragged, or even the longest are refused.
+    """
+
+    def takes(length: int) -> bool:
+        try:
+            jax.eval_shape(
+                predict,
+                *(
+                    f.batch(1, min(length, f.shape[0]) if f.ragged else None)
+                    for f in inputs.values()
+                ),
+            )
+        except BadInput:
+            return False
+        return True
+
+    most = max(longest(inputs).values(), default=1)
+    if takes(1) or not takes(most):
+        return 1
+    refused, taken = 1, most
+    while taken - refused > 1:
+        between = (refused + taken) // 2
+        refused, taken = (refused, between) if takes(between) else (between, taken)
+    return taken
+
+
 def open_shapes(inputs: Fields) -> list[jax.ShapeDtypeStruct]:
     """Shapes with symbols for what is open, which `jax.export` understands."""
     most = longest(inputs)
-    batch, *lengths = export.symbolic_shape(
-        ", ".join(["batch", *most]), constraints=[f"{name} <= {n}" for name, n in most.items()]
-    )
+    constraints = [f"{name} <= {n}" for name, n in most.items()]
+    constraints += [f"{name} >= {n}" for name, n in shortest(inputs).items()]
+    batch, *lengths = export.symbolic_shape(", ".join(["batch", *most]), constraints=constraints)
     of = dict(zip(most, lengths, strict=True))
     return [field.batch(batch, of.get(positions_of(name))) for name, field in inputs.items()]
 
@@ -51,12 +95,13 @@ def made_up(inputs: Fields, *, batch: int, share: float = 1.0) -> dict[str, np.n
     Args:
       inputs: of one example.
       batch: number of examples.
-      share: of the positions that a ragged input has at most, as many as the array has, 1 at least.
+      share: of the positions that a ragged input has at most, as many as the array has, and no fewer
+        than it has at least.
     """
     found = {name: field.made_up(batch) for name, field in inputs.items()}
     for name, field in inputs.items():
         if field.ragged:
-            length = max(1, int(share * field.shape[0]))
+            length = max(field.shortest, int(share * field.shape[0]))
             found[name] = found[name][:, :length]
             lengths = np.minimum(found[length_of(name)], length)
             behind = np.arange(length) >= lengths[:, None]

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdjax.export.channels_first import channels_first
 from kdjax.export.onnx_graph import ELEMENTWISE, Graph, attribute, keeps_axes
+from kdjax.export.onnx_spectra import as_formulas
 from kdjax.export.products import as_products
 
 
@@ -33,6 +34,7 @@ def simplify(model: Any) -> None:
         _pooled,
         _gated,
         _plain,
+        as_formulas,
     ):
         graph.index()
         change(graph)

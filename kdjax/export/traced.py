@@ -21,7 +21,7 @@ def traced(function: Callable[..., Any], *inputs: jax.ShapeDtypeStruct) -> Calla
     """`function(*inputs)`, traced here and now, as a function that does nothing but these operations.
 
     Args:
-      function: of arrays, giving one.
+      function: of arrays, giving one or several.
       *inputs: their shapes; a dimension may be symbolic.
     """
     flat = flatten(jax.make_jaxpr(function)(*inputs), into=lambda inside: True)
@@ -55,7 +55,8 @@ def traced(function: Callable[..., Any], *inputs: jax.ShapeDtypeStruct) -> Calla
             found = made(*given, **step.equation.params)
             found = _bind(step, given) if found is None else [found]
             values.update(zip(step.results, found, strict=True))
-        return read(values, flat.outputs)[0]
+        found = read(values, flat.outputs)
+        return found[0] if len(found) == 1 else tuple(found)
 
     return run
 

@@ -42,6 +42,7 @@ from kdjax.models.resnet import (
 )
 from kdjax.models.se_resnet import se_resnet
 from kdjax.models.shufflenet import ShuffleNetV2, shufflenet_v2
+from kdjax.models.spec_augment import SpecAugment, spec_augmented
 from kdjax.models.synced import Synced
 from kdjax.models.vgg import VGG, vgg
 from kdjax.models.vit import ViT, vit, vit_faults
@@ -87,6 +88,7 @@ __all__ = [
     "Review",
     "SequencePool",
     "ShuffleNetV2",
+    "SpecAugment",
     "Synced",
     "TinyResNet",
     "VariationalRegressor",
@@ -122,6 +124,7 @@ __all__ = [
     "rotated",
     "se_resnet",
     "shufflenet_v2",
+    "spec_augmented",
     "vgg",
     "vit",
     "vit_faults",

@@ -10,7 +10,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kdjax.models.blocks import Compute, batch_norm
+from kdjax.models.streaming import State
 from kdjax.types import BadInput
+
+_OF_CALL = ("train", "state")
+"""Arguments of encoders that are no inputs."""
 
 
 def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
@@ -39,11 +43,16 @@ def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
         if missing or wanted:
             raise BadInput(
                 "encoder",
-                f"{type(module).__name__} takes {', '.join(n for n in taken if n != 'train')}, and "
-                f"an example has {', '.join(inputs)}",
+                f"{type(module).__name__} takes {', '.join(n for n in taken if n not in _OF_CALL)}, "
+                f"and an example has {', '.join(inputs)}",
                 "give its `__call__` an argument for each",
             )
     return module(**inputs, **kwargs)
+
+
+def _given(state: State | None) -> dict[str, State]:
+    """An encoder that keeps nothing has no such argument."""
+    return {} if state is None else {"state": state}
 
 
 class Projector(nn.Module):
@@ -88,9 +97,12 @@ class Classifier(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, inputs: Any, *, train: bool):
-        """A dict of named outputs, float32; `inputs` by name, or the one that there is."""
-        features = called(self.encoder, inputs, train=train)
+    def __call__(self, inputs: Any, *, train: bool, state: State | None = None):
+        """A dict of named outputs, float32; `inputs` by name, or the one that there is.
+
+        With `state`, see `kdjax.models.streaming`, those of each step: [batch, step, ...].
+        """
+        features = called(self.encoder, inputs, train=train, **_given(state))
         logits = nn.Dense(self.classes, name="classifier")(features)
         return {"features": features, "logits": logits}
 
@@ -112,9 +124,12 @@ class Linear(nn.Module):
     behind: Sequence[float] = ()
 
     @nn.compact
-    def __call__(self, inputs: Any, *, train: bool):
-        """A dict of named outputs, float32; `inputs` by name, or the one that there is."""
-        found = called(self.encoder, inputs, train=train)
+    def __call__(self, inputs: Any, *, train: bool, state: State | None = None):
+        """A dict of named outputs, float32; `inputs` by name, or the one that there is.
+
+        With `state`, see `kdjax.models.streaming`, those of each step: [batch, step, ...].
+        """
+        found = called(self.encoder, inputs, train=train, **_given(state))
         features, mask = found if isinstance(found, tuple) else (found, None)
         answer = nn.Dense(self.width, name="head")(features)
         if mask is not None and self.behind:

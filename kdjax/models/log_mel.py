@@ -18,7 +18,6 @@ Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420 (cepstra); Radford 
 https://arxiv.org/abs/2212.04356.
 """
 
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -30,7 +29,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float64, Int, Int16
 
+from kdjax.models.fourier import fourier, size_of
 from kdjax.models.sequences import mask_of, mean_of
+from kdjax.models.spec_augment import SpecAugment, spec_augmented
+from kdjax.models.streaming import State, keep, running_norm
 from kdjax.types import BadInput
 
 T = TypeVar("T", int, Array)
@@ -38,7 +40,6 @@ T = TypeVar("T", int, Array)
 Convention = Literal["librosa", "whisper", "kaldi"]
 Scale = Literal["slaney", "htk"]
 
-_PREEMPHASIS = 0.97
 _WHISPER_RANGE = 80.0
 """Decibels."""
 
@@ -105,16 +106,27 @@ class LogMel(nn.Module):
         found = 1 + (samples - self.frame) // self.hop
         return max(0, found) if isinstance(found, int) else jnp.maximum(found, 0)
 
+    @property
+    def beside(self) -> int:
+        """Samples that a frame may begin before the recording, and as many that it may end behind."""
+        return self.frame // 2 if _SAID[self.convention].centred else 0
+
     @nn.compact
-    def __call__(self, audio: Int16[Array, "batch samples"]) -> Float[Array, "batch frames bands"]:
+    def __call__(
+        self, audio: Int16[Array, "batch samples"], *, within: bool = False
+    ) -> Float[Array, "batch frames bands"]:
         """Of every recording, float32.
+
+        Args:
+          audio: the samples.
+          within: frames lie within what is given, which has what is beside the recording.
 
         Raises:
           BadInput: a recording is shorter than a frame.
         """
         said = _SAID[self.convention]
         length = audio.shape[-1]
-        beside = self.frame // 2 if said.centred else 0
+        beside = 0 if within else self.beside
         least = max(self.frame - 2 * beside, beside + 1 if said.reflect else 1)
         if isinstance(length, int) and length < least:
             raise BadInput(
@@ -125,9 +137,10 @@ class LogMel(nn.Module):
             x = jnp.pad(
                 x, ((0, 0), (beside, beside)), mode="reflect" if said.reflect else "constant"
             )
+        kernel, bank = self._constants()
         spectrum = lax.conv_general_dilated(
             x[..., None],
-            jnp.asarray(fourier(self.frame, self.convention)[:, None], jnp.float32),
+            jnp.asarray(kernel[:, None], jnp.float32),
             (self.hop,),
             "VALID",
             dimension_numbers=("NWC", "WIO", "NWC"),
@@ -136,15 +149,6 @@ class LogMel(nn.Module):
         if said.reflect:  # Whisper leaves the last frame out
             real, imaginary = real[:, :-1], imaginary[:, :-1]
         power = real * real + imaginary * imaginary
-        bank = filterbank(
-            rate=self.rate,
-            size=_size(self.frame, self.convention),
-            bands=self.bands,
-            low=self.low,
-            high=self.high,
-            scale=said.scale,
-            area=said.area,
-        )
         found = jnp.log(jnp.maximum(power @ jnp.asarray(bank, jnp.float32), said.floor))
         most = _WHISPER_RANGE if said.reflect else self.range
         if most is not None:
@@ -156,27 +160,22 @@ class LogMel(nn.Module):
             found = found @ jnp.asarray(cosines(self.bands, self.cepstrum), jnp.float32)
         return found
 
-
-def _size(frame: int, convention: str) -> int:
-    """Points of the transform: Kaldi's is the next power of two."""
-    return 1 << (frame - 1).bit_length() if convention == "kaldi" else frame
-
-
-@functools.lru_cache(maxsize=16)
-def fourier(frame: int, convention: str) -> Float64[np.ndarray, "frame twice_bins"]:
-    """The spectrum of a frame as a product: real parts of all bins, then the imaginary ones."""
-    size, at = _size(frame, convention), np.arange(frame)
-    angle = 2.0 * np.pi * np.outer(at, np.arange(size // 2 + 1)) / size
-    if convention != "kaldi":
-        window = 0.5 - 0.5 * np.cos(2.0 * np.pi * at / frame)
-        before = np.eye(frame)
-    else:
-        window = (0.5 - 0.5 * np.cos(2.0 * np.pi * at / (frame - 1))) ** 0.85
-        before = np.eye(frame) - _PREEMPHASIS * np.eye(frame, k=-1)
-        before[0, 0] -= _PREEMPHASIS  # the sample before the first one is the first one
-        before = before @ (np.eye(frame) - 1.0 / frame)
-    kernel = (window[:, None] * before).T
-    return np.concatenate([kernel @ np.cos(angle), -kernel @ np.sin(angle)], axis=1)
+    def _constants(self) -> tuple[np.ndarray, np.ndarray]:
+        """The Fourier kernel and the bands, of the bins alone that a band has."""
+        said = _SAID[self.convention]
+        bank = filterbank(
+            rate=self.rate,
+            size=size_of(self.frame, self.convention),
+            bands=self.bands,
+            low=self.low,
+            high=self.high,
+            scale=said.scale,
+            area=said.area,
+        )
+        used = np.flatnonzero(bank.any(1))
+        bins = slice(used[0], used[-1] + 1)
+        parts = np.split(fourier(self.frame, self.convention), 2, axis=1)
+        return np.concatenate([part[:, bins] for part in parts], axis=1), bank[bins]
 
 
 def _slaney(hertz: np.ndarray) -> np.ndarray:
@@ -279,11 +278,15 @@ class OnLogMel(nn.Module):
         as well, or takes none.
       normalize: each band has the mean zero over the frames of a recording, and all together have
         the standard deviation one.
+      running: over those up to each frame instead, see `kdjax.models.streaming.running_norm`.
+      augment: what is masked of the spectra in training, by the model's stream of dropout; None for none.
     """
 
     front: LogMel
     net: nn.Module
     normalize: bool = True
+    running: bool = False
+    augment: SpecAugment | None = None
 
     @nn.compact
     def __call__(
@@ -292,6 +295,7 @@ class OnLogMel(nn.Module):
         audio_length: Int[Array, " batch"] | None = None,
         *,
         train: bool,
+        state: State | None = None,
     ):
         """What the network gives.
 
@@ -299,28 +303,50 @@ class OnLogMel(nn.Module):
           audio: the samples.
           audio_length: of each recording, zeros are behind it; None for all of them. One that is shorter
             than a frame is a frame.
-          train: of the network.
+          train: of the network, and with masks.
+          state: what was kept of the pieces before this one, which then begins with the samples behind
+            the beginning of the last frame's next one; before the first piece, with the zeros beside
+            the recording.
 
         Raises:
           BadInput: recordings have lengths, and the network or the spectra do not go with that.
         """
+        if state is not None:
+            x = self.front(audio, within=True)
+            if self.normalize:
+                x, after = running_norm(x, state)
+                keep(self, after)
+            return self.net(x[..., None], train=train, state=state)
         if audio_length is not None and not _SAID[self.front.convention].centred:
             audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
         x = self.front(audio)
+        if self.normalize and self.running:
+            x, _ = running_norm(x, {})
         if audio_length is None:
-            if self.normalize:
+            if self.normalize and not self.running:
                 x = x - x.mean(axis=1, keepdims=True)
                 x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
-            return self.net(x[..., None], train=train)
+            return self.net(self._augmented(x, None, train=train)[..., None], train=train)
         self._check_lengths()
         frames = jnp.maximum(self.front.frames(audio_length), 1)
         mask = mask_of(x, frames)
-        if self.normalize:
+        if self.normalize and not self.running:
             x = x - jnp.expand_dims(mean_of(x, mask), 1)
             power = mean_of((x * x).mean(axis=2, keepdims=True), mask)
             x = x * lax.rsqrt(jnp.expand_dims(power, 2) + 1e-5)
-        x = jnp.where(mask[..., None], x, 0.0)
+        x = self._augmented(jnp.where(mask[..., None], x, 0.0), frames, train=train)
         return self.net(x[..., None], frames, train=train)
+
+    def _augmented(
+        self,
+        x: Float[Array, "batch frames bands"],
+        frames: Int[Array, " batch"] | None,
+        *,
+        train: bool,
+    ) -> Float[Array, "batch frames bands"]:
+        if self.augment is None or not train:
+            return x
+        return spec_augmented(self.make_rng("dropout"), x, frames, self.augment)
 
     def _check_lengths(self) -> None:
         mend = "give data.source.seconds, of which all recordings are then"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdjax import recurrence
+from kdjax.models import streaming
 from kdjax.models.blocks import Compute
 from kdjax.models.sequences import mask_of, mean_of, rows_of
 from kdjax.recurrence import State
@@ -96,23 +97,50 @@ class RecurrentNet(nn.Module):
         length: Int[Array, " batch"] | None = None,
         *,
         train: bool,
+        state: streaming.State | None = None,
     ) -> (
-        Float[Array, "batch dim"] | tuple[Float[Array, "batch step dim"], Bool[Array, "batch step"]]
+        Float[Array, "batch dim"]
+        | Float[Array, "batch step dim"]
+        | tuple[Float[Array, "batch step dim"], Bool[Array, "batch step"]]
     ):
-        """The features, float32.
+        """The features, float32; with `state`, those of each step [batch, step, dim] without a mask.
 
         Args:
           x: of each step; what a step has is one row.
           length: steps that each example has, the others are padding; one without any counts as of one.
             None for all.
           train: with dropout.
+          state: what was kept of the steps before, see `kdjax.models.streaming`. A mean is then of the
+            steps up to each one.
+
+        Raises:
+          ValueError: it has `state`, and layers read in both directions.
         """
+        if state is not None:
+            return self._piece(x, state)
         x, length = rows_of(x, length)
         found, _ = self._read(x, length, train=train, pool=self.pool)
         return (found, mask_of(x, length)) if self.pool == "none" else found
 
+    def _piece(
+        self, x: Float[Array, "batch step ..."], state: streaming.State
+    ) -> Float[Array, "batch step dim"]:
+        names = [(f"hidden{i}", f"cell{i}") for i in range(len(self.widths))]
+        states = [State(state[h], state[c]) if h in state else None for h, c in names]
+        found, last = self.stream(x, states)
+        after = {
+            name: array
+            for pair, both in zip(names, last, strict=True)
+            for name, array in zip(pair, both, strict=True)
+        }
+        if self.pool == "mean":
+            count, total, so_far = streaming.so_far(found, state)
+            found, after = total / count, {**after, **so_far}
+        streaming.keep(self, after)
+        return found
+
     def stream(
-        self, x: Float[Array, "batch step ..."], states: Sequence[State] | None = None
+        self, x: Float[Array, "batch step ..."], states: Sequence[State | None] | None = None
     ) -> tuple[Float[Array, "batch step dim"], list[State]]:
         """What the last layer gives at each step, and the states to begin the next call with.
 
@@ -138,7 +166,7 @@ class RecurrentNet(nn.Module):
         *,
         train: bool,
         pool: SequencePool,
-        states: Sequence[State] | None = None,
+        states: Sequence[State | None] | None = None,
     ) -> tuple[Float[Array, "batch ... dim"], list[State]]:
         last: list[State] = []
         for i, width in enumerate(self.widths):
@@ -180,6 +208,7 @@ class RecurrentText(nn.Module):
         tokens_length: Int[Array, " batch"] | None = None,
         *,
         train: bool,
+        state: streaming.State | None = None,
     ):
         """What `net` gives.
 
@@ -187,6 +216,7 @@ class RecurrentText(nn.Module):
           tokens: as integers below `vocab`.
           tokens_length: how many of each text there are, the others are padding; None for all.
           train: with dropout.
+          state: see `RecurrentNet`.
         """
         x = nn.Embed(self.vocab, self.embedding, dtype=self.compute.dtype, name="word")(tokens)
-        return self.net(x, tokens_length, train=train)
+        return self.net(x, tokens_length, train=train, state=state)

@@ -116,13 +116,34 @@ class Graph:
 
     @property
     def edges(self) -> tuple[str, ...]:
-        """The layers that see the model's input, and those that give what it returns."""
+        """The layers that see the model's input, and those that give what it returns.
+
+        What no layer has made is the input, too, such as the spectra of sound; to a recurrence it is not,
+        which has no ranges that a few large values could spoil.
+        """
+        seen = self._before_layers
         return tuple(
             layer.name
             for layer in self.layers
             if layer.kind != "lookup"
-            and (self.source(layer.input) in self.inputs or layer.output in self.final)
+            and (
+                self.source(layer.input) in self.inputs
+                or (layer.ranged and layer.input in seen)
+                or layer.output in self.final
+            )
         )
+
+    @property
+    def _before_layers(self) -> set[int]:
+        """The values that are made of inputs, and of nothing that a layer has made."""
+        made, found, products = set(), {*self.inputs}, {layer.step for layer in self.layers}
+        for i, step in enumerate(self.flat.steps):
+            operands = {value for value in step.operands if isinstance(value, int)}
+            if i in products or operands & made:
+                made.update(step.results)
+            elif operands & found:
+                found.update(step.results)
+        return found
 
     def tensors(self, chosen: Collection[str]) -> dict[int, str]:
         """The activations that are quantized if these layers are, with a name each.

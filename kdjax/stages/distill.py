@@ -80,7 +80,9 @@ def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
         views_path=f"config.stages.{c.cache}.recipe",
         exact=context.exact,
     )
-    check_labels_fit(context, spec, context.splits.partly_labelled(context.seed))
+    cached = context.run.stages[c.cache]
+    assert isinstance(cached, config.Cache)
+    check_labels_fit(context, spec, context.splits.partly_labelled(context.seed), cached.recipe)
     if c.sweep:
         return {"sweep": {"model": spec.plain()}}
     return {**expected.model(c, spec), **pruned}

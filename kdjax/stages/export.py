@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from kdjax import config, export, files, quant
+from kdjax.artifacts import streaming
 from kdjax.artifacts.model import Spec, load
 from kdjax.checks import expected
 from kdjax.config import own
@@ -19,7 +20,7 @@ from kdjax.contexts.context import Context
 from kdjax.measuring import measure
 from kdjax.measuring.parity import StageFailed, compare
 from kdjax.models import Compute
-from kdjax.types import BadInput, Variables
+from kdjax.types import BadInput, Variables, under
 
 _LOOKED_AT = 16
 """Examples that a layer-wise comparison is made on."""
@@ -66,7 +67,10 @@ def runtimes_of(c: config.Export, path: str) -> Iterator[tuple[str, export.Runti
 
 def _refuse_misfits(context: Context, c: config.Export, spec: Spec) -> None:
     """Raises `BadInput` where a format should not be asked to hold this model."""
-    for _, runtime in runtimes_of(c, context.path):
+    for at, runtime in runtimes_of(c, context.path):
+        if runtime.streaming:
+            with under(f"{at}.streaming"):
+                streaming.check(spec, model=c.model)
         for fault in runtime.misfits(spec.rules, lambda: spec.layers().layers, model=c.model):
             raise BadInput(f"{context.path}.formats", fault)
 
@@ -147,15 +151,17 @@ def exported(
     """A model as a format writes it."""
     module = spec.in_float.module(Compute(folded=True))
     folded = spec.folded(variables)
+    predict = spec.deployed(variables)
     return export.Model(
-        predict=spec.deployed(variables),
-        inputs=spec.inputs,
+        predict=predict,
+        inputs=spec.inputs.from_length(export.shortest_of(predict, spec.inputs.fields)),
         output=spec.output(),
         forward=spec.answers(module),
         variables={name: tree for name, tree in folded.items() if name != quant.RANGES},
         rules=spec.rules,
         ranges=variables.get(quant.RANGES, {}),
         class_names=class_names,
+        stream=lambda: streaming.stream_of(spec, variables),
     )
 
 

@@ -72,7 +72,8 @@ def check(context: Context, c: config.Finetune) -> Mapping[str, Any]:
         views_path=f"{path}.views",
         exact=context.exact,
     )
-    check_labels_fit(context, spec, context.splits.labelled(context.seed, c, path=path))
+    labelled = context.splits.labelled(context.seed, c, path=path)
+    check_labels_fit(context, spec, labelled, c.views)
     return {**expected.model(c, spec), **pruned}
 
 

@@ -26,7 +26,7 @@ from kdjax.views.recipes import (
     simclr,
     to_float,
 )
-from kdjax.views.sound import waveform
+from kdjax.views.sound import ragged_waveform, shortest, waveform
 from kdjax.views.text import token_view
 
 __all__ = [
@@ -51,9 +51,11 @@ __all__ = [
     "mixup",
     "normalize",
     "quarter_turns",
+    "ragged_waveform",
     "random_patch_mask",
     "resize",
     "shift",
+    "shortest",
     "sides",
     "simclr",
     "to_float",

@@ -1,20 +1,30 @@
-"""Views of sound: 16-bit samples in, 16-bit samples out, of the same length.
+"""Views of sound: 16-bit samples in, 16-bit samples out.
 
 Every function is `(key, samples, ...) -> samples` of one recording, float32 in units of a sample, so that
-they may follow each other; `waveform` puts them together and rounds once.
+they may follow each other; `waveform` puts them together and rounds once. A recording that has a length
+of its own, zeros behind it, is changed within that length: `ragged_waveform`.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int16, Key
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int16, Key
 
 _FULL_SCALE = 2.0**15
 _QUIET = 1.0
 """Root mean square of a sample below which a recording is silence."""
 
+_SPEEDS = 256
+"""Speeds at which a recording of its own length is played, faster than 1 and as many slower: a table of
+them, as its new length must be the same integer in every program."""
+
 Samples = Float[Array, " n"]
+
+Length = Int[Array, ""]
+"""Of one recording; the samples behind it are zeros."""
 
 
 def waveform(
@@ -46,34 +56,120 @@ def waveform(
     Reference: Park et al. 2019, https://arxiv.org/abs/1904.08779, for the two masks; Ko et al. 2015,
     https://www.isca-archive.org/interspeech_2015/ko15_interspeech.pdf, for the speed.
     """
-    keys = dict(
-        zip(
-            ("speed", "shift", "band", "time", "gain", "noise"),
-            jax.random.split(key, 6),
-            strict=True,
-        )
+    x, _ = _changed(
+        key,
+        audio.astype(jnp.float32),
+        None,
+        shift=shift,
+        speed=speed,
+        gain=gain,
+        noise=noise,
+        time_mask=time_mask,
+        band_mask=band_mask,
     )
-    x = audio.astype(jnp.float32)
-    if speed > 1.0:
-        x = at_speed(keys["speed"], x, most=speed)
-    if shift:
-        x = shifted(keys["shift"], x, most=shift)
-    if band_mask:
-        x = without_band(keys["band"], x, most=band_mask)
-    if time_mask:
-        x = silenced(keys["time"], x, most=time_mask)
-    if gain:
-        x = louder(keys["gain"], x, decibels=gain)
-    if noise is not None:
-        x = with_noise(keys["noise"], x, least=noise)
+    return _rounded(x)
+
+
+def ragged_waveform(
+    key: Key[Array, ""],
+    audio: Int16[Array, " n"],
+    length: Length,
+    *,
+    longest: int,
+    shift: int = 0,
+    speed: float = 1.0,
+    gain: float = 0.0,
+    noise: float | None = None,
+    time_mask: int = 0,
+    band_mask: float = 0.0,
+) -> tuple[Int16[Array, " m"], Length]:
+    """A view of a recording of its own length, and how long it is: see `waveform`.
+
+    It is the same however many zeros are behind the recording. Faster is shorter, and slower is longer,
+    but not longer than `longest`: nothing is cut off. All else is within the recording and leaves its
+    length; half of it is moved out, or silenced, at most.
+
+    Args:
+      key: that decides.
+      audio: a recording and the zeros behind it.
+      length: of the recording.
+      longest: samples that there may be of any, `n` at least; the view has `n * speed` at most.
+      shift: see `waveform`.
+      speed: likewise.
+      gain: likewise.
+      noise: likewise.
+      time_mask: likewise.
+      band_mask: likewise.
+    """
+    n = audio.shape[0]
+    x, new = _changed(
+        key,
+        jnp.pad(audio, (0, longest - n)).astype(jnp.float32),
+        length,
+        shift=shift,
+        speed=speed,
+        gain=gain,
+        noise=noise,
+        time_mask=time_mask,
+        band_mask=band_mask,
+    )
+    assert new is not None
+    return _rounded(x)[: min(longest, math.ceil(n * speed))], new
+
+
+def _rounded(x: Samples) -> Int16[Array, " n"]:
     return jnp.clip(jnp.rint(x), -_FULL_SCALE, _FULL_SCALE - 1.0).astype(jnp.int16)
 
 
-def shifted(key: Key[Array, ""], x: Samples, *, most: int) -> Samples:
+def _changed(
+    key: Key[Array, ""],
+    x: Samples,
+    length: Length | None,
+    *,
+    shift: int,
+    speed: float,
+    gain: float,
+    noise: float | None,
+    time_mask: int,
+    band_mask: float,
+) -> tuple[Samples, Length | None]:
+    """All of it in its order, each by a key of its own, and the new length."""
+    names = ("speed", "shift", "band", "time", "gain", "noise")
+    keys = dict(zip(names, jax.random.split(key, 6), strict=True))
+    if speed > 1.0:
+        if length is None:
+            x = at_speed(keys["speed"], x, most=speed)
+        else:
+            x, length = played(keys["speed"], x, length, most=speed)
+    if shift:
+        x = shifted(keys["shift"], x, length, most=shift)
+    if band_mask:
+        x = without_band(keys["band"], x, length, most=band_mask)
+    if time_mask:
+        x = silenced(keys["time"], x, length, most=time_mask)
+    if gain:
+        x = louder(keys["gain"], x, decibels=gain)
+    if noise is not None:
+        x = with_noise(keys["noise"], x, length, least=noise)
+    return x, length
+
+
+def _within(x: Samples, length: Length | None) -> Samples:
+    """Zeros behind the recording."""
+    return x if length is None else jnp.where(jnp.arange(x.shape[0]) < length, x, 0.0)
+
+
+def _at_most(most: int, length: Length | None) -> int | Length:
+    """Of a recording of its own length, half of it."""
+    return most if length is None else jnp.minimum(most, length // 2)
+
+
+def shifted(key: Key[Array, ""], x: Samples, length: Length | None = None, *, most: int) -> Samples:
     """Moved by up to `most` samples, with zeros where there was nothing."""
-    by = jax.random.randint(key, (), -most, most + 1)
+    limit = _at_most(most, length)
+    by = jax.random.randint(key, (), -limit, limit + 1)
     padded = jnp.pad(x, (most, most))
-    return jax.lax.dynamic_slice(padded, (most - by,), x.shape)
+    return _within(jax.lax.dynamic_slice(padded, (most - by,), x.shape), length)
 
 
 def at_speed(key: Key[Array, ""], x: Samples, *, most: float) -> Samples:
@@ -85,30 +181,68 @@ def at_speed(key: Key[Array, ""], x: Samples, *, most: float) -> Samples:
     return jnp.interp(at, jnp.arange(n), x, left=0.0, right=0.0)
 
 
+def played(
+    key: Key[Array, ""], x: Samples, length: Length, *, most: float
+) -> tuple[Samples, Length]:
+    """`at_speed` from the first sample to the last, so it is shorter or longer, and its new length.
+
+    It is played so fast at least that there is room for all of it.
+    """
+    drawn = jax.random.randint(key, (), 0, 2 * _SPEEDS + 1)
+    long = jnp.rint(length.astype(jnp.float32) * jnp.asarray(_longer(most))[drawn])
+    new = jnp.clip(long.astype(length.dtype), 1, x.shape[0])
+    factor = length.astype(jnp.float32) / new.astype(jnp.float32)
+    at = jnp.arange(x.shape[0]) * factor
+    below = jnp.clip(at.astype(jnp.int32), 0, x.shape[0] - 2)
+    heard = x[below] + (at - below) * (x[below + 1] - x[below])
+    return _within(heard, new), new
+
+
+@functools.lru_cache(maxsize=16)
+def _longer(most: float) -> Float32[np.ndarray, " speeds"]:
+    """How many times as long a recording is at each speed, in equal ratios from the fastest on."""
+    return np.asarray(most ** np.linspace(-1.0, 1.0, 2 * _SPEEDS + 1), np.float32)
+
+
+def shortest(lengths: Int[np.ndarray, " n"], *, speed: float) -> Int[np.ndarray, " n"]:
+    """How many samples `ragged_waveform` leaves at least of recordings of these lengths."""
+    if speed == 1.0:
+        return lengths
+    found = np.rint(np.asarray(lengths, np.float32) * _longer(speed)[:1])
+    return np.maximum(found, 1.0).astype(lengths.dtype)
+
+
 def louder(key: Key[Array, ""], x: Samples, *, decibels: float) -> Samples:
     """Louder or softer by up to so many decibels."""
     return x * 10.0 ** (jax.random.uniform(key, (), minval=-decibels, maxval=decibels) / 20.0)
 
 
-def with_noise(key: Key[Array, ""], x: Samples, *, least: float) -> Samples:
+def with_noise(
+    key: Key[Array, ""], x: Samples, length: Length | None = None, *, least: float
+) -> Samples:
     """With white noise, `least` to `least + 30` decibels below the signal; silence stays silent."""
     ratio, drawn = jax.random.split(key)
     below = jax.random.uniform(ratio, (), minval=least, maxval=least + 30.0)
-    loud = jnp.sqrt((x * x).mean())
+    loud = jnp.sqrt((x * x).sum() / (x.shape[0] if length is None else length))
     level = jnp.where(loud < _QUIET, 0.0, loud * 10.0 ** (-below / 20.0))
-    return x + level * jax.random.normal(drawn, x.shape)
+    return _within(x + level * jax.random.normal(drawn, x.shape), length)
 
 
-def silenced(key: Key[Array, ""], x: Samples, *, most: int) -> Samples:
+def silenced(
+    key: Key[Array, ""], x: Samples, length: Length | None = None, *, most: int
+) -> Samples:
     """Without a piece of up to `most` samples, anywhere."""
-    length, start = jax.random.split(key)
-    cut = jax.random.randint(length, (), 0, most + 1)
-    begin = jax.random.randint(start, (), 0, x.shape[0] - cut + 1)
+    size, start = jax.random.split(key)
+    cut = jax.random.randint(size, (), 0, _at_most(most, length) + 1)
+    end = x.shape[0] if length is None else length
+    begin = jax.random.randint(start, (), 0, end - cut + 1)
     at = jnp.arange(x.shape[0])
     return jnp.where((at >= begin) & (at < begin + cut), 0.0, x)
 
 
-def without_band(key: Key[Array, ""], x: Samples, *, most: float) -> Samples:
+def without_band(
+    key: Key[Array, ""], x: Samples, length: Length | None = None, *, most: float
+) -> Samples:
     """Without a band of up to that share of the octaves from 1/64 of half the rate to all of it."""
     width, start = jax.random.split(key)
     share = jax.random.uniform(width, (), maxval=most)
@@ -117,4 +251,4 @@ def without_band(key: Key[Array, ""], x: Samples, *, most: float) -> Samples:
     bins = spectrum.shape[0]
     octave = jnp.log2(jnp.maximum(jnp.arange(bins), 1.0) / bins) / 6.0 + 1.0  # 0 to 1
     out = (octave >= low) & (octave < low + share)
-    return jnp.fft.irfft(jnp.where(out, 0.0, spectrum), n=x.shape[0])
+    return _within(jnp.fft.irfft(jnp.where(out, 0.0, spectrum), n=x.shape[0]), length)

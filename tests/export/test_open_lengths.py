@@ -18,8 +18,9 @@ from kdjax.export import (
     write_onnx,
     write_stablehlo,
 )
-from kdjax.export.shapes import made_up, open_shapes
+from kdjax.export.shapes import made_up, open_shapes, shortest_of
 from kdjax.inputs import Inputs
+from kdjax.models import LogMel
 from kdjax.types import BadInput, Field, length_field
 from tests.own_inputs import Reader
 
@@ -162,3 +163,30 @@ def test_a_file_says_which_lengths_it_takes_and_is_timed_at_the_longest(tmp_path
         onnx_call(path, threads=1, batch=2, length=MOST + 1)
     with pytest.raises(BadInput, match="length: must be at least 1, not 0"):
         onnx_call(path, threads=1, batch=2, length=0)
+
+
+def test_a_model_that_refuses_what_is_too_short_is_not_asked_it(tmp_path):
+    """Frames of Kaldi lie within a recording."""
+    front = LogMel(rate=1000, frame=64, hop=32, bands=8, convention="kaldi")
+    fields = {"audio": Field((500,), "int16", ragged=True), "audio_length": length_field(500)}
+
+    def predict(audio, length):
+        return front.apply({}, audio).mean(1) + length[:, None]
+
+    assert shortest_of(predict, fields) == 64
+    assert shortest_of(lambda audio, length: audio[:, 0] + length, fields) == 1
+    inputs = Inputs.of(fields).from_length(64)
+    assert inputs == Inputs.of(inputs.fields)
+    for share, positions in ((1.0, 500), (0.0, 64)):
+        found = made_up(inputs.fields, batch=20, share=share)
+        assert found["audio"].shape == (20, positions)
+        assert found["audio_length"].min() >= 64
+    path = tmp_path / "model.onnx"
+    write_onnx(predict, path, inputs=inputs.fields)
+    assert "audio: int16 [64 to 500], raw" in onnx.load(path).doc_string
+    given = made_up(inputs.fields, batch=2, share=0.0)
+    np.testing.assert_allclose(
+        load_onnx(path, threads=1)(*given.values()), jax.jit(predict)(*given.values()), rtol=1e-5
+    )
+    with pytest.raises(BadInput, match=r"model.onnx: takes 64 positions or more, and not 63$"):
+        onnx_call(path, threads=1, batch=2, length=63)

@@ -85,6 +85,17 @@ def test_a_convolution_its_bias_and_its_rectification_are_one():
     assert graph.flat.shape(a.output) == (2, 6, 6, 4)
 
 
+def test_what_no_layer_has_made_is_what_the_first_one_sees():
+    def net(x):
+        spectra = jnp.log1p(jnp.square(x @ jnp.ones((8, 6))))
+        shown = x[:, 0] > 0  # of the input as well, and no layer is the first for it
+        x = nn.Dense(4, name="a")(spectra - spectra.mean(1, keepdims=True))
+        x = nn.Dense(4, name="b")(jnp.where(shown[:, None], x, 0.0))
+        return nn.Dense(3, name="head")(x)
+
+    assert _graph(_net(net), (2, 8)).edges == ("a/kernel", "head/kernel")
+
+
 def test_a_residual_sum_and_its_rectification_are_one():
     def net(x):
         x = nn.relu(nn.Dense(4, name="stem")(x))

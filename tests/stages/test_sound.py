@@ -97,6 +97,17 @@ def test_a_network_has_the_rate_of_the_recordings(folder):
     )
 
 
+def test_what_cannot_be_given_in_pieces_is_said_before_anything_runs(folder, tmp_path):
+    run = parse.plain(run_of(folder))
+    run["stages"]["file"]["formats"] = [{"name": "onnx", "streaming": True}]
+    run = parse.parse(config.Run, run, "config")
+    splits = Splits(run.data)
+    tasks = pipeline.plan(run, epath.Path(tmp_path), splits, only=["file"])
+    said = r"^config.stages.file.formats\[0\].streaming: small's encoder.range: 50 dB below the .* give"
+    with pytest.raises(BadInput, match=said):
+        pipeline.check(run, tasks, splits)
+
+
 def test_sound_through_the_whole_line(folder, tmp_path):
     run, workdir = run_of(folder), epath.Path(tmp_path)
     splits = Splits(run.data)
@@ -128,7 +139,12 @@ def ragged_of(folder):
     plain = {"recipe": "eval"}
     stages["teacher"] |= {"encoder": both, "views": plain}
     stages["cache"] |= {"recipe": plain, "views": 1}
-    stages["student"] |= {"encoder": {**spectra, "net": {"name": "lstm", "widths": [16, 12]}}}
+    one = {**spectra, "range": None, "running": True, "net": {"name": "lstm", "widths": [16, 12]}}
+    stages["student"] |= {"encoder": one}
+    stages["pieces"] = {
+        **stages["file"],
+        "formats": [{"name": "onnx", "streaming": True}],
+    }
     stages["int8"] |= {"rules": [{"activations": "dynamic", "pattern": ".*"}]}
     data = {"name": "words", "source": source, "buckets": {"audio": [300, 400]}}
     fields = {"name": "words", "data": data, "parallel": "single", "stages": stages}
@@ -159,5 +175,9 @@ def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path
         audio, length = (array[:1] for array in given.values())
         alone = model(audio[:, : int(length[0])], length)
         assert np.abs(alone - whole[:1]).max() < (1e-4 if of is not None else 0.1)
+    (parity,) = done["pieces"].manifest["parity"]
+    assert parity["accepts"].startswith("pieces of audio: int16 [1 to")
+    assert parity["max_difference"] <= 1e-5 * parity["largest_output"]
+    assert (done["pieces"].folder / "small.onnx").stat().length < 40_000
     layers = done["int8"].manifest["quantized"]["layers"]
     assert {"encoder/net/lstm0/kernel", "encoder/net/lstm0/recurrent"} <= layers.keys()

@@ -20,6 +20,7 @@ from kdjax.types import BadInput
 from tests import own_tasks
 
 _PLAIN = {"recipe": "eval"}
+_SEEN = {"recipe": "waveform", "shift": 5, "speed": 1.1, "gain": 3.0, "noise": 20.0}
 _TRAINING = {
     "steps": 160,
     "batch": 32,
@@ -113,7 +114,8 @@ def done(run, folder):
 
 
 def test_transcripts_through_the_whole_line(folder, tmp_path):
-    artifacts, report, splits = done(run_of(folder), tmp_path)
+    changed = {"teacher": {"views": _SEEN}, "cache": {"recipe": _SEEN, "views": 2}}
+    artifacts, report, splits = done(run_of(folder, **changed), tmp_path)
     rows = {row["stage"]: row for row in report["rows"]}
     for name in ("teacher", "student", "small", "int8", "small.onnx", "int8.onnx"):
         scores = rows[name]["scores"]
@@ -190,6 +192,22 @@ def test_a_line_is_checked_before_it_runs(folder, tmp_path):
             {"teacher": {"encoder": encoder_of(8, hop=200)}},
             r"teacher\.encoder: example \d+ of ragged tones train \(id \d+\) has a label '[abc]+' that "
             r"takes \d positions, and the model answers at \d of it, and \d+ more are so; give",
+        ),
+        (
+            _OWN,
+            {"teacher": {"encoder": encoder_of(8, hop=80), "views": {**_SEEN, "speed": 4.0}}},
+            r"teacher\.encoder: example \d+ of ragged tones train \(id \d+\) has a label '[abc]+' that "
+            r"takes \d positions, and the model answers at \d of its shortest view, and \d+ more are so; "
+            r"give .*, or set the speed of waveform nearer to 1$",
+        ),
+        (
+            _OWN,
+            {
+                "teacher": {"encoder": encoder_of(8, hop=80)},
+                "cache": {"recipe": {**_SEEN, "speed": 4.0}},
+                "student": {"encoder": encoder_of(8, hop=80)},
+            },
+            r"student\.encoder: example \d+ of ragged tones train \(id \d+\) has a label .* of its sh",
         ),
         (
             _OWN,

@@ -1,3 +1,8 @@
+import functools
+import math
+
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,19 +119,93 @@ def test_a_recipe_augments_sound_and_leaves_the_rest():
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"image": Field((8, 8, 1), "uint8")}, "waveform is one of sound"),
-        ({"tokens": Field((8,), "int32", 9)}, "waveform is one of sound"),
-        (
-            {"audio": Field((N,), "int16", ragged=True), "audio_length": Field((), "int32", N + 1)},
-            "differ",
-        ),
-    ],
+    "fields",
+    [{"image": Field((8, 8, 1), "uint8")}, {"tokens": Field((8,), "int32", 9)}],
 )
-def test_what_is_no_sound_of_one_length_is_refused(fields, words):
-    with pytest.raises(BadInput, match=words):
+def test_what_is_no_sound_is_refused(fields):
+    with pytest.raises(BadInput, match="waveform is one of sound"):
         recipe(shift=5).recipe_for(Inputs.of(fields))
+
+
+def test_it_moves_what_is_at_a_position_where_it_is_shifted_or_played_faster():
+    assert recipe(shift=1).moves
+    assert recipe(speed=1.01).moves
+    assert not recipe(gain=3.0, noise=20.0, time_mask=9, band_mask=0.1).moves
+
+
+RAGGED = {"audio": Field((N,), "int16", ragged=True), "audio_length": Field((), "int32", N + 1)}
+
+
+def padded(length, width):
+    return jnp.where(jnp.arange(width) < length, jnp.asarray(AUDIO[:width]), 0).astype(jnp.int16)
+
+
+@functools.cache
+def drawn(width, **fields):
+    """Compiled for each width: the second length of it does not trace again."""
+    return jax.jit(recipe(**fields).recipe_for(Inputs.of(RAGGED)))
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    length=st.integers(1, 300),
+    widths=st.tuples(*[st.sampled_from([300, 412, N])] * 2),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_a_recording_of_its_own_length_is_seen_alike_whatever_it_is_padded_to(length, widths, seed):
+    key = jax.random.key(seed)
+    found = []
+    for width in widths:
+        example = {"audio": padded(length, width), "audio_length": jnp.int32(length)}
+        seen = drawn(width, **ALL)(key, example)
+        new = int(seen["audio_length"])
+        assert length / ALL["speed"] - 1 <= new <= length * ALL["speed"] + 1
+        audio = np.asarray(seen["audio"])
+        assert audio.dtype == np.int16
+        assert len(audio) == min(N, math.ceil(width * ALL["speed"])) >= new >= 1
+        assert not audio[new:].any()
+        found.append(audio[:new])
+    np.testing.assert_array_equal(*found)
+
+
+def test_what_else_is_drawn_changes_nothing_of_its_new_length():
+    example = {"audio": padded(600, N), "audio_length": jnp.int32(600)}
+    alone, beside = (drawn(N, **fields)(KEYS[3], example) for fields in ({"speed": 1.2}, ALL))
+    assert int(alone["audio_length"]) == int(beside["audio_length"]) != 600
+
+
+def test_it_is_played_to_its_end_and_says_how_long_it_is():
+    length = 500
+    x = np.where(np.arange(N) < length, X, 0.0).astype(np.float32)
+    seen = set()
+    every = jax.vmap(lambda key: sound.played(key, jnp.asarray(x), jnp.int32(length), most=1.25))(
+        KEYS
+    )
+    for heard, new in zip(*map(np.asarray, every), strict=True):
+        at = np.arange(new) * length / new
+        np.testing.assert_allclose(heard[:new], np.interp(at, np.arange(N), x), atol=2.0)
+        assert not heard[new:].any()
+        seen.add(int(new))
+    assert 400 <= min(seen) < 430
+    assert 590 < max(seen) <= 625
+    found = sound.shortest(np.asarray([1, 500]), speed=1.25)
+    np.testing.assert_array_equal(found, [1, 400])
+    np.testing.assert_array_equal(sound.shortest(np.asarray([7]), speed=1.0), [7])
+
+
+def test_there_is_room_for_all_of_a_recording_that_is_played_slower():
+    new = jax.vmap(lambda key: sound.played(key, X, jnp.int32(N - 3), most=1.5)[1])(KEYS)
+    assert new.max() == N
+    assert new.min() < 0.8 * N
+
+
+def test_it_is_moved_and_silenced_by_half_of_its_length_at_most():
+    length = 20
+    x = jnp.where(jnp.arange(N) < length, 100.0, 0.0)
+    for change in (sound.shifted, sound.silenced):
+        every = jax.vmap(functools.partial(change, x=x, length=jnp.int32(length), most=300))(KEYS)
+        assert not every[:, length:].any()
+        assert (every > 0).sum(1).min() == 10
 
 
 def test_what_would_leave_nothing_is_named():

@@ -13,7 +13,7 @@ from kdjax.data import sources
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.ranges import In
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Fault
 
 Multiplier = Annotated[float, In("(0, 100]")]
 
@@ -68,6 +68,10 @@ class Encoder(Choice, abc.ABC):
           BadInput: they are no inputs for it; the line names the field of the encoder.
         """
         return self
+
+    def unstreamable(self) -> Fault | None:
+        """Why it cannot be given an example in pieces; None where it can, see `models.streaming`."""
+        return "", f"{self.title} looks at all of an example at once", "take lstm"
 
     @property
     @abc.abstractmethod

@@ -12,6 +12,7 @@ from kdjax.data import sources
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.ranges import AtLeast
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,12 @@ class LSTM(Encoder):
         if self.vocab is None and sources.TOKENS not in inputs.fields:
             return self
         return dataclasses.replace(self, vocab=of_tokens(self.name, inputs, vocab=self.vocab))
+
+    def unstreamable(self) -> Fault | None:
+        """In both directions it begins at the end."""
+        if self.bidirectional:
+            return "bidirectional", "True, and the end is not known", "leave it out"
+        return None
 
     @property
     def title(self) -> str:

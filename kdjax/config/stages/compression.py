@@ -142,7 +142,8 @@ class Quantize(Stage):
       budget: what the model may cost, in bytes or in milliseconds, instead of rules: each layer then
         has those of the numbers in `sensitivity` that together hurt least.
       sensitivity: of a budget, a stage of kind `sensitivity` of the same model, with numbers.
-      float_edges: leave the layers in float that see the image, and those that give the logits.
+      float_edges: leave the layers in float that see the image, or the spectra of sound, and those that
+        give the logits.
       calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
       percentile: of `calibration=percentile`.
       calibration_examples: how many training images the ranges are found on.

@@ -5,7 +5,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Int, Key
 
 from kdjax import views
 from kdjax.choice import Choice, import_all
@@ -30,6 +31,10 @@ Scale = Annotated[tuple[Area, Area], Ascending(equal=True)]
 
 Ratio = Annotated[tuple[Positive, Positive], Ascending(equal=True)]
 """Smallest and largest width of a crop, as parts of its height."""
+
+
+Lengths = Mapping[str, Int[np.ndarray, " n"]]
+"""Of all examples, by ragged field."""
 
 
 class Frame(NamedTuple):
@@ -131,6 +136,15 @@ class Views(Choice, abc.ABC):
             return {part.field: view(part) for part in inputs.parts}
 
         return draw
+
+    def shortest(self, lengths: Lengths, inputs: Inputs) -> Lengths:
+        """How long a view is at least of examples that differ in length: by default as long as they are.
+
+        Args:
+          lengths: of the examples, by ragged field.
+          inputs: of the model that sees the views.
+        """
+        return lengths
 
     def most_cut(self) -> int:
         """The side of the square that is cut out of a view, in pixels."""

@@ -8,10 +8,10 @@ from jaxtyping import Array, Key
 
 from kdjax import views
 from kdjax.config.fields import Natural, NonNegative
-from kdjax.config.views import Frame, Views
+from kdjax.config.views import Frame, Lengths, Views
 from kdjax.inputs import Inputs
 from kdjax.ranges import In
-from kdjax.types import BadInput, Fault
+from kdjax.types import BadInput, Fault, length_of
 from kdjax.views import draws
 
 
@@ -21,7 +21,8 @@ class WaveformViews(Views):
 
     Attributes:
       shift: samples that it is moved by at most.
-      speed: played so many times as fast at most, and as slow.
+      speed: played so many times as fast at most, and as slow; a recording of its own length is shorter
+        then, or longer.
       gain: decibels that it is louder or softer by at most.
       noise: the least ratio of signal to noise, in decibels; None for no noise.
       time_mask: samples that are silenced at most, in one piece.
@@ -36,6 +37,11 @@ class WaveformViews(Views):
     time_mask: Natural = 0
     band_mask: Annotated[float, In("[0, 1)")] = 0.0
 
+    @property
+    def moves(self) -> bool:
+        """Whether what is at one position may be at another one in a view."""
+        return self.shift > 0 or self.speed > 1.0
+
     def transform(self, frame: Frame) -> views.Recipe:
         """There is none of an image."""
         raise BadInput("recipe", "waveform is a recipe of sound", "take one of images")
@@ -48,30 +54,36 @@ class WaveformViews(Views):
           meant_for: makes no difference: samples are the same for all.
 
         Raises:
-          BadInput: there is no sound, or recordings differ in length.
+          BadInput: there is no sound.
         """
-        sounds = [part.field for part in inputs.sounds]
-        if not sounds:
+        if not inputs.sounds:
             raise BadInput(
                 "recipe", f"waveform is one of sound, and an example is {inputs}", "take another"
-            )
-        if any(part.ragged for part in inputs.sounds):
-            raise BadInput(
-                "recipe",
-                "waveform is one of recordings of one length, and these differ",
-                "say data.source.seconds, or take recipe=eval",
             )
         numbers = self.numbers()
 
         def draw(key: Key[Array, ""], example: Mapping[str, Array]) -> dict[str, Array]:
-            return {
-                part.field: views.waveform(key, example[part.field], **numbers)
-                if part.field in sounds
-                else part.see(example[part.field])
-                for part in inputs.parts
-            }
+            seen = inputs.see(example)
+            for part in inputs.sounds:
+                audio = seen[part.field]
+                if not part.ragged:
+                    seen[part.field] = views.waveform(key, audio, **numbers)
+                    continue
+                at, longest = length_of(part.field), part.shape[0]
+                seen[part.field], seen[at] = views.ragged_waveform(
+                    key, audio, seen[at], longest=longest, **numbers
+                )
+            return seen
 
         return draw
+
+    def shortest(self, lengths: Lengths, inputs: Inputs) -> Lengths:
+        """See `Views`: recordings are played faster."""
+        sounds = {part.field for part in inputs.sounds}
+        return {
+            field: views.shortest(own, speed=self.speed) if field in sounds else own
+            for field, own in lengths.items()
+        }
 
     def too_large(self, inputs: Inputs) -> Iterator[Fault]:
         """`(field, fault)` of what would leave nothing of a view."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from kdjax import quant
-from kdjax.export import onnx_file, onnx_integers, onnx_smooth
+from kdjax.export import onnx_file, onnx_integers, onnx_smooth, onnx_stream
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
 from kdjax.export.onnx_call import onnx_call
@@ -22,9 +22,15 @@ _PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ONNX(Known):
-    """A file with all operators that ONNX Runtime knows, of a quantized model with its integers."""
+    """A file with all operators that ONNX Runtime knows, of a quantized model with its integers.
+
+    Attributes:
+      streaming: it is given an example in pieces, and what was kept of those before, see
+        `kdjax.export.stream`; else it is given all of it.
+    """
 
     name: Literal["onnx"] = "onnx"
+    streaming: bool = False
 
     suffix: ClassVar[str] = ".onnx"
     integers: ClassVar[bool] = True
@@ -63,6 +69,10 @@ class ONNX(Known):
             onnx_file.add_metadata(path, "class_names", json.dumps(model.class_names))
 
     def _write(self, model: Model, path: str | os.PathLike[str]) -> None:
+        if self.streaming:
+            assert model.stream is not None
+            onnx_stream.write_stream(model.stream(), path, output=model.output)
+            return
         taken = {"inputs": model.inputs.fields, "output": model.output}
         if not model.rules:
             onnx_file.write_onnx(model.predict, path, **taken)
@@ -74,7 +84,9 @@ class ONNX(Known):
             onnx_integers.write_quantized(source, path, plan)
 
     def load(self, path: str | os.PathLike[str], *, threads: int) -> Callable[..., Any]:
-        """See `load_onnx`."""
+        """See `load_onnx`, and `load_stream` of a file for pieces."""
+        if self.streaming:
+            return onnx_stream.load_stream(path, threads=threads)
         return onnx_file.load_onnx(path, threads=threads)
 
     def facts(self, path: str | os.PathLike[str]) -> dict[str, str]:
@@ -99,8 +111,12 @@ class ONNX(Known):
         """See `kdjax.export.onnx_call`."""
         return onnx_call(path, threads=threads, batch=batch, length=length)
 
-    def seen(self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What goes into each product with a constant."""
+    def seen(
+        self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]
+    ) -> list[np.ndarray] | None:
+        """What goes into each product with a constant; of a file for pieces it is not looked at."""
+        if self.streaming:
+            return None
         import onnx
         import onnxruntime
         from onnx import helper

@@ -1,0 +1,123 @@
+"""Connected digits with few transcripts: a Conformer, and an LSTM that learns of its frames instead.
+
+Synthetic utterances, joined of the Free Spoken Digit Dataset with drawn pauses and levels: two to five
+digits of one speaker each. The speaker of the test utterances is in no other. A Conformer learns all
+transcripts by CTC. From what it says, frame by frame, of `views` views of each utterance an LSTM learns
+that reads in one direction:
+
+* `student`: from the frames, and from the transcripts of `share` of the utterances;
+* `free`: from the frames alone, those that the Conformer calls blank thinned out; no transcript;
+* `paths`: from the Conformer's likeliest transcripts alone, by CTC; no transcript either;
+* `alone`: from the transcripts of `share` of the utterances, without a teacher; `alone_all`: from all.
+
+All in as many steps. `free` then loses half of its units for good, learns on, still without a transcript,
+goes into int8 and into files of an open length.
+
+  kdjax --config=configs/connected_digits.py --workdir=DIR
+
+It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
+"""
+
+from ml_collections import ConfigDict
+
+from kdjax.parse import parse_arg
+
+_RATE = 8_000
+
+# Spectra are normalised, so louder and softer are alike; another speed is another voice, too.
+_SEEN = dict(recipe="waveform", speed=1.12)
+
+
+def _spectra(window: float, hop: float, net: dict, *, masks: dict) -> dict:
+    """A network on log-mel spectra."""
+    return dict(
+        name="log_mel", rate=_RATE, window=window, hop=hop, bands=24, net=net, augment=masks
+    )
+
+
+def _masks(frames: int) -> dict:
+    """Bands and frames that are hidden in training."""
+    return dict(band_masks=1, band_width=5, frame_width=frames, frame_share=0.1)
+
+
+# Both answer every 40 ms: the first joins two frames, the second has longer ones.
+_LARGE = _spectra(
+    32.0,
+    20.0,
+    dict(name="conformer", width=64, depth=2, mlp=192, kernel=9, stride=2, pool="none"),
+    masks=_masks(8),
+)
+_SMALL = _spectra(40.0, 40.0, dict(name="lstm", widths=[96], pool="none"), masks=_masks(4))
+
+
+def _training(steps: int, *, batch: int, rate: float) -> dict:
+    cosine = dict(name="cosine", warmup_steps=max(1, steps // 10))
+    adamw = dict(
+        name="adamw", learning_rate=rate, weight_decay=1e-2, clip_norm=1.0, schedule=cosine
+    )
+    return dict(steps=steps, batch=batch, optimizer=adamw, log_every_steps=max(1, steps // 20))
+
+
+def _stages(steps: dict, *, batch: int, views: int, share: float, examples: int) -> dict:
+    trained = _training(steps["student"], batch=batch, rate=5e-3)
+    supervised = dict(kind="finetune", views=_SEEN)
+    taught = dict(kind="distill", cache="cache", kd_weight=1.0, ce_weight=0.0)
+    frames = dict(taught, temperature=1.0, logits=dict(name="blank_selection", around=2))
+    return dict(
+        teacher=dict(
+            supervised,
+            labels_share=1.0,
+            encoder=_LARGE,
+            **_training(steps["teacher"], batch=batch, rate=2e-3),
+        ),
+        cache=dict(kind="cache", teacher="teacher", recipe=_SEEN, views=views),
+        student=dict(frames, encoder=_SMALL, **dict(trained, ce_weight=0.05)),
+        free=dict(frames, encoder=_SMALL, **trained),
+        paths=dict(taught, logits=dict(name="best_path"), encoder=_SMALL, **trained),
+        alone=dict(supervised, labels_share=share, encoder=_SMALL, **trained),
+        alone_all=dict(supervised, labels_share=1.0, encoder=_SMALL, **trained),
+        shrunk=dict(kind="shrink", model="free", sparsity=0.5, multiple=8, examples=examples),
+        small=dict(frames, start_from="shrunk", **_training(steps["more"], batch=batch, rate=2e-3)),
+        int8=dict(
+            kind="quantize",
+            model="small",
+            rules=[dict(pattern=".*lstm.*", activations="dynamic"), dict(pattern=".*")],
+            float_edges=False,
+            calibration_examples=examples,
+            agreement=0.95,
+        ),
+        teacher_file=dict(kind="export", model="teacher", formats=["onnx"]),
+        free_file=dict(kind="export", model="free", formats=["onnx"]),
+        small_file=dict(kind="export", model="small", formats=["onnx"]),
+        int8_file=dict(kind="export", model="int8", formats=["onnx"], agreement=0.95),
+    )
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    args = parse_arg(arg, share=0.05, views=4, seeds=5, effort=1.0, held_out="theo", runlocal=False)
+    steps = dict(teacher=600, student=600, more=250)
+    steps = {name: max(4, round(count * args["effort"])) for name, count in steps.items()}
+    utterances, tests, seeds, batch = 2_000, 500, args["seeds"], 32
+    if args["runlocal"]:
+        steps, seeds, batch = dict.fromkeys(steps, 4), 1, 16
+        utterances, tests = 80, 20
+    c = ConfigDict()
+    c.name = "connected_digits"
+    c.seeds = list(range(seeds))
+    c.data = dict(
+        name="connected digits (synthetic)",
+        source=dict(
+            kind="connected_words",
+            set="spoken_digit:1.0.10",
+            rate=_RATE,
+            utterances=utterances,
+            test_utterances=tests,
+            test_speakers=[args["held_out"]],
+        ),
+        buckets=dict(audio=[18_000]),
+        labels_share=args["share"],
+    )
+    views, examples = (2, 32) if args["runlocal"] else (args["views"], 256)
+    stages = _stages(steps, batch=batch, views=views, share=args["share"], examples=examples)
+    c.stages = ConfigDict(stages, sort_keys=False)  # the report's rows stand in this order
+    return c
