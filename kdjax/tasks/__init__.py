@@ -37,7 +37,6 @@ every such task has in common (`positions.OfPositions`):
   1 less the edits from one model's symbols to the other's.
 - Where a label asks for more positions than a model has (`least_positions`), that is refused before
   anything runs.
-
 - An answer may have more than is scored and compared: `judged` says what of it, by the raw inputs.
 
 So another one is one file here and a target of its own in `kdjax.data.targets`, by whose class `of` tells

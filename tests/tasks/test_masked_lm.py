@@ -165,7 +165,7 @@ def test_a_file_answers_at_all_tokens_and_is_measured_at_the_hidden_one(more):
     ("cache", "at"),
     [
         ("cache", "all"),
-        ("cache", "hidden"),
+        pytest.param("cache", "hidden", marks=pytest.mark.thorough),
         pytest.param("at_hidden", "all", marks=pytest.mark.thorough),
     ],
 )
