@@ -67,8 +67,9 @@ class Data(Labels):
       buckets: of inputs whose examples differ in length, to which lengths batches are padded, such as
         `{"tokens": (32, 64, 96)}`: examples of like length come together, each batch is padded to the
         shortest of these that holds it, or else to the longest that there may be, and a step is
-        compiled for each. Without, all are padded to the longest. Such examples are read batch by
-        batch, and one step is dispatched at a time where `dispatch_steps` does not say otherwise.
+        compiled for each. Test examples and those of a cache are asked so, too. Without, all are padded
+        to the longest. Such examples are read batch by batch, and one step is dispatched at a time where
+        `dispatch_steps` does not say otherwise.
     """
 
     name: Text
