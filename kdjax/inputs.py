@@ -238,6 +238,15 @@ class Inputs:
         return tuple(part for part in self.parts if isinstance(part, Image))
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        """The fields whose integers stand for something each, one behind the other: tokens."""
+        return tuple(
+            part.field
+            for part in self.parts
+            if isinstance(part, Numbers) and part.below is not None and len(part.shape) == 1
+        )
+
+    @property
     def sounds(self) -> tuple[Numbers, ...]:
         """The parts that are sound: 16-bit samples, one behind the other."""
         return tuple(

@@ -18,7 +18,7 @@ from kdjax import config, data, evaluate, files, keys, report, tasks, tree, view
 from kdjax.artifacts.model import encoder_of
 from kdjax.checks.expected import check_views
 from kdjax.contexts.context import Context
-from kdjax.inputs import Inputs, Numbers
+from kdjax.inputs import Inputs
 from kdjax.measuring import measure
 from kdjax.report.headline import PIXELS, TFIDF
 from kdjax.types import BadInput, PyTree, Variables
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
       width: of its features.
       embed: `(variables, inputs) -> features`.
       variables: of the encoder; none of the raw inputs.
-      words: inputs whose integers are counted instead, see `kdjax.evaluate.tfidf`.
+      counted: inputs whose integers are counted instead, see `kdjax.evaluate.tfidf`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
     width: int
     embed: Callable[[Variables, Mapping[str, Array]], Array]
     variables: Variables
-    words: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
 
 
 def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], Asked]:
@@ -57,29 +57,20 @@ def asked(context: Context, c: config.Evaluate, *, field: str) -> Callable[[], A
     """
     if c.model is None:
         inputs = context.splits.inputs
-        words = _words(inputs)
+        counted = inputs.symbols
         return lambda: Asked(
-            TFIDF if words else PIXELS,
+            TFIDF if counted else PIXELS,
             inputs,
             sum(math.prod(part.seen.shape) for part in inputs.parts),
             lambda variables, given: jnp.concatenate(
                 [x.reshape(len(x), -1) for x in given.values()], axis=1
             ),
             {"params": {}},
-            words,
+            counted,
         )
     spec, read = encoder_of(context.inputs[c.model], field=field)
     name = spec.encoder.title + (" shrunk" if spec.widths else "")
     return lambda: Asked(name, spec.inputs, spec.features, spec.embed, read())
-
-
-def _words(inputs: Inputs) -> tuple[str, ...]:
-    """The inputs that are integers which stand for something: tokens."""
-    return tuple(
-        part.field
-        for part in inputs.parts
-        if isinstance(part, Numbers) and part.below is not None and len(part.shape) == 1
-    )
 
 
 class Features(NamedTuple):
@@ -156,7 +147,7 @@ def _with_labels(
             strengths=c.linear.strengths,
             validation=c.linear.validation,
             max_iterations=c.linear.max_iterations,
-            standardize=not of.words,
+            standardize=not of.counted,
         )
         notes = f"linear on the features of {len(shown)} labelled examples"
         found = probe.logits(features.test)
@@ -187,7 +178,7 @@ def _features(
 ) -> Features:
     """Kept in the stage's folder, or asked for and kept there."""
     labelled = context.splits.train.select(shown)
-    if of.words:
+    if of.counted:
         return Features(
             *evaluate.tfidf(*(_sequences(own, of) for own in (labelled, context.splits.test)))
         )
@@ -206,7 +197,7 @@ def _features(
 def _sequences(dataset: data.Dataset, of: Asked) -> dict[str, evaluate.Sequences]:
     """The integers of all examples that are counted."""
     inputs, found = dataset.inputs(), {}
-    for name in of.words:
+    for name in of.counted:
         field, values = dataset.fields[name], inputs[name]
         lengths = dataset.lengths.get(name, np.full(len(values), values.shape[1]))
         found[name] = evaluate.Sequences(values, lengths, field.frame)
@@ -290,7 +281,7 @@ def _costs(context: Context, of: Asked) -> dict[str, Any]:
         "model": of.name,
         "params": tree.size(of.variables["params"]),
         "nonzero_params": tree.nonzero(of.variables["params"]),
-        "flops": None if of.words else evaluate.flops(_seen(of), abstract, example),
+        "flops": None if of.counted else evaluate.flops(_seen(of), abstract, example),
         "bytes_on_disk": None,
         "latency_ms_p50": None,
         "latency_ms_p95": None,
@@ -319,12 +310,12 @@ def _check(
     for name, wanted in (("knn", c.knn), ("linear", c.linear)):
         if wanted is not None:
             tasks.of(context.splits.train).classes_of_example(f"{path}.{name}")
-    if c.model is None and _words(context.splits.inputs):
+    if c.model is None and context.splits.inputs.symbols:
         for name, wanted in (("knn", c.knn), ("pairs", c.pairs)):
             if wanted is not None:
                 raise BadInput(
                     f"{path}.{name}",
-                    "words that are counted have a linear classifier alone, and no model is given",
+                    "what is counted has a linear classifier alone, and no model is given",
                     f"set {path}.{name}=None, or name a model",
                 )
     if c.knn is not None and c.knn.k > len(labels):

@@ -264,7 +264,7 @@ def test_what_is_for_images_is_refused(tmp_path, changes, line):
 def test_words_that_are_counted_have_no_neighbours(tmp_path):
     _refused(
         tmp_path,
-        "words.knn: words that are counted have a linear classifier alone",
+        "words.knn: what is counted has a linear classifier alone",
         words={"kind": "evaluate", "linear": {}},
     )
 
