@@ -96,7 +96,7 @@ MAY_BE_ZERO = re.compile(
     r"|types|dropout|attention_dropout|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
     r"|resident_bytes|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds?(\[\])?"
-    r"|allocation\[\]|hide|drop|blocks\[\]|around"
+    r"|allocation\[\]|hide|drop|blocks\[\]|around|band_masks|frame_masks"
 )
 
 PARTS_OF_A_WHOLE = re.compile(

@@ -14,6 +14,7 @@ PREPARED = os.path.isdir(os.path.join(os.environ.get("KDJAX_DATA_DIR", ""), "sst
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not PREPARED, reason="KDJAX_DATA_DIR has no sst2_sentences")
 def test_sentences_runlocal(tmp_path):
     stages = "--stages=layers_alone_all,export_layers_all,export_bag_all"
