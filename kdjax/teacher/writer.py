@@ -201,9 +201,9 @@ def _fill(
             rows = order[start : start + chunk]
             found = {name: np.empty((len(rows), *a.shape[2:]), a.dtype.numpy_dtype)
                      for name, a in arrays.items()}  # fmt: skip
-            turns = alike(rows)
-            for first in range(0, len(rows), batch):
-                answer, places = next(answers).result(), turns[first : first + batch]
+            for _ in range(0, len(rows), batch):
+                places, asked = next(answers)
+                answer = asked.result()
                 for name, slab in found.items():
                     slab[places] = np.asarray(answer[name])[: len(places)]
             _check_finite(found, ids[rows], view)
@@ -226,16 +226,17 @@ def _answers(
     alike: Alike,
     batch: int,
     chunk: int,
-) -> Iterator[Future[Mapping[str, Array]]]:
-    """What the teacher says of each batch of each chunk, asked ahead."""
-    waiting: collections.deque[Future[Mapping[str, Array]]] = collections.deque()
+) -> Iterator[tuple[Int[np.ndarray, " rows"], Future[Mapping[str, Array]]]]:
+    """What the teacher says of each batch of each chunk, asked ahead, and the batch's places in it."""
+    waiting: collections.deque[tuple[np.ndarray, Future[Mapping[str, Array]]]] = collections.deque()
     for view, start in chunks:
         rows = order[start : start + chunk]
-        rows = rows[alike(rows)]
+        turns = alike(rows)
         for first in range(0, len(rows), batch):
-            here = rows[first : first + batch]
-            padded = np.pad(here, (0, batch - len(here)), mode="edge")  # one shape, one program
-            waiting.append(reader.submit(ask, padded, view))
+            places = turns[first : first + batch]
+            # One shape, one program.
+            padded = np.pad(rows[places], (0, batch - len(places)), mode="edge")
+            waiting.append((places, reader.submit(ask, padded, view)))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft()
     yield from waiting
