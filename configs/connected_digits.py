@@ -18,6 +18,7 @@ good, learns on, still without a transcript, goes into int8 and into files of an
 It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 
+import ctc
 from ml_collections import ConfigDict
 
 from kdjax.parse import parse_arg
@@ -51,11 +52,7 @@ _SMALL = _spectra(40.0, 40.0, dict(name="lstm", widths=[96], pool="none"), masks
 
 
 def _training(steps: int, *, batch: int, rate: float) -> dict:
-    cosine = dict(name="cosine", warmup_steps=max(1, steps // 10))
-    adamw = dict(
-        name="adamw", learning_rate=rate, weight_decay=1e-2, clip_norm=1.0, schedule=cosine
-    )
-    return dict(steps=steps, batch=batch, optimizer=adamw, log_every_steps=max(1, steps // 20))
+    return ctc.adamw(steps, batch=batch, rate=rate, lines=20)
 
 
 def _stages(
@@ -83,14 +80,7 @@ def _stages(
         **(more if extra else {}),
         shrunk=dict(kind="shrink", model="free", sparsity=0.5, multiple=8, examples=examples),
         small=dict(frames, start_from="shrunk", **_training(steps["more"], batch=batch, rate=2e-3)),
-        int8=dict(
-            kind="quantize",
-            model="small",
-            rules=[dict(pattern=".*lstm.*", activations="dynamic"), dict(pattern=".*")],
-            float_edges=False,
-            calibration_examples=examples,
-            agreement=0.95,
-        ),
+        int8=ctc.int8("small", examples=examples, agreement=0.95),
         teacher_file=dict(kind="export", model="teacher", formats=["onnx"]),
         free_file=dict(kind="export", model="free", formats=["onnx"]),
         small_file=dict(kind="export", model="small", formats=["onnx"]),

@@ -18,6 +18,7 @@ FLAC needs the extra `speech`. `runlocal` takes any folder in LibriSpeech's layo
 that has `train-clean-100` and `test-clean`.
 """
 
+import ctc
 from ml_collections import ConfigDict
 
 from kdjax.parse import parse_arg
@@ -39,11 +40,7 @@ def _spectra(window: float, hop: float, net: dict) -> dict:
 
 
 def _training(steps: int, *, batch: int, rate: float) -> dict:
-    cosine = dict(name="cosine", warmup_steps=max(1, steps // 10))
-    adamw = dict(
-        name="adamw", learning_rate=rate, weight_decay=1e-2, clip_norm=1.0, schedule=cosine
-    )
-    return dict(steps=steps, batch=batch, optimizer=adamw, log_every_steps=max(1, steps // 200))
+    return ctc.adamw(steps, batch=batch, rate=rate, lines=200)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -104,14 +101,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         small=dict(
             frames, start_from="shrunk", **_training(max(2, steps // 2), batch=batch, rate=1e-3)
         ),
-        int8=dict(
-            kind="quantize",
-            model="small",
-            rules=[dict(pattern=".*lstm.*", activations="dynamic"), dict(pattern=".*")],
-            float_edges=False,
-            calibration_examples=examples,
-            agreement=0.9,
-        ),
+        int8=ctc.int8("small", examples=examples, agreement=0.9),
         file=dict(kind="export", model="small", formats=["onnx"]),
         int8_file=dict(kind="export", model="int8", formats=["onnx"], agreement=0.9),
     )
