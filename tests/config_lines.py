@@ -156,6 +156,7 @@ _LOGITS = [
     *({"name": name} for name in ("kl", "dkd", "dist", "mse", "ce")),
     {"name": "multi_level"},
     {"name": "blank_selection", "around": 2},
+    {"name": "frame_dkd", "around": 2},
     {"name": "best_path"},
 ]
 _EMBEDDINGS = [

@@ -174,6 +174,8 @@ def test_a_line_is_checked_before_it_runs(folder, tmp_path):
     checked(run_of(folder, _STUDENT, **changes), tmp_path)
     sequences = {"logits": {"name": "best_path"}, "temperature": 4.0, "live": True}
     checked(run_of(folder, _STUDENT, student=sequences), tmp_path)
+    frames = {"logits": {"name": "frame_dkd", "around": 1}, "temperature": 4.0, "live": True}
+    checked(run_of(folder, _STUDENT, student=frames), tmp_path)
     short = {**_OWN, "seconds": True}
     checked(run_of(folder, _STUDENT, source=short), tmp_path)
 
@@ -283,6 +285,45 @@ def test_a_transcript_that_has_a_path_no_more_is_named_by_its_step_and_its_id(fo
     least = tasks_of(splits.labelled(0)).least_positions(splits.labelled(0).labels)
     assert ids <= {int(id) for id in splits.labelled(0).ids[least > 2]}
     assert ids
+
+
+def test_decoupled_frames_are_alike_from_a_cache_and_from_a_live_teacher(folder, tmp_path):
+    """Of views that differ in length, padded to what their batch asks for."""
+    short = {"steps": 6, "log_every_steps": 1}
+    taught = {**short, "logits": {"name": "frame_dkd"}, "temperature": 2.0}
+    weights = {"kd_weight": 1.0, "ce_weight": 0.0}
+    run = run_of(
+        folder,
+        ["teacher", "start", "cache", "student", "asked"],
+        teacher=short,
+        start={
+            "kind": "finetune",
+            "encoder": encoder_of(12),
+            "views": _PLAIN,
+            **_TRAINING,
+            **short,
+        },
+        cache={"recipe": _SEEN, "views": 2},
+        student={**taught, "encoder": None, "start_from": "start"},
+        asked={
+            "kind": "distill",
+            "cache": "cache",
+            "start_from": "start",
+            "live": True,
+            **_TRAINING,
+            **taught,
+            **weights,
+        },
+    )
+    artifacts, _, _ = done(run, tmp_path)
+    cached, live = (
+        (artifacts[name].folder / "metrics.jsonl").read_text().splitlines()
+        for name in ("student", "asked")
+    )
+    assert len(cached) == len(live) == 6
+    for step, other in zip(map(json.loads, cached), map(json.loads, live), strict=True):
+        np.testing.assert_allclose(step["loss/kd"], other["loss/kd"], rtol=0, atol=1e-6)
+        assert step["loss/kd"] > 1e-3
 
 
 def test_an_lstm_learns_the_best_paths_of_a_teacher(folder, tmp_path):

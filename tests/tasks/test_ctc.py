@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from kdjax import data, losses, models, tasks, teacher, train
-from kdjax.config.logit_losses.frames import BestPath, BlankSelection
+from kdjax.config.logit_losses.frames import BestPath, BlankSelection, FrameDKD
 from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.config.logit_losses.relations import DIST
 from kdjax.config.teacher_free import TeacherFree
@@ -66,7 +66,7 @@ def test_a_transcript_without_a_path_is_infinite():
 
 
 @pytest.mark.parametrize("widths", [(LONG := own_tasks.LONGEST, 640), (1200, 700)])
-@pytest.mark.parametrize("of", ["ctc", "kl", "near", "path"])
+@pytest.mark.parametrize("of", ["ctc", "kl", "near", "dkd", "path"])
 def test_losses_and_gradients_are_those_of_any_padded_width(widths, of):
     """Of a whole network on samples, one example after the other and all of them in a batch."""
     dataset = own_tasks.spoken("train", n=6)
@@ -93,7 +93,7 @@ def test_losses_and_gradients_are_those_of_any_padded_width(widths, of):
         inputs = {"audio": audio(width), "audio_length": lengths}
         said = jax.jit(lambda inputs: model.apply(other, inputs, train=False))(inputs)
         signal = task.signal("float32", positions=said["logits"].shape[1])
-        how = {"kl": PLAIN_KD, "near": BlankSelection(name="blank_selection"), "path": _PATH}[of]
+        how = {"kl": PLAIN_KD, "near": _NEAR, "dkd": _DKD, "path": _PATH}[of]
         softmaxes = Softmaxes(2.0, how)
         return task.taught(signal, softmaxes), signal.encode(said["logits"], said["mask"].sum(-1))
 
@@ -119,6 +119,8 @@ def test_losses_and_gradients_are_those_of_any_padded_width(widths, of):
 
 
 _PATH = BestPath(name="best_path")
+_NEAR = BlankSelection(name="blank_selection")
+_DKD = FrameDKD(name="frame_dkd", around=1)
 
 
 def test_an_answer_is_decoded_without_its_mask():
@@ -176,6 +178,42 @@ def test_frames_are_learned_where_they_are_chosen(around, k):
     assert rows.shape == (N, 6)
     into = jax.grad(lambda x: (term({**outputs, "logits": x}, parts)[0] * wanted).sum())
     assert np.isfinite(into(outputs["logits"])).all()
+
+
+def _dkd(p, q, *, beta, temperature):
+    """Float64, of one frame: the target is what `p` holds likeliest."""
+    target = p.argmax()
+    p, q = (np.exp(x.astype(np.float64) / temperature) for x in (p, q))
+    p, q = p / p.sum(), q / q.sum()
+    pairs = [(p[target], q[target]), (1 - p[target], 1 - q[target])]
+    rest = [np.delete(x, target) / (1 - x[target]) for x in (p, q)]
+    tckd, nckd = (
+        sum(a * np.log(a / b) for a, b in own) for own in (pairs, zip(*rest, strict=True))
+    )
+    return temperature**2 * (tckd + beta * nckd)
+
+
+@pytest.mark.parametrize("around", [None, 1])
+def test_the_target_of_a_frame_is_the_teachers_class(around):
+    signal = TASK.signal("float32", positions=FRAMES)
+    parts = signal.encode(jnp.asarray(SAID), jnp.asarray(LENGTHS))
+    loss = FrameDKD(name="frame_dkd", beta=2.0, around=around)
+    term = TASK.taught(signal, Softmaxes(4.0, loss))
+    found, rows = term({"logits": jnp.asarray(LOGITS), "mask": jnp.asarray(MASK)}, parts)
+    near = losses.near_symbols(jnp.asarray(np.where(MASK, SAID.argmax(-1), 0)), around=1)
+    np.testing.assert_array_equal(rows, MASK if around is None else MASK & np.asarray(near))
+    assert 0 < np.asarray(rows).sum() < MASK.size
+    assert {*np.where(rows, SAID.argmax(-1), -1).ravel().tolist()} >= {0, 1, 2}
+    for place in np.argwhere(rows):
+        i, t = place
+        wanted = _dkd(SAID[i, t], LOGITS[i, t], beta=2.0, temperature=4.0)
+        np.testing.assert_allclose(found[i, t], wanted, rtol=1e-4, atol=1e-5)
+    # Labels make no difference: there are none of frames.
+    batch = {**parts, "label": jnp.asarray(LABELS)}
+    np.testing.assert_array_equal(term({"logits": jnp.asarray(LOGITS)}, batch)[0], found)
+    top_k = teacher.TopK(classes=CLASSES, k=2, temperatures=(4.0,))
+    with pytest.raises(BadInput, match=r"^logits: frame_dkd needs all logits, and a top k is kept"):
+        TASK.taught(TASK.each(top_k, positions=FRAMES), Softmaxes(4.0, loss))
 
 
 def test_the_teachers_best_path_is_a_transcript():

@@ -1,16 +1,17 @@
 """What a student learns of its teacher's frames where most of them are blank."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kdjax import losses
-from kdjax.config.fields import Natural
+from kdjax.config.fields import Natural, NonNegative, all_zero
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.distill import Compare
-from kdjax.types import Batch
+from kdjax.types import Batch, Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,53 @@ class BlankSelection(LogitLoss):
 
     def rows(self, batch: Batch) -> Bool[Array, "batch ..."] | None:
         """See `kdjax.losses.near_symbols`."""
+        return losses.near_symbols(_likeliest(batch), around=self.around)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameDKD(LogitLoss):
+    """`kdjax.losses.dkd` of each frame, whose target is the class that the teacher holds likeliest there.
+
+    The paper's target is the label, which no frame has: its class at the teacher is the choice made here,
+    the one that `blank_selection` and `best_path` go by, too. At a frame that the teacher calls blank the
+    target is the blank, so that `alpha` is of blank or not, and `beta` of which symbol it would be.
+
+    Attributes:
+      alpha: weight of the target against the rest.
+      beta: of the classes that are not the target, among themselves.
+      around: blanks that stay before and behind each other frame, as of `blank_selection`; None for all
+        frames.
+
+    Reference: Zhao et al. 2022, https://arxiv.org/abs/2203.08679, eq. 7.
+    """
+
+    name: Literal["frame_dkd"]
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 8.0
+    around: Natural | None = None
+
+    at_positions: ClassVar = True
+    of_blank: ClassVar = True
+
+    def faults(self) -> Iterator[Fault]:
+        """Fields that do not go together."""
+        yield from all_zero(self, "alpha", "beta")
+
+    def between(self, temperature: float | Float[Array, ""], axis_name: str | None) -> Compare:
+        """See `kdjax.losses.dkd`."""
+        return lambda student, wanted, batch: losses.dkd(
+            student,
+            wanted,
+            wanted.argmax(-1),
+            alpha=self.alpha,
+            beta=self.beta,
+            temperature=temperature,
+        )
+
+    def rows(self, batch: Batch) -> Bool[Array, "batch ..."] | None:
+        """See `kdjax.losses.near_symbols`."""
+        if self.around is None:
+            return None
         return losses.near_symbols(_likeliest(batch), around=self.around)
 
 
