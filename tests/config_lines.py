@@ -148,6 +148,7 @@ _TERMS = {
             *("hidden_cosine", "pkd", "attention_scores"),
         )
     },
+    "layers": {"name": "distilhubert", "student": ["encoder/block1"], "teacher": _TWO["teacher"]},
     "relations": {"name": "attention_relations", **_TAPS, "relations": ["key"], "heads": 2},
     **{name: {"name": name} for name in ("rkd", "similarity", "correlation", "pkt", "crd")},
     "fsp": {"name": "fsp", **_TWO, "weight": {"begin": 0.0, "end": 1.0}},

@@ -23,6 +23,7 @@ from kdjax.distill.sequence_terms import (
     Relation,
     attention_relations,
     attention_scores,
+    distilhubert,
     hidden_cosine,
     pkd,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "behind_relu",
     "correlation",
     "crd",
+    "distilhubert",
     "fsp",
     "hidden_cosine",
     "hint",

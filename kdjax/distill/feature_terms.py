@@ -51,7 +51,7 @@ class Taps(NamedTuple):
     """What a comparison is made for.
 
     Attributes:
-      student: shapes of the student's features, as many as the teacher's.
+      student: shapes of the student's features, as a rule as many as the teacher's.
       teacher: of the teacher's.
       compute: of the connectors; its `axis_name` is the mapped axis of the batch.
       margins: of the norms that the teacher's features come from, [channel] each; see `ofd`.

@@ -36,6 +36,43 @@ def pkd(student: Shapes, teacher: Shapes, *, compute: Compute) -> Comparison:
     return _of_hidden("pkd", lambda x, y, where: losses.pkd(x, y), student, teacher, compute)
 
 
+def distilhubert(
+    student: Shapes, teacher: Shapes, *, cosine_weight: float, compute: Compute
+) -> Comparison:
+    """See `kdjax.losses.distilhubert`: each of the teacher's from one of the student's, by its own head.
+
+    Args:
+      student: shape of one hidden state, [batch, position, dim].
+      teacher: of those that are predicted, as long.
+      cosine_weight: see the loss.
+      compute: of the heads, linear maps.
+
+    Raises:
+      BadInput: they are no such arrays.
+    """
+    (mine,) = student
+    for theirs in teacher:
+        if (len(mine), len(theirs), mine[1:2]) != (3, 3, theirs[1:2]):
+            raise BadInput(
+                "student",
+                f"distilhubert compares [batch, position, dim], and these are {list(mine)} and "
+                f"{list(theirs)}",
+                "tap blocks of as many positions",
+            )
+
+    def of_each(connected, student, teacher, where):
+        return [
+            losses.distilhubert(x, y, where, cosine_weight=cosine_weight)
+            for x, y in zip(connected, teacher, strict=True)
+        ]
+
+    return Comparison(
+        at_positions=of_each,
+        connectors=[models.pointwise_to(theirs, compute=compute) for theirs in teacher],
+        given=lambda student, teacher: [student[0]] * len(teacher),
+    )
+
+
 def _of_hidden(
     name: str,
     loss: Callable[[Array, Array, Where], Array],

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from kdjax import config, keys, losses, models, train, tree
 from kdjax.artifacts.model import Spec
@@ -118,19 +118,32 @@ def _term(
         return found
     with under("", {"student_shape": "student"}):
         how = found.comparison(Compute())
-    for side, paths, inputs in (("student", mine, spec.inputs), ("teacher", theirs, asked.inputs)):
+    answers = spec.positions, asked.positions
+    for side, paths, inputs, at in zip(
+        ("student", "teacher"), (mine, theirs), (spec.inputs, asked.inputs), answers, strict=True
+    ):
         shapes = student if side == "student" else teacher
-        _check_padding(c.name, how, dict(zip(paths, shapes, strict=True)), inputs, side)
+        _check_padding(c.name, how, dict(zip(paths, shapes, strict=True)), inputs, side, at)
     return found
 
 
 def _check_padding(
-    name: str, how: Comparison, shapes: Mapping[str, tuple[int, ...]], inputs: Inputs, side: str
+    name: str,
+    how: Comparison,
+    shapes: Mapping[str, tuple[int, ...]],
+    inputs: Inputs,
+    side: str,
+    answers: int | None,
 ) -> None:
-    """Refuses features of positions of which it is not known which are padding, or not asked."""
+    """Refuses features of positions of which it is not known which are padding, or not asked.
+
+    It is known of those of an example, and of those that a model answers at (`answers`).
+    """
     if not inputs.ragged:
         return
     most = inputs.ragged[0].shape[0] if len(inputs.ragged) == 1 else None
+    most = most if answers is None else answers
+    known = "as many as an example has" if answers is None else "at which the model answers"
     for path, shape in shapes.items():
         if len(shape) == 2:
             continue
@@ -144,7 +157,7 @@ def _check_padding(
             raise BadInput(
                 side,
                 f"{path} gives {shape[1]} positions, and it is not known which of them are padding",
-                f"tap modules that give {most}, as many as an example has" if most else "",
+                f"tap modules that give {most}, {known}" if most else "",
             )
 
 
@@ -220,7 +233,7 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
             train=True,
             rngs={"dropout": key},
         )
-        where = terms[0].inputs.where(batch["inputs"])
+        where = _where(terms[0].inputs, batch, seen.outputs)
         model_state = {**state.model_state, **seen.state}
         outputs = dict(seen.outputs)
         for term, how in zip(terms, comparisons, strict=True):
@@ -251,6 +264,19 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
         return outputs, model_state
 
     return run
+
+
+def _where(
+    inputs: Inputs, batch: Batch, outputs: Mapping[str, Array]
+) -> Bool[Array, "batch position"] | None:
+    """Positions that are no padding: those that both models answer at, or those of an example."""
+    if "mask" not in outputs:
+        return inputs.where(batch["inputs"])
+    mask = outputs["mask"]
+    if "teacher_length" not in batch:
+        return mask
+    places = jnp.expand_dims(jnp.arange(mask.shape[1]), 0)
+    return mask & (places < batch["teacher_length"][:, None])
 
 
 def weighed(terms: Sequence[Term]) -> dict[str, tuple[train.Number, train.Term]]:

@@ -40,6 +40,7 @@ from kdjax.losses.review import review_hcl
 from kdjax.losses.self_training import SoftMatchState, soft_match, soft_match_state
 from kdjax.losses.sequences import (
     attention_mse,
+    distilhubert,
     hidden_cosine,
     hidden_mse,
     pkd,
@@ -71,6 +72,7 @@ __all__ = [
     "dino",
     "dino_center",
     "dist",
+    "distilhubert",
     "dkd",
     "embedding_cosine",
     "embedding_mse",

@@ -61,6 +61,35 @@ def hidden_cosine(
     return _mean(1.0 - cosine(student_hidden, teacher_hidden), where)
 
 
+def distilhubert(
+    student_hidden: Float[Array, "batch position dim"],
+    teacher_hidden: Float[Array, "batch position dim"],
+    where: Where = None,
+    *,
+    cosine_weight: float | Float[Array, ""] = 1.0,
+) -> Float[Array, " batch"]:
+    """Per-example mean over positions of `mean |student - teacher| - cosine_weight log sigmoid(cos)`.
+
+    The first mean is over dimensions. Less its least value, so that it is zero where the two are equal:
+    the paper's is `cosine_weight log(1 + 1/e)` larger, and a sum over positions.
+
+    Args:
+      student_hidden: of a prediction head, any float dtype (float32 inside).
+      teacher_hidden: of the same shape. No gradient reaches it.
+      where: see above.
+      cosine_weight: of the second part.
+
+    Reference: Chang et al. 2021, https://arxiv.org/abs/2110.01900, eq. 1.
+    """
+    student = student_hidden.astype(jnp.float32)
+    teacher = lax.stop_gradient(teacher_hidden.astype(jnp.float32))
+    apart = student - teacher
+    apart = (jnp.sign(apart) * apart).mean(-1)  # flat where it is zero, unlike `jnp.abs`
+    least = jax.nn.log_sigmoid(jnp.float32(1.0))
+    direction = least - jax.nn.log_sigmoid(cosine(student, teacher))
+    return _mean(apart + cosine_weight * direction, where)
+
+
 def pkd(
     student_hidden: Float[Array, "batch position dim"],
     teacher_hidden: Float[Array, "batch position dim"],

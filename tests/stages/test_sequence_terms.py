@@ -10,11 +10,12 @@ import optax
 import pytest
 from etils import epath
 
-from kdjax import config, inputs, losses, models, parse, pipeline, train
+from kdjax import config, inputs, losses, models, parse, pipeline, tasks, train
 from kdjax.artifacts import Artifact
 from kdjax.contexts import Splits
 from kdjax.lessons import features
 from kdjax.types import BadInput, Field, length_field
+from tests import own_tasks
 from tests.sentence_tables import BERT, PLAIN_VIEWS, pairs, training
 
 pytest.importorskip("tokenizers", reason="tokenizers is not installed")
@@ -24,6 +25,11 @@ ATTENTIONS = {side: [f"{path}/attention" for path in paths] for side, paths in B
 TERMS = {
     "hidden": {"name": "hint", **BLOCKS, "weight": 1.0},
     "cosine": {"name": "hidden_cosine", **BLOCKS},
+    "layers": {
+        "name": "distilhubert",
+        "student": ["encoder/block0"],
+        "teacher": ["encoder/block0", "encoder/block1"],
+    },
     "first": {"name": "pkd", **BLOCKS, "weight": 0.1},
     "scores": {"name": "attention_scores", **ATTENTIONS},
     "relations": {"name": "attention_relations", **ATTENTIONS, "heads": 4},
@@ -69,18 +75,18 @@ def padded(width):
     return {"tokens": jnp.asarray(tokens), "tokens_length": jnp.asarray([5, 12, 9], jnp.int32)}
 
 
-def terms_of(both, names):
+def terms_of(both, names, *, known=TERMS, given=FIELDS):
     """The terms of these models, and the gradient of their losses of a batch: `width -> ...`."""
     (student, variables), (teacher, theirs) = both
     terms = []
     for name in names:
-        c = parse.parse(config.FeatureTerm, TERMS[name])
+        c = parse.parse(config.FeatureTerm, known[name])
         shapes = []
         for (module, own), paths in zip(both, (c.student, c.teacher), strict=True):
             seen = functools.partial(models.capture, module, paths=c.tapped(paths), train=False)
-            found = jax.eval_shape(lambda v, seen=seen: seen(v, FIELDS.blank()).features, own)
+            found = jax.eval_shape(lambda v, seen=seen: seen(v, given.blank()).features, own)
             shapes.append(tuple(found[path].shape for path in c.tapped(paths)))
-        terms.append(features.Term(name, c, 1.0, (shapes[0], shapes[1]), (), FIELDS))
+        terms.append(features.Term(name, c, 1.0, (shapes[0], shapes[1]), (), given))
     start = features.beside(variables, terms, key=jax.random.key(2), examples=3)
     paths = tuple(dict.fromkeys(path for term in terms for path in term.teacher))
 
@@ -109,6 +115,32 @@ def test_padding_changes_no_loss_and_no_gradient_of_a_student(name, both):
     np.testing.assert_allclose(long[name], short[name], rtol=1e-6, atol=1e-6)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(others), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_frames_are_compared_where_models_answer():
+    """They are fewer than samples: the mask of the answers says which of them are padding."""
+    task, own = tasks.CTC(alphabet=("a", "b", "c")), own_tasks.spoken("train", n=5)
+    given, rows = inputs.Inputs.of(own.fields), own.read(np.arange(5))
+    both = []
+    for i, width in enumerate((4, 6)):
+        module = task.head(own_tasks.Frames(width))
+        init = jax.jit(functools.partial(module.init, train=True))
+        both.append((module, init(jax.random.key(i), given.blank())))
+    paths = {"student": ["encoder/Conv_1"], "teacher": ["encoder/Conv_0", "encoder/Conv_1"]}
+    known = {"layers": {"name": "distilhubert", **paths}}
+    of_batch, _ = terms_of(both, ["layers"], known=known, given=given)
+    longest = int(own.lengths["audio"].max())
+    (found, slopes), (padded, others) = (
+        of_batch({"audio": jnp.asarray(rows["audio"][:, :width]), "audio_length": length})
+        for length in [jnp.asarray(rows["audio_length"])]
+        for width in (longest, own_tasks.LONGEST)
+    )
+    assert longest < own_tasks.LONGEST - 50
+    assert found[1]["logits"].shape != padded[1]["logits"].shape
+    assert (np.asarray(found[1]["layers"]) > 1e-3).all()
+    np.testing.assert_allclose(padded[1]["layers"], found[1]["layers"], rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(slopes), jax.tree.leaves(others), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 
 
 def test_the_attention_of_a_model_is_what_its_queries_and_keys_say(both):
@@ -175,10 +207,10 @@ def run_of(folder, terms, *, teacher=(), **student):
 def test_a_student_with_dropout_learns_all_of_them_at_once(tmp_path):
     run = run_of(tmp_path / "tables", TERMS)
     splits = Splits(run.data)
-    tasks = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
-    pipeline.check(run, tasks, splits)
-    pipeline.execute(run, tasks, splits)
-    (task,) = (task for task in tasks if task.name == "student")
+    planned = pipeline.plan(run, epath.Path(tmp_path / "run"), splits)
+    pipeline.check(run, planned, splits)
+    pipeline.execute(run, planned, splits)
+    (task,) = (task for task in planned if task.name == "student")
     lines = (task.folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 4
     for line in map(json.loads, lines):
@@ -193,6 +225,11 @@ FAULTS = {
         {},
         r"relations\.student: encoder/block0 gives \[1, 40, 8\], of which some is padding, and "
         "similarity compares all; tap what has one row",
+    ),
+    "one for all": (
+        {"it": {"name": "distilhubert", "student": ["a", "b"], "teacher": ["a", "b"]}},
+        {},
+        r"it\.student: 2 paths, and one goes with all; give one path",
     ),
     "heads": (
         {"it": {"name": "attention_scores", **ATTENTIONS}},

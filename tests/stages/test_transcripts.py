@@ -176,6 +176,9 @@ def test_a_line_is_checked_before_it_runs(folder, tmp_path):
     checked(run_of(folder, _STUDENT, student=sequences), tmp_path)
     frames = {"logits": {"name": "frame_dkd", "around": 1}, "temperature": 4.0, "live": True}
     checked(run_of(folder, _STUDENT, student=frames), tmp_path)
+    paths = {"student": ["encoder/Conv_1"], "teacher": ["encoder/Conv_0", "encoder/Conv_1"]}
+    layers = {"features": {"layers": {"name": "distilhubert", **paths}}, "live": True}
+    checked(run_of(folder, _STUDENT, student=layers), tmp_path)
     short = {**_OWN, "seconds": True}
     checked(run_of(folder, _STUDENT, source=short), tmp_path)
 

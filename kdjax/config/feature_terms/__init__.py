@@ -33,7 +33,7 @@ class FeatureTerm(Choice, abc.ABC):
       weight: in the loss.
       student: paths of modules whose outputs are looked at, by the names of their parameters:
         `encoder/stage1_block0`. An activation that comes after the module is not in its output.
-      teacher: as many of the teacher's.
+      teacher: as many of the teacher's, or any number where one of the student goes with all.
     """
 
     least_rows: ClassVar[int] = 1
@@ -48,6 +48,9 @@ class FeatureTerm(Choice, abc.ABC):
     parts: ClassVar[tuple[str, ...]] = ("",)
     """What is tapped at each path: the module there, or some that are in it."""
 
+    paired: ClassVar[bool] = True
+    """Each path of the student goes with one of the teacher; otherwise one goes with all."""
+
     reads_norms: ClassVar[bool] = False
     """It takes the margins of the teacher's BatchNorms."""
 
@@ -57,7 +60,9 @@ class FeatureTerm(Choice, abc.ABC):
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
-        if len(self.student) != len(self.teacher):
+        if not self.paired and len(self.student) != 1:
+            yield "student", f"{len(self.student)} paths, and one goes with all", "give one path"
+        if self.paired and len(self.student) != len(self.teacher):
             yield (
                 "teacher, student",
                 f"{len(self.teacher)} paths for {len(self.student)} of the student",

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from kdjax import distill
 from kdjax.config.feature_terms import FeatureTerm
-from kdjax.config.fields import Count
+from kdjax.config.fields import Count, NonNegative
 from kdjax.config.training import Weight
 from kdjax.distill import Comparison, Relation, Taps
 from kdjax.ranges import AtLeast, Distinct
@@ -27,6 +27,32 @@ class HiddenCosine(FeatureTerm):
     def comparison(self, taps: Taps) -> Comparison:
         """See `kdjax.distill.hidden_cosine`."""
         return distill.hidden_cosine(taps.student, taps.teacher, compute=taps.compute)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistilHuBERT(FeatureTerm):
+    """DistilHuBERT's: several layers of the teacher, each predicted from one of the student by a head.
+
+    Heads are linear, learned with the student and left behind; see `kdjax.losses.distilhubert`. Of 12
+    layers the paper predicts the 4th, the 8th and the last from the last of the student's two.
+
+    Attributes:
+      cosine_weight: of the cosine beside the L1 distance.
+      student: one path, as a rule of the last layer.
+      teacher: those that are predicted, any number.
+    """
+
+    paired: ClassVar = False
+
+    name: Literal["distilhubert"]
+    weight: Weight = 1.0
+    cosine_weight: NonNegative = 1.0
+
+    def comparison(self, taps: Taps) -> Comparison:
+        """See `kdjax.distill.distilhubert`."""
+        return distill.distilhubert(
+            taps.student, taps.teacher, cosine_weight=self.cosine_weight, compute=taps.compute
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,18 @@ def _hidden_cosine(arrays, _):
     ]
 
 
+def _distilhubert(arrays, _):
+    found = []
+    for x, y in _real(arrays):
+        each = []
+        for a, b in zip(x, y, strict=True):
+            cos = dot(unit(a), unit(b))
+            direction = math.log1p(math.exp(-cos)) - math.log1p(math.exp(-1))
+            each.append(mean(np.abs(a - b)) + direction)
+        found.append(mean(each))
+    return found
+
+
 def _pkd(arrays, _):
     return [
         dot(apart, apart)
@@ -106,6 +118,7 @@ def _case(name, draw, derivation, *, learned=(0,)):
 CASES = [
     _case("hidden_mse", _with_where, _hidden_mse),
     _case("hidden_cosine", _with_where, _hidden_cosine),
+    _case("distilhubert", _with_where, _distilhubert),
     _case("pkd", _hidden, _pkd),
     _case("attention_mse", _attentions, _attention_mse, learned=(0, 1)),
     _case("relation_kl", _attentions, _relation_kl, learned=(0, 1)),
