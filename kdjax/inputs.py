@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 from kdjax import views
@@ -76,6 +77,7 @@ class Numbers:
       mask: likewise.
       frame: likewise.
       shortest: likewise.
+      rate: likewise.
     """
 
     kind: Literal["numbers"] = "numbers"
@@ -87,6 +89,7 @@ class Numbers:
     mask: int | None = None
     frame: tuple[int, ...] = ()
     shortest: int = 1
+    rate: int | None = None
 
     @property
     def raw(self) -> Field:
@@ -99,6 +102,7 @@ class Numbers:
             mask=self.mask,
             frame=self.frame,
             shortest=self.shortest,
+            rate=self.rate,
         )
 
     @property
@@ -199,19 +203,21 @@ class Inputs:
                 mask=field.mask,
                 frame=field.frame,
                 shortest=field.shortest,
+                rate=field.rate,
             )
 
         lengths = {length_of(name): f for name, f in fields.items() if f.ragged}
         return cls(tuple(part(name, field) for name, field in fields.items()))
 
     def of_fields(self, fields: Fields) -> "Inputs":
-        """The same with the integers that these fields of a dataset have."""
+        """The same with the integers, and the rates, that these fields of a dataset have."""
         parts = (
             dataclasses.replace(
                 part,
                 below=fields[part.field].below,
                 mask=fields[part.field].mask,
                 frame=fields[part.field].frame,
+                rate=fields[part.field].rate,
             )
             if isinstance(part, Numbers)
             else part
@@ -259,6 +265,18 @@ class Inputs:
     def ragged(self) -> tuple[Numbers, ...]:
         """The parts in which examples differ in length."""
         return tuple(part for part in self.parts if isinstance(part, Numbers) and part.ragged)
+
+    def seconds(self, batch: Mapping[str, Any]) -> float | None:
+        """How long the examples of a raw batch last together, without their padding.
+
+        None where no part has a rate; of several that have one, the first counts.
+        """
+        for part in self.parts:
+            if isinstance(part, Numbers) and part.rate is not None:
+                rows, width = np.shape(batch[part.field])[:2]
+                long = batch[length_of(part.field)] if part.ragged else [width] * rows
+                return float(np.sum(long, dtype=np.int64)) / part.rate
+        return None
 
     def where(self, seen: Mapping[str, Array]) -> Bool[Array, "batch position"] | None:
         """Which positions of a batch, as the model is given it, are no padding; None where there is none.

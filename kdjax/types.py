@@ -33,6 +33,8 @@ class Field:
       ragged: the first axis of each example has a length of its own, at least 1, which is the example's
         field `length_of(name)`; what is behind it is zeros.
       shortest: of a ragged one, the fewest positions that an example has.
+      rate: positions of the first axis a second, where they are moments of time: samples of sound; None
+        where they last no time.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +45,7 @@ class Field:
     mask: int | None = None
     frame: tuple[int, ...] = ()
     shortest: int = 1
+    rate: int | None = None
 
     @property
     def size(self) -> int:

@@ -19,8 +19,10 @@ def main(given: Sequence[str]) -> int:
     """Prints the latency of one file.
 
     The line has `latency_ms_p50`, `latency_ms_p95`, `repeats`, `warmup`, `runtime`, `threads`,
-    `batch`, `length` where one is given, `file_bytes` (of the file itself, not of weights it keeps in
-    files beside it), `gzip_bytes` and `peak_memory_bytes` (see `kdjax.export.peak_memory`).
+    `batch`, `length` where one is given, `seconds` (how long one example lasts) and `real_time_factor`
+    (seconds of processing a second of sound) of a file that says its rate, `file_bytes` (of the file
+    itself, not of weights it keeps in files beside it), `gzip_bytes` and `peak_memory_bytes` (see
+    `kdjax.export.peak_memory`).
 
     Returns:
       The exit status.
@@ -52,6 +54,7 @@ def main(given: Sequence[str]) -> int:
         "latency_ms_p50": _rounded(figures.pop("ms_p50")),
         "latency_ms_p95": _rounded(figures.pop("ms_p95")),
         **figures,
+        **_real_time(runtime.seconds(args.model, length=args.length), taken, args.batch),
         "runtime": f"{package} {importlib.metadata.version(package)}",
         **how,
         "file_bytes": len(content),
@@ -62,6 +65,13 @@ def main(given: Sequence[str]) -> int:
     return 0
 
 
-def _rounded(milliseconds: float) -> float:
+def _real_time(seconds: float | None, taken: evaluate.Latency, batch: int) -> dict[str, float]:
+    if not seconds:
+        return {}
+    factor = taken.ms_p50 / 1000 / (batch * seconds)
+    return {"seconds": seconds, "real_time_factor": _rounded(factor)}
+
+
+def _rounded(measured: float) -> float:
     """To four digits: the next time it is run differs by more."""
-    return float(f"{milliseconds:.4g}")
+    return float(f"{measured:.4g}")

@@ -83,6 +83,8 @@ def latency() -> Arguments:
 
     Prints one line of JSON: the median and the 95th percentile of a call in milliseconds, the size of the
     file, also after gzip, and the peak memory of a process that loads and runs it. The inputs are random.
+    Of a file that takes sound, also how long an example lasts, and the real-time factor: seconds of
+    processing a second of sound.
 
     Exit status 0, or 2 if the file cannot be timed.
     """

@@ -1,7 +1,7 @@
 """Datasets of arrays in memory."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ def from_fields(
     ids: Any = None,
     below: Mapping[str, int] | None = None,
     ragged: Mapping[str, Any] | None = None,
+    rates: Mapping[str, int] | None = None,
     name: str = "arrays",
 ) -> Dataset:
     """A dataset of arrays in memory of any kind: images, tokens, measurements, several of them.
@@ -42,6 +43,7 @@ def from_fields(
       ragged: inputs whose examples differ in length, such as sentences: a list of arrays [length, ...]
         each. The number is the length of the longest that there may be, of any split. A model is
         given them padded with zeros, and their lengths, [n], as an input `NAME_length` of its own.
+      rates: positions a second, of inputs whose positions are moments of time, such as samples of sound.
       name: for messages and the report.
 
     Raises:
@@ -50,6 +52,7 @@ def from_fields(
     if not inputs:
         raise BadInput("data", f"{name} has no inputs", "give one array at least, by name")
     check_ragged(ragged or {}, list(inputs), name=name)
+    _check_rates(rates or {}, list(inputs), name=name)
     together = {
         field: Ragged.of(given, most=(ragged or {})[field], what=f"{field} of {name}")
         for field, given in inputs.items()
@@ -72,7 +75,8 @@ def from_fields(
         if field in together:
             shape = (together[field].most, *shape)
         own = field_of(array, shape, most, f"{field} of {name}")
-        fields[field] = dataclasses.replace(own, ragged=field in together)
+        rate = (rates or {}).get(field)
+        fields[field] = dataclasses.replace(own, ragged=field in together, rate=rate)
     every, beside = with_lengths(fields, lengths, name=name)
     content = {**arrays, **beside}
 
@@ -93,6 +97,17 @@ def from_fields(
         name=name,
         lengths=lengths,
     )
+
+
+def _check_rates(rates: Mapping[str, Any], inputs: Sequence[str], *, name: str) -> None:
+    for field, rate in rates.items():
+        if field not in inputs:
+            known = ", ".join(inputs)
+            raise BadInput("data", f"{field} of {name} has a rate, and the inputs are {known}")
+        if isinstance(rate, bool) or not isinstance(rate, int) or rate < 1:
+            raise BadInput(
+                "data", f"the rate of {field} of {name} is {rate!r}", "give positions a second"
+            )
 
 
 def numbers(given: Any, what: str) -> np.ndarray:

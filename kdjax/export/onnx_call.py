@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kdjax.export.made_up import check_batch, check_positive, is_open, line, made_up
-from kdjax.export.shapes import LONGEST, SHORTEST
-from kdjax.types import BadFile, BadInput
+from kdjax.export.shapes import LONGEST, RATES, SHORTEST
+from kdjax.types import BadFile, BadInput, length_of
 
 _TYPES = {
     "tensor(float16)": np.dtype(np.float16),
@@ -28,8 +28,9 @@ def onnx_call(
 ) -> Callable[[], Any]:
     """Runs the model once per call, on the CPU, with inputs made up here.
 
-    Float inputs are standard normal, uint8 inputs random bytes (images), other integers 0 (a valid
-    token or index), bools True; always the same ones. The model has run once when this returns.
+    Float inputs are standard normal, uint8 inputs random bytes (images), lengths of another input all
+    that it has, other integers 0 (a valid token or index), bools True; always the same ones. The model
+    has run once when this returns.
 
     Args:
       path: a local ONNX file.
@@ -79,6 +80,8 @@ def onnx_call(
     feeds = {
         value.name: _made_up(path, value, batch, longest, random) for value in session.get_inputs()
     }
+    for name in [name for name in feeds if length_of(name) in feeds]:
+        feeds[length_of(name)][...] = feeds[name].shape[1]  # a recurrent layer stops there
 
     def call():
         return session.run(None, feeds)
@@ -88,6 +91,29 @@ def onnx_call(
     except Exception as error:
         raise BadFile(path, f"does not run on made-up inputs: {line(error)}") from error
     return call
+
+
+def onnx_seconds(path: str | os.PathLike[str], *, length: int | None = None) -> float | None:
+    """How long an example of `onnx_call` lasts, by the rate of the first input that the file says one of.
+
+    Args:
+      path: a local ONNX file.
+      length: as of `onnx_call`.
+
+    Returns:
+      Seconds; None where the file says no rate.
+    """
+    import onnx
+
+    model = onnx.load(os.fspath(path), load_external_data=False)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    longest, rates = (json.loads(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, RATES))
+    for value in model.graph.input:
+        if value.name in rates:
+            size = value.type.tensor_type.shape.dim[1]
+            open_size = length or longest.get(size.dim_param, 0)
+            return (size.dim_value or open_size) / rates[value.name]
+    return None
 
 
 def _open(session: Any) -> set[str]:

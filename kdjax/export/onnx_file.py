@@ -23,10 +23,12 @@ from kdjax.export.parity import CLOSE, TOLERANCE, Reference
 from kdjax.export.pools import POOLS, named, padded
 from kdjax.export.shapes import (
     LONGEST,
+    RATES,
     SHORTEST,
     longest,
     named_shapes,
     open_shapes,
+    rates,
     shortest,
     sizes,
 )
@@ -52,7 +54,7 @@ READ = {
 STREAM = "stream"
 """In the metadata of a file for pieces, JSON: see `kdjax.export.stream.Stream.said`."""
 
-ASIDE = (LONGEST, SHORTEST, STREAM)
+ASIDE = (LONGEST, SHORTEST, RATES, STREAM)
 """What is said of a file for programs, and not in its description."""
 
 NEEDS = ("jax2onnx", "onnx", "onnxruntime")
@@ -97,7 +99,8 @@ def write_onnx(
     ]
     model = best(ways, Reference(predict, inputs), tolerance=tolerance)
     facts = accepts(inputs)
-    for name, found in ((LONGEST, longest(inputs)), (SHORTEST, shortest(inputs))):
+    known = ((LONGEST, longest(inputs)), (SHORTEST, shortest(inputs)), (RATES, rates(inputs)))
+    for name, found in known:
         if found:
             facts[name] = json.dumps(found)
     save(model, path, facts)

@@ -32,5 +32,7 @@ def run(
         feeds[value.name] = np.full(
             shape, 0, {"float": "float32", "double": "float64"}.get(kind, kind)
         )
+    for name in [name for name in feeds if f"{name}_length" in feeds]:
+        feeds[f"{name}_length"][...] = feeds[name].shape[1]  # a recurrent layer stops there
     for _ in range(_CALLS):
         session.run(None, feeds)

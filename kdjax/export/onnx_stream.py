@@ -18,7 +18,7 @@ from kdjax.export.extras import require
 from kdjax.export.onnx_file import NEEDS, READ, STREAM, as_traced, best, open_session, save
 from kdjax.export.onnx_integers import write_quantized
 from kdjax.export.parity import Reference
-from kdjax.export.shapes import LONGEST
+from kdjax.export.shapes import LONGEST, RATES, rates
 from kdjax.export.stream import PIECE, Stream, in_pieces
 from kdjax.types import BadFile
 
@@ -57,6 +57,8 @@ def write_stream(stream: Stream, path: str | os.PathLike[str], *, output: str) -
         LONGEST: json.dumps({PIECE: least + 15 * stream.framing.hop, _KEPT: stream.framing.before}),
         STREAM: json.dumps(stream.said),
     }
+    if found := rates({stream.field: stream.whole}):
+        facts[RATES] = json.dumps(found)
     if not stream.rules:
         save(model, path, facts)
         return

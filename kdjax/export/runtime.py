@@ -145,6 +145,10 @@ class Runtime(abc.ABC):
         """
         raise BadFile(os.fspath(path), f"a {self.suffix} file does not say what it takes")
 
+    def seconds(self, path: Path, *, length: int | None = None) -> float | None:
+        """How long one example of `call` lasts, where that is known and examples are of time."""
+        return None
+
     def seen(self, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """What goes into each layer of a file, in order.
 

@@ -15,6 +15,9 @@ LONGEST = "longest"
 SHORTEST = "shortest"
 """Likewise the fewest positions, where that is more than 1."""
 
+RATES = "rates"
+"""Likewise positions a second of inputs, by their names, see `rates`."""
+
 
 def sizes(field: Field, *, is_open: bool = True) -> str:
     """Of one example; `[1 to 64, 80]` where a file takes several lengths."""
@@ -38,6 +41,11 @@ def shortest(inputs: Fields) -> dict[str, int]:
     return {
         positions_of(name): f.shortest for name, f in inputs.items() if f.ragged and f.shortest > 1
     }
+
+
+def rates(inputs: Fields) -> dict[str, int]:
+    """Positions a second of the inputs whose positions are moments of time, by their names."""
+    return {name: f.rate for name, f in inputs.items() if f.rate is not None}
 
 
 def shortest_of(predict: Callable[..., Any], inputs: Fields) -> int:

@@ -100,18 +100,25 @@ def live_row(
 def timed(
     context: Context, run: Callable[[dict[str, np.ndarray]], Any], *, bulk: bool = False
 ) -> evaluate.Latency:
-    """Latency of one call on `latency_batch` test examples, which are repeated if there are fewer.
+    """Latency of one call on `latency_batch` test examples, see `timed_inputs`.
 
     A hundred calls, or as many as two seconds hold. `bulk`: `latency_bulk_batch` examples, in as many
     calls as a second holds.
     """
     batch = context.run.latency_bulk_batch if bulk else context.run.latency_batch
-    inputs = {
-        name: np.resize(array, (batch, *array.shape[1:]))
-        for name, array in context.splits.test_inputs.items()
-    }
+    inputs = timed_inputs(context.splits, batch)
     seconds = 1.0 if bulk else 2.0
     return evaluate.latency(lambda: run(inputs), min_seconds=0.0, max_seconds=seconds)
+
+
+def timed_inputs(splits: Splits, batch: int) -> dict[str, np.ndarray]:
+    """So many raw test examples, the longest first, which are repeated if there are fewer.
+
+    All are padded as far as every test example is.
+    """
+    long = sum(splits.test.lengths.values(), np.zeros(len(splits.test), np.int64))
+    rows = np.resize(np.argsort(-long, kind="stable"), batch)
+    return {name: array[rows] for name, array in splits.test_inputs.items()}
 
 
 def row(
@@ -129,6 +136,8 @@ def row(
     **figures: Any,
 ) -> report.Row:
     """What was measured, as one row; `figures` are fields of it that not every model has."""
+    batch = context.run.latency_batch
+    seconds = spec.inputs.seconds(timed_inputs(context.splits, batch))
     return report.Row(
         stage=stage or context.name,
         model=spec.name,
@@ -142,8 +151,10 @@ def row(
         latency_ms_p95=time.ms_p95,
         runtime=runtime,
         threads=threads,
-        batch=context.run.latency_batch,
+        batch=batch,
         sparsity=sparsity,
+        seconds=seconds,
+        real_time_factor=None if not seconds else time.ms_p50 / 1000 / seconds,
         **figures,
     )
 

@@ -28,6 +28,8 @@ _AMOUNTS = [
     "bulk_ms_p50",
     "bulk_ms_p95",
     "bulk_batch",
+    "seconds",
+    "real_time_factor",
 ]
 
 
@@ -56,6 +58,8 @@ class Row:
       peak_memory_bytes: by which a process grows that loads the file and runs `batch` examples.
       bulk_ms_p50, bulk_ms_p95: of one call with many examples, otherwise as above.
       bulk_batch: how many.
+      seconds: how long the examples of one call last together, where they are of time, as sound is.
+      real_time_factor: seconds of processing a second of that: the median call over `seconds`.
 
     Raises:
       ValueError: a fraction outside [0, 1], an amount below 0, or NaN, named by its field.
@@ -82,6 +86,8 @@ class Row:
     bulk_ms_p50: float | None = None
     bulk_ms_p95: float | None = None
     bulk_batch: int | None = None
+    seconds: float | None = None
+    real_time_factor: float | None = None
 
     def __post_init__(self):
         if self.primary is not None and self.primary not in self.scores:
@@ -246,8 +252,8 @@ def aggregate(rows: Sequence[Row]) -> Row:
     Means: the scores that every seed has, `sparsity`; and, rounded to whole numbers because
     masks and compressed files differ a little from seed to seed, `params`, `nonzero_params`,
     `bytes_on_disk`, `gzip_bytes`, `peak_memory_bytes` and `flops`. A mean is `None` unless every
-    seed has the figure. Latencies are medians over the seeds that measured them, so timing one seed
-    is enough.
+    seed has the figure. Latencies, and what is found of them, are medians over the seeds that measured
+    them, so timing one seed is enough.
     The interval of a score is Student's t interval of the mean over seeds; of a fraction, within [0, 1].
 
     Args:
@@ -300,6 +306,8 @@ def aggregate(rows: Sequence[Row]) -> Row:
         bulk_ms_p50=_median([row.bulk_ms_p50 for row in rows]),
         bulk_ms_p95=_median([row.bulk_ms_p95 for row in rows]),
         bulk_batch=same("bulk_batch", (row.bulk_batch for row in rows)),
+        seconds=_median([row.seconds for row in rows]),
+        real_time_factor=_median([row.real_time_factor for row in rows]),
     )
 
 

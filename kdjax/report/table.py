@@ -60,6 +60,24 @@ def _milliseconds(values, name, meaning, *, comparable: bool) -> Column:
     )
 
 
+def _real_time(values, *, comparable: bool) -> list[Column]:
+    """None where nothing that was timed is of time."""
+    if all(value is None for value in values):
+        return []
+    places = units.decimals(values, most=6)
+    return [
+        _number(
+            values,
+            "Latency",
+            _REAL_TIME,
+            "s a second",
+            _REAL_TIME_FACTOR,
+            show=lambda value: units.fixed(value, places),
+            best=min if comparable else None,
+        )
+    ]
+
+
 def _text(values, group, name, unit, meaning) -> Column:
     cells = tuple(units.DASH if v is None else html.escape(str(v)) for v in values)
     return Column(group, name, unit, meaning, tuple(values), cells)
@@ -93,6 +111,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         _text(every("seeds"), "Quality", "seeds", "", _SEEDS),
         _milliseconds(every("latency_ms_p50"), "median", _P50, **alike),
         _milliseconds(every("latency_ms_p95"), "p95", _P95, **alike),
+        *_real_time(every("real_time_factor"), **alike),
         _text(every("runtime"), "Latency", "runtime", "threads, batch", _RUNTIME),
     ]
     pruned = [
@@ -115,7 +134,16 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         else f"<small>{units.milliseconds(row.bulk_ms_p50)} for&nbsp;{row.bulk_batch}</small>"
         for row in rows
     ]
-    below = {"not zero": pruned, "on disk": zipped, "median": bulk, "runtime": setting}
+    lasting = [
+        "" if row.seconds is None else f"<small>of {row.seconds:.3g}&nbsp;s</small>" for row in rows
+    ]
+    below = {
+        "not zero": pruned,
+        "on disk": zipped,
+        "median": bulk,
+        _REAL_TIME: lasting,
+        "runtime": setting,
+    }
     return [_below(c, below[c.name]) if c.name in below else c for c in found]
 
 
@@ -272,6 +300,12 @@ _SEEDS = "Independent training runs behind the row; figures are their means, lat
 _P50 = (
     "Half of the timed calls took no longer than this, wall time, after warming up. Below it the"
     " same of one call with many examples."
+)
+_REAL_TIME = "real-time factor"
+_REAL_TIME_FACTOR = (
+    "Seconds of processing a second of sound: the median call over how long the examples of one call"
+    " last together, which is below it. They are the longest test examples; what they are padded with"
+    " is processed, and does not count as sound."
 )
 _P95 = "95 % of the timed calls took no longer than this."
 _RUNTIME = (

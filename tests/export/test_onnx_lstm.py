@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdjax import quant
-from kdjax.export import load_onnx, write_onnx
+from kdjax.export import load_onnx, onnx_call, write_onnx
 from kdjax.export.integers import onnx_faults
 from kdjax.export.onnx_integers import write_quantized
 from kdjax.models import LSTM, Classifier, RecurrentNet, RecurrentText
@@ -61,6 +61,19 @@ def test_a_layer_is_one_operator(bidirectional, tmp_path):
     run = load_onnx(path, threads=1)
     for given in _calls():
         np.testing.assert_allclose(run(*given), forward(variables, *given), atol=1e-6)
+
+
+def test_a_layer_is_timed_over_all_that_it_is_given(tmp_path):
+    """It stops where examples end, so made-up ones end where the input does."""
+    path = tmp_path / "net.onnx"
+    forward, variables, _ = _text(bidirectional=False)
+    write_onnx(lambda *given: forward(variables, *given), path, inputs=FIELDS)
+    for how, length in (({}, LONGEST), ({"length": 4}, 4)):
+        found = onnx_call(path, threads=1, batch=2, **how)()[0]
+        tokens = np.zeros((2, length), np.int32)
+        expected = forward(variables, tokens, np.full(2, length, np.int32))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert np.abs(expected - forward(variables, tokens, np.ones(2, np.int32))).max() > 1e-4
 
 
 RULES = {

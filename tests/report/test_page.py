@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kdjax import parse
+from kdjax import parse, report
 from kdjax.report import table, units, write
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e"
@@ -206,6 +206,25 @@ def test_a_column_that_nobody_filled_is_named_instead(tmp_path, make_row):
     text = written(tmp_path, rows=[make_row(accuracy=0.5)])
     assert "Not measured in this run: on disk, memory, compute, median latency" in text
     assert row_cells(text, "student") == ["1,000", "1,000", "50.0no interval", "1"]
+
+
+def test_a_real_time_factor_is_shown_where_there_is_sound(tmp_path, make_row, line):
+    assert "real-time" not in written(tmp_path, rows=line)
+    timed = {"runtime": "onnxruntime:cpu", "batch": 1, "threads": 1, "latency_ms_p95": 9.0}
+    rows = [
+        make_row("a", latency_ms_p50=4.5, seconds=2.25, real_time_factor=0.002, **timed),
+        make_row("b", latency_ms_p50=0.9, seconds=2.25, real_time_factor=0.0004, **timed),
+        make_row("c"),
+    ]
+    (column,) = [c for c in table.columns(rows) if c.name == "real-time factor"]
+    assert column.cells == (
+        "0.002000<small>of 2.25&nbsp;s</small>",
+        "0.000400<small>of 2.25&nbsp;s</small>",
+        "–",
+    )
+    assert column.best == 0.0004
+    both = report.aggregate([rows[0], dataclasses.replace(rows[0], real_time_factor=0.004)])
+    assert (both.seconds, both.real_time_factor) == (2.25, 0.003)
 
 
 def test_only_the_best_of_a_column_is_bold(line):

@@ -11,6 +11,7 @@ from etils import epath
 from kdjax import config, parse, pipeline
 from kdjax.artifacts import Artifact
 from kdjax.artifacts.model import load
+from kdjax.commands import latency
 from kdjax.commands.report import write_report
 from kdjax.contexts import Splits
 from kdjax.export import load_onnx
@@ -151,7 +152,19 @@ def ragged_of(folder):
     return parse.parse(config.Run, fields)
 
 
-def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path):
+def timed(file, capsys, *, batch, length, seconds):
+    """`kdjax latency` of a file says how long an example lasts, and the real-time factor."""
+    capsys.readouterr()
+    flags = ["--repeats=5", "--max_seconds=0.1", f"--batch={batch}"]
+    flags += [] if length is None else [f"--length={length}"]
+    assert latency.main([file, *flags]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["seconds"] == seconds
+    factor = line["latency_ms_p50"] / 1e3 / (batch * seconds)
+    assert line["real_time_factor"] == pytest.approx(factor, rel=1e-3)
+
+
+def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path, capsys):
     run, workdir = ragged_of(folder), epath.Path(tmp_path)
     splits = Splits(run.data)
     tasks = pipeline.plan(run, workdir, splits)
@@ -179,5 +192,16 @@ def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path
     assert parity["accepts"].startswith("pieces of audio: int16 [1 to")
     assert parity["max_difference"] <= 1e-5 * parity["largest_output"]
     assert (done["pieces"].folder / "small.onnx").stat().length < 40_000
+    # One call is timed on the longest of the test recordings.
+    longest = float(splits.test.lengths["audio"].max()) / RATE
+    files = [row for row in report["rows"] if row["stage"].endswith(".onnx")]
+    assert {row["stage"] for row in files} == {"small.onnx", "int8.onnx"}
+    for row in report["rows"]:
+        assert row["seconds"] == longest
+        assert row["real_time_factor"] == pytest.approx(row["latency_ms_p50"] / 1e3 / longest)
+    file = str(done["file"].folder / "small.onnx")
+    timed(file, capsys, batch=2, length=300, seconds=0.3)
+    timed(file, capsys, batch=2, length=None, seconds=0.5)
+    timed(str(done["pieces"].folder / "small.onnx"), capsys, batch=1, length=400, seconds=0.4)
     layers = done["int8"].manifest["quantized"]["layers"]
     assert {"encoder/net/lstm0/kernel", "encoder/net/lstm0/recurrent"} <= layers.keys()

@@ -284,7 +284,7 @@ def from_recordings(
         )
     arrays = [resampled(heard[i].samples, heard[i].rate, rate) for i in taken]
     ids = unique_ids([_digest(heard[i]) for i in taken])
-    common: dict[str, Any] = {"target": target, "ids": ids, "name": name}
+    common: dict[str, Any] = {"target": target, "ids": ids, "rates": {AUDIO: rate}, "name": name}
     if length is not None:
         inputs: Any = np.stack([fitted(samples, length) for samples in arrays])
         made = from_fields({AUDIO: inputs}, labels[taken], **common)

@@ -15,7 +15,7 @@ from kdjax import quant
 from kdjax.export import onnx_file, onnx_integers, onnx_smooth, onnx_stream
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
-from kdjax.export.onnx_call import onnx_call
+from kdjax.export.onnx_call import onnx_call, onnx_seconds
 
 _PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 
@@ -110,6 +110,10 @@ class ONNX(Known):
     ) -> Callable[[], Any]:
         """See `kdjax.export.onnx_call`."""
         return onnx_call(path, threads=threads, batch=batch, length=length)
+
+    def seconds(self, path: str | os.PathLike[str], *, length: int | None = None) -> float | None:
+        """See `kdjax.export.onnx_call.onnx_seconds`."""
+        return onnx_seconds(path, length=length)
 
     def seen(
         self, path: str | os.PathLike[str], arrays: Sequence[np.ndarray]
