@@ -197,7 +197,7 @@ def _of_cache(on: Cached) -> _Lesson:
 def _of_dataset(on: Dataset, views: Mapping[str, Any], seed: int) -> _Lesson:
     recipe = parse.parse(config.Views, views or {"recipe": "eval"}, "views")
     inputs = Inputs.of(on.fields).sized(recipe.size)
-    draw = draws.together(draws.given(recipe.recipe_for(inputs), "fit"), draws.label)
+    draw = draws.together(draws.given(recipe.recipe_for(inputs, examples=on), "fit"), draws.label)
     return _Lesson(on, inputs, draw, {}, jax.random.key(seed), None)
 
 

@@ -297,7 +297,14 @@ OTHER_ENCODERS = [
 
 _MASKED = {"recipe": "masked_tokens", "share": 0.2}
 _TOKENS = {"recipe": "tokens", "crop": [0.5, 1.0]}
-_WAVEFORM = {"recipe": "waveform", "shift": 5, "speed": 1.1, "noise": 20.0, "band_mask": 0.1}
+_WAVEFORM = {
+    "recipe": "waveform",
+    "shift": 5,
+    "speed": 1.1,
+    "noise": 20.0,
+    "band_mask": 0.1,
+    "pauses": {"noise": 10.0, "shortest": 0.04},
+}
 OTHER_STAGES = {
     "method": {
         "kind": "pretrain",

@@ -87,7 +87,7 @@ def tones(random, *, most: int = 4):
     return "".join(symbols), np.rint(samples + 50 * random.normal(size=len(samples)))
 
 
-def spoken(split, *, n: int = 96, seconds: bool = False, hidden: int = 0):
+def spoken(split, *, n: int = 96, seconds: bool = False, hidden: int = 0, rate: int = 0):
     """Tones as symbols, each recording as long as it is, or all of one length."""
     random = np.random.default_rng(len(split))
     said, heard = zip(*(tones(random) for _ in range(n)), strict=True)
@@ -105,6 +105,7 @@ def spoken(split, *, n: int = 96, seconds: bool = False, hidden: int = 0):
         labels,
         target=target,
         ragged={"audio": LONGEST},
+        rates={"audio": rate} if rate else None,
         name=f"ragged tones {split}",
     )
 

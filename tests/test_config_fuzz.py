@@ -233,7 +233,8 @@ class Fuzz:
         for views in [getattr(stage, "views", None), getattr(stage, "recipe", None)]:
             if isinstance(views, config.Views):
                 inputs = splits.inputs
-                views.recipe_for(inputs.sized(8) if inputs.images else inputs)
+                inputs = inputs.sized(8) if inputs.images else inputs
+                views.recipe_for(inputs, examples=splits.train)
 
 
 def said(path: str, line: str) -> bool:
@@ -327,7 +328,7 @@ def test_every_field_of_another_encoder_in_twelve_ways(values, tmp_path):
 def test_every_field_of_a_part_of_other_stages_in_twelve_ways(part, tmp_path):
     data, stage = config_lines.EVERYTHING["data"], config_lines.OTHER_STAGES[part]
     if part == "views":  # which ask for sound
-        data = {"name": "tones", "source": {"function": "tests.own_inputs:sounds"}}
+        data = {"name": "tones", "source": {"function": "tests.own_tasks:spoken", "rate": 1000}}
     fuzz = Fuzz({"name": "x", "data": data, "stages": {"net": stage}}, epath.Path(tmp_path))
     for path, field, kind, value in fields(config.Run, fuzz.full, "config"):
         if path.startswith(f"config.stages.net.{part}."):

@@ -56,7 +56,7 @@ def check_views(c: config.Views, context: Context, inputs: Inputs, *, path: str)
             "take tokens or eval; or give data.target=dict(kind='tokens') to a stage finetune or cache",
         )
     with under(path):
-        recipe = c.recipe_for(inputs)
+        recipe = c.recipe_for(inputs, examples=dataset)
         example = {
             name: jax.ShapeDtypeStruct(field.shape, field.dtype)
             for name, field in context.splits.train.fields.items()

@@ -106,7 +106,8 @@ def seen(context: Context, c: config.SelfTraining, labelled: draws.Recipe, input
     All are drawn by the id of the example of the batch and its epoch, so that a labelled example that
     comes twice in an epoch comes in two views.
     """
-    name = context.name
+    name, examples = context.name, context.splits.train
+    weak, strong = (own.recipe_for(inputs, examples=examples) for own in (c.weak, c.strong))
     one = draws.together(draws.one_view(labelled, name, name="inputs"), draws.label)
 
     def few(batch: Batch, resident: PyTree, key: Array) -> Batch:
@@ -117,6 +118,6 @@ def seen(context: Context, c: config.SelfTraining, labelled: draws.Recipe, input
 
     return draws.together(
         few,
-        draws.one_view(c.weak.recipe_for(inputs), f"{name}/weak", name="weak"),
-        draws.one_view(c.strong.recipe_for(inputs), f"{name}/strong", name="strong"),
+        draws.one_view(weak, f"{name}/weak", name="weak"),
+        draws.one_view(strong, f"{name}/strong", name="strong"),
     )

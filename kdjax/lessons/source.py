@@ -211,7 +211,7 @@ class Source:
     def view(self, inputs: Inputs) -> "See":
         """How a view is drawn for a model that is given these inputs."""
         return see(
-            self.c.recipe.recipe_for(inputs, meant_for=self.inputs),
+            self.c.recipe.recipe_for(inputs, meant_for=self.inputs, examples=self.dataset),
             self.name,
             mix=None if self.c.mix is None else self.c.mix.both(inputs),
         )

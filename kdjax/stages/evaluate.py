@@ -361,7 +361,8 @@ def _pairs(
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
     drawn = np.argsort(random, kind="stable")[: pairs.examples]
-    recipe = pairs.views.recipe_for(of.inputs.sized(pairs.views.size))
+    inputs = of.inputs.sized(pairs.views.size)
+    recipe = pairs.views.recipe_for(inputs, examples=context.splits.train)
 
     def ask(held: tuple[Variables, Key[Array, ""]], batch: Mapping[str, Array]):
         variables, key = held

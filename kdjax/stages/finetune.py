@@ -94,7 +94,7 @@ def _prepare(context: Context, c: config.Finetune) -> tuple[Spec, Setup]:
     spec, variables, tx = ready(context, c, start)
     axis_name = context.parallel.axis_name
     model = spec.module(build.compute(c, axis_name))
-    recipe = c.views.recipe_for(inputs)
+    recipe = c.views.recipe_for(inputs, examples=context.splits.train)
     terms = functools.partial(build.terms, c, path=path, axis_name=axis_name)
     supervised = spec.task.terms(label_smoothing=c.label_smoothing, teacher_free=c.teacher_free)
     if own is None:

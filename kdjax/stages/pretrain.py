@@ -94,7 +94,7 @@ def seen(context: Context, c: config.Pretrain, inputs: Inputs) -> draws.Draw:
     Raises:
       BadInput: the method's own views do not fit.
     """
-    recipe = c.views.recipe_for(inputs)
+    recipe = c.views.recipe_for(inputs, examples=context.splits.train)
     with under(context.path):
         drawn = c.method.draw(recipe, c, stream=context.name, inputs=inputs)
     return draws.together(drawn, draws.label) if c.probe else drawn

@@ -16,6 +16,7 @@ from kdjax.views.geometry import (
 )
 from kdjax.views.masking import masked_tokens, random_patch_mask
 from kdjax.views.mixing import Mix, batch_mixed, cutmix, mixup
+from kdjax.views.quiet import pauses
 from kdjax.views.recipes import (
     RECIPES_VERSION,
     Recipe,
@@ -26,12 +27,13 @@ from kdjax.views.recipes import (
     simclr,
     to_float,
 )
-from kdjax.views.sound import ragged_waveform, shortest, waveform
+from kdjax.views.sound import Pauses, ragged_waveform, shortest, waveform
 from kdjax.views.text import token_view
 
 __all__ = [
     "RECIPES_VERSION",
     "Mix",
+    "Pauses",
     "Recipe",
     "Size",
     "batch_mixed",
@@ -50,6 +52,7 @@ __all__ = [
     "masked_tokens",
     "mixup",
     "normalize",
+    "pauses",
     "quarter_turns",
     "ragged_waveform",
     "random_patch_mask",

@@ -7,6 +7,7 @@ of its own, zeros behind it, is changed within that length: `ragged_waveform`.
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,18 @@ Length = Int[Array, ""]
 """Of one recording; the samples behind it are zeros."""
 
 
+class Pauses(NamedTuple):
+    """Noise that was recorded.
+
+    Attributes:
+      noise: its samples, with a root mean square of 1: see `kdjax.views.pauses`.
+      least: the least ratio of signal to noise in decibels; it is drawn up to 30 above.
+    """
+
+    noise: Float32[np.ndarray, " samples"]
+    least: float
+
+
 def waveform(
     key: Key[Array, ""],
     audio: Int16[Array, " n"],
@@ -37,6 +50,7 @@ def waveform(
     noise: float | None = None,
     time_mask: int = 0,
     band_mask: float = 0.0,
+    pauses: Pauses | None = None,
 ) -> Int16[Array, " n"]:
     """A view of a recording: played faster or slower, shifted, masked, louder or softer, with noise.
 
@@ -52,6 +66,7 @@ def waveform(
         None for no noise.
       time_mask: samples that are silenced at most, in one piece (SpecAugment).
       band_mask: share of the spectrum, on a logarithmic scale, that is taken out at most, in one band.
+      pauses: recorded noise that is mixed in, from a place on that is drawn; None for none.
 
     Reference: Park et al. 2019, https://arxiv.org/abs/1904.08779, for the two masks; Ko et al. 2015,
     https://www.isca-archive.org/interspeech_2015/ko15_interspeech.pdf, for the speed.
@@ -66,6 +81,7 @@ def waveform(
         noise=noise,
         time_mask=time_mask,
         band_mask=band_mask,
+        pauses=pauses,
     )
     return _rounded(x)
 
@@ -82,6 +98,7 @@ def ragged_waveform(
     noise: float | None = None,
     time_mask: int = 0,
     band_mask: float = 0.0,
+    pauses: Pauses | None = None,
 ) -> tuple[Int16[Array, " m"], Length]:
     """A view of a recording of its own length, and how long it is: see `waveform`.
 
@@ -100,11 +117,12 @@ def ragged_waveform(
       noise: likewise.
       time_mask: likewise.
       band_mask: likewise.
+      pauses: likewise.
     """
     n = audio.shape[0]
     most = min(longest, math.ceil(n * speed))
     # A spectrum, a sum and a draw of noise are those of one width, whatever the padding.
-    width = longest if band_mask or noise is not None else most
+    width = longest if band_mask or noise is not None or pauses is not None else most
     x, new = _changed(
         key,
         jnp.pad(audio, (0, width - n)).astype(jnp.float32),
@@ -115,6 +133,7 @@ def ragged_waveform(
         noise=noise,
         time_mask=time_mask,
         band_mask=band_mask,
+        pauses=pauses,
     )
     assert new is not None
     return _rounded(x)[:most], new
@@ -135,10 +154,11 @@ def _changed(
     noise: float | None,
     time_mask: int,
     band_mask: float,
+    pauses: Pauses | None,
 ) -> tuple[Samples, Length | None]:
     """All of it in its order, each by a key of its own, and the new length."""
-    names = ("speed", "shift", "band", "time", "gain", "noise")
-    keys = dict(zip(names, jax.random.split(key, 6), strict=True))
+    names = ("speed", "shift", "band", "time", "gain", "noise", "pauses")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
     if speed > 1.0:
         if length is None:
             x = at_speed(keys["speed"], x, most=speed)
@@ -154,6 +174,8 @@ def _changed(
         x = louder(keys["gain"], x, decibels=gain)
     if noise is not None:
         x = with_noise(keys["noise"], x, length, least=noise)
+    if pauses is not None:
+        x = with_pauses(keys["pauses"], x, length, pauses=pauses)
     return x, length
 
 
@@ -225,10 +247,32 @@ def with_noise(
 ) -> Samples:
     """With white noise, `least` to `least + 30` decibels below the signal; silence stays silent."""
     ratio, drawn = jax.random.split(key)
-    below = jax.random.uniform(ratio, (), minval=least, maxval=least + 30.0)
-    loud = jnp.sqrt((x * x).sum() / (x.shape[0] if length is None else length))
-    level = jnp.where(loud < _QUIET, 0.0, loud * 10.0 ** (-below / 20.0))
+    level = _noise_level(ratio, x, length, least=least)
     return _within(x + level * jax.random.normal(drawn, x.shape), length)
+
+
+def with_pauses(
+    key: Key[Array, ""], x: Samples, length: Length | None = None, *, pauses: Pauses
+) -> Samples:
+    """With recorded noise, from a place on that is drawn, and from its beginning again behind its end.
+
+    It is `pauses.least` to `pauses.least + 30` decibels below the signal, as a whole: where it is drawn
+    from may be louder or softer by what recordings of noise differ within. Silence stays silent.
+    """
+    ratio, drawn = jax.random.split(key)
+    level = _noise_level(ratio, x, length, least=pauses.least)
+    begin = jax.random.randint(drawn, (), 0, len(pauses.noise))
+    at = (begin + jnp.arange(x.shape[0])) % len(pauses.noise)
+    return _within(x + level * jnp.asarray(pauses.noise)[at], length)
+
+
+def _noise_level(
+    key: Key[Array, ""], x: Samples, length: Length | None, *, least: float
+) -> Float[Array, ""]:
+    """The root mean square of noise that is `least` to `least + 30` decibels below a signal."""
+    below = jax.random.uniform(key, (), minval=least, maxval=least + 30.0)
+    loud = jnp.sqrt((x * x).sum() / (x.shape[0] if length is None else length))
+    return jnp.where(loud < _QUIET, 0.0, loud * 10.0 ** (-below / 20.0))
 
 
 def silenced(

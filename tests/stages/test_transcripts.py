@@ -21,6 +21,7 @@ from tests import own_tasks
 
 _PLAIN = {"recipe": "eval"}
 _SEEN = {"recipe": "waveform", "shift": 5, "speed": 1.1, "gain": 3.0, "noise": 20.0}
+_NOISY = {**_SEEN, "pauses": {"noise": 20.0, "shortest": 0.04}}
 _TRAINING = {
     "steps": 160,
     "batch": 32,
@@ -114,7 +115,7 @@ def done(run, folder):
 
 
 def test_transcripts_through_the_whole_line(folder, tmp_path):
-    changed = {"teacher": {"views": _SEEN}, "cache": {"recipe": _SEEN, "views": 2}}
+    changed = {"teacher": {"views": _NOISY}, "cache": {"recipe": _NOISY, "views": 2}}
     artifacts, report, splits = done(run_of(folder, **changed), tmp_path)
     rows = {row["stage"]: row for row in report["rows"]}
     for name in ("teacher", "student", "small", "int8", "small.onnx", "int8.onnx"):
@@ -239,6 +240,16 @@ def test_a_line_is_checked_before_it_runs(folder, tmp_path):
         ),
         (
             _OWN,
+            {"teacher": {"views": _NOISY}},
+            r"teacher\.views\.pauses: audio of ragged tones train does not say its rate; give from",
+        ),
+        (
+            None,
+            {"cache": {"recipe": {**_SEEN, "pauses": {"noise": 20.0, "shortest": 1.0}}}},
+            r"cache\.recipe\.pauses\.below: .* train has no pause of 1 s that is 30 dB below its",
+        ),
+        (
+            _OWN,
             {"student": {"logits": {"name": "dkd"}}},
             r"student\.logits: dkd is of whole examples, and the task is ctc; give kl, ce or mse",
         ),
@@ -306,7 +317,7 @@ def test_decoupled_frames_are_alike_from_a_cache_and_from_a_live_teacher(folder,
             **_TRAINING,
             **short,
         },
-        cache={"recipe": _SEEN, "views": 2},
+        cache={"recipe": _NOISY, "views": 2},
         student={**taught, "encoder": None, "start_from": "start"},
         asked={
             "kind": "distill",

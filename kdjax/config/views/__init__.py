@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, Key
 from kdjax import views
 from kdjax.choice import Choice, import_all
 from kdjax.config.fields import Positive
+from kdjax.data import Dataset
 from kdjax.inputs import Inputs, Part
 from kdjax.ranges import Ascending, In
 from kdjax.types import BadInput, Fault, Interpolation
@@ -95,7 +96,9 @@ class Views(Choice, abc.ABC):
     def transform(self, frame: Frame) -> views.Recipe:
         """`(key, raw image) -> view` in this frame."""
 
-    def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
+    def recipe_for(
+        self, inputs: Inputs, *, meant_for: Inputs | None = None, examples: Dataset | None = None
+    ) -> draws.Recipe:
         """How a view of an example is drawn: what it has of images is augmented, all else is as it is.
 
         Several images of one example are augmented alike.
@@ -103,6 +106,8 @@ class Views(Choice, abc.ABC):
         Args:
           inputs: of the model that sees the view.
           meant_for: of the one that the recipe's pixels are meant for, where that is another one.
+          examples: all training examples, of which a recipe may take what it mixes in; None where there
+            are none.
 
         Raises:
           BadInput: the recipe is one of images, and there is none.

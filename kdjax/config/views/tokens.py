@@ -8,7 +8,7 @@ from jaxtyping import Array, Key
 
 from kdjax import views
 from kdjax.config.views import Frame, Scale, Views
-from kdjax.data import sources
+from kdjax.data import Dataset, sources
 from kdjax.inputs import Inputs
 from kdjax.ranges import In
 from kdjax.types import BadInput, Fault, length_of
@@ -44,12 +44,15 @@ class TokenViews(Views):
         """There is none of an image."""
         raise BadInput("recipe", "tokens is a recipe of text", "take one of images")
 
-    def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
+    def recipe_for(
+        self, inputs: Inputs, *, meant_for: Inputs | None = None, examples: Dataset | None = None
+    ) -> draws.Recipe:
         """How a view of an example is drawn: what it has of text is changed, all else is as it is.
 
         Args:
           inputs: of the model that sees the view.
           meant_for: makes no difference: tokens are the same for all.
+          examples: likewise.
 
         Raises:
           BadInput: there is no text, or no token stands for a hidden one.

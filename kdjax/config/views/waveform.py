@@ -4,15 +4,80 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Int16, Key
 
 from kdjax import views
 from kdjax.config.fields import Natural, NonNegative
 from kdjax.config.views import Frame, Lengths, Views
+from kdjax.data import Dataset
 from kdjax.inputs import Inputs
 from kdjax.ranges import In
-from kdjax.types import BadInput, Fault, length_of
+from kdjax.types import BadInput, Fault, length_of, under
 from kdjax.views import draws
+
+Ratio = Annotated[float, In("[-30, 120]")]
+"""Of signal to noise, in decibels."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pauses:
+    """Noise from the pauses of the training recordings; see `kdjax.views.pauses` for what a pause is.
+
+    They are looked for in the order of ids, in 4,096 recordings at most, until there are 20 seconds.
+
+    Attributes:
+      noise: the least ratio of signal to noise; it is drawn up to 30 decibels above.
+      below: decibels between the loudest 20 ms of a recording and what is a pause.
+      shortest: seconds of a pause.
+    """
+
+    noise: Ratio
+    below: Annotated[float, In("[3, 90]")] = 30.0
+    shortest: Annotated[float, In("[0.02, 10]")] = 0.1
+
+    def of(self, examples: Dataset | None, field: str) -> views.Pauses:
+        """The noise of these examples.
+
+        Args:
+          examples: all training examples.
+          field: that has the samples.
+
+        Raises:
+          BadInput: there are none, or they do not say their rate, or have no pause.
+        """
+        if examples is None:
+            raise BadInput("", "they are of training recordings, and there are none here", _LEAVE)
+        rate = examples.fields[field].rate
+        if rate is None:
+            fault = f"{field} of {examples.name} does not say its rate"
+            raise BadInput("", fault, "give from_fields(..., rates={...}), or leave it out")
+        noise = views.pauses(
+            _heard(examples, field), rate=rate, below=self.below, shortest=self.shortest
+        )
+        if not len(noise):
+            raise BadInput(
+                "below",
+                f"{examples.name} has no pause of {self.shortest:g} s that is {self.below:g} dB below "
+                "its recording and no digital silence",
+                "give less, or a shorter one",
+            )
+        return views.Pauses(noise, self.noise)
+
+
+_LEAVE = "leave it out"
+_MOST, _AT_ONCE = 4096, 64
+
+
+def _heard(examples: Dataset, field: str) -> Iterator[Int16[np.ndarray, " _"]]:
+    """Samples of recordings without their padding, in the order of ids."""
+    order = np.argsort(examples.ids)[:_MOST]
+    for begin in range(0, len(order), _AT_ONCE):
+        rows = order[begin : begin + _AT_ONCE]
+        audio = examples.read(rows)[field]
+        lengths = examples.lengths.get(field)
+        for i, row in enumerate(rows):
+            yield audio[i] if lengths is None else audio[i, : lengths[row]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,15 +92,17 @@ class WaveformViews(Views):
       noise: the least ratio of signal to noise, in decibels; None for no noise.
       time_mask: samples that are silenced at most, in one piece.
       band_mask: share of the octaves that is taken out at most, in one band.
+      pauses: noise from the pauses of the training recordings; None for none.
     """
 
     recipe: Literal["waveform"]
     shift: Natural = 0
     speed: Annotated[float, In("[1, 4]")] = 1.0
     gain: NonNegative = 0.0
-    noise: Annotated[float, In("[-30, 120]")] | None = None
+    noise: Ratio | None = None
     time_mask: Natural = 0
     band_mask: Annotated[float, In("[0, 1)")] = 0.0
+    pauses: Pauses | None = None
 
     @property
     def moves(self) -> bool:
@@ -46,26 +113,36 @@ class WaveformViews(Views):
         """There is none of an image."""
         raise BadInput("recipe", "waveform is a recipe of sound", "take one of images")
 
-    def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
+    def recipe_for(
+        self, inputs: Inputs, *, meant_for: Inputs | None = None, examples: Dataset | None = None
+    ) -> draws.Recipe:
         """How a view of an example is drawn: what it has of sound is augmented, all else is as it is.
 
         Args:
           inputs: of the model that sees the view.
           meant_for: makes no difference: samples are the same for all.
+          examples: all training examples, whose pauses are mixed in where that is asked for.
 
         Raises:
-          BadInput: there is no sound.
+          BadInput: there is no sound, or no pause that could be mixed in.
         """
         if not inputs.sounds:
             raise BadInput(
                 "recipe", f"waveform is one of sound, and an example is {inputs}", "take another"
             )
-        numbers = self.numbers()
+        numbers = {name: value for name, value in self.numbers().items() if name != "pauses"}
+        of_field = {part.field: numbers for part in inputs.sounds}
+        if self.pauses is not None:
+            with under("pauses"):
+                of_field = {
+                    name: {**own, "pauses": self.pauses.of(examples, name)}
+                    for name, own in of_field.items()
+                }
 
         def draw(key: Key[Array, ""], example: Mapping[str, Array]) -> dict[str, Array]:
             seen = inputs.see(example)
             for part in inputs.sounds:
-                audio = seen[part.field]
+                audio, numbers = seen[part.field], of_field[part.field]
                 if not part.ragged:
                     seen[part.field] = views.waveform(key, audio, **numbers)
                     continue
