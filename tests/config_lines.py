@@ -315,10 +315,12 @@ OTHER_STAGES = {
         "method": {"name": "masked_lm", "share": 0.2},
     },
     "views": {
-        "kind": "finetune",
+        "kind": "pretrain",
         **_TRAINING,
-        "encoder": OTHER_ENCODERS[-1],
+        "encoder": {**OTHER_ENCODERS[-1], "net": {"name": "lstm", "widths": [4]}},
+        "projector": [],
         "views": _WAVEFORM,
+        "method": {"name": "masked_frames", "clusters": 3, "cepstrum": 4},
     },
     "self_training": {
         "kind": "finetune",

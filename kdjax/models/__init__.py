@@ -22,7 +22,15 @@ from kdjax.models.convolution import convolve, with_fast_convolutions
 from kdjax.models.decoder import PatchDecoder, patches_of
 from kdjax.models.efficientnet import efficientnet_b0, efficientnet_lite
 from kdjax.models.folding import Folded, fold
-from kdjax.models.heads import Classifier, Contrastive, Linear, Projector, Prototypes, called
+from kdjax.models.heads import (
+    Classifier,
+    ClusterHead,
+    Contrastive,
+    Linear,
+    Projector,
+    Prototypes,
+    called,
+)
 from kdjax.models.inverted_residual import MobileNet
 from kdjax.models.log_mel import LogMel, OnLogMel
 from kdjax.models.mlperf_tiny import DSCNN, TinyResNet, ds_cnn, mlperf_resnet8
@@ -61,6 +69,7 @@ __all__ = [
     "Bottleneck",
     "Captured",
     "Classifier",
+    "ClusterHead",
     "Compute",
     "Conformer",
     "ConformerBlock",

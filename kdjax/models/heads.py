@@ -13,7 +13,7 @@ from kdjax.models.blocks import Compute, batch_norm
 from kdjax.models.streaming import State
 from kdjax.types import BadInput
 
-_OF_CALL = ("train", "state")
+_OF_CALL = ("train", "state", "hidden")
 """Arguments of encoders that are no inputs."""
 
 
@@ -180,3 +180,28 @@ class Prototypes(nn.Module):
 
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.count))
         return jnp.matmul(unit(x, -1), unit(kernel, 0), precision=lax.Precision.HIGHEST)
+
+
+class ClusterHead(nn.Module):
+    """Logits of clusters at each frame: cosines of a linear map with an embedding of each, divided.
+
+    Attributes:
+      width: of the linear map, and of an embedding.
+      clusters: how many there are.
+      temperature: the divisor, > 0.
+
+    Reference: Hsu et al. 2021, https://arxiv.org/abs/2106.07447, sec. II (HuBERT).
+    """
+
+    width: int
+    clusters: int
+    temperature: float
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch frames dim"]
+    ) -> Float[Array, "batch frames {self.clusters}"]:
+        """The logits, float32."""
+        rows = nn.Dense(self.width, name="projection")(x).reshape(-1, self.width)
+        cosines = Prototypes(self.clusters, name="embedding")(rows)
+        return cosines.reshape(*x.shape[:2], self.clusters) / self.temperature

@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Float64, Int, Int16
+from jaxtyping import Array, Bool, Float, Float64, Int, Int16
 
 from kdjax.models.fourier import fourier, size_of
 from kdjax.models.sequences import mask_of, mean_of
@@ -267,6 +267,9 @@ def cosines(bands: int, kept: int) -> Float64[np.ndarray, "bands kept"]:
     return found
 
 
+_ONE_LENGTH = "give data.source.seconds, of which all recordings are then"
+
+
 class OnLogMel(nn.Module):
     """A network that looks at log-mel spectra: frames are rows, bands are columns, of one channel.
 
@@ -294,6 +297,7 @@ class OnLogMel(nn.Module):
         *,
         train: bool,
         state: State | None = None,
+        hidden: Bool[Array, "batch frames"] | None = None,
     ):
         """What the network gives.
 
@@ -305,6 +309,7 @@ class OnLogMel(nn.Module):
           state: what was kept of the pieces before this one, which then begins with the samples behind
             the beginning of the last frame's next one; before the first piece, with the zeros beside
             the recording.
+          hidden: frames whose spectra are zeros, the mean of normalised ones; None for none.
 
         Raises:
           BadInput: recordings have lengths, and the network or the spectra do not go with that.
@@ -315,6 +320,32 @@ class OnLogMel(nn.Module):
                 x, after = running_norm(x, state)
                 keep(self, after)
             return self.net(x[..., None], train=train, state=state)
+        if audio_length is not None:
+            self._check_lengths()
+        x, frames = self.spectra(audio, audio_length)
+        x = self._augmented(x, frames, train=train)
+        if hidden is not None:
+            x = jnp.where(hidden[..., None], 0.0, x)
+        if frames is None:
+            return self.net(x[..., None], train=train)
+        return self.net(x[..., None], frames, train=train)
+
+    def spectra(
+        self,
+        audio: Int16[Array, "batch samples"],
+        audio_length: Int[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch frames bands"], Int[Array, " batch"] | None]:
+        """What the network looks at, and how many frames each recording has; None where all have all.
+
+        Args:
+          audio: the samples.
+          audio_length: see above; frames behind the end are zeros.
+
+        Raises:
+          BadInput: the convention's last frames are of what is behind the end.
+        """
+        if audio_length is not None:
+            self._check_ends()
         if audio_length is not None and not _SAID[self.front.convention].centred:
             audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
         x = self.front(audio)
@@ -324,16 +355,14 @@ class OnLogMel(nn.Module):
             if self.normalize and not self.running:
                 x = x - x.mean(axis=1, keepdims=True)
                 x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
-            return self.net(self._augmented(x, None, train=train)[..., None], train=train)
-        self._check_lengths()
+            return x, None
         frames = jnp.maximum(self.front.frames(audio_length), 1)
         mask = mask_of(x, frames)
         if self.normalize and not self.running:
             x = x - jnp.expand_dims(mean_of(x, mask), 1)
             power = mean_of((x * x).mean(axis=2, keepdims=True), mask)
             x = x * lax.rsqrt(jnp.expand_dims(power, 2) + 1e-5)
-        x = self._augmented(jnp.where(mask[..., None], x, 0.0), frames, train=train)
-        return self.net(x[..., None], frames, train=train)
+        return jnp.where(mask[..., None], x, 0.0), frames
 
     def _augmented(
         self,
@@ -346,17 +375,19 @@ class OnLogMel(nn.Module):
             return x
         return spec_augmented(self.make_rng("dropout"), x, frames, self.augment)
 
-    def _check_lengths(self) -> None:
-        mend = "give data.source.seconds, of which all recordings are then"
+    def _check_ends(self) -> None:
         if _SAID[self.front.convention].reflect:
             raise BadInput(
                 "encoder.convention",
                 f"{self.front.convention} mirrors the end of a recording, and each has its own",
-                f"take another, or {mend}",
+                f"take another, or {_ONE_LENGTH}",
             )
+
+    def _check_lengths(self) -> None:
+        self._check_ends()
         if "length" not in inspect.signature(self.net.__call__).parameters:
             raise BadInput(
                 "encoder.net",
                 f"{type(self.net).__name__} takes no lengths, and each recording has its own",
-                f"take lstm, or {mend}",
+                f"take lstm, or {_ONE_LENGTH}",
             )

@@ -9,6 +9,7 @@ from kdjax.artifacts.model import EncoderSpec
 from kdjax.checks import expected
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
+from kdjax.fitting import clusters
 from kdjax.fitting.begin import leave_encoder, ready_encoder
 from kdjax.fitting.fit import Setup, fit, model_key, rehearse
 from kdjax.inputs import Inputs
@@ -57,6 +58,7 @@ def _prepare(context: Context, c: config.Pretrain) -> tuple[tuple[EncoderSpec, s
         tx=tx,
         dataset=dataset,
         views=seen(context, c, inputs),
+        resident=clusters.resident(context, c, spec),
         ema=method.momentum,
     )
 

@@ -14,7 +14,7 @@ from kdjax.views.geometry import (
     sides,
     warp,
 )
-from kdjax.views.masking import masked_tokens, random_patch_mask
+from kdjax.views.masking import frame_spans, masked_tokens, random_patch_mask
 from kdjax.views.mixing import Mix, batch_mixed, cutmix, mixup
 from kdjax.views.quiet import pauses
 from kdjax.views.recipes import (
@@ -47,6 +47,7 @@ __all__ = [
     "draws",
     "eval_view",
     "flip",
+    "frame_spans",
     "grayscale",
     "jitter",
     "masked_tokens",

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from kdjax import keys
 from kdjax.types import Batch, PyTree, length_of
-from kdjax.views.masking import masked_tokens, random_patch_mask
+from kdjax.views.masking import frame_spans, masked_tokens, random_patch_mask
 from kdjax.views.recipes import batch_views
 
 Draw = Callable[[Batch, PyTree, Key[Array, ""]], Batch]
@@ -138,6 +138,43 @@ def hidden_tokens(
         whole, length = seen[field], seen[length_of(field)]
         tokens, hidden = jax.vmap(one)(batch["epoch"], batch["id"], whole, length)
         return {"view_a": {**seen, field: tokens}, "whole": whole, "hidden": hidden}
+
+    return draw
+
+
+CLUSTERS = "clusters"
+"""What lives on the device beside the examples where frames are asked for: see `hidden_frames`."""
+
+
+def hidden_frames(
+    recipe: Recipe,
+    stream: str,
+    *,
+    frames: Callable[[Mapping[str, Array]], tuple[int, Int[Array, " batch"]]],
+    share: float,
+    span: int,
+) -> Draw:
+    """`view_a`, view `epoch`; `targets`, the cluster of each of its frames; `hidden`, which are hidden.
+
+    Args:
+      recipe: of the view.
+      stream: of the draws.
+      frames: `batch of views -> (frames that there may be, frames of each)`.
+      share: see `kdjax.views.frame_spans`.
+      span: likewise.
+    """
+
+    def draw(batch, resident, key):
+        seen = _view(recipe, keys.stream(key, stream), batch)
+        stream_key = keys.stream(key, f"{stream}/frames")
+        most, lengths = frames(seen)
+
+        def one(view, id, length):
+            drawn = keys.example(stream_key, view, id)
+            return frame_spans(drawn, length, frames=most, share=share, span=span)
+
+        hidden = jax.vmap(one)(batch["epoch"], batch["id"], lengths)
+        return {"view_a": seen, "targets": resident[CLUSTERS].assigned(seen), "hidden": hidden}
 
     return draw
 

@@ -1,4 +1,4 @@
-"""Which patches of an image a model is shown, and which tokens of a text."""
+"""Which patches of an image a model is shown, which tokens of a text, which frames of a recording."""
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,31 @@ def masked_tokens(
         hidden &= ~jnp.isin(tokens, jnp.asarray(frame, tokens.dtype))
     replaced = jnp.where(kind < 0.8, mask, jnp.where(kind < 0.9, other, tokens))
     return jnp.where(hidden, replaced, tokens).astype(tokens.dtype), hidden
+
+
+def frame_spans(
+    key: Key[Array, ""], length: Int[Array, ""], *, frames: int, share: float, span: int
+) -> Bool[Array, "{frames}"]:
+    """True for each frame of a recording that is hidden: spans that may lie on each other.
+
+    Each frame begins a span with the probability `share`. It draws from a key of its own, so that padding
+    changes nothing about the others; what is behind the end is hidden, too.
+
+    Args:
+      key: of this view.
+      length: frames of the recording.
+      frames: as many, and its padding.
+      share: see above; 0.08 in the paper.
+      span: frames of a span; 10 in the paper.
+
+    Reference: Hsu et al. 2021, https://arxiv.org/abs/2106.07447, sec. IV-B (HuBERT); Baevski et al. 2020,
+    https://arxiv.org/abs/2006.11477, sec. 3.1, whose spans these are.
+    """
+    places = jnp.arange(frames)
+    drawn = jax.vmap(lambda place: jax.random.uniform(jax.random.fold_in(key, place)))(places)
+    begun = jnp.cumsum((drawn < share) & (places < length))
+    before = jnp.pad(begun, (span, 0))[:frames]
+    return (begun > before) | (places >= length)
 
 
 def random_patch_mask(

@@ -6,9 +6,9 @@ paper's, unless it says otherwise. A momentum is the decay of the target network
 
 import abc
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from kdjax import ssl
+from kdjax import models, ssl
 from kdjax.choice import Choice, import_all
 from kdjax.config.encoders import Encoder
 from kdjax.config.training import Number
@@ -47,6 +47,21 @@ class Stage(Protocol):
         ...
 
 
+class Asked(NamedTuple):
+    """Clusters of frames that a method asks for.
+
+    Attributes:
+      clusters: how many.
+      examples: training examples that they are found on.
+      of: what gives the features that are clustered: the stage whose encoder does, or, of an encoder that
+        is trained, what gives spectra.
+    """
+
+    clusters: int
+    examples: int
+    of: str | models.OnLogMel
+
+
 class Method(Choice, abc.ABC):
     """How an encoder learns from images alone.
 
@@ -59,6 +74,19 @@ class Method(Choice, abc.ABC):
     least_rows: ClassVar[int] = 1
     has_target: ClassVar[bool] = False
     has_predictor: ClassVar[bool] = False
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that it reads, beside those of the encoder."""
+        return ()
+
+    def asks(self, encoder: Encoder) -> Asked | None:
+        """Clusters that live on the device beside the examples; None where there are none.
+
+        Args:
+          encoder: that is trained.
+        """
+        return None
 
     @abc.abstractmethod
     def method(self, trained: ssl.Trained) -> ssl.Method:

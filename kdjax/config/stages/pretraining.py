@@ -25,8 +25,8 @@ class Pretrain(Training):
       encoder: what is trained and kept.
       projector: widths of the MLP on top of it, which is not kept for later stages.
       method: how it learns.
-      views: two are drawn of each example, new ones each epoch; one for `rotation`, `mae` and
-        `masked_lm`.
+      views: two are drawn of each example, new ones each epoch; one for `rotation`, `mae`,
+        `masked_lm` and `masked_frames`.
       probe: watch a linear classifier on the features of the first view, which learns from the labels
         that may be used. Nothing of it reaches the encoder.
     """
@@ -50,4 +50,4 @@ class Pretrain(Training):
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
-        return begun_from(self.encoder)
+        return tuple(dict.fromkeys((*begun_from(self.encoder), *self.method.stages)))
