@@ -75,7 +75,8 @@ def from_fields(
         if field in together:
             shape = (together[field].most, *shape)
         own = field_of(array, shape, most, f"{field} of {name}")
-        rate = (rates or {}).get(field)
+        if (rate := (rates or {}).get(field)) is not None and not shape:
+            raise BadInput("data", f"{field} of {name} has a rate, and no positions")
         fields[field] = dataclasses.replace(own, ragged=field in together, rate=rate)
     every, beside = with_lengths(fields, lengths, name=name)
     content = {**arrays, **beside}
