@@ -104,6 +104,7 @@ def test_one_that_fails_stops_the_others_and_its_line_is_the_only_one(tmp_path):
             "--jobs=2",
             "--stages=teacher,scratch",
             "--seeds=0",
+            "--config.reference=None",  # which would be waited for
             "--config.stages.scratch.optimizer.learning_rate=1e15",
             "--config.stages.scratch.steps=30",
             "--config.stages.teacher.steps=2000000",  # it never ends by itself
