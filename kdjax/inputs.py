@@ -89,7 +89,7 @@ class Numbers:
     mask: int | None = None
     frame: tuple[int, ...] = ()
     shortest: int = 1
-    rate: int | None = None
+    rate: int | None = dataclasses.field(default=None, compare=False)
 
     @property
     def raw(self) -> Field:

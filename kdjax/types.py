@@ -34,7 +34,7 @@ class Field:
         field `length_of(name)`; what is behind it is zeros.
       shortest: of a ragged one, the fewest positions that an example has.
       rate: positions of the first axis a second, where they are moments of time: samples of sound; None
-        where they last no time.
+        where they last no time. No part of what a field is compared by.
     """
 
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Field:
     mask: int | None = None
     frame: tuple[int, ...] = ()
     shortest: int = 1
-    rate: int | None = None
+    rate: int | None = dataclasses.field(default=None, compare=False)
 
     @property
     def size(self) -> int:
