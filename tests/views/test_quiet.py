@@ -169,5 +169,5 @@ def test_a_rate_is_of_an_input_and_a_number():
     ):
         with pytest.raises(BadInput, match=f"^data: {line}"):
             dataset([spoken(20.0)], **rates)
-    with pytest.raises(BadInput, match="^data: x of arrays has a rate, and no positions"):
+    with pytest.raises(BadInput, match=r"^data: x of arrays has a rate, and no positions"):
         data.from_fields({"x": np.zeros(3)}, np.zeros(3, int), classes=2, rates={"x": 9})
