@@ -69,15 +69,10 @@ def from_fields(
         raise BadInput(
             "data", f"{name} has {counts} examples", "give one of each for every example"
         )
-    fields = {}
-    for field, array in arrays.items():
-        shape, most = array.shape[1:], (below or {}).get(field)
-        if field in together:
-            shape = (together[field].most, *shape)
-        own = field_of(array, shape, most, f"{field} of {name}")
-        if (rate := (rates or {}).get(field)) is not None and not shape:
-            raise BadInput("data", f"{field} of {name} has a rate, and no positions")
-        fields[field] = dataclasses.replace(own, ragged=field in together, rate=rate)
+    fields = {
+        field: _field(field, array, together.get(field), below or {}, rates or {}, name)
+        for field, array in arrays.items()
+    }
     every, beside = with_lengths(fields, lengths, name=name)
     content = {**arrays, **beside}
 
@@ -98,6 +93,22 @@ def from_fields(
         name=name,
         lengths=lengths,
     )
+
+
+def _field(
+    field: str,
+    array: np.ndarray,
+    together: Ragged | None,
+    below: Mapping[str, int],
+    rates: Mapping[str, int],
+    name: str,
+) -> Field:
+    """What each example has of an input, whose arrays may be end to end."""
+    shape = array.shape[1:] if together is None else (together.most, *array.shape[1:])
+    if (rate := rates.get(field)) is not None and not shape:
+        raise BadInput("data", f"{field} of {name} has a rate, and no positions")
+    own = field_of(array, shape, below.get(field), f"{field} of {name}")
+    return dataclasses.replace(own, ragged=together is not None, rate=rate)
 
 
 def _check_rates(rates: Mapping[str, Any], inputs: Sequence[str], *, name: str) -> None:
