@@ -1,5 +1,6 @@
 """Clusters of frames that a method asks for, found once and kept beside its checkpoints."""
 
+import dataclasses
 import io
 from collections.abc import Mapping
 
@@ -47,12 +48,12 @@ def resident(context: Context, c: config.Pretrain, spec: EncoderSpec) -> Mapping
         blank = jnp.zeros(0)  # until they are found
         of = ssl.Clusters(blank, blank, blank, variables, module, of_spectra=of_spectra)
         context.check_sample(asked.examples, field="examples")
-        found = (
-            _abstract(of, spec, asked.clusters)
-            if context.ahead
-            else _kept(context, of, asked, spec)
-        )
-    return {draws.CLUSTERS: of.replace(**{name: jnp.asarray(x) for name, x in found.items()})}
+        if context.ahead:
+            found = _abstract(of, spec, asked.clusters)
+        else:
+            found = _kept(context, of, asked, spec)
+    arrays = {name: jnp.asarray(x) for name, x in found.items()}
+    return {draws.CLUSTERS: dataclasses.replace(of, **arrays)}
 
 
 def _encoder(context: Context, stage: str, spec: EncoderSpec) -> tuple[OnLogMel, Variables]:
@@ -100,7 +101,7 @@ def _frames(
 
     @jax.jit
     def features(variables, batch):
-        return of.replace(variables=variables).features(spec.inputs.see_all(batch))
+        return dataclasses.replace(of, variables=variables).features(spec.inputs.see_all(batch))
 
     n, found = len(next(iter(raw.values()))), []
     for begin in range(0, n, _AT_ONCE):

@@ -50,6 +50,6 @@ def k_means(rows: Float[np.ndarray, "n dim"], *, clusters: int, seed: int) -> KM
         )
     shift, scale = rows.mean(0), rows.std(0)
     scale[scale == 0] = 1.0
-    found = cluster.KMeans(clusters, n_init=1, max_iter=_ITERATIONS, random_state=seed)
+    found = cluster.KMeans(clusters, max_iter=_ITERATIONS, random_state=seed)
     found.fit((rows - shift) / scale)
     return KMeans(*(np.asarray(x, np.float32) for x in (found.cluster_centers_, shift, scale)))

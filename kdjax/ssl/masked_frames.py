@@ -56,7 +56,8 @@ def frames_of(
 ) -> tuple[Float[Array, "batch frames dim"], Bool[Array, "batch frames"]]:
     """What a module gives of each frame, or its spectra, and which frames are no padding."""
     if of_spectra:
-        x, frames = module.apply(variables, **view, method=OnLogMel.spectra)
+        found: Any = module.apply(variables, **view, method=OnLogMel.spectra)
+        x, frames = found
         return x, mask_of(x, frames)
     return _with_mask(module.apply(variables, **view, train=False))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ class MaskedFrames(Method):
         assert isinstance(stage.encoder, LogMel)  # see `misfits`
         module = stage.encoder.module(Compute())
 
-        def frames(seen: Mapping[str, Array]) -> tuple[int, Int[Array, " batch"]]:
+        def frames(seen: Mapping[str, Any]) -> tuple[int, Int[Array, " batch"]]:
             found = jax.eval_shape(
                 lambda: module.apply({}, **seen, method=models.OnLogMel.spectra)[0]
             )
