@@ -48,10 +48,7 @@ def resident(context: Context, c: config.Pretrain, spec: EncoderSpec) -> Mapping
         blank = jnp.zeros(0)  # until they are found
         of = ssl.Clusters(blank, blank, blank, variables, module, of_spectra=of_spectra)
         context.check_sample(asked.examples, field="examples")
-        if context.ahead:
-            found = _abstract(of, spec, asked.clusters)
-        else:
-            found = _kept(context, of, asked, spec)
+        found = _found(context, of, asked, spec)
     arrays = {name: jnp.asarray(x) for name, x in found.items()}
     return {draws.CLUSTERS: dataclasses.replace(of, **arrays)}
 
@@ -76,6 +73,15 @@ def _abstract(of: ssl.Clusters, spec: EncoderSpec, clusters: int) -> dict[str, n
         "shift": np.zeros(dim, np.float32),
         "scale": np.ones(dim, np.float32),
     }
+
+
+def _found(
+    context: Context, of: ssl.Clusters, asked: Asked, spec: EncoderSpec
+) -> Mapping[str, np.ndarray]:
+    """The clusters, by the names of their arrays; ahead of a run zeros in their place."""
+    if context.ahead:
+        return _abstract(of, spec, asked.clusters)
+    return _kept(context, of, asked, spec)
 
 
 def _kept(
