@@ -43,6 +43,17 @@ def weighted(outputs, batch, weight):
     return weight
 
 
+def named(*, outputs, batch):
+    return outputs
+
+
+def by_place(outputs, batch, margin, /):
+    return margin
+
+
+LAYER = nn.Dense(3)
+
+
 def anything(outputs, batch, **more):
     return outputs["logits"].sum(-1)
 
@@ -122,6 +133,22 @@ def test_a_term_is_the_function():
             {},
             "function: tests.config.test_own:weighted: weight is a field here; rename",
         ),
+        (
+            "named",
+            {},
+            "function: tests.config.test_own:named takes (*, outputs, batch), and it is called with (o",
+        ),
+        (
+            "by_place",
+            {"margin": 1.0},
+            "function: tests.config.test_own:by_place takes (outputs, batch, margin, /), and margin is "
+            "given by its name; leave out the /",
+        ),
+        (
+            "LAYER",
+            {},
+            "function: tests.config.test_own:LAYER is a module that is made already; name",
+        ),
         ("nothing", {}, "function: "),
     ],
 )
@@ -146,6 +173,11 @@ def test_values_become_what_the_annotation_says():
         (jnp.zeros(4), jnp.zeros(3)),
         (jnp.zeros((4, 2)), jnp.zeros(4)),
         (jnp.zeros(()), jnp.zeros(())),
+        jnp.zeros(3),  # a sum over the wrong axis: of the classes
+        (jnp.zeros(3), jnp.ones(3)),
+        jnp.zeros(4, int),  # has no gradient
+        jnp.zeros(4, bool),
+        jnp.zeros(4, complex),
         None,
         3.0,
     ],
@@ -153,7 +185,7 @@ def test_values_become_what_the_annotation_says():
 def test_a_term_of_another_shape_is_one_line(given):
     found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
     with pytest.raises(BadInput, match=r"^here.function: .*handed gave .*; a term gives losses"):
-        found.term(path="here")({"given": given}, {})
+        found.term(path="here")({"given": given, "logits": jnp.zeros((4, 2))}, {})
 
 
 @pytest.mark.parametrize(
