@@ -38,7 +38,7 @@ def test_a_term_that_is_another_each_time_is_refused(name):
 
 
 def drawn_by_key(key, image, *, size):
-    return image + jax.random.uniform(key) * SHIFT
+    return image + jax.random.uniform(key) * SHIFT[None, None]
 
 
 def drawn_by_numpy(key, image, *, size):
@@ -74,7 +74,7 @@ def _hidden_view(length):
 
 
 def test_a_view_of_a_whole_example_is_the_function_however_it_is_padded():
-    short, long = _hidden_view(5), _hidden_view(9)
+    short, long = (jax.tree.map(np.asarray, _hidden_view(n)) for n in (5, 9))
     np.testing.assert_array_equal(short["tokens"], long["tokens"][:, :5])
     assert not long["tokens"][:, 5:].any()
     assert np.all((short["tokens"] == 0) | (short["tokens"] == [4, 5, 6, 7, 8]))
