@@ -121,7 +121,7 @@ def _begun(pid: int) -> int | None:
 
 
 class Lock:
-    """A lock that this process holds, until `release`. It shows that it lives as long as it does.
+    """A lock that this process holds, until `close`. It shows that it lives as long as it does.
 
     Attributes:
       before: who held it and is gone; None where it was free.
@@ -160,7 +160,7 @@ class Lock:
             "the same command again"
         )
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Gives it back; where it is not held any more, nothing happens."""
         self._ended.set()
         with contextlib.suppress(OSError), _guarded(self._path.parent):
@@ -226,7 +226,7 @@ def held(path: epath.PathLike, *, waiting: Callable[[Holder], None]) -> Iterator
     try:
         yield found
     finally:
-        found.release()
+        found.close()
 
 
 def _text(holder: Holder) -> bytes:

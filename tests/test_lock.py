@@ -54,13 +54,13 @@ def test_a_lock_is_given_back(path):
     assert isinstance(second, lock.Holder)
     assert second.pid == os.getpid()
     first.check()
-    first.release()
+    first.close()
     assert lock.holder(path) is None
     assert not list(path.parent.iterdir())
     again = lock.take(path)
     assert isinstance(again, lock.Lock)
     assert again.before is None
-    again.release()
+    again.close()
 
 
 def test_one_that_lives_is_named_and_one_that_was_killed_is_followed_at_once(path, other):
@@ -76,7 +76,7 @@ def test_one_that_lives_is_named_and_one_that_was_killed_is_followed_at_once(pat
     mine = lock.take(path)
     assert isinstance(mine, lock.Lock)
     assert mine.before == found
-    mine.release()
+    mine.close()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_who_lives(path, changes, age, lives):
     found = lock.take(path)
     assert isinstance(found, lock.Holder) == lives
     if isinstance(found, lock.Lock):
-        found.release()
+        found.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"pid": 3}', b"[]"])
@@ -114,7 +114,7 @@ def test_what_cannot_be_understood_is_somebodys_for_a_while(path, content):
     os.utime(path, (time.time() - lock.STALE_SECONDS - 20,) * 2)
     mine = lock.take(path)
     assert isinstance(mine, lock.Lock)
-    mine.release()
+    mine.close()
 
 
 def test_of_many_who_follow_one_has_it(path):
@@ -131,7 +131,7 @@ def test_of_many_who_follow_one_has_it(path):
             found = [f.result() for f in [pool.submit(follow) for _ in range(8)]]
         (mine,) = (f for f in found if isinstance(f, lock.Lock))
         mine.check()
-        mine.release()
+        mine.close()
 
 
 def test_one_after_the_other(path):

@@ -21,6 +21,13 @@ flags.DEFINE_list("stages", None, "run only these stages and what they need", fl
 flags.DEFINE_string(
     "seeds", None, "run these seeds instead of the config's: 3, or 0,1,2", flag_values=FLAGS
 )
+flags.DEFINE_integer(
+    "jobs",
+    1,
+    "do stages that do not wait for each other in so many processes side by side, on a CPU",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool("dry_run", False, "check everything, print the plan and stop", flag_values=FLAGS)
 flags.DEFINE_string(
     "fields",
@@ -74,7 +81,9 @@ flags.DEFINE_integer(
 )
 
 _GROUPS = {
-    "Flags of a run": ("config", "workdir", "stages", "seeds", "dry_run", "grace_seconds"),
+    "Flags of a run": (
+        *("config", "workdir", "stages", "seeds", "jobs", "dry_run", "grace_seconds"),
+    ),
     "To look into it": ("fields", "traceback", "replay_step"),
     "On several hosts (give every process the same command)": (
         *("distributed", "coordinator_address", "num_processes", "process_id"),

@@ -125,6 +125,7 @@ def _write_report(
         seconds[task.name] += manifest["wall_seconds"]
         if "pairs" in manifest:
             features[task.name].append(manifest["pairs"])
+    jobs = max((manifest.get("jobs", 1) for _, manifest in found.manifests), default=1)
     for entry in found.missing:
         if entry["why"] != "not done":
             print(f"{entry['stage']} (seed {entry['seed']}): left out of the report, {entry['why']}",
@@ -150,6 +151,7 @@ def _write_report(
             "device": _devices(found),
             "versions": _versions(found),
             "wall_seconds": {name: round(s, 1) for name, s in seconds.items()},
+            **({"jobs": jobs} if jobs > 1 else {}),
             **({"caches": caches} if (caches := pipeline.saved(found.manifests)) else {}),
             "not_done": found.missing,
             "config": parse.plain(run),

@@ -4,7 +4,12 @@ kdjax --config=configs/digits.py --workdir=DIR
 kdjax --config=configs/digits.py:runlocal --workdir=DIR --config.stages.student.steps=500
 kdjax --config=configs/digits.py --workdir=DIR --stages=student,scratch --dry_run
 kdjax --config=configs/digits.py --workdir=DIR --seeds=3
+kdjax --config=configs/digits.py --workdir=DIR --jobs=2
 kdjax --fields=SGD
+
+With --jobs=2 two processes do the stages that do not wait for each other, side by side, to the same
+results: small networks do not keep two cores busy, and compiling and tracing do not either. While one of
+them times a model the others stand still.
 
 An array job runs one seed each in one work directory, `--seeds=$INDEX`; after them `kdjax report DIR`, or
 the same command without --seeds, writes the report of all of them. A stage with a `seed` of its own is
@@ -28,7 +33,7 @@ import jax
 from absl import flags
 from etils import epath
 
-from kdjax import config, data, explain, files, parse, paths, pipeline, spelling
+from kdjax import alone, config, data, explain, files, parse, paths, pipeline, spelling
 from kdjax.commands.flags import FLAGS
 from kdjax.commands.report import write_report
 from kdjax.contexts import Splits
@@ -80,12 +85,16 @@ def main(argv: Sequence[str]) -> int:
             "", "--coordinator_address, --num_processes and --process_id go with --distributed"
         )
 
-    with interruption.watched(grace_seconds=FLAGS.grace_seconds, then_exits=True):
+    with interruption.watched(
+        grace_seconds=FLAGS.grace_seconds, then_exits=True, says=not alone.is_helper()
+    ):
         _run_config(argv, overrides)
     return 0
 
 
 def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
+    if alone.is_helper():
+        pipeline.began()  # when the command has checked all that follows
     run = whole = load_config(FLAGS.config, overrides)
     if FLAGS.seeds is not None:
         run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
@@ -105,7 +114,31 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
         for line in pipeline.replay(run, tasks, splits, only=FLAGS.stages, step=FLAGS.replay_step):
             print(line)
         return
-    carry_out(run, whole, workdir, tasks, splits, kept, command=shlex.join(["kdjax", *argv[1:]]))
+    if alone.is_helper():
+        _keep_compiled(workdir)
+        pipeline.help_out(run, tasks, splits, count=FLAGS.jobs)
+        return
+    command = shlex.join(["kdjax", *argv[1:]])
+    if FLAGS.jobs == 1:
+        carry_out(run, whole, workdir, tasks, splits, kept, command=command)
+        return
+    _check_jobs(workdir)
+    with pipeline.started(FLAGS.jobs, argv[1:]) as helpers:
+        carry_out(run, whole, workdir, tasks, splits, kept, command=command, helpers=helpers)
+
+
+def _check_jobs(workdir: epath.Path) -> None:
+    """Raises BadInput where stages cannot be done side by side."""
+    if FLAGS.distributed:
+        raise BadInput("--jobs", "it does not go with --distributed", "leave one of them out")
+    if (backend := jax.default_backend()) != "cpu":
+        raise BadInput(
+            "--jobs",
+            f"processes side by side are for a CPU, and jax runs on {backend} here",
+            "leave it out, or start a process for each device, with --seeds",
+        )
+    if not files.is_local(workdir):
+        raise BadInput("--jobs", f"{workdir} is no local directory", "leave it out, or name one")
 
 
 def carry_out(
@@ -117,6 +150,7 @@ def carry_out(
     kept: data.Kept,
     *,
     command: str,
+    helpers: pipeline.Workers | None = None,
 ) -> None:
     """Does what is not done, and writes the report.
 
@@ -128,6 +162,7 @@ def carry_out(
       splits: the data.
       kept: what was found of them.
       command: that started the run.
+      helpers: processes that do it side by side.
 
     Raises:
       BadInput, Busy, Diverged, StageFailed, StorageFailed: see `kdjax.pipeline.execute`.
@@ -137,7 +172,7 @@ def carry_out(
     if jax.process_index() == 0:
         kept.write()
     _keep_compiled(workdir)
-    pipeline.execute(run, tasks, splits)
+    pipeline.execute(run, tasks, splits, helpers=helpers)
     if jax.process_index() == 0:
         found = write_report(whole, workdir, splits, command=command)
         print(workdir / "report.html")

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdjax.alone import alone
+
 FEWEST = 5
 """Samples taken however slow the call is, unless fewer `repeats` are asked for."""
 
@@ -64,6 +66,7 @@ def latency(
     return timed["call"]
 
 
+@alone()
 def interleaved(
     calls: Mapping[str, Callable[[], Any]],
     *,
@@ -76,7 +79,8 @@ def interleaved(
 
     A machine that drifts (heat, neighbours) slows all of them alike, so their ratios hold where
     separate runs would not compare. Each call finds the caches as the one before it left them, so a
-    small model may read slower here than alone in `latency`.
+    small model may read slower here than alone in `latency`. Other processes of the same command stand
+    still meanwhile, see `kdjax.alone`.
 
     Args:
       calls: what to time, by name.

@@ -17,8 +17,11 @@ from kdjax.checks.effect import check_effect
 from kdjax.checks.expected import check_data
 from kdjax.contexts import Context, Splits
 from kdjax.measuring import measure
+from kdjax.pipeline import workers
 from kdjax.pipeline.tasks import Task
 from kdjax.types import under
+
+_POLL_SECONDS = 0.2
 
 
 def check(run: config.Run, tasks: Sequence[Task], splits: Splits) -> list[Task]:
@@ -62,8 +65,16 @@ def _parallel(run: config.Run) -> train.Parallel:
         return train.choose(run.parallel, convolutions=run.convolutions)
 
 
-def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
+def execute(
+    run: config.Run,
+    tasks: Sequence[Task],
+    splits: Splits,
+    *,
+    helpers: workers.Workers | None = None,
+) -> None:
     """Does every task that is not done, each from the artifacts of those that it needs.
+
+    Processes that help do what there is to do, side by side, see `help_out`.
 
     A model that is done, and whose rows have other scores than this run asks for, is measured again.
 
@@ -83,10 +94,14 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
     if to_do:
         _ = splits.test_inputs  # one that cannot be decoded is named before anything is trained
     _refuse_busy(to_do)
+    left = to_do
+    if helpers is not None and to_do:
+        helpers.work()
+        left = [task for task in to_do if not task.done]
     for task in tasks:
-        if task not in to_do:
-            if jax.process_index() == 0:
-                _measure(run, task, splits, parallel)
+        if task not in to_do and jax.process_index() == 0:
+            _measure(run, task, splits, parallel)
+        if task not in left:
             continue
         with _alone(task) as held:
             if doing := _agreed(held is not None and not task.done):
@@ -95,6 +110,33 @@ def execute(run: config.Run, tasks: Sequence[Task], splits: Splits) -> None:
             _say(f"{task.title}: done by another run, skipped")
             if jax.process_index() == 0 and not task.is_measured:
                 _measure(run, task, splits, parallel)
+
+
+def help_out(run: config.Run, tasks: Sequence[Task], splits: Splits, *, count: int) -> None:
+    """One of `count` processes that do side by side what `execute` has checked.
+
+    Each takes the first task that is ready and that nobody is at, until all are done.
+
+    Raises:
+      BadInput, Diverged, StageFailed, StorageFailed: as `kdjax.stages.run`; what was done before
+        stays done.
+    """
+    parallel = _parallel(run)
+    left = [task for task in tasks if not task.done]
+    while left:
+        names = {task.folder for task in left}
+        for task in left:
+            before = (*task.needs, *(() if task.reference is None else (task.reference,)))
+            if names.isdisjoint(other.folder for other in before) and not task.done:
+                found = lock.take(task.lock)
+                if isinstance(found, lock.Lock):
+                    with contextlib.closing(found):
+                        if not task.done:
+                            _do(run, task, splits, parallel, found, beside=count)
+                    break
+        else:
+            time.sleep(_POLL_SECONDS)
+        left = [task for task in left if not task.done]
 
 
 def _measure(run: config.Run, task: Task, splits: Splits, parallel: train.Parallel) -> None:
@@ -172,8 +214,13 @@ def _do(
     splits: Splits,
     parallel: train.Parallel,
     held: lock.Lock | None,
+    *,
+    beside: int = 1,
 ) -> None:
-    """Runs one stage and finishes its folder; the line of its own is said."""
+    """Runs one stage and finishes its folder; the line of its own is said.
+
+    `beside`: of so many processes that share the machine.
+    """
     if held is not None and held.before is not None:
         _say(f"{task.title}: taken over from {held.before}, which is gone")
     with files.storing(task.folder):
@@ -200,6 +247,7 @@ def _do(
         "data": splits.fingerprints(task.seed, task.stage),
         **({} if splits.frame is None else {"frame": splits.frame}),
         "wall_seconds": round(seconds, 2),
+        **({"jobs": beside} if beside > 1 else {}),
         **({"scores": {**task.scores}} if task.scores else {}),
         **said,
     }

@@ -18,7 +18,7 @@ from kdjax.report.units import Number
 _STYLE = (resources.files("kdjax.report") / "page.css").read_text(encoding="utf-8")
 _WIDE_STYLE = (resources.files("kdjax.report") / "wide.css").read_text(encoding="utf-8")
 _NO_NETWORK = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_SHOWN_APART = ("name", "config", "command", "wall_seconds", "not_done", "caches")
+_SHOWN_APART = ("name", "config", "command", "wall_seconds", "jobs", "not_done", "caches")
 
 
 def page(
@@ -99,7 +99,9 @@ def _subtitle(run: Mapping[str, Any]) -> str:
     seeds = run.get("seeds") or ()
     seeds = f"{'seed' if len(seeds) == 1 else 'seeds'} {_plain(seeds)}" if seeds else None
     total = sum(_walls(run).values())
-    parts = [dataset, run.get("device"), seeds, f"{units.duration(total)} of work" if total else ""]
+    beside = f" in {run['jobs']} processes side by side" if "jobs" in run else ""
+    work = f"{units.duration(total)} of work{beside}" if total else ""
+    parts = [dataset, run.get("device"), seeds, work]
     return f"<p class='subtitle'>{' · '.join(_text(part) for part in parts if part)}</p>"
 
 

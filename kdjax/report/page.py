@@ -43,8 +43,9 @@ def write(
       run: facts of the run as plain data. The page has a place for `name`, `config` (text),
         `command`, `device`, `seeds` (list), `dataset` (`{"name": ..., "train": 1000, ...}`),
         `versions` (`{"kdjax": ..., "jax": ..., "python": ...}`) and `wall_seconds`
-        (`{stage: seconds}`) and `not_done` (`[{"stage": ..., "seed": ..., "why": ...}]`, what the
-        report is without) and `caches` (see `kdjax.pipeline.saved`); any other key is listed with them.
+        (`{stage: seconds}`) and `jobs` (processes side by side, if several) and
+        `not_done` (`[{"stage": ..., "seed": ..., "why": ...}]`, what the report is without) and `caches`
+        (see `kdjax.pipeline.saved`); any other key is listed with them.
       rows: one a model, in the order of the table.
       curves: `{stage: [{"step": int, "loss": float, "loss/kd": float, ...}, ...]}` in the order of
         logging; several seeds one after the other. Only in the page, not in the json.

@@ -85,6 +85,7 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
         "hours": round(seconds / 3600, 3),
         "minutes_a_seed": round(seconds / 60 / len(run["seeds"]), 2),
         "wall_seconds": run["wall_seconds"],
+        **({"jobs": run["jobs"]} if "jobs" in run else {}),
         "rows": {
             name: _known(dataclasses.asdict(row))
             for name, row in zip(labels(rows), rows, strict=True)

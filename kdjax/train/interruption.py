@@ -29,15 +29,18 @@ class Interrupted(SystemExit):
 
 
 @contextlib.contextmanager
-def watched(*, grace_seconds: float = GRACE_SECONDS, then_exits: bool = False) -> Iterator[None]:
+def watched(
+    *, grace_seconds: float = GRACE_SECONDS, then_exits: bool = False, says: bool = True
+) -> Iterator[None]:
     """While this is open the signals are taken as this module says. For the main thread.
 
     Args:
       grace_seconds: after which a stop that is waited for is given up.
       then_exits: `Interrupted` is the end of the process, which libraries may not hold up.
+      says: False in a process of whose end another one says a line.
     """
     global _asked, _holding, _said
-    _asked, _holding, _said = 0, False, False
+    _asked, _holding, _said = 0, False, not says
     get, put = os.pipe()
     os.set_blocking(put, False)
     # The handlers of Python run when the main thread is back from what it calls, which may compile for
