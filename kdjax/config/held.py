@@ -67,7 +67,7 @@ def _are_losses(found: Any, outputs: Any, batch: Any) -> bool:
         return False
     if len(shape) not in ({1, 2} if len(both) == 2 else {0, 1}):
         return False
-    given = {x.shape[0] for x in jax.tree.leaves((outputs, batch)) if jnp.ndim(x)}
+    given = {x.shape[0] for x in jax.tree.leaves(batch or outputs) if jnp.ndim(x)}
     if not shape or not given:
         return True
     # Of mixed examples there may be losses of both labels, one behind the other.

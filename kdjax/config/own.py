@@ -132,6 +132,10 @@ class Own(Choice):
                     "unknown field",
                     spelling.suggestion(name, own) if own else "it takes none",
                 )
+        yield from self._faults_of_values(own)
+
+    def _faults_of_values(self, own: Mapping[str, inspect.Parameter]) -> Iterator[Fault]:
+        """What is missing, or of another type."""
         for name, parameter in own.items():
             kind = _plain_type(parameter.annotation)
             if name not in self.arguments:

@@ -185,7 +185,7 @@ def test_values_become_what_the_annotation_says():
 def test_a_term_of_another_shape_is_one_line(given):
     found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
     with pytest.raises(BadInput, match=r"^here.function: .*handed gave .*; a term gives losses"):
-        found.term(path="here")({"given": given, "logits": jnp.zeros((4, 2))}, {})
+        found.term(path="here")({"given": given}, {"label": jnp.zeros(4, int)})
 
 
 @pytest.mark.parametrize(
