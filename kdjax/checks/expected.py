@@ -93,6 +93,8 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
             init = nn.init_with_output(functools.partial(called, train=train), module)
             try:
                 features, _ = jax.eval_shape(init, jax.random.key(0), inputs)
+            except BadInput:
+                raise
             except Exception as error:
                 if not isinstance(encoder, own.OwnEncoder) or encoder.source:
                     raise  # with a line of the user's, see `own.explained`
