@@ -13,6 +13,9 @@ from collections.abc import Iterator
 MEETING = "KDJAX_MEETING"
 """The variable with the folder in which each of them has a file, named by its number."""
 
+CORES = "KDJAX_CORES"
+"""That with the cores of one of them, by commas; without it all of them."""
+
 _TIMING = "timing"
 _meeting: pathlib.Path | None = None
 
@@ -25,11 +28,27 @@ def is_helper() -> bool:
 def join() -> None:
     """From here on this process stands still while another one that has joined times something.
 
-    It leads a group of processes, which do as it does. What it starts is no helper of the command.
+    It leads a group of processes, which do as it does. What it starts is no helper of the command. It
+    keeps to its cores, which libraries count when they start their threads: jax has not begun by then.
     """
     global _meeting
+    if cores := os.environ.pop(CORES, ""):
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     _meeting = pathlib.Path(os.environ.pop(MEETING))
     (_meeting / str(os.getpid())).touch()
+
+
+def shares(count: int) -> list[dict[str, str]]:
+    """What the environment of each of so many processes has, for each to have its share of the cores.
+
+    Threads of two processes that both have all cores wait for each other.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return [{} for _ in range(count)]
+    cores = sorted(os.sched_getaffinity(0))
+    n = len(cores)
+    own = (cores[i * n // count : (i + 1) * n // count] or [cores[i % n]] for i in range(count))
+    return [{CORES: ",".join(map(str, each))} for each in own]
 
 
 def leave(meeting: pathlib.Path, pid: int) -> None:

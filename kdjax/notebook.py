@@ -22,15 +22,17 @@ from jaxtyping import Array, Float, Key
 
 from kdjax import config, data, evaluate, parse, tasks, train
 from kdjax.artifacts import proof
+from kdjax.config import held
+from kdjax.config.own import shown
 from kdjax.contexts.context import Splits
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
 from kdjax.lessons import audit
 from kdjax.lessons.lesson import taught_views
 from kdjax.lessons.source import Source
-from kdjax.models import Compute
+from kdjax.models import Compute, called
 from kdjax.teacher import TeacherCache
-from kdjax.types import BadFile, PyTree, Variables
+from kdjax.types import BadFile, BadInput, PyTree, Variables
 from kdjax.views import draws
 
 _Outputs = Callable[[Variables, Mapping[str, Any]], Any]
@@ -142,20 +144,23 @@ def fit(
       seed: of the first parameters, the order and the views; those of a cache are the cache's.
 
     Raises:
-      BadInput: the encoder or the recipe is none, or fields are wrong.
+      BadInput: the encoder or the recipe is none, or fields are wrong; there are no such batches, or no
+        label to learn; a term gives no losses of the examples of a batch, or is not pure; the encoder
+        gives no features [batch, dim], or as the task has them.
       Diverged: a loss is not finite.
     """
     lesson = _of_cache(on) if isinstance(on, Cached) else _of_dataset(on, views or {}, seed)
     test = lesson.test if test is None else test
+    _check(lesson, test, terms, steps=steps, batch=batch)
     task = tasks.of(lesson.dataset)
     made: Any = encoder
     if not isinstance(encoder, nn.Module):
         c = parse.parse(config.Encoder, encoder, "encoder")
         made = c.given(lesson.inputs).module(Compute())
     module, inputs = task.head(made), lesson.inputs
-    objective = train.weigh(
-        train.forward_of(module), {task.loss: (1.0, task.labelled)} if terms is None else terms
-    )
+    _check_features(made, inputs, task)
+    weighed = {task.loss: (1.0, task.labelled)} if terms is None else _held(terms)
+    objective = train.weigh(train.forward_of(module), weighed)
     init = jax.jit(functools.partial(module.init, train=True))
     variables = init({"params": jax.random.key(seed), "dropout": lesson.key}, inputs.blank())
     state = train.TrainState.start(variables, optimizer)
@@ -164,6 +169,53 @@ def fit(
     outputs = jax.jit(lambda v, raw: module.apply(v, inputs.see_all(raw), train=False))
     scores = {} if test is None else _scored(outputs, variables, task, test)
     return Fitted(module, variables, inputs, history, scores, outputs)
+
+
+def _check(
+    lesson: "_Lesson", test: Dataset | None, terms: train.Terms | None, *, steps: int, batch: int
+) -> None:
+    """Raises `BadInput` where there is nothing to train on, or something else to be tested on."""
+    n = len(lesson.dataset)
+    if steps < 1:
+        raise BadInput("steps", f"{steps} is not in [1, 2^31)")
+    if not 1 <= batch <= n:
+        raise BadInput("batch", f"{batch} of {n} training examples", f"give 1 to {n}")
+    if terms is None and not lesson.dataset.shown.any():
+        mend = "give terms that learn something else"
+        raise BadInput("on", f"no example of {lesson.dataset.name} has a label", mend)
+    if test is None:
+        return
+    fields, target = lesson.dataset.fields, lesson.dataset.target
+    unlike = [
+        name for name in {**fields, **test.fields} if fields.get(name) != test.fields.get(name)
+    ]
+    if unlike or test.target != target:
+        said = (
+            f"{unlike[0]} is another" if unlike else f"its labels are {test.target}, not {target}"
+        )
+        raise BadInput("test", f"{said} than in what is trained on", "give examples that are alike")
+
+
+def _held(terms: train.Terms) -> dict[str, tuple[train.Number, train.Term]]:
+    """Terms that are refused where they give no losses."""
+    return {
+        name: (weight, held.term(term, field=f"terms.{name}", said="it"))
+        for name, (weight, term) in terms.items()
+    }
+
+
+def _check_features(made: nn.Module, inputs: Inputs, task: tasks.Task) -> None:
+    """Raises `BadInput` where an encoder gives no features as the task has them."""
+    init = nn.init_with_output(functools.partial(called, train=False), made)
+    found, _ = jax.eval_shape(init, jax.random.key(0), inputs.blank(2))
+    features = found[0] if isinstance(found, tuple) else found
+    shape = list(getattr(features, "shape", ()))
+    if len(shape) != len(task.features) or shape[0] != 2:
+        raise BadInput(
+            "encoder",
+            f"it gave {shown(features)} of two examples",
+            f"features are [{', '.join(task.features)}]",
+        )
 
 
 class _Lesson(NamedTuple):
@@ -176,6 +228,7 @@ class _Lesson(NamedTuple):
       resident: more that lives on the device.
       key: of the views.
       test: examples to score it on, where there are some.
+      partners: `(rows, epochs) -> rows` of the examples that these are mixed with, where they are.
     """
 
     dataset: Dataset
@@ -184,6 +237,7 @@ class _Lesson(NamedTuple):
     resident: Mapping[str, PyTree]
     key: Key[Array, ""]
     test: Dataset | None
+    partners: Callable[..., np.ndarray] | None = None
 
 
 def _of_cache(on: Cached) -> _Lesson:
@@ -191,7 +245,8 @@ def _of_cache(on: Cached) -> _Lesson:
     inputs = on.source.inputs
     draw = taught_views(on.source.view(inputs), on.cache.parts, count=on.cache.views)
     said = {"signal": on.cache.resident(dataset.ids)}
-    return _Lesson(dataset, inputs, draw, said, jax.random.key(on.source.seed), on.splits.test)
+    key, partners = jax.random.key(on.source.seed), on.source.partner_rows
+    return _Lesson(dataset, inputs, draw, said, key, on.splits.test, partners)
 
 
 def _of_dataset(on: Dataset, views: Mapping[str, Any], seed: int) -> _Lesson:
@@ -222,6 +277,9 @@ def _trained(
 
     run_steps = parallel.compile(train.make_run_steps(drawn, step))
     resident = parallel.replicate({**data.resident_arrays(lesson.dataset), **lesson.resident})
+    more = {}
+    if lesson.partners is not None:
+        more["join"] = data.join_partners(lesson.dataset, lesson.partners, resident=True)
     feeds = data.resident_feeds(
         len(lesson.dataset),
         seed=seed,
@@ -230,6 +288,7 @@ def _trained(
         start=0,
         stop=steps,
         dispatch_steps=1,
+        **more,
     )
     logged: list[PyTree] = []
     for _, feed in feeds:
@@ -246,6 +305,8 @@ def _trained(
 def _scored(
     outputs: _Outputs, variables: Variables, task: tasks.Task, test: Dataset
 ) -> dict[str, float]:
+    if not test.shown.any():
+        return {}
     answers = evaluate.logits_over(
         lambda examples: task.judged(outputs(variables, examples)[task.output], examples),
         test.inputs(),

@@ -231,7 +231,7 @@ def _stages() -> Iterator[tuple[str, dict]]:
         {
             **_STUDENT,
             "live": True,
-            "features": _TERMS,
+            "features": {**_TERMS, "own": {"function": "tests.own_pieces:apart", "power": 1.5}},
             "teacher_weights": [1.0],
             "terms": {"rank": {"function": "tests.own_pieces:rank_hinge", "margin": 0.2}},
         },

@@ -61,3 +61,21 @@ def aligned(trained, *, temperature: float = 0.5):
         terms={"contrast": (1.0, contrast)},
         watched={"near": near},
     )
+
+
+def apart(student, teacher, *, where, power: float = 2.0):
+    """How far features are apart, of positions those that are no padding."""
+    far = sum((jnp.abs(x - y) ** power).mean(-1) for x, y in zip(student, teacher, strict=True))
+    if far.ndim == 1 or where is None:
+        return far.reshape(far.shape[0], -1).mean(-1)
+    return (far * where).sum(-1) / where.sum(-1)
+
+
+def hidden(key, example, *, share: float = 0.5):
+    """Tokens made zero, each by a key of its own, so that padding changes none of them."""
+    tokens = example["tokens"]
+
+    def kept(place):
+        return jax.random.bernoulli(jax.random.fold_in(key, place), 1 - share)
+
+    return {"tokens": jnp.where(jax.vmap(kept)(jnp.arange(len(tokens))), tokens, 0)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kdjax import alone
 from kdjax.commands import run as command
 from kdjax.commands.flags import FLAGS
 from kdjax.types import BadInput
@@ -37,17 +38,23 @@ def get_config(arg=None):
 """
 
 
-def arguments(folder, *others):
+HALF = """
+import os
+cores = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, cores[: max(1, len(cores) // 2)])
+from kdjax.main import program
+program()
+"""
+"""The program with the cores that one of two processes has: sums are rounded as there are threads."""
+
+
+def started(folder, *others, program=("-m", "kdjax.main")):
     (folder / "mine.py").write_text(CONFIG)
-    return [
-        *(sys.executable, "-m", "kdjax.main"),
-        *(f"--config={folder / 'mine.py'}", f"--workdir={folder / 'w'}", *others),
-    ]
-
-
-def started(folder, *others):
     return subprocess.Popen(
-        arguments(folder, *others),
+        [
+            *(sys.executable, *program),
+            *(f"--config={folder / 'mine.py'}", f"--workdir={folder / 'w'}", *others),
+        ],
         env=ENVIRONMENT,
         text=True,
         stdout=subprocess.DEVNULL,
@@ -85,7 +92,7 @@ def test_side_by_side_is_one_after_the_other(tmp_path):
         folder.mkdir()
     status, lines = said(started(both, "--jobs=2"))
     assert status == 0, lines
-    assert said(started(one))[0] == 0
+    assert said(started(one, program=("-c", HALF)))[0] == 0
     assert left(both) == left(one)
     assert len(left(both)) == 8
     done = sorted(line.partition(":")[0] for line in lines)
@@ -114,9 +121,7 @@ def test_one_that_fails_stops_the_others_and_its_line_is_the_only_one(tmp_path):
     (line,) = errors(lines)
     assert line.startswith("kdjax: config.stages.scratch: step ")
     assert not [*tmp_path.glob("w/stages/*/.lock*")]
-    assert [
-        *tmp_path.glob("w/stages/teacher-seed*/checkpoints/*")
-    ]  # stopped, and what it had is kept
+    assert not [*tmp_path.glob("w/stages/*/manifest.json")]
 
 
 def workers_of(process):
@@ -215,6 +220,14 @@ def test_who_times_is_alone(tmp_path):
         other.kill()
         other.wait()
     assert max(json.loads(ended.stdout)) <= 1  # what it was writing as it was stopped
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_cores_are_shared(count, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 0, 2, 7})
+    own = [set(one["KDJAX_CORES"].split(",")) for one in alone.shares(count)]
+    assert set.union(*own) == {"0", "2", "4", "7"}
+    assert [len(one) for one in own] == {1: [4], 2: [2, 2], 3: [1, 1, 2], 5: [1] * 5}[count]
 
 
 def test_where_stages_cannot_be_side_by_side():

@@ -1,5 +1,6 @@
 """Training as a notebook does it, against what the stages do."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,14 @@ def workdir(tmp_path_factory):
     splits = Splits(run.data)
     pipeline.execute(run, pipeline.plan(run, folder, splits), splits)
     return folder
+
+
+class Maps(nn.Module):
+    """Gives no features of an example."""
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        return nn.Conv(2, (3, 3))(image)
 
 
 def _kd(outputs, batch):
@@ -72,6 +81,31 @@ def test_a_student_learns_and_is_scored(workdir):
     assert fitted.scores["accuracy"] > 0.3
 
 
+def test_mixed_views_are_those_that_the_teacher_saw(tmp_path):
+    mixed = changed(LINE, stages__cache__mix={"name": "mixup"}, stages__student__steps=1)
+    run = parse.parse(config.Run, mixed)
+    splits = Splits(run.data)
+    tasks_ = [t for t in pipeline.plan(run, epath.Path(tmp_path), splits) if t.name != "student"]
+    pipeline.execute(run, tasks_, splits)
+    cached = kdjax.cached(tmp_path)
+    seen = {}
+
+    def sees(outputs, batch):
+        seen.update({name: batch[name].shape for name in ("weight", "partner_label")})
+        return (outputs["logits"] - batch["teacher_logits"]).sum(-1) ** 2
+
+    how = {"steps": 1, "batch": 32, "optimizer": optax.sgd(0.0), "seed": 3}
+    fitted = kdjax.fit(CNN, cached, {"one": (1.0, sees)}, **how)
+    assert seen == {"weight": (32,), "partner_label": (32,)}
+    rows, _ = data.rows_at(np.arange(32), n=len(cached.splits.train), seed=3)
+    entries = cached.cache.read(cached.splits.train.ids[rows], np.zeros(32, np.uint32))
+    views = cached.views(0, rows)
+    variables = {"params": fitted.variables["params"], "batch_stats": _fresh(fitted.variables)}
+    outputs, _ = fitted.module.apply(variables, views, train=True, mutable=["batch_stats"])
+    loss = ((outputs["logits"] - entries["teacher_logits"]).sum(-1) ** 2).mean()
+    np.testing.assert_allclose(fitted.history["loss"][0], loss, rtol=1e-4)
+
+
 def test_a_dataset_of_ones_own_without_a_cache():
     train_set, test = data.digits("train[:300]"), data.digits("test[:100]")
     views = {"recipe": "crop_flip", "shift": 1, "flip": 0.0}
@@ -102,5 +136,25 @@ def test_what_cannot_be_is_one_line(workdir, tmp_path):
 
     with pytest.raises(train.Diverged, match="the loss of step 1 is nan"):
         kdjax.fit(CNN, data.digits("train[:20]"), {"nothing": (1.0, nothing)}, **how)
+    few, net = data.digits("train[:20]"), {**how, "steps": 1}
+    for changes, line in (
+        ({"steps": 0}, r"^steps: 0 is not in \[1, 2\^31\)$"),
+        ({"batch": 21}, "^batch: 21 of 20 training examples; give 1 to 20$"),
+        (
+            {"test": data.from_arrays(np.zeros((3, 9, 9, 1), np.uint8), [0] * 3, classes=10)},
+            "^test: ",
+        ),
+        ({"terms": {"far": (1.0, lambda o, b: o["logits"].sum(0))}}, "^terms.far: it gave float32"),
+        ({"encoder": nn.Conv(2, (3, 3))}, "^encoder: "),
+        (
+            {"encoder": Maps()},
+            r"^encoder: it gave float32 \(2, 8, 8, 2\) of two examples; features",
+        ),
+        ({"on": few.hide_labels(np.arange(0))}, "^on: no example of .* has a label; give terms"),
+    ):
+        with pytest.raises(BadInput, match=line):
+            kdjax.fit(**{"encoder": CNN, "on": few, **net, **changes})
+    unlabelled = few.hide_labels(np.arange(0))
+    assert kdjax.fit(CNN, few, test=unlabelled, **net).scores == {}
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         _ = kdjax.fitt

@@ -1,6 +1,7 @@
 """A user's function by name: what of its source counts, what rebuilds it, and what is refused."""
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -210,6 +211,64 @@ def test_a_local_function_is_refused():
 
     with pytest.raises(BadInput, match=r"local, which is defined inside another has no name"):
         user_code.read(local)
+
+
+def _imported(path):
+    """The module of a file, as a config that has its folder on `sys.path` imports it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("text", ["def f(x):\n    return x\n", "class f:\n    def g(self): pass\n"])
+def test_an_object_of_another_file_of_the_same_name_is_refused(tmp_path, text):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "twice.py").write_text(text)
+    found = _imported(tmp_path / "there" / "twice.py").f
+    reference, _ = user_code.read(found, folder=tmp_path / "there")
+    assert reference == "twice:f"
+    with pytest.raises(
+        BadInput, match=r"f is from .*there/twice.py, .* found as .*here/twice.py; gi"
+    ):
+        user_code.read(found, folder=tmp_path / "here")
+
+
+WRAPPED = """
+import functools
+
+
+def f(x):
+    return x
+
+
+def named(g):
+    @functools.wraps(g)
+    def run(x):
+        return g(x)
+    return run
+
+
+twice = named(lambda x: f(x) + f(x))
+twice = functools.wraps(f)(twice)
+
+
+@named
+def own(x):
+    return x
+"""
+
+
+def test_what_has_the_name_of_another_function_is_not_taken_for_it(tmp_path):
+    (tmp_path / "wrapped.py").write_text(WRAPPED)
+    module = _imported(tmp_path / "wrapped.py")
+    assert user_code.load(*user_code.read(module.own, folder=tmp_path))(3) == 3
+    with pytest.raises(
+        BadInput, match=r"^it says that it is f of wrapped, and that is another; name"
+    ):
+        user_code.read(module.twice, folder=tmp_path)
+    assert user_code.load(*user_code.read("wrapped:twice", folder=tmp_path))(3) == 6
 
 
 def test_a_file_that_fails_is_named_with_its_line(folder):

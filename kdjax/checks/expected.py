@@ -1,11 +1,14 @@
 """What a stage will leave, and whether data and views fit it: said before anything runs."""
 
+import dataclasses
 import functools
 import operator
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from kdjax import config, tasks, user_code
 from kdjax.artifacts.model import Spec
@@ -16,7 +19,7 @@ from kdjax.contexts.context import Context, Splits
 from kdjax.data import Tokens
 from kdjax.inputs import Inputs
 from kdjax.models import Compute, called
-from kdjax.types import BadInput, under
+from kdjax.types import BadInput, Field, under
 
 
 def model(c: config.Training, spec: Spec) -> dict[str, Any]:
@@ -90,6 +93,8 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
             init = nn.init_with_output(functools.partial(called, train=train), module)
             try:
                 features, _ = jax.eval_shape(init, jax.random.key(0), inputs)
+            except BadInput:
+                raise
             except Exception as error:
                 if not isinstance(encoder, own.OwnEncoder) or encoder.source:
                     raise  # with a line of the user's, see `own.explained`
@@ -98,11 +103,12 @@ def check_encoder(context: Context, stage: config.Stage) -> None:
             if isinstance(features, tuple) and len(features) == 2 and len(axes) > 2:
                 features, _ = features  # with the mask of their positions
             shape = list(getattr(features, "shape", ()))
-            if len(shape) != len(axes) or shape[0] != 2:
+            is_float = jnp.issubdtype(getattr(features, "dtype", np.void), jnp.floating)
+            if len(shape) != len(axes) or shape[0] != 2 or not is_float:
                 raise BadInput(
                     field,
                     f"{said} gave {shown(features)} of two examples",
-                    f"features are [{', '.join(axes)}]",
+                    f"features are floats [{', '.join(axes)}]",
                 )
 
 
@@ -116,11 +122,33 @@ def check_data(splits: Splits) -> None:
     train, test = splits.train.fields, splits.test.fields
     for name, field in train.items():
         if (other := test.get(name)) != field:
-            found = "nothing" if other is None else f"{other.dtype} {other.shape}"
+            found, trained = _unlike(other, field)
             raise BadInput(
-                "config.data.test_split",
-                f"{name} is {found}, and of what is trained on {field.dtype} {field.shape}",
+                "config.data.test_split", f"{name} is {found}, and of what is trained on {trained}"
             )
+    if more := [name for name in test if name not in train]:
+        raise BadInput(
+            "config.data.test_split", f"it has {', '.join(more)}, which what is trained on has not"
+        )
+
+
+def _unlike(found: Field | None, trained: Field) -> tuple[str, str]:
+    """Two fields in the words in which they differ."""
+    if found is None:
+        return "nothing", f"{trained.dtype} {trained.shape}"
+    if (found.dtype, found.shape) != (trained.dtype, trained.shape):
+        return f"{found.dtype} {found.shape}", f"{trained.dtype} {trained.shape}"
+    if (found.below, found.least) != (trained.below, trained.least):
+        said = (
+            "any integers" if f.below is None else f"integers from {f.least} to {f.below - 1}"
+            for f in (found, trained)
+        )
+        first, second = said
+        return first, f"{second}; say how many there may be (below) alike for both splits"
+    names = [f.name for f in dataclasses.fields(Field)]
+    unlike = [n for n in names if getattr(found, n) != getattr(trained, n)]
+    first, second = (", ".join(f"{n}={getattr(f, n)}" for n in unlike) for f in (found, trained))
+    return first, second
 
 
 def check_accuracy(context: Context, spec: Spec, field: str) -> None:

@@ -7,9 +7,9 @@ kdjax --config=configs/digits.py --workdir=DIR --seeds=3
 kdjax --config=configs/digits.py --workdir=DIR --jobs=2
 kdjax --fields=SGD
 
-With --jobs=2 two processes do the stages that do not wait for each other, side by side, to the same
-results: small networks do not keep two cores busy, and compiling and tracing do not either. While one of
-them times a model the others stand still.
+With --jobs=2 two processes do the stages that do not wait for each other, side by side, each with half of
+the cores: small networks do not keep two cores busy, and compiling and tracing do not either. While one
+of them times a model the others stand still.
 
 An array job runs one seed each in one work directory, `--seeds=$INDEX`; after them `kdjax report DIR`, or
 the same command without --seeds, writes the report of all of them. A stage with a `seed` of its own is

@@ -27,4 +27,9 @@ class OwnFormat(own.Own, Format):
             )
         if (fault := suffix_fault(found)) is not None:
             raise BadInput(f"{path}.function", f"{self.function}: {fault}")
+        for name, method in (("write", found.write), ("load", found.load)):
+            asked = ("model", "path") if name == "write" else ("path",)
+            named = {} if name == "write" else {"threads": 1}
+            if (fault := own.misfit(method, *asked, **named)) is not None:
+                raise BadInput(f"{path}.function", f"{name} of {self.function}: {fault}")
         return found

@@ -89,16 +89,32 @@ class Own(Choice):
         if not callable(function):
             yield user_code.FUNCTION, f"{self.function} is no function"
             return
+        if isinstance(function, nn.Module):
+            yield (
+                user_code.FUNCTION,
+                f"{self.function} is a module that is made already",
+                "name its class, and give its arguments as fields here",
+            )
+            return
         parameters, first = _parameters(function), self.called_first_with(function)
         given = [*parameters.values()][: len(first)]
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         if len(given) < len(first) or any(p.kind not in positional for p in given):
             yield (
                 user_code.FUNCTION,
-                f"{self.function} takes ({', '.join(parameters)}), and it is called with "
+                f"{self.function} takes ({_written(parameters)}), and it is called with "
                 f"({', '.join(first)}) first",
             )
             return
+        for parameter in [*parameters.values()][len(first) :]:
+            if self._cannot_be_named(parameter):
+                yield (
+                    user_code.FUNCTION,
+                    f"{self.function} takes ({_written(parameters)}), and {parameter.name} is given "
+                    "by its name",
+                    "leave out the /",
+                )
+                return
         fields = {field.name for field in dataclasses.fields(self)}
         own = self._own([*parameters.values()][len(first) :])
         for name in own:
@@ -116,6 +132,10 @@ class Own(Choice):
                     "unknown field",
                     spelling.suggestion(name, own) if own else "it takes none",
                 )
+        yield from self._faults_of_values(own)
+
+    def _faults_of_values(self, own: Mapping[str, inspect.Parameter]) -> Iterator[Fault]:
+        """What is missing, or of another type."""
         for name, parameter in own.items():
             kind = _plain_type(parameter.annotation)
             if name not in self.arguments:
@@ -137,11 +157,17 @@ class Own(Choice):
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {p.name: p for p in named if p.kind in kinds and p.name not in self.offered}
 
+    def _cannot_be_named(self, parameter: inspect.Parameter) -> bool:
+        """Whether it is to be given, and takes no name."""
+        given = parameter.name in (*self.arguments, *self.offered)
+        is_needed = given or parameter.default is parameter.empty
+        return is_needed and parameter.kind is parameter.POSITIONAL_ONLY
+
     def made(self, field: str, **offered: Any) -> Callable[..., Any]:
         """The function with its arguments, and with what of `offered` its signature has.
 
-        What one of the user's raises has a line of theirs, see `explained`; an error in one that is
-        installed is said here.
+        What one of the user's raises has a line of theirs, see `explained`; an error that has none, as
+        of one that is installed or that cannot be called so, is said here.
 
         Args:
           field: that has the function, for messages.
@@ -156,19 +182,20 @@ class Own(Choice):
             values[name] = _frozen(value) if kind is None else parse.parse(kind, value, name)
         more = {name: value for name, value in offered.items() if name in parameters}
         bound = functools.partial(function, **values, **more)
-        if self.source:
-            return bound
 
-        def installed(*args):
+        @functools.wraps(bound)
+        def called(*args, **late):
             try:
-                return bound(*args)
-            except BadInput:
+                return bound(*args, **late)
+            except (BadInput, StorageFailed):
                 raise
             except Exception as error:  # whatever it says of what it is called with
+                if self.source and user_code.place(error) is not None:
+                    raise
                 said = user_code.described(error)
                 raise BadInput(field, f"{self.function}: {said}") from None
 
-        return installed
+        return called
 
     def called(self, path: str, *args: Any, **offered: Any) -> Any:
         """What the function gives; what it raises is one line.
@@ -193,6 +220,25 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         found = inspect.signature(function).parameters
     linen = isinstance(function, type) and issubclass(function, nn.Module)
     return {n: p for n, p in found.items() if not (linen and n in _OF_LINEN)}
+
+
+def _written(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """As a signature has them, without what they are annotated with."""
+    plain = [p.replace(annotation=p.empty) for p in parameters.values()]
+    return str(inspect.Signature(plain))[1:-1]
+
+
+def misfit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str | None:
+    """Why something of the user's cannot be called so, None where it can."""
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        given = ", ".join([*map(str, args), *(f"{name}=..." for name in kwargs)])
+        return f"it is called with ({given}): {error}"
+    except ValueError:  # it does not say what it takes
+        pass
+    return None
 
 
 def _plain_type(annotation: Any) -> Any:

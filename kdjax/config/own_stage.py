@@ -69,4 +69,8 @@ class OwnStage(own.Own, Stage):
         check = getattr(made, "check", None)
         if check is not None and not callable(check):
             raise BadInput(f"{path}.{FUNCTION}", f"{self.function}: check is no method")
+        for name, method in (("run", made.run), ("check", check)):
+            fault = None if method is None else own.misfit(method, "given")
+            if fault is not None:
+                raise BadInput(f"{path}.{FUNCTION}", f"{name} of {self.function}: {fault}")
         return made.run, check

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import optax
 
 from kdjax import train
+from kdjax.config import held
 from kdjax.config.fields import (
     Count,
     Decay,
@@ -16,12 +17,12 @@ from kdjax.config.fields import (
     parts,
 )
 from kdjax.config.optimizers import Optimizer
-from kdjax.config.own import Own, shown
+from kdjax.config.own import Own
 from kdjax.config.pruning import Gradual, Prune, SparseTraining
 from kdjax.config.stage import Stage
 from kdjax.ranges import In
 from kdjax.train import optimizers
-from kdjax.types import BadInput, Fault
+from kdjax.types import Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,23 +103,7 @@ class OwnTerm(Own):
         """
         field = f"{path}.function"
         function = self.made(field, axis_name=axis_name)
-
-        def term(outputs, batch):
-            found = function(outputs, batch)
-            both = found if isinstance(found, tuple) else (found,)
-            ranks = {len(getattr(x, "shape", (0, 0))) for x in both}
-            lengths = {getattr(x, "shape", None) for x in both}
-            right = {1, 2} if len(both) == 2 else {0, 1}
-            if len(both) > 2 or len(lengths) > 1 or not ranks <= right:
-                raise BadInput(
-                    field,
-                    f"{self.function} gave {shown(found)}",
-                    "a term gives losses [batch], or (losses, rows), or of positions (losses, mask), "
-                    "or a scalar",
-                )
-            return found
-
-        return term
+        return held.term(function, field=field, said=self.function)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

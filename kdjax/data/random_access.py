@@ -80,10 +80,17 @@ def from_source(
         for i, row in enumerate(rows):
             example = source[int(row)]
             for field in inputs:
+                array, place = np.asarray(example[field]), found[field][i]
                 if field in lengths:
-                    found[field][i, : lengths[field][row]] = example[field]
-                else:
-                    found[field][i] = example[field]
+                    place = place[: lengths[field][row]]
+                if (array.shape, array.dtype) != (place.shape, looked[field].dtype):
+                    raise BadInput(
+                        "data",
+                        f"{field} of example {row} of {name} is {array.dtype}{list(array.shape)}, "
+                        f"and was {looked[field].dtype}{list(place.shape)} when it was first read",
+                        "give the same example for the same index each time",
+                    )
+                place[...] = array
         return found | {field: array[rows] for field, array in beside.items()}
 
     ids = np.arange(n) if id is None else unique_ids(own)
@@ -122,6 +129,12 @@ class _Looked:
         seen = narrow.ravel() if self._ends is None else np.append(self._ends, narrow)
         self._ends = np.array([seen.min(), seen.max()])
         return np.ascontiguousarray(array).tobytes()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That the source gives, which may be one of 64 bits."""
+        assert self._first is not None
+        return self._first[1]
 
     def field(self) -> Field:
         """Of all of them."""

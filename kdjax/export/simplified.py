@@ -104,15 +104,14 @@ def _known(graph: Graph, node: Any) -> np.ndarray | None:
 
 
 def _divided(graph: Graph) -> None:
-    """A mean of integers is a sum and a division: ONNX has one of floats alone.
+    """A mean of several values is a sum and a division, as JAX has it.
 
-    jax2onnx makes a mean of any sum that is divided by the number of what is summed up.
+    jax2onnx makes a mean of any sum that is divided by the number of what is summed up: of integers,
+    which ONNX has none of, and of a layer's product and its bias, where an attention divides by 2.
     """
     means = [node for node in graph.nodes if node.op_type == "Mean"]
     for node in means:
-        kind = _integers(graph, node)
-        if kind is None:
-            continue
+        kind = _integers(graph, node) or np.dtype(np.float32)
         (result,), (total, *others) = node.output, node.input
         for i, other in enumerate(others):
             total = graph.put("Add", [total, other], f"{result}.sum{i}")

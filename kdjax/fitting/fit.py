@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from kdjax import config, data, keys, prune, train, tree
+from kdjax import config, data, keys, prune, train, tree, user_code
 from kdjax.artifacts.artifact import EARLY, save_variables
 from kdjax.checks import coupling
 from kdjax.contexts.context import Context
@@ -83,8 +83,8 @@ def rehearse(
       c: its config.
       prepare: makes the setup of a context.
       views_path: of the config of the views, for messages.
-      exact: whether the shapes of what the stage begins with are known; the loss is left out where
-        they are not.
+      exact: whether the shapes of what the stage begins with are known; where they are not, only what the
+        user's terms refuse of the whole model is refused.
 
     Returns:
       What `prepare` gives beside the setup, and what the manifest will say of pruning.
@@ -105,7 +105,7 @@ def rehearse(
             held = prune.find_masks(state.opt_state)
             masked = {} if held is None else {"masked": [*tree.named_leaves(held)]}
         found.append((left, masked))
-        if not exact:
+        if not exact and not c.terms:
             return jnp.zeros(())
         batch = _blank(context, setup, c.batch // c.accumulate)
         with under(views_path):
@@ -116,10 +116,22 @@ def rehearse(
             objective = objective.objective(first)
         with under(context.path):
             objective = _held(coupling.watched(objective, c, path=context.path), c)
-            return objective(state.params, state, seen, context.key)[0]
+            try:
+                return objective(state.params, state, seen, context.key)[0]
+            except Exception as error:  # of a model of other shapes only the user's terms count
+                if exact or _is_of_terms(error):
+                    raise
+                return jnp.zeros(())
 
     jax.eval_shape(step)
     return found[0]
+
+
+def _is_of_terms(error: Exception) -> bool:
+    """Whether it is a fault of a term of the user's, whatever the shapes of the model."""
+    if isinstance(error, BadInput):
+        return ".terms." in f".{error.path}"
+    return user_code.place(error) is not None
 
 
 def _blank(context: Context, setup: Setup, rows: int) -> dict[str, Any]:

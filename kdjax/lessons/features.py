@@ -253,7 +253,8 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
                 of_each = how.losses
                 if how.at_positions is not None:
                     of_each = functools.partial(how.at_positions, where=where)
-                first, *others = of_each(connected, student, teacher)
+                with under(f"features.{term.name}"):
+                    first, *others = of_each(connected, student, teacher)
                 outputs[term.name] = sum(others, first)
             else:
                 memory, negatives = model_state[train.MEMORY], batch[_NEGATIVES + term.name]

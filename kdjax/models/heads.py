@@ -30,11 +30,20 @@ def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
     """
     if not isinstance(inputs, Mapping):
         return module(inputs, **kwargs)
+    signature = inspect.signature(module.__call__)
+    taken = signature.parameters
     if len(inputs) == 1:
+        try:
+            signature.bind(*inputs.values(), **kwargs)
+        except TypeError as error:
+            raise BadInput(
+                "encoder",
+                f"{type(module).__name__} takes ({', '.join(taken)}): {error}",
+                f"write its `__call__` as (self, {', '.join(inputs)}, *, {', '.join(kwargs)})",
+            ) from None
         return module(*inputs.values(), **kwargs)
-    taken = inspect.signature(module.__call__).parameters
     if all(each.kind is not each.VAR_KEYWORD for each in taken.values()):
-        missing = [name for name in inputs if name not in taken]
+        missing = [name for name in (*inputs, *kwargs) if name not in taken]
         wanted = [
             name
             for name, each in taken.items()
@@ -45,7 +54,7 @@ def called(module: nn.Module, inputs: Any, **kwargs: Any) -> Any:
                 "encoder",
                 f"{type(module).__name__} takes {', '.join(n for n in taken if n not in _OF_CALL)}, "
                 f"and an example has {', '.join(inputs)}",
-                "give its `__call__` an argument for each",
+                f"give its `__call__` an argument for each, and {', '.join(kwargs)}",
             )
     return module(**inputs, **kwargs)
 

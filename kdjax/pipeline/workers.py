@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from kdjax import alone
 from kdjax.measuring.parity import StageFailed
@@ -31,13 +31,12 @@ class Workers:
         self.count = count
         self._meeting = meeting
         self._left: dict[int, subprocess.Popen[bytes]] = {}
-        environment: Mapping[str, str] = {**os.environ, alone.MEETING: str(meeting)}
-        for _ in range(count):
+        for own in alone.shares(count):
             worker = subprocess.Popen(
                 # Without the folder of the working directory in front, as the program is started.
                 [sys.executable, "-P", "-c", _PROGRAM, *arguments],
                 stdin=subprocess.PIPE,
-                env=environment,
+                env={**os.environ, alone.MEETING: str(meeting), **own},
                 process_group=0,  # what a terminal sends comes to this process, which passes it on
             )
             self._left[worker.pid] = worker

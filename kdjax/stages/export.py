@@ -89,7 +89,8 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
     for at, runtime in runtimes_of(c, context.path):
         path = context.folder / f"{c.model}{runtime.suffix}"
         with own.explaining((c.formats, f"{context.path}.formats")):
-            runtime.write(model, path)
+            with _of_rules(context, c.model):
+                runtime.write(model, path)
             if not path.is_file():
                 raise BadInput(at, f"there is no file {path.name} after write(model, path)")
             reloaded = judged(runtime.load(path, threads=threads), spec)
@@ -121,6 +122,20 @@ def run(context: Context, c: config.Export) -> Mapping[str, Any]:
             files.write(context.folder / name, content)
         said["beside"] = [*beside]
     return {"rows": rows, "parity": parities, **said}
+
+
+@contextlib.contextmanager
+def _of_rules(context: Context, name: str) -> Iterator[None]:
+    """A rule that is refused is one of the stage that has quantized the model."""
+    try:
+        yield
+    except BadInput as error:
+        stages = context.run.stages
+        while not isinstance(stage := stages[name], config.Quantize):
+            names = (f"{getattr(stage, field, '')}" for field in ("model", "start_from", "leaves"))
+            if not (name := next((n for n in names if n in stages), "")):
+                raise
+        raise error.under("", {"rules": f"config.stages.{name}.rules"}) from None
 
 
 def _allowed(c: config.Export, spec: Spec) -> dict[str, float]:

@@ -6,6 +6,7 @@ import ast
 import dis
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import sysconfig
@@ -79,6 +80,8 @@ def read(function: Any, *, folder: os.PathLike[str] | None = None) -> tuple[str,
                 "", f"there is no module {module!r} {where}", "name a file there, without .py"
             )
         return reference, {}
+    if not isinstance(function, str):
+        _check_stands(function, closure.file(module))
     closure.need(module, name)
     return reference, closure.texts()
 
@@ -132,6 +135,33 @@ def _named(function: Any) -> str:
             "define it at the top of a file",
         )
     return f"{module}:{name}"
+
+
+def _check_stands(function: Any, file: Path | None) -> None:
+    """Refuses an object where another one of the same name is what would be read.
+
+    So it is beside a file that has the name of another one's, and of what `functools.wraps` has named.
+    """
+    around = getattr(inspect.unwrap(function), "__globals__", None)
+    if around is not None and around.get(function.__name__) is not function:
+        raise BadInput(
+            "",
+            f"it says that it is {function.__qualname__} of {function.__module__}, and that is another",
+            "name it as 'module:name', by the name that it has at the top of its file",
+        )
+    inner = [*vars(function).values()] if isinstance(function, type) else []
+    for one in (function, *filter(callable, inner)):
+        code = getattr(inspect.unwrap(one), "__code__", None)
+        within = getattr(code, "co_qualname", "").partition(".")[0] == function.__qualname__
+        if code is None or file is None or not within or not os.path.exists(code.co_filename):
+            continue
+        if not os.path.samefile(code.co_filename, file):
+            raise BadInput(
+                "",
+                f"{function.__qualname__} is from {code.co_filename}, and its module {file.stem!r} is "
+                f"found as {file}",
+                "give one of the two files another name",
+            )
 
 
 class _Statement(NamedTuple):

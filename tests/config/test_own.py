@@ -1,5 +1,6 @@
 """Functions of the user's in a config: arguments, plain values and back, and what is refused."""
 
+import inspect
 import json
 
 import flax.linen as nn
@@ -40,6 +41,17 @@ def few(outputs):
 
 def weighted(outputs, batch, weight):
     return weight
+
+
+def named(*, outputs, batch):
+    return outputs
+
+
+def by_place(outputs, batch, margin, /):
+    return margin
+
+
+LAYER = nn.Dense(3)
 
 
 def anything(outputs, batch, **more):
@@ -121,6 +133,22 @@ def test_a_term_is_the_function():
             {},
             "function: tests.config.test_own:weighted: weight is a field here; rename",
         ),
+        (
+            "named",
+            {},
+            "function: tests.config.test_own:named takes (*, outputs, batch), and it is called with (o",
+        ),
+        (
+            "by_place",
+            {"margin": 1.0},
+            "function: tests.config.test_own:by_place takes (outputs, batch, margin, /), and margin is "
+            "given by its name; leave out the /",
+        ),
+        (
+            "LAYER",
+            {},
+            "function: tests.config.test_own:LAYER is a module that is made already; name",
+        ),
         ("nothing", {}, "function: "),
     ],
 )
@@ -131,10 +159,11 @@ def test_arguments_are_held_against_the_signature(name, arguments, line):
 
 
 def test_values_become_what_the_annotation_says():
-    made = term("rank", margin=1, pair=[3, 4]).made("here")
+    made = inspect.unwrap(term("rank", margin=1, pair=[3, 4]).made("here"))
     assert made.keywords == {"margin": 1.0, "pair": (3, 4)}
     assert isinstance(made.keywords["margin"], float)
-    assert term("anything", what="ever").made("here").keywords == {"what": "ever"}
+    anything = inspect.unwrap(term("anything", what="ever").made("here"))
+    assert anything.keywords == {"what": "ever"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +173,11 @@ def test_values_become_what_the_annotation_says():
         (jnp.zeros(4), jnp.zeros(3)),
         (jnp.zeros((4, 2)), jnp.zeros(4)),
         (jnp.zeros(()), jnp.zeros(())),
+        jnp.zeros(3),  # a sum over the wrong axis: of the classes
+        (jnp.zeros(3), jnp.ones(3)),
+        jnp.zeros(4, int),  # has no gradient
+        jnp.zeros(4, bool),
+        jnp.zeros(4, complex),
         None,
         3.0,
     ],
@@ -151,7 +185,7 @@ def test_values_become_what_the_annotation_says():
 def test_a_term_of_another_shape_is_one_line(given):
     found = parse.parse(OwnTerm, {"function": f"{__name__}:handed"}, "config.terms.one")
     with pytest.raises(BadInput, match=r"^here.function: .*handed gave .*; a term gives losses"):
-        found.term(path="here")({"given": given}, {})
+        found.term(path="here")({"given": given}, {"label": jnp.zeros(4, int)})
 
 
 @pytest.mark.parametrize(

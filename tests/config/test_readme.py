@@ -28,6 +28,8 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
         "my_losses.py",
         "my_models.py",
         "my_views.py",
+        "my_tokens.py",
+        "my_features.py",
         "my_methods.py",
         "my_data.py",
         "my_scores.py",
@@ -53,6 +55,14 @@ def test_each_of_the_users_pieces_is_gone_through(tmp_path):
     assert read.read(np.arange(3))["picture"].shape == (3, 8, 8, 3)
     answers, labels = np.float32([[3, 2, 1, 0], [0, 1, 2, 3]]), np.array([2, 0])
     assert run.scores["top"].score(answers, labels, path="").value == 0.5
+    space: dict = {}
+    for name in ("my_tokens.py", "my_features.py"):
+        exec(FILES[name], space)
+    far = space["apart"]([np.float32([[1, 2]])], [np.float32([[0, 4]])], power=2.0)
+    np.testing.assert_allclose(far, [2.5])
+    tokens = np.arange(1, 6, dtype=np.int32)
+    (seen,) = space["hidden"](jax.random.key(0), {"tokens": tokens}, share=0.5).values()
+    assert set(np.asarray(seen)) <= {0, *tokens}
     student = run.stages["student"]
     assert isinstance(student.encoder, OwnEncoder)
     outputs = {"logits": np.float32([[1.0, 0.9, 0.0]])}

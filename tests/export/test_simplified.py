@@ -148,6 +148,20 @@ def test_numbers_that_are_not_those_of_a_rectification_or_a_mean_stay(tmp_path):
     assert not kinds["Relu"] + kinds["GlobalAveragePool"]
 
 
+def test_a_bias_of_a_layer_that_is_halved_stays_an_addition(tmp_path):
+    """As of the queries of heads of four numbers: rounding is looked for behind the bias."""
+    random = np.random.default_rng(0)
+    kernel, bias = (random.normal(size=size).astype(np.float32) for size in ((3, 4), (4,)))
+    path, x = tmp_path / "model.onnx", random.normal(size=(5, 3)).astype(np.float32)
+    write_onnx(
+        lambda x: (x @ kernel + bias[None]) / 2.0, path, inputs={"x": Field((3,), "float32")}
+    )
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert not kinds["Mean"]
+    found = load_onnx(path, threads=1)(x)
+    np.testing.assert_allclose(found, (x.astype(float) @ kernel + bias) / 2, rtol=1e-5, atol=1e-6)
+
+
 def test_graphs_inside_of_operators_are_left_alone():
     """What they read is no operand of the operator, and would be taken for what nothing reads."""
     one = numpy_helper.from_array(np.float32(1), "one")

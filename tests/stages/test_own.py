@@ -259,7 +259,7 @@ def nothing(trained):
             {"terms": {"one": {"function": "faults:square"}}},
             r"config.stages.net.terms.one.function: faults:square gave float32 \(8, 10\); a term "
             r"gives losses \[batch\], or \(losses, rows\), or of positions \(losses, mask\), or a "
-            r"scalar$",
+            r"scalar, of floats$",
         ),
         (
             {"terms": {"ce": {"function": "faults:square"}}},
@@ -268,11 +268,12 @@ def nothing(trained):
         (
             {"encoder": {"function": "faults:Maps"}},
             r"config.stages.net.encoder.function: faults:Maps gave float32 \(2, 8, 8, 4\) of two "
-            r"examples; features are \[batch, dim\]$",
+            r"examples; features are floats \[batch, dim\]$",
         ),
         (
             {"encoder": {"function": "flax.linen:Dense", "features": 4}},
-            r"config.stages.net.encoder.function: flax.linen:Dense: TypeError: ",
+            r"config.stages.net.encoder: Dense takes \(inputs\): got an unexpected keyword argument "
+            r"'train'; write its `__call__` as \(self, image, \*, train\)$",
         ),
         (
             {"encoder": {"function": "faults:Wrong"}},

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from kdjax import data
+from kdjax import data, user_code
 from kdjax.config import own
 from kdjax.config.sources import Source
 from kdjax.data import Dataset
@@ -27,7 +27,13 @@ class OwnSource(own.Own, Source):
         Raises:
           BadInput: it gives no dataset, or fails.
         """
-        found = self.called("data.source", split, data_dir=data_dir)
+        try:
+            found = self.called("data.source", split, data_dir=data_dir)
+        except BadInput as error:  # of what the function gives kdjax: it stands there
+            if (where := user_code.place(error)) is None:
+                raise
+            said = f"{where}{error.fault} (split {split})"
+            raise BadInput("data.source.function", said, error.mend) from error
         if not isinstance(found, Dataset):
             raise BadInput(
                 "data.source.function",
