@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 from kdjax import spelling, views
 from kdjax.config import held, own
 from kdjax.config.views import Frame, Views
+from kdjax.data import Dataset
 from kdjax.inputs import Inputs
 from kdjax.types import BadInput
 from kdjax.views import draws
@@ -46,7 +47,9 @@ class OwnViews(own.Own, Views):
         """The key, and an image or an example."""
         return ("key", _EXAMPLE) if self.is_of_examples else self.called_with
 
-    def recipe_for(self, inputs: Inputs, *, meant_for: Inputs | None = None) -> draws.Recipe:
+    def recipe_for(
+        self, inputs: Inputs, *, meant_for: Inputs | None = None, examples: Dataset | None = None
+    ) -> draws.Recipe:
         """See `Views`; of an example what the function gives of it is seen as in evaluation."""
         if not self.is_of_examples:
             if not inputs.images:
@@ -55,7 +58,7 @@ class OwnViews(own.Own, Views):
                     f"{self.function} takes an image, and an example is {inputs}",
                     f"write it as (key, {_EXAMPLE}, *, ...)",
                 )
-            return super().recipe_for(inputs, meant_for=meant_for)
+            return super().recipe_for(inputs, meant_for=meant_for, examples=examples)
         function = self.made("function")
 
         def draw(key: Key[Array, ""], example: Mapping[str, Array]) -> dict[str, Array]:
