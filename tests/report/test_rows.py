@@ -39,6 +39,8 @@ def test_fields_come_in_the_order_of_the_contract():
         "bulk_ms_p50",
         "bulk_ms_p95",
         "bulk_batch",
+        "seconds",
+        "real_time_factor",
     ]
 
 
@@ -61,6 +63,8 @@ def test_fields_come_in_the_order_of_the_contract():
         {"latency_ms_p95": math.nan},
         {"peak_memory_bytes": -1},
         {"bulk_ms_p50": math.nan},
+        {"real_time_factor": -0.1},
+        {"seconds": math.nan},
     ],
 )
 def test_a_row_refuses_what_cannot_be_measured(make_row, wrong):

@@ -230,8 +230,8 @@ def test_a_line_is_checked_before_it_runs(folder, tmp_path):
         (
             {**_OWN, "seconds": True},
             {"teacher": {"encoder": {**_LOG_MEL, "net": {"name": "cnn", "widths": [8]}}}},
-            r"teacher\.encoder: cnn.* gave float32 \(2, 8\) of two examples; features are \[batch, "
-            r"frames, dim\]",
+            r"teacher\.encoder: cnn.* gave float32 \(2, 8\) of two examples; features are floats "
+            r"\[batch, frames, dim\]",
         ),
         (
             _OWN,
