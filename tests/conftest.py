@@ -33,7 +33,7 @@ checked.install()
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
 
 # The same examples in every run; `--hypothesis-profile=default` draws others.
-settings.register_profile("same", derandomize=True)
+settings.register_profile("same", derandomize=True, deadline=None)  # no test is timed
 settings.load_profile("same")
 
 # Half of the time goes into XLA, and tests compile the same programs again and again: in this process,

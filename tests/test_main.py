@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,8 +17,9 @@ import pytest
 from etils import epath
 
 from kdjax import main as command
-from kdjax import parse, teacher
+from kdjax import parse, pipeline, teacher
 from kdjax.artifacts import finish, proof
+from kdjax.commands import report as written
 from kdjax.commands import run
 from kdjax.commands.flags import FLAGS
 from kdjax.load import load_config
@@ -556,6 +558,7 @@ _COMPILES = """
 import os, pathlib, sys
 import jax, jax.numpy as jnp
 from etils import epath
+from kdjax.commands import report as written
 from kdjax.commands import run
 from kdjax.commands.flags import FLAGS
 
@@ -741,3 +744,30 @@ def test_the_report_of_a_work_directory_is_written_again(array_job, tmp_path, ca
             (workdir / "report.json").write_text(content)
         with pytest.raises(BadInput, match=f"{said}.*run the command of that run again"):
             command.main(["kdjax", "report", str(workdir)])
+
+
+def test_files_of_one_name_are_rows_of_their_own_told_apart_by_their_stages():
+    """What two stages export of one model is no model of two seeds."""
+
+    def row(stage, size):
+        unknown = dict.fromkeys(
+            ("flops", "primary", "latency_ms_p50", "latency_ms_p95", "runtime", "threads", "batch")
+        )
+        costs = {"params": 4, "nonzero_params": 4, "bytes_on_disk": size}
+        return parse.plain(Row(stage=stage, model="cnn", seeds=1, scores={}, **costs, **unknown))
+
+    made = [
+        (SimpleNamespace(name=name, folder=name, seed=seed), {"rows": [row(file, size + seed)]})
+        for seed in (0, 2)
+        for name, file, size in (
+            ("whole", "small.onnx", 10),
+            ("pieces", "small.onnx", 20),
+            ("other", "other.onnx", 30),
+        )
+    ]
+    found = written._rows(pipeline.Finished(made, []))
+    assert [(one.stage, one.bytes_on_disk, one.seeds) for one in found] == [
+        ("whole/small.onnx", 11, 2),
+        ("pieces/small.onnx", 21, 2),
+        ("other.onnx", 31, 2),
+    ]

@@ -24,7 +24,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "jobs",
     1,
-    "do stages that do not wait for each other in so many processes side by side, on a CPU",
+    "processes that do stages side by side, on a CPU",
     lower_bound=1,
     flag_values=FLAGS,
 )
@@ -110,8 +110,7 @@ kdjax: from a large model and mostly unlabelled data to a small, deployed one, w
 
 Each of these has a --help of its own. Without such a word, kdjax runs a config:
 
-  kdjax --config=configs/digits.py --workdir=runs/digits
-  kdjax --config=configs/digits.py --workdir=runs/digits --dry_run
+  kdjax --config=configs/digits.py --workdir=runs/digits --jobs=2
   kdjax --config=configs/digits.py --workdir=runs/digits --config.stages.student.steps=800
 
 --config.PATH=VALUE sets any field of the config. The same command again skips what is finished and

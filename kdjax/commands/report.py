@@ -7,7 +7,7 @@ import dataclasses
 import json
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,15 +111,11 @@ def _write_report(
     splits: Splits,
     command: str,
 ) -> None:
-    rows: dict[tuple[str, str], list[report.Row]] = defaultdict(list)
     parity: list[dict[str, Any]] = []
     curves: dict[str, list[dict[str, int | float]]] = defaultdict(list)
     seconds: dict[str, float] = defaultdict(float)
     features: dict[str, list[dict[str, float]]] = defaultdict(list)
     for task, manifest in found.manifests:
-        for row in manifest.get("rows", ()):
-            made = parse.parse(report.Row, row, str(task.folder))
-            rows[made.stage, made.model].append(made)
         parity += [{"seed": task.seed, **entry} for entry in manifest.get("parity", ())]
         curves[task.name] += _log(task)
         seconds[task.name] += manifest["wall_seconds"]
@@ -156,13 +152,29 @@ def _write_report(
             "not_done": found.missing,
             "config": parse.plain(run),
         },
-        rows=[report.aggregate(seeds) for seeds in rows.values()],
+        rows=_rows(found),
         curves={name: lines for name, lines in curves.items() if lines},
         parity=parity,
         shrunk=pipeline.first_said(found.manifests, "shrunk"),
         sensitivity=pipeline.first_said(found.manifests, "sensitivity"),
         twins=pipeline.twins(run),
     )
+
+
+def _rows(found: pipeline.Finished) -> list[report.Row]:
+    """One for each model and file, over its seeds; files of one name are told apart by their stages."""
+    rows: dict[tuple[str, str, str], list[report.Row]] = defaultdict(list)
+    for task, manifest in found.manifests:
+        for row in manifest.get("rows", ()):
+            made = parse.parse(report.Row, row, str(task.folder))
+            rows[task.name, made.stage, made.model].append(made)
+    named = Counter(key[1:] for key in rows)
+    return [
+        dataclasses.replace(row, stage=f"{stage}/{row.stage}")
+        if named[row.stage, row.model] > 1
+        else row
+        for (stage, _, _), row in ((key, report.aggregate(seeds)) for key, seeds in rows.items())
+    ]
 
 
 def _devices(found: pipeline.Finished) -> str:
