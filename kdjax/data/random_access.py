@@ -80,7 +80,7 @@ def from_source(
         for i, row in enumerate(rows):
             example = source[int(row)]
             for field in inputs:
-                array, place = np.asarray(example[field]), found[field][i]
+                array, place = np.asarray(example[field]), found[field][i, ...]
                 if field in lengths:
                     place = place[: lengths[field][row]]
                 if (array.shape, array.dtype) != (place.shape, looked[field].dtype):

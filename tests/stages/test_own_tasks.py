@@ -372,7 +372,7 @@ def test_a_head_that_is_a_probe_needs_classes(tmp_path):
         ),
         (
             {"teacher": {"encoder": _MLP}},
-            r"teacher.encoder.function: .*features are \[batch, positions, dim\]",
+            r"teacher.encoder.function: .*features are floats \[batch, positions, dim\]",
         ),
     ],
 )

@@ -231,7 +231,7 @@ FAULTS = {
     "pool": (
         {"pool": "none"},
         {},
-        r"stages.teacher.encoder.pool: none gave .*; features are \[batch, ",
+        r"stages.teacher.encoder.pool: none gave .*; features are floats \[batch, ",
     ),
     "vocabulary": ({"vocab": 20}, {}, "stages.teacher.encoder.vocab: 20, and the data have"),
     "length": ({}, {"max_length": 8}, "data.source.max_length: 8, and .* of up to"),

@@ -172,7 +172,7 @@ def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path
     write_report(run, workdir, splits, command="kdjax")
     report = json.loads((tmp_path / "report.json").read_text())
     scores = {row["stage"]: row["scores"]["accuracy"]["value"] for row in report["rows"]}
-    for name in ("teacher", "student", "small.onnx", "small.stablehlo", "int8.onnx"):
+    for name in ("teacher", "student", "file/small.onnx", "small.stablehlo", "int8.onnx"):
         assert scores[name] > 0.75, scores  # chance is a half
     done = {task.name: Artifact.open(task.folder, task.stage) for task in tasks}
     spec, variables = load(done["small"], field="here")
@@ -195,7 +195,7 @@ def test_recordings_of_their_own_lengths_through_the_whole_line(folder, tmp_path
     # One call is timed on the longest of the test recordings.
     longest = float(splits.test.lengths["audio"].max()) / RATE
     files = [row for row in report["rows"] if row["stage"].endswith(".onnx")]
-    assert {row["stage"] for row in files} == {"small.onnx", "int8.onnx"}
+    assert {row["stage"] for row in files} == {"file/small.onnx", "pieces/small.onnx", "int8.onnx"}
     for row in report["rows"]:
         assert row["seconds"] == longest
         assert row["real_time_factor"] == pytest.approx(row["latency_ms_p50"] / 1e3 / longest)
