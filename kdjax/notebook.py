@@ -27,11 +27,11 @@ from kdjax.config.own import shown
 from kdjax.contexts.context import Splits
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
-from kdjax.lessons import audit
-from kdjax.lessons.lesson import taught_views
-from kdjax.lessons.source import Source
 from kdjax.models import Compute, called
 from kdjax.teacher import TeacherCache
+from kdjax.teacher_targets import audit
+from kdjax.teacher_targets.source import Source
+from kdjax.teacher_targets.targets import taught_views
 from kdjax.types import BadFile, BadInput, PyTree, Variables
 from kdjax.views import draws
 
@@ -149,43 +149,48 @@ def fit(
         gives no features [batch, dim], or as the task has them.
       Diverged: a loss is not finite.
     """
-    lesson = _of_cache(on) if isinstance(on, Cached) else _of_dataset(on, views or {}, seed)
-    test = lesson.test if test is None else test
-    _check(lesson, test, terms, steps=steps, batch=batch)
-    task = tasks.of(lesson.dataset)
+    given = _of_cache(on) if isinstance(on, Cached) else _of_dataset(on, views or {}, seed)
+    test = given.test if test is None else test
+    _check(given, test, terms, steps=steps, batch=batch)
+    task = tasks.of(given.dataset)
     made: Any = encoder
     if not isinstance(encoder, nn.Module):
         c = parse.parse(config.Encoder, encoder, "encoder")
-        made = c.given(lesson.inputs).module(Compute())
-    module, inputs = task.head(made), lesson.inputs
+        made = c.given(given.inputs).module(Compute())
+    module, inputs = task.head(made), given.inputs
     _check_features(made, inputs, task)
     weighed = {task.loss: (1.0, task.labelled)} if terms is None else _held(terms)
     objective = train.weigh(train.forward_of(module), weighed)
     init = jax.jit(functools.partial(module.init, train=True))
-    variables = init({"params": jax.random.key(seed), "dropout": lesson.key}, inputs.blank())
+    variables = init({"params": jax.random.key(seed), "dropout": given.key}, inputs.blank())
     state = train.TrainState.start(variables, optimizer)
     step = train.make_train_step(objective, optimizer)
-    variables, history = _trained(lesson, state, step, steps=steps, batch=batch, seed=seed)
+    variables, history = _trained(given, state, step, steps=steps, batch=batch, seed=seed)
     outputs = jax.jit(lambda v, raw: module.apply(v, inputs.see_all(raw), train=False))
     scores = {} if test is None else _scored(outputs, variables, task, test)
     return Fitted(module, variables, inputs, history, scores, outputs)
 
 
 def _check(
-    lesson: "_Lesson", test: Dataset | None, terms: train.Terms | None, *, steps: int, batch: int
+    given: "_TrainingSet",
+    test: Dataset | None,
+    terms: train.Terms | None,
+    *,
+    steps: int,
+    batch: int,
 ) -> None:
     """Raises `BadInput` where there is nothing to train on, or something else to be tested on."""
-    n = len(lesson.dataset)
+    n = len(given.dataset)
     if steps < 1:
         raise BadInput("steps", f"{steps} is not in [1, 2^31)")
     if not 1 <= batch <= n:
         raise BadInput("batch", f"{batch} of {n} training examples", f"give 1 to {n}")
-    if terms is None and not lesson.dataset.shown.any():
+    if terms is None and not given.dataset.shown.any():
         mend = "give terms that learn something else"
-        raise BadInput("on", f"no example of {lesson.dataset.name} has a label", mend)
+        raise BadInput("on", f"no example of {given.dataset.name} has a label", mend)
     if test is None:
         return
-    fields, target = lesson.dataset.fields, lesson.dataset.target
+    fields, target = given.dataset.fields, given.dataset.target
     unlike = [
         name for name in {**fields, **test.fields} if fields.get(name) != test.fields.get(name)
     ]
@@ -218,7 +223,7 @@ def _check_features(made: nn.Module, inputs: Inputs, task: tasks.Task) -> None:
         )
 
 
-class _Lesson(NamedTuple):
+class _TrainingSet(NamedTuple):
     """What a model learns from.
 
     Attributes:
@@ -240,24 +245,24 @@ class _Lesson(NamedTuple):
     partners: Callable[..., np.ndarray] | None = None
 
 
-def _of_cache(on: Cached) -> _Lesson:
+def _of_cache(on: Cached) -> _TrainingSet:
     dataset = on.splits.partly_labelled(on.source.seed)
     inputs = on.source.inputs
     draw = taught_views(on.source.view(inputs), on.cache.parts, count=on.cache.views)
     said = {"signal": on.cache.resident(dataset.ids)}
     key, partners = jax.random.key(on.source.seed), on.source.partner_rows
-    return _Lesson(dataset, inputs, draw, said, key, on.splits.test, partners)
+    return _TrainingSet(dataset, inputs, draw, said, key, on.splits.test, partners)
 
 
-def _of_dataset(on: Dataset, views: Mapping[str, Any], seed: int) -> _Lesson:
+def _of_dataset(on: Dataset, views: Mapping[str, Any], seed: int) -> _TrainingSet:
     recipe = parse.parse(config.Views, views or {"recipe": "eval"}, "views")
     inputs = Inputs.of(on.fields).sized(recipe.size)
     draw = draws.together(draws.given(recipe.recipe_for(inputs, examples=on), "fit"), draws.label)
-    return _Lesson(on, inputs, draw, {}, jax.random.key(seed), None)
+    return _TrainingSet(on, inputs, draw, {}, jax.random.key(seed), None)
 
 
 def _trained(
-    lesson: _Lesson,
+    given: _TrainingSet,
     state: train.TrainState,
     step: train.TrainStep,
     *,
@@ -273,15 +278,15 @@ def _trained(
     parallel = train.choose("single")
 
     def drawn(resident, feed, key):
-        return lesson.draw(data.take(resident, feed), resident, key)
+        return given.draw(data.take(resident, feed), resident, key)
 
     run_steps = parallel.compile(train.make_run_steps(drawn, step))
-    resident = parallel.replicate({**data.resident_arrays(lesson.dataset), **lesson.resident})
+    resident = parallel.replicate({**data.resident_arrays(given.dataset), **given.resident})
     more = {}
-    if lesson.partners is not None:
-        more["join"] = data.join_partners(lesson.dataset, lesson.partners, resident=True)
+    if given.partners is not None:
+        more["join"] = data.join_partners(given.dataset, given.partners, resident=True)
     feeds = data.resident_feeds(
-        len(lesson.dataset),
+        len(given.dataset),
         seed=seed,
         batch=batch,
         share=slice(0, batch),
@@ -292,7 +297,7 @@ def _trained(
     )
     logged: list[PyTree] = []
     for _, feed in feeds:
-        state, metrics = run_steps(state, resident, parallel.feed(feed), lesson.key)
+        state, metrics = run_steps(state, resident, parallel.feed(feed), given.key)
         logged.append(metrics)
     seen = jax.device_get(logged)
     history = {name: np.concatenate([m[name] for m in seen]) for name in seen[0]}

@@ -13,10 +13,10 @@ from etils import epath
 from jax import lax, monitoring
 
 from kdjax import data, models, ssl, tasks, teacher, train, views
-from kdjax.lessons.lesson import taught_views
-from kdjax.lessons.source import see
 from kdjax.models import Compute
 from kdjax.stages import distill
+from kdjax.teacher_targets.source import see
+from kdjax.teacher_targets.targets import taught_views
 from kdjax.train import Parallel, TrainState, optimizers
 from kdjax.types import PyTree, Variables
 from kdjax.views import draws
@@ -57,9 +57,9 @@ def of_image(recipe: Callable) -> Callable:
 def simclr() -> Method:
     """NT-Xent between two views, with BatchNorm in encoder and projector."""
 
-    def model(axis_name: str | None) -> models.Contrastive:
+    def model(axis_name: str | None) -> models.EncoderProjector:
         compute = Compute(axis_name=axis_name)
-        return models.Contrastive(
+        return models.EncoderProjector(
             models.CNN(WIDTHS, compute=compute), models.Projector((16, 8), compute=compute)
         )
 

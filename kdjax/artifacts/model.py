@@ -284,10 +284,10 @@ class EncoderSpec(_OnEncoder):
 
     projector: tuple[int, ...]
 
-    def written(self, compute: Compute = Compute()) -> models.Contrastive:
+    def written(self, compute: Compute = Compute()) -> models.EncoderProjector:
         """The linen module at the widths of its architecture."""
         projector = models.Projector(self.projector, compute=compute)
-        return models.Contrastive(self.bare(compute), projector)
+        return models.EncoderProjector(self.bare(compute), projector)
 
     def output(self) -> str:
         """The projections, which are the features where there is no projector."""

@@ -13,8 +13,8 @@ from kdjax import files, fingerprint, lock, teacher, train
 from kdjax.artifacts import proof
 from kdjax.artifacts.artifact import CACHE, EARLY, VARIABLES
 from kdjax.commands import words
-from kdjax.lessons.audit import audit
 from kdjax.teacher import layout
+from kdjax.teacher_targets.audit import audit
 from kdjax.types import BadFile, BadInput, StorageFailed
 
 

@@ -13,18 +13,18 @@ in the folder of its kind or beside the others, and no other edit.
 """
 
 from kdjax import explain
-from kdjax.config.compressing import Budget, Layers
+from kdjax.config.budget import Budget, Layers
 from kdjax.config.data import Data, Labels
 from kdjax.config.embeddings import EmbeddingMethod
 from kdjax.config.encoders import Encoder
 from kdjax.config.feature_terms import FeatureTerm
 from kdjax.config.imported import FromStage, Imported
-from kdjax.config.judging import KNN, Linear, Pairs
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.methods import Method
 from kdjax.config.mixes import Mix
 from kdjax.config.optimizers import Optimizer, Schedule
 from kdjax.config.own_stage import OwnStage
+from kdjax.config.probes import KNN, Linear, Pairs
 from kdjax.config.pruning import (
     NM,
     Blocks,
@@ -50,7 +50,7 @@ from kdjax.config.stages import (
     Export,
     Finetune,
     FromCache,
-    Knobs,
+    Hyperparameters,
     Pretrain,
     Pretrained,
     Quantize,
@@ -82,8 +82,8 @@ __all__ = [
     "FromCache",
     "FromStage",
     "Gradual",
+    "Hyperparameters",
     "Imported",
-    "Knobs",
     "Labels",
     "Layers",
     "Linear",

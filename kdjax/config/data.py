@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from kdjax.config.asked import Asked
-from kdjax.config.fields import Count, Positive, Text, aside
+from kdjax.config.fields import Count, Positive, Text, untracked
 from kdjax.config.sources import Source
 from kdjax.ranges import AtLeast, In
 from kdjax.types import Fault, Interpolation
@@ -81,12 +81,12 @@ class Data(Labels):
     std: Annotated[tuple[Positive, ...], AtLeast(1)] = (1.0,)
     crop: Annotated[float, In("(0, 1]")] | None = None
     interpolation: Interpolation | None = None
-    data_dir: Text | None = aside(None)
+    data_dir: Text | None = untracked(None)
     image_key: Text = "image"
     label_key: Text = "label"
     id_key: Text = "id"
-    mode: Literal["auto", "resident", "stream"] = aside("auto")
-    resident_bytes: Annotated[int, In("[0, 2^60]")] = aside(2 * 2**30)
+    mode: Literal["auto", "resident", "stream"] = untracked("auto")
+    resident_bytes: Annotated[int, In("[0, 2^60]")] = untracked(2 * 2**30)
     buckets: Mapping[str, Annotated[tuple[Count, ...], AtLeast(1)]] = dataclasses.field(
         default_factory=dict
     )

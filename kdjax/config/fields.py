@@ -55,7 +55,7 @@ GIVE_WEIGHT = "give one of them a weight"
 """Of the first of two weights; the other one is named."""
 
 
-def aside(default: Any) -> Any:
+def untracked(default: Any) -> Any:
     """A field that says where or how a run is done, and not what it computes.
 
     It is no part of a stage's fingerprint.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from kdjax.config.data import Data
 from kdjax.config.encoders.log_mel import LogMel
-from kdjax.config.fields import Count, Seed, Text, aside, parts
+from kdjax.config.fields import Count, Seed, Text, parts, untracked
 from kdjax.config.scores import OwnScore
 from kdjax.config.sources.recordings import ConnectedWords, Sounds
 from kdjax.config.stage import Stage
@@ -42,13 +42,13 @@ class Run:
     data: Data
     stages: Annotated[Mapping[str, Stage], AtLeast(1)]
     scores: Mapping[str, OwnScore] = dataclasses.field(default_factory=dict)
-    reference: Text | None = aside(None)  # its fingerprint is part of what it measures
+    reference: Text | None = untracked(None)  # its fingerprint is part of what it measures
     seeds: Annotated[tuple[Seed, ...], AtLeast(1), Distinct()] = (0,)
-    parallel: Literal["auto", "single", "pmap", "mesh"] = aside("auto")
-    convolutions: Literal["auto", "xla"] = aside("auto")
-    latency_batch: Count = aside(1)
-    latency_bulk_batch: Count = aside(64)
-    latency_threads: Annotated[int, In("[1, 2^12]")] = aside(1)
+    parallel: Literal["auto", "single", "pmap", "mesh"] = untracked("auto")
+    convolutions: Literal["auto", "xla"] = untracked("auto")
+    latency_batch: Count = untracked(1)
+    latency_bulk_batch: Count = untracked(64)
+    latency_threads: Annotated[int, In("[1, 2^12]")] = untracked(1)
 
     def needs(self, name: str) -> tuple[str, ...]:
         """Names of the stages that one reads, the one that it is compared with among them."""

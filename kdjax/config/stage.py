@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdjax.choice import Choice
-from kdjax.config.fields import Seed, aside
+from kdjax.config.fields import Seed, untracked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,9 @@ class Stage(Choice, abc.ABC):
     if TYPE_CHECKING:
         kind: Any
 
-    seed: Seed | None = aside(None)  # the seed that a stage is run for is part of its fingerprint
+    seed: Seed | None = untracked(
+        None
+    )  # the seed that a stage is run for is part of its fingerprint
 
     @abc.abstractmethod
     def needs(self, stages: Mapping[str, "Stage"]) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from kdjax.config.fields import (
     Decay,
     Natural,
     NonNegative,
-    aside,
     parts,
+    untracked,
 )
 from kdjax.config.optimizers import Optimizer
 from kdjax.config.own import Own
@@ -138,9 +138,9 @@ class Training(Stage):
     rewind_step: Natural | None = None
     terms: Mapping[str, OwnTerm] = dataclasses.field(default_factory=dict)
     dtype: Literal["float32", "bfloat16"] = "float32"
-    checkpoint_every_steps: Count = aside(1000)
-    log_every_steps: Count = aside(50)
-    dispatch_steps: Natural = aside(0)
+    checkpoint_every_steps: Count = untracked(1000)
+    log_every_steps: Count = untracked(50)
+    dispatch_steps: Natural = untracked(0)
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""

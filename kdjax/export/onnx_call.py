@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.export.made_up import check_batch, check_positive, is_open, line, made_up
+from kdjax.export.dummy_inputs import check_batch, check_positive, is_open, line, made_up
 from kdjax.export.shapes import LONGEST, RATES, SHORTEST
 from kdjax.types import BadFile, BadInput, length_of
 

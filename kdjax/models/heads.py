@@ -148,7 +148,7 @@ class Linear(nn.Module):
         return outputs if mask is None else {**outputs, "mask": mask}
 
 
-class Contrastive(nn.Module):
+class EncoderProjector(nn.Module):
     """An encoder and a projector. Gives `features` and `projections`, [batch, dim] each.
 
     Attributes:

@@ -7,10 +7,7 @@ is what the file computes.
 from kdjax.quant.allocation import allocate
 from kdjax.quant.calibrate import Method, calibrate, check_percentile, constant
 from kdjax.quant.choices import Choice, Choices
-from kdjax.quant.graph import Graph, Layer
-from kdjax.quant.layers import graph_of
-from kdjax.quant.model import RANGES, SMOOTH, Quantized, along, run
-from kdjax.quant.numbers import (
+from kdjax.quant.fake_quant import (
     BITS,
     LEVELS,
     TOP,
@@ -21,6 +18,9 @@ from kdjax.quant.numbers import (
     quantize_weights,
     scale_of,
 )
+from kdjax.quant.graph import Graph, Layer
+from kdjax.quant.layers import graph_of
+from kdjax.quant.model import RANGES, SMOOTH, Quantized, along, run
 from kdjax.quant.plan import Added, Plan, Stored, Times, plan_of, stored
 from kdjax.quant.rules import ActivationType, Rule, WeightType, choose, static
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
+from kdjax.quant.fake_quant import TOP
 from kdjax.quant.model import SMOOTH, run
-from kdjax.quant.numbers import TOP
 from kdjax.quant.rules import Rule
 from kdjax.quant.smooth import divisors
 from kdjax.types import BadInput, Variables

@@ -8,10 +8,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from kdjax.quant.fake_quant import fake_activation, fake_dynamic, fake_weights
 from kdjax.quant.graph import Layer
 from kdjax.quant.layers import graph_of
 from kdjax.quant.model import run
-from kdjax.quant.numbers import fake_activation, fake_dynamic, fake_weights
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 

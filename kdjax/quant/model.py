@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdjax import recurrence
+from kdjax.quant.fake_quant import fake_activation, fake_dynamic, fake_weights
 from kdjax.quant.graph import Layer
 from kdjax.quant.layers import graph_of
-from kdjax.quant.numbers import fake_activation, fake_dynamic, fake_weights
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 

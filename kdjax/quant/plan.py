@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdjax.quant.fake_quant import BITS, Weights, quantize_weights, scale_of
 from kdjax.quant.graph import Graph, Kind, Layer
 from kdjax.quant.layers import graph_of
 from kdjax.quant.model import SMOOTH, along
-from kdjax.quant.numbers import BITS, Weights, quantize_weights, scale_of
 from kdjax.quant.rules import Rule, static
 from kdjax.types import Variables
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kdjax.report import svg, units
+from kdjax.report.label_placement import spread
 from kdjax.report.pictures import Picture, log_axis
-from kdjax.report.placing import spread
 from kdjax.report.units import Number
 
 _MOST_POINTS = 240  # about one for each pixel

@@ -10,8 +10,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from kdjax.report import scores, svg, units
 from kdjax.report.headline import settings, settings_text
+from kdjax.report.label_placement import name_points
 from kdjax.report.pareto import pareto_front
-from kdjax.report.placing import name_points
 from kdjax.report.rows import Row, labels
 from kdjax.report.scores import Score
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.shrink.labels import Labels, length_of
-from kdjax.shrink.operands import Operand, fixed, freeze, fresh
+from kdjax.shrink.tracing_types import Operand, fixed, freeze, fresh
 
 # fmt: off
 ELEMENTWISE = frozenset([

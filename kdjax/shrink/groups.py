@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int
 
 from kdjax import tree
 from kdjax.shrink.labels import Labels
-from kdjax.shrink.operands import Contraction, Operand, Shift, fixed
 from kdjax.shrink.plan import Plan, plan
 from kdjax.shrink.trace import Trace
+from kdjax.shrink.tracing_types import Contraction, Operand, Shift, fixed
 from kdjax.types import BadInput, PyTree
 
 

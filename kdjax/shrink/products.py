@@ -11,7 +11,7 @@ from typing import Any
 
 from kdjax.shrink.axes import MOVED
 from kdjax.shrink.labels import Axis, Labels, length_of
-from kdjax.shrink.operands import Contraction, Operand, Shift, fixed, freeze
+from kdjax.shrink.tracing_types import Contraction, Operand, Shift, fixed, freeze
 
 
 class Products:

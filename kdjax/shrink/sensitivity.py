@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from kdjax import tree
-from kdjax.increases import increases
+from kdjax.loss_deltas import loss_deltas
 from kdjax.shrink.groups import Groups
 from kdjax.shrink.scores import Scores, keep_each, unit_masks
 from kdjax.types import BadInput, PyTree
@@ -72,7 +72,7 @@ def sensitivity(
     def masked_loss(keep: Mapping[str, Array], batch: Any) -> Float[Array, ""]:
         return loss(tree.apply_masks(unit_masks(groups, keep, params), params), batch)
 
-    return curves(increases(masked_loss, whole, changes, batches), groups, scores, sparsities)
+    return curves(loss_deltas(masked_loss, whole, changes, batches), groups, scores, sparsities)
 
 
 def whole_of(groups: Groups) -> Keep:

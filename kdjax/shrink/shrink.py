@@ -24,9 +24,9 @@ from kdjax.shrink.groups import (
     shapes_of,
 )
 from kdjax.shrink.narrow import Left, Narrowed, Widths, layers_of, widths_of
-from kdjax.shrink.operands import Contraction
 from kdjax.shrink.plan import Plan
 from kdjax.shrink.taps import Seen, activations
+from kdjax.shrink.tracing_types import Contraction
 from kdjax.types import BadInput, PyTree, Variables
 
 _CONSTANT = 1e-6  # of the largest activation: what is as constant as float32 can tell

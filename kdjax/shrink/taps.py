@@ -9,7 +9,7 @@ from jax.extend import core
 from jaxtyping import Array, Float
 
 from kdjax.jaxprs import inlined, is_product
-from kdjax.shrink.operands import Contraction
+from kdjax.shrink.tracing_types import Contraction
 from kdjax.types import PyTree
 
 

@@ -16,8 +16,8 @@ from jax.extend import core
 from kdjax.jaxprs import inlined, loop_state
 from kdjax.shrink import axes
 from kdjax.shrink.labels import Axis, Labels
-from kdjax.shrink.operands import Operand, fixed, freeze, fresh
 from kdjax.shrink.products import Products
+from kdjax.shrink.tracing_types import Operand, fixed, freeze, fresh
 
 # fmt: off
 # Zero where their only, or their first, operand is.

@@ -46,7 +46,7 @@ def _crops(
             model, params, model_state, local, jax.random.fold_in(key, 1)
         )
         every = jnp.concatenate([projections, small["projections"]])
-    scores, model_state = train.apply_beside(prototypes, _NAME, params, model_state, every)
+    scores, model_state = train.apply_auxiliary(prototypes, _NAME, params, model_state, every)
     return _Crops(
         features=outputs["features"][:rows],
         projections=projections[:rows],
@@ -109,7 +109,7 @@ def swav(
         forward=forward,
         terms={"swav": (1.0, swapped)},
         watched=watch_spread(axis_name),
-        beside={_NAME: lambda key: prototypes.init(key, blank(width))},
+        auxiliary={_NAME: lambda key: prototypes.init(key, blank(width))},
     )
 
 
@@ -184,7 +184,7 @@ def dino(
         forward=forward,
         terms={"dino": (1.0, agreement)},
         watched=watch_spread(axis_name),
-        beside={_NAME: lambda key: prototypes.init(key, blank(width))},
+        auxiliary={_NAME: lambda key: prototypes.init(key, blank(width))},
         memory=memory,
         momentum=momentum,
         left=_teacher_of,

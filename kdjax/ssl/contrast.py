@@ -144,7 +144,7 @@ def moco_v3(
     return Method(
         forward=predictions(model, predictor, target=True),
         terms={"moco_v3": (1.0, contrast)},
-        beside={"predictor": lambda key: predictor.init(key, blank(width), train=True)},
+        auxiliary={"predictor": lambda key: predictor.init(key, blank(width), train=True)},
         momentum=momentum,
         left=live,
     )

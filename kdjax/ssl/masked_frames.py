@@ -109,7 +109,7 @@ def masked_frames(encoder: nn.Module, *, clusters: int, width: int, temperature:
             rngs={"dropout": key},
         )
         features, mask = _with_mask(found)
-        logits, model_state = train.apply_beside(
+        logits, model_state = train.apply_auxiliary(
             head, "masked_frames", params, state.model_state, features
         )
         asked = _joined(batch["hidden"], features.shape[1]) & mask
@@ -131,7 +131,7 @@ def masked_frames(encoder: nn.Module, *, clusters: int, width: int, temperature:
         forward=forward,
         terms={"masked_frames": (1.0, said)},
         watched={"accuracy/masked": right},
-        beside={"masked_frames": made},
+        auxiliary={"masked_frames": made},
     )
 
 

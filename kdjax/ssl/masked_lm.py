@@ -31,7 +31,7 @@ def masked_lm(encoder: BERT | ModernBERT) -> Method:
             **batch["view_a"],
         )
         table = inside["word"]["embedding"]
-        logits, model_state = train.apply_beside(
+        logits, model_state = train.apply_auxiliary(
             head, "masked_lm", params, state.model_state, seen.features[last], table
         )
         return {"logits": logits, "features": seen.outputs}, model_state
@@ -51,5 +51,5 @@ def masked_lm(encoder: BERT | ModernBERT) -> Method:
         forward=forward,
         terms={"masked_lm": (1.0, said)},
         watched={"accuracy/masked": right},
-        beside={"masked_lm": made},
+        auxiliary={"masked_lm": made},
     )

@@ -59,7 +59,7 @@ class Method:
       forward: its outputs have `features`, those of the first view.
       terms: of the loss, see `train.weigh`.
       watched: metrics that are no part of it.
-      beside: modules that are trained with the model and left behind, by name.
+      auxiliary: modules that are trained with the model and left behind, by name.
       memory: `(key, variables of the model) -> what the method keeps`, None where it keeps nothing.
       momentum: decay of the target network, None where there is none.
       left: what the stage leaves of the last state.
@@ -68,7 +68,7 @@ class Method:
     forward: train.Forward
     terms: train.Terms
     watched: Mapping[str, train.Term] = dataclasses.field(default_factory=dict)
-    beside: Mapping[str, Made] = dataclasses.field(default_factory=dict)
+    auxiliary: Mapping[str, Made] = dataclasses.field(default_factory=dict)
     memory: Callable[[Key[Array, ""], Variables], PyTree] | None = None
     momentum: Decay | None = None
     left: Callable[[train.TrainState], Variables] = _live_or_average
@@ -79,8 +79,10 @@ class Method:
 
     def start(self, variables: Variables, key: Key[Array, ""]) -> Variables:
         """The first variables: the model's, the modules' beside it, and the memory."""
-        made = {name: jax.jit(make)(keys.stream(key, name)) for name, make in self.beside.items()}
-        found = train.with_beside(variables, made)
+        made = {
+            name: jax.jit(make)(keys.stream(key, name)) for name, make in self.auxiliary.items()
+        }
+        found = train.with_auxiliary(variables, made)
         if self.memory is not None:
             found[train.MEMORY] = self.memory(keys.stream(key, train.MEMORY), variables)
         return found

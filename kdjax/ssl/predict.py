@@ -27,7 +27,7 @@ def predictions(model: nn.Module, predictor: Projector, *, target: bool) -> trai
                 model, params, model_state, batch[f"view_{view}"], own_key
             )
             z = outputs["projections"]
-            found[f"prediction_{view}"], model_state = train.apply_beside(
+            found[f"prediction_{view}"], model_state = train.apply_auxiliary(
                 predictor, "predictor", params, model_state, z, train=True
             )
             if target:
@@ -70,7 +70,7 @@ def byol(
         forward=predictions(model, predictor, target=True),
         terms={"byol": (1.0, distance)},
         watched=watch_spread(axis_name),
-        beside={"predictor": lambda key: predictor.init(key, blank(width), train=True)},
+        auxiliary={"predictor": lambda key: predictor.init(key, blank(width), train=True)},
         momentum=momentum,
         left=live,
     )
@@ -96,5 +96,5 @@ def simsiam(
         forward=predictions(model, predictor, target=False),
         terms={"simsiam": (1.0, distance)},
         watched=watch_spread(axis_name),
-        beside={"predictor": lambda key: predictor.init(key, blank(width), train=True)},
+        auxiliary={"predictor": lambda key: predictor.init(key, blank(width), train=True)},
     )

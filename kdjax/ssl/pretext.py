@@ -30,7 +30,7 @@ def rotation(model: nn.Module, *, width: int) -> Method:
 
         turns = tree.together(*(turned(quarter) for quarter in range(4)))
         outputs, model_state = train.apply_model(model, params, state.model_state, turns, key)
-        logits, model_state = train.apply_beside(
+        logits, model_state = train.apply_auxiliary(
             head, "turns", params, model_state, outputs["projections"]
         )
         by_turn = logits.reshape(4, rows, 4).swapaxes(0, 1)
@@ -50,7 +50,7 @@ def rotation(model: nn.Module, *, width: int) -> Method:
         forward=forward,
         terms={"rotation": (1.0, which)},
         watched={"accuracy/rotation": right},
-        beside={"turns": lambda key: head.init(key, blank(width))},
+        auxiliary={"turns": lambda key: head.init(key, blank(width))},
     )
 
 
@@ -75,7 +75,7 @@ def mae(encoder: ViT, decoder: PatchDecoder, *, normalize: bool) -> Method:
             kept=batch["kept"],
             paths=["norm"],
         )
-        painted, model_state = train.apply_beside(
+        painted, model_state = train.apply_auxiliary(
             decoder, "decoder", params, state.model_state, shown.features["norm"], batch["kept"]
         )
         return {"painted": painted, "features": shown.outputs}, model_state
@@ -91,4 +91,4 @@ def mae(encoder: ViT, decoder: PatchDecoder, *, normalize: bool) -> Method:
         tokens, kept = jnp.zeros((1, 1, encoder.width)), jnp.zeros((1, 1), jnp.int32)
         return decoder.init(key, tokens, kept)
 
-    return Method(forward=forward, terms={"mae": (1.0, error)}, beside={"decoder": made})
+    return Method(forward=forward, terms={"mae": (1.0, error)}, auxiliary={"decoder": made})

@@ -30,7 +30,7 @@ def with_probe(method: Method, *, features: int, classes: int) -> Method:
 
     def forward(params, state, batch, key):
         outputs, model_state = method.forward(params, state, batch, key)
-        logits, model_state = train.apply_beside(
+        logits, model_state = train.apply_auxiliary(
             head, _NAME, params, model_state, lax.stop_gradient(outputs["features"])
         )
         return {**outputs, "probe": logits}, model_state
@@ -47,5 +47,5 @@ def with_probe(method: Method, *, features: int, classes: int) -> Method:
         forward=forward,
         terms={**method.terms, _NAME: (1.0, ce)},
         watched={**method.watched, f"accuracy/{_NAME}": accuracy},
-        beside={**method.beside, _NAME: lambda key: head.init(key, blank(features))},
+        auxiliary={**method.auxiliary, _NAME: lambda key: head.init(key, blank(features))},
     )

@@ -13,7 +13,7 @@ from kdjax import config, data, parse, teacher
 from kdjax.artifacts.artifact import CACHE
 from kdjax.checks.expected import check_views
 from kdjax.contexts.context import Context
-from kdjax.lessons.source import Source
+from kdjax.teacher_targets.source import Source
 from kdjax.types import BadInput, under
 
 """Of the cache in the stage's folder."""

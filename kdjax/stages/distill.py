@@ -17,11 +17,11 @@ from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
 from kdjax.distill import Scalar
-from kdjax.fitting.begin import begin
 from kdjax.fitting.fit import Setup, fit, rehearse
-from kdjax.lessons import features, knobs
-from kdjax.lessons.lesson import lesson
+from kdjax.fitting.initial_model import begin
 from kdjax.stages.finetune import leave, leave_sweep, ready
+from kdjax.teacher_targets import features, hyperparameters
+from kdjax.teacher_targets.targets import targets_of
 
 
 def objective(
@@ -90,14 +90,17 @@ def check(context: Context, c: config.Distill) -> Mapping[str, Any]:
 
 def _prepare(context: Context, c: config.Distill) -> tuple[tuple[Spec, Mapping[str, Any]], Setup]:
     path = context.path
-    taught = lesson(context, c)
+    taught = targets_of(context, c)
     start = begin(
         context, start_from=c.start_from, encoder=c.encoder, inputs=taught.inputs, path=path
     )
     source, signal = taught.source, taught.source.signal
-    knobs.check_signal(c, source, start.spec, path)
-    settings, shares = knobs.settings(c, signal, path), knobs.teacher_shares(c, source.c, path)
-    numbers = knobs.numbers(c) | {f"teacher {i}": share for i, share in enumerate(shares)}
+    hyperparameters.check_signal(c, source, start.spec, path)
+    settings, shares = (
+        hyperparameters.settings(c, signal, path),
+        hyperparameters.teacher_shares(c, source.c, path),
+    )
+    numbers = hyperparameters.numbers(c) | {f"teacher {i}": share for i, share in enumerate(shares)}
     of_features = features.of_stage(context, c, spec=start.spec, source=source)
     if of_features:
         taught = features.teach(taught, of_features, stage=context.name)

@@ -12,9 +12,9 @@ from kdjax.artifacts.model import EncoderSpec
 from kdjax.config.embeddings import STUDENT, TEACHER
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
-from kdjax.fitting.begin import leave_encoder, ready_encoder
 from kdjax.fitting.fit import Setup, fit, rehearse
-from kdjax.lessons.lesson import lesson
+from kdjax.fitting.initial_model import leave_encoder, ready_encoder
+from kdjax.teacher_targets.targets import targets_of
 from kdjax.types import BadInput
 
 POINTER = "pointer"
@@ -79,7 +79,7 @@ def check(context: Context, c: config.DistillEncoder) -> Mapping[str, Any]:
 
 def _prepare(context: Context, c: config.DistillEncoder) -> tuple[EncoderSpec, Setup]:
     path = context.path
-    taught = lesson(context, c)
+    taught = targets_of(context, c)
     if not isinstance(taught.source.signal, teacher.Embedding):
         raise BadInput(
             f"{path}.cache",

@@ -18,8 +18,8 @@ from kdjax.checks.answering import check_labels_fit
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
 from kdjax.fitting import pruning, self_training
-from kdjax.fitting.begin import Begin, begin
 from kdjax.fitting.fit import Setup, Views, fit, model_key, rehearse
+from kdjax.fitting.initial_model import Begin, begin
 from kdjax.measuring import measure
 from kdjax.stages.evaluate import over
 from kdjax.types import Variables

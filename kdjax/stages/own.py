@@ -17,8 +17,8 @@ from kdjax.config.own import explaining, shown
 from kdjax.contexts.context import Context
 from kdjax.data import Dataset
 from kdjax.fitting import pruning
-from kdjax.lessons.source import Source
 from kdjax.measuring import measure
+from kdjax.teacher_targets.source import Source
 from kdjax.types import BadInput, Variables
 
 

@@ -10,8 +10,8 @@ from kdjax.checks import expected
 from kdjax.contexts import build
 from kdjax.contexts.context import Context
 from kdjax.fitting import clusters
-from kdjax.fitting.begin import leave_encoder, ready_encoder
 from kdjax.fitting.fit import Setup, fit, model_key, rehearse
+from kdjax.fitting.initial_model import leave_encoder, ready_encoder
 from kdjax.inputs import Inputs
 from kdjax.types import under
 from kdjax.views import draws

@@ -14,9 +14,9 @@ from kdjax.artifacts.model import Spec, load
 from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.contexts.context import Context
 from kdjax.fitting.pruning import UNIT_SCORES, unit_scores
-from kdjax.increases import increases
-from kdjax.lessons.source import Source, weights_of
+from kdjax.loss_deltas import loss_deltas
 from kdjax.models import Compute
+from kdjax.teacher_targets.source import Source, weights_of
 from kdjax.types import BadInput, Batch, Variables, under
 
 _BATCH = 128
@@ -64,7 +64,7 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
             for i, rule in enumerate(rules):
                 numbers = choices.choice({layer: i + 1})
                 states[layer, rule.name] = whole._replace(numbers=numbers)
-        rises = increases(
+        rises = loss_deltas(
             lambda state, batch: _mean(term(says(state, batch), batch)), whole, states, batches
         )
     curves = (

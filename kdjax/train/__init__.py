@@ -1,7 +1,7 @@
 """The train state, the one step, where it runs, and the loop around it."""
 
+from kdjax.train.auxiliary import apply_auxiliary, with_auxiliary
 from kdjax.train.average import make_reading_step, readings_of
-from kdjax.train.beside import apply_beside, with_beside
 from kdjax.train.checkpoints import Checkpoints
 from kdjax.train.freezing import Freezing, freeze
 from kdjax.train.interruption import Interrupted
@@ -49,7 +49,7 @@ __all__ = [
     "Terms",
     "TrainState",
     "TrainStep",
-    "apply_beside",
+    "apply_auxiliary",
     "apply_model",
     "at",
     "check_batch",
@@ -73,6 +73,6 @@ __all__ = [
     "student",
     "train",
     "weigh",
-    "with_beside",
+    "with_auxiliary",
     "with_statistics",
 ]

@@ -27,9 +27,9 @@ from kdjax.config.views.simclr import SimCLRViews
 from kdjax.contexts import build
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
-from kdjax.lessons.lesson import taught_views
-from kdjax.lessons.source import see
 from kdjax.stages import distill, finetune
+from kdjax.teacher_targets.source import see
+from kdjax.teacher_targets.targets import taught_views
 from kdjax.views import draws
 
 PAIRS = {
@@ -267,7 +267,7 @@ def sweep(student: Spec, dataset: Dataset, batch: int):
 
 def simclr(encoder: Spec, dataset: Dataset, batch: int):
     """The step with its views on the device, against views made outside of it."""
-    model = models.Contrastive(
+    model = models.EncoderProjector(
         encoder.encoder.module(models.Compute()), models.Projector((128, 64))
     )
     recipe = _CONTRAST.recipe_for(encoder.inputs)

@@ -81,7 +81,7 @@ def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
     if row.startswith("simclr"):
         width = int(row.removeprefix("simclr_"))
         encoder = ResNet18(name="resnet18", width=width).module(models.Compute())
-        model = models.Contrastive(encoder, models.Projector((128, 64)))
+        model = models.EncoderProjector(encoder, models.Projector((128, 64)))
         variables = model.init(jax.random.key(0), given[:1], train=True)
         objective = ssl.simclr(model, temperature=0.5).objective()
         recipe = SimCLRViews(recipe="simclr").recipe_for(student.inputs)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax import tree
-from kdjax.models import CNN, Classifier, Contrastive, Folded, Projector, fold
+from kdjax.models import CNN, Classifier, EncoderProjector, Folded, Projector, fold
 from kdjax.shrink import Narrowed
 from kdjax.types import BadInput
 
@@ -114,7 +114,7 @@ def test_the_epsilon_and_the_bias_of_ones_own_block_count():
 
 
 def test_the_dense_layers_of_a_projector_fold_too():
-    module, images = Contrastive(CNN((4,)), Projector((6, 5, 3))), _images(2, 6, 6, 3)
+    module, images = EncoderProjector(CNN((4,)), Projector((6, 5, 3))), _images(2, 6, 6, 3)
     variables = _drawn(module, images, train=False)
     folded = fold(module, variables, images, train=False)
     expected = module.apply(variables, images, train=False)["projections"]

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.models import CNN, Classifier, Compute, Contrastive, Projector
+from kdjax.models import CNN, Classifier, Compute, EncoderProjector, Projector
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -68,7 +68,9 @@ def test_named_outputs_and_float32_whatever_the_activations_are():
     assert set(variables["params"]) == {"encoder", "classifier"}
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, out))} == {jnp.dtype("float32")}
 
-    variables, out = jax.eval_shape(lambda: run(Contrastive(encoder, Projector((7, 3), compute))))
+    variables, out = jax.eval_shape(
+        lambda: run(EncoderProjector(encoder, Projector((7, 3), compute)))
+    )
     assert _shapes(out) == {"features": (2, 6), "projections": (2, 3)}
     assert set(variables["params"]) == {"encoder", "projector"}
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, out))} == {jnp.dtype("float32")}
@@ -91,6 +93,6 @@ def test_classifier_and_contrastive_keep_one_encoder_tree():
     def params(model):
         return jax.eval_shape(lambda: model.init(KEY, image, train=False))
 
-    a, b = params(Classifier(CNN((4,)), 3)), params(Contrastive(CNN((4,)), Projector((3,))))
+    a, b = params(Classifier(CNN((4,)), 3)), params(EncoderProjector(CNN((4,)), Projector((3,))))
     assert a["params"]["encoder"] == b["params"]["encoder"]
     assert a["batch_stats"] == b["batch_stats"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.report import placing
+from kdjax.report import label_placement
 from kdjax.report.curves import loss_curve, thin
 from kdjax.report.pictures import log_ticks, score_versus_latency, score_versus_size
 
@@ -134,7 +134,7 @@ def test_log_ticks_golden(low, high, ticks):
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=7))
 def test_spread_law(wanted):
-    found = placing.spread(wanted, 13.0, 0.0, 100.0)
+    found = label_placement.spread(wanted, 13.0, 0.0, 100.0)
     ordered = sorted(zip(wanted, found, strict=True))
     positions = sorted(found)
     assert all(b - a >= 13 - 1e-9 for a, b in itertools.pairwise(positions))
@@ -145,13 +145,13 @@ def test_spread_law(wanted):
 
 
 def test_spread_moves_nothing_that_has_room():
-    assert placing.spread([50.0, 10.0, 90.0], 13.0, 0.0, 100.0) == [50.0, 10.0, 90.0]
+    assert label_placement.spread([50.0, 10.0, 90.0], 13.0, 0.0, 100.0) == [50.0, 10.0, 90.0]
 
 
 def test_overlap():
-    box = placing.Box(0.0, 0.0, 2.0, 2.0)
-    assert placing.overlap(box, placing.Box(1.0, 1.0, 3.0, 3.0)) == 1.0
-    assert placing.overlap(box, placing.Box(2.0, 0.0, 3.0, 2.0)) == 0.0
+    box = label_placement.Box(0.0, 0.0, 2.0, 2.0)
+    assert label_placement.overlap(box, label_placement.Box(1.0, 1.0, 3.0, 3.0)) == 1.0
+    assert label_placement.overlap(box, label_placement.Box(2.0, 0.0, 3.0, 2.0)) == 0.0
 
 
 def test_thin_golden():

@@ -11,8 +11,8 @@ import pytest
 from kdjax import teacher
 from kdjax.artifacts import Artifact, finish
 from kdjax.commands import verify
-from kdjax.lessons.audit import audit
-from kdjax.lessons.source import Source
+from kdjax.teacher_targets.audit import audit
+from kdjax.teacher_targets.source import Source
 from kdjax.train import recorder
 from kdjax.types import BadInput
 

@@ -15,8 +15,8 @@ from kdjax import config, data, models, parse, pipeline, tasks, train
 from kdjax.choice import choices
 from kdjax.config.views.plain import EvalViews
 from kdjax.contexts import Context, Splits
-from kdjax.lessons import source
 from kdjax.stages import cache
+from kdjax.teacher_targets import source
 from kdjax.types import BadInput
 from tests import config_lines
 

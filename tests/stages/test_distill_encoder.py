@@ -13,8 +13,8 @@ from kdjax.config.embeddings.queues import EmbeddingCompRess
 from kdjax.config.embeddings.relations import EmbeddingRKD, EmbeddingSimilarity
 from kdjax.config.embeddings.rows import EmbeddingCosine, EmbeddingMSE
 from kdjax.contexts import Context
-from kdjax.lessons.lesson import lesson
 from kdjax.stages import distill_encoder
+from kdjax.teacher_targets.targets import targets_of
 from kdjax.train import recorder
 from kdjax.types import BadInput
 
@@ -63,7 +63,7 @@ def _first_step(line, task):
     run, _, splits = line.plan(["learner"], stages__said=SAID, stages__learner=learner)
     inputs = {other.name: Artifact.open(other.folder, other.stage) for other in task.needs}
     context = Context(run, "learner", 0, task.folder, inputs, splits, train.choose("single"))
-    taught = lesson(context, task.stage)
+    taught = targets_of(context, task.stage)
     rows, epochs = data.rows_at(np.arange(32), n=len(splits.train), seed=0)
     lives = jax.tree.map(jnp.asarray, {**taught.resident, **data.resident_arrays(splits.train)})
     feed = {"row": jnp.asarray(rows, jnp.int32), "epoch": jnp.asarray(epochs)}
@@ -126,7 +126,7 @@ def test_resumed_is_uninterrupted(line, seeded):
 def test_what_is_remembered():
     """The rows of the batch take the oldest places once the loss has been computed."""
     key = jax.random.key(5)
-    model = models.Contrastive(models.CNN([4]), models.Projector([3]))
+    model = models.EncoderProjector(models.CNN([4]), models.Projector([3]))
     images = jax.random.normal(key, (8, 8, 8, 1))
     method = EmbeddingCompRess(name="compress", queue=16)
     memory = distill_encoder.memory(method, key, student=3, teacher=5)

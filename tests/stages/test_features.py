@@ -16,10 +16,10 @@ from kdjax.artifacts import Artifact
 from kdjax.artifacts.model import load
 from kdjax.contexts import Context, Splits
 from kdjax.distill import kd_term
-from kdjax.fitting.begin import begin
-from kdjax.lessons import features, knobs
-from kdjax.lessons.lesson import lesson
+from kdjax.fitting.initial_model import begin
 from kdjax.load import load_config
+from kdjax.teacher_targets import features, hyperparameters
+from kdjax.teacher_targets.targets import targets_of
 from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed
@@ -84,7 +84,7 @@ def first(line, tmp, **changes) -> First:
     context = Context(run, "student", 0, epath.Path(tmp), inputs, splits, train.choose("single"))
     c = run.stages["student"]
     assert isinstance(c, config.Distill)
-    taught = lesson(context, c)
+    taught = targets_of(context, c)
     start = begin(context, start_from=None, encoder=c.encoder, inputs=taught.inputs, path="here")
     terms = features.of_stage(context, c, spec=start.spec, source=taught.source)
     dataset = splits.partly_labelled(0)
@@ -414,7 +414,7 @@ def test_weights_of_teachers_change_over_the_steps():
         stages__student__teacher_weights=[{"begin": 0.0, "end": 3.0, "end_step": 10}, 1.0],
     )
     stages = parse.parse(config.Run, values).stages
-    shares = knobs.teacher_shares(stages["student"], stages["cache"], "here")
+    shares = hyperparameters.teacher_shares(stages["student"], stages["cache"], "here")
     for step, wanted in ((0, 0.0), (5, 0.6), (10, 0.75)):
         first, second = (float(train.at(share, jnp.int32(step))) for share in shares)
         assert (first, second) == pytest.approx((wanted, 1.0 - wanted))

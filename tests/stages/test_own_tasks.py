@@ -16,7 +16,7 @@ from kdjax.artifacts.model import load
 from kdjax.commands.report import write_report
 from kdjax.contexts import Context, Splits
 from kdjax.export import load_onnx, load_stablehlo
-from kdjax.lessons import audit
+from kdjax.teacher_targets import audit
 from kdjax.types import BadInput
 from tests import own_tasks
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kdjax import config, lock, parse, pipeline
-from kdjax.lessons.audit import audit
 from kdjax.pipeline import running
+from kdjax.teacher_targets.audit import audit
 from kdjax.train import recorder
 from kdjax.types import BadInput
 from tests.stages.conftest import LINE, changed

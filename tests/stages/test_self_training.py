@@ -12,7 +12,7 @@ from kdjax.artifacts.model import Spec, encoder_of, with_encoder
 from kdjax.contexts.context import Context
 from kdjax.data import Partners
 from kdjax.fitting import self_training
-from kdjax.fitting.begin import Begin
+from kdjax.fitting.initial_model import Begin
 from kdjax.stages import finetune
 from kdjax.types import BadInput
 

@@ -13,7 +13,7 @@ from etils import epath
 from kdjax import config, inputs, losses, models, parse, pipeline, tasks, train
 from kdjax.artifacts import Artifact
 from kdjax.contexts import Splits
-from kdjax.lessons import features
+from kdjax.teacher_targets import features
 from kdjax.types import BadInput, Field, length_field
 from tests import own_tasks
 from tests.sentence_tables import BERT, PLAIN_VIEWS, pairs, training

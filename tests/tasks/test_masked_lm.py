@@ -14,9 +14,9 @@ from kdjax.artifacts import Artifact
 from kdjax.artifacts.model import load
 from kdjax.contexts import Context, Splits
 from kdjax.export import load_onnx
-from kdjax.fitting.begin import begin
-from kdjax.lessons import audit
-from kdjax.lessons.lesson import lesson
+from kdjax.fitting.initial_model import begin
+from kdjax.teacher_targets import audit
+from kdjax.teacher_targets.targets import targets_of
 from kdjax.types import BadInput
 from tests.sentence_tables import BAD, BERT, GOOD, PLAIN, TRAINED, training
 
@@ -186,7 +186,7 @@ def test_what_is_cached_at_each_position_is_what_the_teacher_says_live(request, 
             splits=splits,
             parallel=train.choose("single"),
         )
-        taught = lesson(context, c)
+        taught = targets_of(context, c)
         rows = np.arange(32)
         batch = {
             "id": jnp.asarray(splits.train.ids[rows]),

@@ -384,7 +384,7 @@ def test_statistics_of_a_module_beside_are_its_own():
     net = nn.BatchNorm(momentum=0.8)
     x = jnp.float32([[1.0], [3.0]])
     own = net.init(KEY, x, use_running_average=False)
-    everything = train.with_beside({}, {"probe": probe.init(KEY, x, use_running_average=False)})
+    everything = train.with_auxiliary({}, {"probe": probe.init(KEY, x, use_running_average=False)})
     both = {name: {**own[name], **everything[name]} for name in own}
 
     def forward(params, state, batch, key):
@@ -393,7 +393,7 @@ def test_statistics_of_a_module_beside_are_its_own():
         out, changed = net.apply(
             kept, batch["inputs"], mutable=["batch_stats"], use_running_average=False
         )
-        more, rest = train.apply_beside(
+        more, rest = train.apply_auxiliary(
             probe, "probe", params, {**rest, **changed}, out, use_running_average=False
         )
         return {"out": more}, rest

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from kdjax import config, inputs, models, parse, tasks, teacher, train
-from kdjax.lessons import features
 from kdjax.stages import distill
+from kdjax.teacher_targets import features
 from kdjax.types import Field, length_field
 from tests import runs
 

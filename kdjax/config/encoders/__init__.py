@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import flax.linen as nn
 
 from kdjax.choice import Choice, import_all
-from kdjax.config.fields import Text, aside
+from kdjax.config.fields import Text, untracked
 from kdjax.config.imported import FromStage, Imported
 from kdjax.data import sources
 from kdjax.inputs import Inputs
@@ -31,7 +31,7 @@ class Encoder(Choice, abc.ABC):
 
     shaped_by: ClassVar[str | None] = None
 
-    weights: Text | Imported | FromStage | None = aside(None)
+    weights: Text | Imported | FromStage | None = untracked(None)
 
     @property
     def imported(self) -> Imported | None:

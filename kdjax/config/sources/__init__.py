@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kdjax import data
 from kdjax.choice import Choice, import_all
-from kdjax.config.fields import Text, aside
+from kdjax.config.fields import Text, untracked
 from kdjax.data import Dataset, sources
 from kdjax.data.sources.encoded import Check
 from kdjax.data.sources.framing import Resize
@@ -74,7 +74,7 @@ class Pictures(Source):
     draft: bool = False
     test_share: TestShare = 0.0
     skip_broken: bool = False
-    check: Check = aside("pixels")
+    check: Check = untracked("pixels")
 
     def how(self, kept: data.Kept | None) -> dict[str, Any]:
         """The fields of `kdjax.data.sources.How`."""

@@ -6,7 +6,7 @@ from kdjax.config.stages.distillation import (
     Distill,
     DistillEncoder,
     FromCache,
-    Knobs,
+    Hyperparameters,
     taught_by,
 )
 from kdjax.config.stages.evaluation import Evaluate
@@ -24,7 +24,7 @@ __all__ = [
     "Export",
     "Finetune",
     "FromCache",
-    "Knobs",
+    "Hyperparameters",
     "Pretrain",
     "Pretrained",
     "Quantize",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from kdjax import quant
-from kdjax.config.compressing import Budget, Layers
+from kdjax.config.budget import Budget, Layers
 from kdjax.config.fields import (
     Count,
     Natural,

@@ -16,7 +16,7 @@ from kdjax.config.fields import (
     Positive,
     Text,
     Width,
-    aside,
+    untracked,
 )
 from kdjax.config.logit_losses import LogitLoss
 from kdjax.config.logit_losses.plain import PLAIN_KD
@@ -60,7 +60,7 @@ class Cache(Stage):
     together: Literal["mean", "apart"] = "mean"
     weights: tuple[Positive, ...] | None = None
     dtype: Literal["float16", "float32"] = "float16"
-    batch: Count = aside(256)
+    batch: Count = untracked(256)
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
@@ -111,7 +111,7 @@ class FromCache(Training):
     cache: Text
     live: bool = False
     size: Size | None = None
-    accept: Annotated[tuple[Literal["jax", "backend"], ...], Distinct()] = aside(())
+    accept: Annotated[tuple[Literal["jax", "backend"], ...], Distinct()] = untracked(())
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""
@@ -119,7 +119,7 @@ class FromCache(Training):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Knobs:
+class Hyperparameters:
     """What a student of a sweep has of its own; the stage's where it is not given."""
 
     temperature: Positive | None = None
@@ -161,8 +161,8 @@ class Distill(FromCache):
     ce_weight: Weight = 0.1
     teacher_weights: Annotated[tuple[Weight, ...], AtLeast(1)] | None = None
     features: Mapping[str, FeatureTerm] = dataclasses.field(default_factory=dict)
-    sweep: tuple[Knobs, ...] = ()
-    sweep_by: Literal["auto", "vmap", "unroll"] = aside("auto")
+    sweep: tuple[Hyperparameters, ...] = ()
+    sweep_by: Literal["auto", "vmap", "unroll"] = untracked("auto")
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
@@ -187,7 +187,7 @@ class Distill(FromCache):
                     "give each a number of its own, or none",
                 )
         if not self.features and not self.terms:
-            for i, knobs in enumerate(self.sweep or (Knobs(),)):
+            for i, knobs in enumerate(self.sweep or (Hyperparameters(),)):
                 at = f"sweep[{i}]." if self.sweep else ""
                 own = (knobs.kd_weight, knobs.ce_weight)
                 both = zip(own, (self.kd_weight, self.ce_weight), strict=True)

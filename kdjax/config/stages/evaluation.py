@@ -8,9 +8,9 @@ from kdjax.config.data import Labels
 from kdjax.config.fields import (
     Count,
     Text,
-    aside,
+    untracked,
 )
-from kdjax.config.judging import KNN, Linear, Pairs
+from kdjax.config.probes import KNN, Linear, Pairs
 from kdjax.config.stage import Stage
 from kdjax.types import Fault
 
@@ -34,7 +34,7 @@ class Evaluate(Stage, Labels):
     knn: KNN | None = KNN()
     linear: Linear | None = Linear()
     pairs: Pairs | None = None
-    batch: Count = aside(256)
+    batch: Count = untracked(256)
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""

@@ -12,12 +12,12 @@ from kdjax.artifacts.artifact import CACHE
 from kdjax.contexts.context import Context
 from kdjax.data.feed import Join
 from kdjax.inputs import Inputs
-from kdjax.lessons.source import See, Source
+from kdjax.teacher_targets.source import See, Source
 from kdjax.types import BadInput, Batch, PyTree, under
 from kdjax.views import draws
 
 
-class Lesson(NamedTuple):
+class TeacherTargets(NamedTuple):
     """How a stage learns from a cache; most of it is what `fit` wants.
 
     Attributes:
@@ -53,7 +53,7 @@ def source_of(context: Context, c: config.FromCache) -> Source:
     )
 
 
-def lesson(context: Context, c: config.FromCache) -> Lesson:
+def targets_of(context: Context, c: config.FromCache) -> TeacherTargets:
     """Opens the cache, or takes its teachers where they are to be asked live.
 
     Raises:
@@ -84,7 +84,7 @@ def lesson(context: Context, c: config.FromCache) -> Lesson:
         ask=source.ask if c.live else None,
         seed=source.c.seed,
     )
-    return Lesson(source, inputs, views, resident, join)
+    return TeacherTargets(source, inputs, views, resident, join)
 
 
 def taught_views(
@@ -101,7 +101,7 @@ def taught_views(
     [count, examples, ...] each, or what the teachers are asked.
 
     Args:
-      see: draws the view, see `kdjax.lessons.source.see`.
+      see: draws the view, see `kdjax.teacher_targets.source.see`.
       parts: names of the arrays of the signal.
       count: views of each example.
       ask: `(resident["teachers"], batch, key) -> parts`, to ask in the step.

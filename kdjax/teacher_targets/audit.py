@@ -14,7 +14,7 @@ from kdjax.artifacts import proof
 from kdjax.artifacts.artifact import CACHE, MANIFEST, Artifact
 from kdjax.artifacts.model import inputs_of
 from kdjax.contexts.context import Splits
-from kdjax.lessons.source import Source
+from kdjax.teacher_targets.source import Source
 from kdjax.types import BadFile, BadInput
 
 

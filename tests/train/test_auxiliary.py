@@ -16,7 +16,7 @@ QUEUE = 16
 
 def network(axis_name=None):
     compute = Compute(axis_name=axis_name)
-    return models.Contrastive(
+    return models.EncoderProjector(
         models.CNN([4, 8], compute=compute), models.Projector([8, 4], compute=compute)
     )
 
@@ -31,7 +31,7 @@ def variables():
     beside = predictor().init(jax.random.key(1), jnp.zeros((1, 4)), train=True)
     rows = jax.random.normal(jax.random.key(2), (QUEUE, 4))
     memory = {"queue": rows, "pointer": jnp.int32(0)}
-    return train.with_beside({**own, train.MEMORY: memory}, {"predictor": beside})
+    return train.with_auxiliary({**own, train.MEMORY: memory}, {"predictor": beside})
 
 
 def objective(axis_name=None):
@@ -46,7 +46,7 @@ def objective(axis_name=None):
             mutable=["batch_stats"],
         )
         model_state = {**state.model_state, **changed}
-        query, model_state = train.apply_beside(
+        query, model_state = train.apply_auxiliary(
             head, "predictor", params, model_state, outputs["projections"], train=True
         )
         target, _ = model.apply(
@@ -139,7 +139,7 @@ def test_what_is_left_is_the_model_alone(alone):
 def test_statistics_of_connectors_alone_are_not_the_models():
     own = nn.Dense(2).init(jax.random.key(0), jnp.zeros((1, 3)))
     beside = predictor().init(jax.random.key(1), jnp.zeros((1, 4)), train=True)
-    assert train.of_model(train.with_beside(own, {"predictor": beside})) == own
+    assert train.of_model(train.with_auxiliary(own, {"predictor": beside})) == own
 
 
 def test_the_target_follows_at_the_pace_of_its_schedule():

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from kdjax import config, tasks, teacher, train
 from kdjax.artifacts.model import Spec
-from kdjax.lessons.source import Source, weights_of
+from kdjax.teacher_targets.source import Source, weights_of
 from kdjax.types import BadInput
 
 _KNOBS = ("temperature", "kd_weight", "ce_weight")
@@ -88,7 +88,7 @@ def settings(
     of = of.of if isinstance(of, teacher.Positions) else of
     found: dict[str, np.ndarray] = {}
     for name in _KNOBS:
-        values = [getattr(knobs, name) for knobs in c.sweep or (config.Knobs(),)]
+        values = [getattr(knobs, name) for knobs in c.sweep or (config.Hyperparameters(),)]
         values = [getattr(c, name) if value is None else value for value in values]
         if any(isinstance(value, config.Ramp) for value in values):
             continue  # of all students

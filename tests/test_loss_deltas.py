@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.increases import increases
+from kdjax.loss_deltas import loss_deltas
 from kdjax.types import BadInput
 
 
@@ -20,7 +20,7 @@ def test_each_change_alone_in_one_compilation():
         "nothing": whole,
     }
     batches = [jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])]
-    found = increases(loss, whole, changes, batches)
+    found = loss_deltas(loss, whole, changes, batches)
     assert list(found) == list(changes)
     np.testing.assert_allclose(list(found.values()), [-3.0, 8.0, 0.0])
     assert len(traced) == 1
@@ -28,10 +28,10 @@ def test_each_change_alone_in_one_compilation():
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(BadInput, match="batches: there is none"):
-        increases(lambda state, batch: state, jnp.float32(1), {}, [])
+        loss_deltas(lambda state, batch: state, jnp.float32(1), {}, [])
     with pytest.raises(BadInput, match="loss: that of the whole model is not finite"):
-        increases(lambda state, batch: state / batch, jnp.float32(0), {}, [jnp.float32(0)])
-    found = increases(
+        loss_deltas(lambda state, batch: state / batch, jnp.float32(0), {}, [jnp.float32(0)])
+    found = loss_deltas(
         lambda s, b: s / b, jnp.float32(0), {"a": jnp.float32(np.inf)}, [jnp.float32(1)]
     )
     assert found == {"a": np.inf}

@@ -10,7 +10,7 @@ from kdjax.train.state import BESIDE, MEMORY
 from kdjax.types import PyTree, Variables
 
 
-def with_beside(variables: Variables, beside: Mapping[str, Variables]) -> dict[str, PyTree]:
+def with_auxiliary(variables: Variables, beside: Mapping[str, Variables]) -> dict[str, PyTree]:
     """`variables` with those of other modules beside them, by name.
 
     A linen module ignores what it does not know in its collections, so the model runs as before.
@@ -23,7 +23,7 @@ def with_beside(variables: Variables, beside: Mapping[str, Variables]) -> dict[s
     return found
 
 
-def apply_beside(
+def apply_auxiliary(
     module: nn.Module,
     name: str,
     params: PyTree,
@@ -35,7 +35,7 @@ def apply_beside(
 
     Args:
       module: any linen module.
-      name: that its variables have in `with_beside`.
+      name: that its variables have in `with_auxiliary`.
       params: of the whole state: `state.params`, or those that a gradient is taken of.
       model_state: of the whole state.
       *inputs: of the module.

@@ -13,7 +13,7 @@ from kdjax.types import BadInput, PyTree
 _Name = TypeVar("_Name", bound=Hashable)
 
 
-def increases(
+def loss_deltas(
     loss: Callable[[PyTree, Any], Float[Array, ""]],
     whole: PyTree,
     changes: Mapping[_Name, PyTree],

@@ -15,9 +15,9 @@ from kdjax.artifacts.model import Spec
 from kdjax.contexts.context import Context
 from kdjax.distill import Comparison, Taps
 from kdjax.inputs import Inputs
-from kdjax.lessons.lesson import Lesson, taught_views
-from kdjax.lessons.source import Source
 from kdjax.models import Compute
+from kdjax.teacher_targets.source import Source
+from kdjax.teacher_targets.targets import TeacherTargets, taught_views
 from kdjax.types import BadInput, Batch, PyTree, Variables, under
 
 _PART = "teacher_features/"
@@ -209,7 +209,7 @@ def beside(
         memory_key = jax.random.fold_in(term_key, len(how.connectors))
         if (remembered := term.c.memory(memory_key, examples=examples)) is not None:
             memory[term.name] = remembered
-    found = train.with_beside(variables, modules)
+    found = train.with_auxiliary(variables, modules)
     return {**found, train.MEMORY: memory} if memory else found
 
 
@@ -245,7 +245,7 @@ def forward(model: nn.Module, terms: Sequence[Term], axis_name: str | None):
             for (name, module), x in zip(
                 term.named(how.connectors), how.given(student, teacher), strict=True
             ):
-                y, model_state = train.apply_beside(
+                y, model_state = train.apply_auxiliary(
                     module, name, params, model_state, x, train=True
                 )
                 connected.append(y)
@@ -289,8 +289,8 @@ def weighed(terms: Sequence[Term]) -> dict[str, tuple[train.Number, train.Term]]
     return {term.name: (term.weight, of(term.name)) for term in terms}
 
 
-def teach(taught: Lesson, terms: Sequence[Term], *, stage: str) -> Lesson:
-    """The lesson with what the terms need: the teacher is asked for its features, too.
+def teach(taught: TeacherTargets, terms: Sequence[Term], *, stage: str) -> TeacherTargets:
+    """The targets with what the terms need: the teacher is asked for its features, too.
 
     A contrastive term needs the place of each example among all, and others drawn for it: new ones in
     each epoch, which depend on the example alone.
