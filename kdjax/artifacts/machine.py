@@ -20,7 +20,8 @@ def device() -> str:
         said = ""
     model = re.search(r"^model name\s*: (.+)$", said, re.MULTILINE)
     name = model[1] if model else platform.processor() or platform.machine()
-    return f"{found} ({name}, {cores()} cores)"
+    n = cores()
+    return f"{found} ({name}, {n} core{'' if n == 1 else 's'})"
 
 
 def cores() -> int | None:
