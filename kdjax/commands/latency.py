@@ -68,7 +68,7 @@ def main(given: Sequence[str]) -> int:
 def _real_time(seconds: float | None, taken: evaluate.Latency, batch: int) -> dict[str, float]:
     if not seconds:
         return {}
-    factor = taken.ms_p50 / 1000 / (batch * seconds)
+    factor = taken.real_time_factor(batch * seconds)
     return {"seconds": seconds, "real_time_factor": _rounded(factor)}
 
 

@@ -1,6 +1,6 @@
 """How what transformers have at each position is compared: hidden states and attention."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import jax
@@ -17,6 +17,9 @@ Relation = Literal["query", "key", "value", "attention"]
 
 QKV = ("query", "key", "value")
 """What is tapped of an attention, in this order."""
+
+_HIDDEN = ("batch", "position", "dim")
+_HEADS = ("batch", "position", "head", "dim")
 
 _SIDES: Mapping[Relation, tuple[int, int]] = {
     "query": (0, 0),
@@ -51,14 +54,8 @@ def distilhubert(
       BadInput: they are no such arrays.
     """
     (mine,) = student
-    for theirs in teacher:
-        if (len(mine), len(theirs), mine[1:2]) != (3, 3, theirs[1:2]):
-            raise BadInput(
-                "student",
-                f"distilhubert compares [batch, position, dim], and these are {list(mine)} and "
-                f"{list(theirs)}",
-                "tap blocks of as many positions",
-            )
+    pairs = [(mine, theirs) for theirs in teacher]
+    _check_alike("distilhubert", _HIDDEN, pairs, "tap blocks of as many positions")
 
     def of_each(connected, student, teacher, where):
         return [
@@ -81,14 +78,9 @@ def _of_hidden(
     compute: Compute,
 ) -> Comparison:
     """`loss` of each pair of hidden states."""
-    for mine, theirs in zip(student, teacher, strict=True):
-        if (len(mine), len(theirs), mine[1:2]) != (3, 3, theirs[1:2]):
-            raise BadInput(
-                "student",
-                f"{name} compares [batch, position, dim], and these are {list(mine)} and {list(theirs)}",
-                "tap blocks",
-            )
-    widths = [(mine[-1], theirs[-1]) for mine, theirs in zip(student, teacher, strict=True)]
+    pairs = [*zip(student, teacher, strict=True)]
+    _check_alike(name, _HIDDEN, pairs, "tap blocks")
+    widths = [(mine[-1], theirs[-1]) for mine, theirs in pairs]
     apart = [i for i, (mine, theirs) in enumerate(widths) if mine != theirs]
 
     def of_each(connected, student, teacher, where):
@@ -161,13 +153,24 @@ def _several(features: Features, n: int) -> list[Features]:
 
 
 def _check_attention(name: str, student: Shapes, teacher: Shapes) -> None:
-    for mine, theirs in zip(student, teacher, strict=True):
-        if (len(mine), len(theirs), mine[1:2]) != (4, 4, theirs[1:2]):
+    pairs = zip(student, teacher, strict=True)
+    _check_alike(name, _HEADS, pairs, "tap attentions, such as encoder/block0/attention")
+
+
+def _check_alike(
+    name: str,
+    axes: Sequence[str],
+    pairs: Iterable[tuple[Sequence[int], Sequence[int]]],
+    mend: str,
+) -> None:
+    """Raises `BadInput` where arrays of a student and a teacher have other axes, or other positions."""
+    n = len(axes)
+    for mine, theirs in pairs:
+        if (len(mine), len(theirs), mine[1:2]) != (n, n, theirs[1:2]):
             raise BadInput(
                 "student",
-                f"{name} compares [batch, position, head, dim], and these are {list(mine)} and "
-                f"{list(theirs)}",
-                "tap attentions, such as encoder/block0/attention",
+                f"{name} compares [{', '.join(axes)}], and these are {list(mine)} and {list(theirs)}",
+                mend,
             )
 
 

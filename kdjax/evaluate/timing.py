@@ -30,6 +30,10 @@ class Latency:
     repeats: int
     warmup: int
 
+    def real_time_factor(self, seconds: float) -> float:
+        """Seconds of processing a second of what the examples of a call last, by the median."""
+        return self.ms_p50 / 1000 / seconds
+
 
 def latency(
     call: Callable[[], Any],

@@ -48,7 +48,9 @@ def resident(context: Context, c: config.Pretrain, spec: EncoderSpec) -> Mapping
         blank = jnp.zeros(0)  # until they are found
         of = ssl.Clusters(blank, blank, blank, variables, module, of_spectra=of_spectra)
         context.check_sample(asked.examples, field="examples")
-        found = _found(context, of, asked, spec)
+        found = (
+            _blank(of, spec, asked.clusters) if context.ahead else _kept(context, of, asked, spec)
+        )
     arrays = {name: jnp.asarray(x) for name, x in found.items()}
     return {draws.CLUSTERS: dataclasses.replace(of, **arrays)}
 
@@ -65,7 +67,8 @@ def _encoder(context: Context, stage: str, spec: EncoderSpec) -> tuple[OnLogMel,
         return ssl.at_frames(module), read()
 
 
-def _abstract(of: ssl.Clusters, spec: EncoderSpec, clusters: int) -> dict[str, np.ndarray]:
+def _blank(of: ssl.Clusters, spec: EncoderSpec, clusters: int) -> Mapping[str, np.ndarray]:
+    """Ahead of a run: zeros in the place of clusters, by the names of their arrays."""
     features, _ = jax.eval_shape(of.features, spec.inputs.blank())
     dim = features.shape[-1]
     return {
@@ -73,15 +76,6 @@ def _abstract(of: ssl.Clusters, spec: EncoderSpec, clusters: int) -> dict[str, n
         "shift": np.zeros(dim, np.float32),
         "scale": np.ones(dim, np.float32),
     }
-
-
-def _found(
-    context: Context, of: ssl.Clusters, asked: Asked, spec: EncoderSpec
-) -> Mapping[str, np.ndarray]:
-    """The clusters, by the names of their arrays; ahead of a run zeros in their place."""
-    if context.ahead:
-        return _abstract(of, spec, asked.clusters)
-    return _kept(context, of, asked, spec)
 
 
 def _kept(

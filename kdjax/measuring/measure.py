@@ -154,7 +154,7 @@ def row(
         batch=batch,
         sparsity=sparsity,
         seconds=seconds,
-        real_time_factor=None if not seconds else time.ms_p50 / 1000 / seconds,
+        real_time_factor=None if not seconds else time.real_time_factor(seconds),
         **figures,
     )
 
