@@ -1,5 +1,6 @@
 """Stages side by side in processes of one command."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,10 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from etils import epath
 
-from kdjax import alone
+from kdjax import alone, config, pipeline
 from kdjax.commands import run as command
 from kdjax.commands.flags import FLAGS
+from kdjax.measuring.parity import StageFailed
+from kdjax.pipeline import running
 from kdjax.types import BadInput
 from tests.compiled import HARDLY_OPTIMIZED
 
@@ -111,7 +115,6 @@ def test_one_that_fails_stops_the_others_and_its_line_is_the_only_one(tmp_path):
             "--jobs=2",
             "--stages=teacher,scratch",
             "--seeds=0",
-            "--config.reference=None",  # which would be waited for
             "--config.stages.scratch.optimizer.learning_rate=1e15",
             "--config.stages.scratch.steps=30",
             "--config.stages.teacher.steps=2000000",  # it never ends by itself
@@ -122,6 +125,32 @@ def test_one_that_fails_stops_the_others_and_its_line_is_the_only_one(tmp_path):
     assert line.startswith("kdjax: config.stages.scratch: step ")
     assert not [*tmp_path.glob("w/stages/*/.lock*")]
     assert not [*tmp_path.glob("w/stages/*/manifest.json")]
+
+
+def test_one_trains_beside_the_one_that_it_is_compared_with(tmp_path):
+    """And waits for it before it is measured; who is at that one is asked to end, both go on later."""
+    more = ["--jobs=2", "--stages=teacher,scratch", "--seeds=0"]
+    process = started(tmp_path, *more, "--config.stages.teacher.steps=2000000")
+    wait_for(lambda: [*tmp_path.glob("w/stages/scratch-seed0-*/variables/manifest.ocdbt")])
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert said(process)[0] == 143
+    assert not [*tmp_path.glob("w/stages/*/manifest.json")]
+    assert said(started(tmp_path, *more))[0] == 0
+    ((_, scratch),) = [(k, v) for k, v in left(tmp_path).items() if k[0] == "scratch"]
+    assert "agreement" in scratch[2][0][1]
+
+
+def test_who_is_compared_says_when_nobody_is_at_the_other_any_more(tmp_path):
+    stage = config.Trim(kind="trim", model="x")
+    teacher, scratch = (
+        pipeline.Task(name, 0, stage, name, epath.Path(tmp_path / name), (), {})
+        for name in ("teacher", "scratch")
+    )
+    reference = running._reference(dataclasses.replace(scratch, reference=teacher))
+    assert reference is not None
+    with pytest.raises(StageFailed, match=r"scratch .*: teacher .* was given up .* run the same"):
+        reference()
 
 
 def workers_of(process):
@@ -174,7 +203,7 @@ def test_ended_from_outside_and_begun_again(tmp_path, who):
 
 COUNTING = """
 import os, pathlib, sys, time
-from kdjax import alone
+from kdjax import alone, config, pipeline
 alone.join()
 while True:
     os.write(1, b".")
@@ -182,7 +211,7 @@ while True:
 """
 TIMING = """
 import os, pathlib, sys, time
-from kdjax import alone
+from kdjax import alone, config, pipeline
 alone.join()
 counted = pathlib.Path(sys.argv[1])
 sizes = []

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -276,7 +276,8 @@ class Context:
       parallel: one device or several.
       ahead: nothing has run yet. The inputs are what earlier stages will leave (`Expected`), all
         arrays are traced, and nothing is read from the folder or written there.
-      reference: what the model of the stage is compared with, where the run has such a stage.
+      reference: gives what the model of the stage is compared with, where the run has such a stage.
+        Who asks waits for one that another process is at.
       replay_step: look at this step of training and write nothing, see `kdjax.train.replay`.
     """
 
@@ -289,7 +290,7 @@ class Context:
     parallel: Parallel
     ahead: bool = False
     replay_step: int | None = None
-    reference: Artifact | None = None
+    reference: Callable[[], Artifact] | None = None
 
     def given(self, inputs: Inputs) -> "Context":
         """The same with the data as a model of these inputs is given them."""

@@ -185,7 +185,7 @@ def _compared(context: Context, task: tasks.Task, answers: np.ndarray) -> dict[s
         return {AGREEMENT: task.likeness(answers, answers)}
     if context.reference is None:
         return {}
-    return {AGREEMENT: task.likeness(answers, _answers(context, context.reference))}
+    return {AGREEMENT: task.likeness(answers, _answers(context, context.reference()))}
 
 
 def _answers(context: Context, artifact: Artifact) -> np.ndarray:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from kdjax.checks.effect import check_effect
 from kdjax.checks.expected import check_data
 from kdjax.contexts import Context, Splits
 from kdjax.measuring import measure
+from kdjax.measuring.parity import StageFailed
 from kdjax.pipeline import workers
 from kdjax.pipeline.tasks import Task
 from kdjax.types import under
@@ -115,7 +116,9 @@ def execute(
 def help_out(run: config.Run, tasks: Sequence[Task], splits: Splits, *, count: int) -> None:
     """One of `count` processes that do side by side what `execute` has checked.
 
-    Each takes the first task that is ready and that nobody is at, until all are done.
+    Each takes the first task that is ready and that nobody is at, until all are done. A model that is
+    compared with another one is ready when that one is, or else when another process is at that one:
+    then there is time to train it, and it waits before it is measured.
 
     Raises:
       BadInput, Diverged, StageFailed, StorageFailed: as `kdjax.stages.run`; what was done before
@@ -124,19 +127,34 @@ def help_out(run: config.Run, tasks: Sequence[Task], splits: Splits, *, count: i
     parallel = _parallel(run)
     left = [task for task in tasks if not task.done]
     while left:
-        names = {task.folder for task in left}
-        for task in left:
-            before = (*task.needs, *(() if task.reference is None else (task.reference,)))
-            if names.isdisjoint(other.folder for other in before) and not task.done:
-                found = lock.take(task.lock)
-                if isinstance(found, lock.Lock):
-                    with contextlib.closing(found):
-                        if not task.done:
-                            _do(run, task, splits, parallel, found, beside=count)
-                    break
+        for task in _ready(left):
+            found = lock.take(task.lock)
+            if isinstance(found, lock.Lock):
+                with contextlib.closing(found):
+                    if not task.done:
+                        _do(run, task, splits, parallel, found, beside=count)
+                break
         else:
             time.sleep(_POLL_SECONDS)
         left = [task for task in left if not task.done]
+
+
+def _ready(left: Sequence[Task]) -> Iterator[Task]:
+    """Those that may be begun, in turn; last those whose reference another process is at.
+
+    Who is at a reference waits for none, so nobody waits for somebody who waits.
+    """
+    names, later = {task.folder for task in left}, []
+    for task in left:
+        if task.done or not names.isdisjoint(other.folder for other in task.needs):
+            continue
+        if task.reference is None or task.reference.folder not in names:
+            yield task
+        else:
+            later.append(task)
+    for task in later:
+        if task.reference is not None and lock.holder(task.reference.lock) is not None:
+            yield task
 
 
 def _measure(run: config.Run, task: Task, splits: Splits, parallel: train.Parallel) -> None:
@@ -259,10 +277,25 @@ def _do(
     _say(f"{task.title}: {seconds:.1f} s{_result(said)}")
 
 
-def _reference(task: Task) -> Artifact | None:
-    """What the model of a task is measured against."""
-    other = task.reference
-    return None if other is None else Artifact.open(other.folder, other.stage)
+def _reference(task: Task) -> Callable[[], Artifact] | None:
+    """Gives what the model of a task is measured against, and waits for it, see `help_out`.
+
+    It raises StageFailed where whoever was at that one is gone, which may be another run.
+    """
+    if (other := task.reference) is None:
+        return None
+
+    def opened() -> Artifact:
+        while not other.done:
+            if lock.holder(other.lock) is None and not other.done:
+                raise StageFailed(
+                    f"{task.title}: {other.title}, with which it is compared, was given up by who was "
+                    "at it; run the same command again"
+                )
+            time.sleep(_POLL_SECONDS)
+        return Artifact.open(other.folder, other.stage)
+
+    return opened
 
 
 def _result(said: Mapping[str, Any]) -> str:
