@@ -260,10 +260,12 @@ def test_cores_are_shared(count, monkeypatch):
 
 
 def test_where_stages_cannot_be_side_by_side():
-    FLAGS(["kdjax", "--jobs=2", "--distributed"])
+    both = ["kdjax", "--config=x.py", "--workdir=w", "--jobs=2", "--distributed"]
     try:
-        with pytest.raises(BadInput, match=r"^--jobs: .*--distributed"):
-            command._check_jobs(command.epath.Path("w"))
+        with pytest.raises(
+            BadInput, match=r"^--jobs: .*--distributed"
+        ):  # who does not wait for others
+            command.main(both)
         FLAGS.distributed = False
         with pytest.raises(BadInput, match=r"^--jobs: gs://.* is no local directory"):
             command._check_jobs(command.epath.Path("gs://bucket/w"))

@@ -268,6 +268,22 @@ def test_exit_status_of_the_program(tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+def test_a_reader_that_has_had_enough_is_no_fault_of_the_storage():
+    """`kdjax --fields=all | head -1`, as a shell has it."""
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "kdjax.main", "--fields=all"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_divergence_stops_with_step_and_term(tmp_path):
     ended = kdjax(
         f"--config={DIGITS}:runlocal",

@@ -461,7 +461,7 @@ def test_a_whole_run_goes_to_json_and_back():
     assert list(values["stages"]) == list(FULL["stages"])
     assert values["stages"]["student"]["optimizer"]["schedule"]["at_steps"] == [2, 4]
     # Every default is written out.
-    assert values["stages"]["int8"]["calibration_examples"] == 256
+    assert values["stages"]["int8"]["percentile"] == 99.99
 
 
 CONFIGS = sorted(

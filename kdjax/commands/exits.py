@@ -2,7 +2,8 @@
 
 0: all is finished. 1: a stage, the storage or a check failed, or another run is at the same task.
 2: bad input. 75: another of several processes is lost, see `kdjax.train.pod`. 143, 130: SIGTERM, SIGINT,
-see `kdjax.train.interruption`. What was finished before stays so.
+see `kdjax.train.interruption`. 141: who reads the output, such as `head`, has had enough (SIGPIPE). What
+was finished before stays so.
 """
 
 import sys
@@ -20,6 +21,8 @@ from kdjax.measuring.parity import StageFailed
 from kdjax.train import pod
 from kdjax.types import BadInput, StorageFailed
 
+_NOBODY_READS = 141
+
 
 @pod.ends_with_the_others
 def run(command: Callable[[], int]) -> None:
@@ -35,6 +38,8 @@ def run(command: Callable[[], int]) -> None:
     except (train.Diverged, StageFailed, StorageFailed, lock.Busy) as error:
         print(f"kdjax: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # of the output: that of a storage has been explained
+        sys.exit(_NOBODY_READS)
     except OSError as error:  # which nothing closer to it has explained
         print(f"kdjax: {files.described(error, 'the storage')}", file=sys.stderr)
         sys.exit(1)

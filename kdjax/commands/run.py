@@ -73,6 +73,8 @@ def main(argv: Sequence[str]) -> int:
         if not FLAGS[name].value:
             raise BadInput("", f"--{name} is missing", "see kdjax --help")
     if FLAGS.distributed:
+        if FLAGS.jobs > 1:
+            raise BadInput("--jobs", "it does not go with --distributed", "leave one of them out")
         pod.join(
             coordinator_address=FLAGS.coordinator_address,
             num_processes=FLAGS.num_processes,
@@ -129,8 +131,6 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
 def _check_jobs(workdir: epath.Path) -> None:
     """Raises BadInput where stages cannot be done side by side."""
-    if FLAGS.distributed:
-        raise BadInput("--jobs", "it does not go with --distributed", "leave one of them out")
     if (backend := jax.default_backend()) != "cpu":
         raise BadInput(
             "--jobs",

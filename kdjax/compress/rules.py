@@ -346,7 +346,6 @@ def stages(
     line["int8"] = {
         "kind": "quantize",
         "model": last,
-        "calibration_examples": min(256, pictures.train),
         **alike,
     }
     line["float_file"] = {"kind": "export", "model": last, "formats": ["onnx"]}

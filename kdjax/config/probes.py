@@ -15,11 +15,11 @@ class KNN:
     """A weighted vote of the nearest labelled examples: see `kdjax.evaluate.knn`.
 
     Attributes:
-      k: how many vote.
+      k: how many vote; None takes 200, or all where there are fewer.
       temperature: divisor of their cosines.
     """
 
-    k: Count = 200
+    k: Count | None = None
     temperature: Positive = 0.07
 
 
@@ -45,8 +45,9 @@ class Pairs:
 
     Attributes:
       views: of which two are drawn.
-      examples: how many, drawn by the seed; figures of one number of them are comparable.
+      examples: how many, drawn by the seed; None takes 1000, or all where there are fewer. Figures of
+        one number of them are comparable.
     """
 
     views: Views
-    examples: Annotated[int, In("[2, 2^31)")] = 1000
+    examples: Annotated[int, In("[2, 2^31)")] | None = None

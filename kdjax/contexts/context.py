@@ -262,6 +262,11 @@ class Splits:
         )
 
 
+def as_many(asked: int | None, *, usual: int, there: int) -> int:
+    """`asked`; where no number is given, the usual one, or all that are there where they are fewer."""
+    return min(usual, there) if asked is None else asked
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
     """Where a stage is run, and from what.
@@ -306,6 +311,10 @@ class Context:
     def path(self) -> str:
         """Of the stage's config, for messages."""
         return f"config.stages.{self.name}"
+
+    def sample_size(self, asked: int | None, *, usual: int) -> int:
+        """How many training examples are looked at: see `as_many`."""
+        return as_many(asked, usual=usual, there=len(self.splits.train))
 
     def check_sample(self, examples: int, *, field: str) -> None:
         """Raises `BadInput`, naming `field`, where there are not as many training examples."""

@@ -130,10 +130,8 @@ def attention_relations(
             _check_heads("attention_relations", mine, theirs, "give heads")
             continue
         for shape in (mine, theirs):
-            if (width := shape[2] * shape[3]) % heads:
-                raise BadInput(
-                    "heads", f"{heads} do not divide a width of {width}", "take a divisor"
-                )
+            for fault in models.heads_faults(shape[2] * shape[3], heads, fields="heads"):
+                raise BadInput(*fault)
 
     def parted(x: Array) -> Array:
         return x if heads is None else x.reshape(*x.shape[:2], heads, -1)

@@ -21,6 +21,7 @@ FILE = "clusters.npz"
 """In the folder of a stage: `centroids`, `shift` and `scale`, see `kdjax.ssl.Clusters`."""
 
 _AT_ONCE = 32
+_USUAL = 256
 
 
 def resident(context: Context, c: config.Pretrain, spec: EncoderSpec) -> Mapping[str, ssl.Clusters]:
@@ -47,12 +48,17 @@ def resident(context: Context, c: config.Pretrain, spec: EncoderSpec) -> Mapping
             module, variables = _encoder(context, module, spec)
         blank = jnp.zeros(0)  # until they are found
         of = ssl.Clusters(blank, blank, blank, variables, module, of_spectra=of_spectra)
-        context.check_sample(asked.examples, field="examples")
+        context.check_sample(_examples(context, asked), field="examples")
         found = (
             _blank(of, spec, asked.clusters) if context.ahead else _kept(context, of, asked, spec)
         )
     arrays = {name: jnp.asarray(x) for name, x in found.items()}
     return {draws.CLUSTERS: dataclasses.replace(of, **arrays)}
+
+
+def _examples(context: Context, asked: Asked) -> int:
+    """How many training examples the clusters are found on."""
+    return context.sample_size(asked.examples, usual=_USUAL)
 
 
 def _encoder(context: Context, stage: str, spec: EncoderSpec) -> tuple[OnLogMel, Variables]:
@@ -84,7 +90,7 @@ def _kept(
     """From the folder of the stage, or found and written there."""
     path = context.folder / FILE
     if not path.exists():
-        raw = context.sample(asked.examples, field="examples")
+        raw = context.sample(_examples(context, asked), field="examples")
         frames = _frames(of, spec, raw)
         found = ssl.k_means(frames, clusters=asked.clusters, seed=context.seed)
         content = io.BytesIO()

@@ -2,7 +2,7 @@
 
 from kdjax.models.bag_of_embeddings import BagOfEmbeddings
 from kdjax.models.bert import BERT, BERTBlock, MaskedHead, MaskedLM, bert, bert_faults
-from kdjax.models.blocks import Compute, Convention, ConvNorm
+from kdjax.models.blocks import Compute, Convention, ConvNorm, heads_faults
 from kdjax.models.capture import Captured, capture
 from kdjax.models.cnn import CNN
 from kdjax.models.conformer import Conformer, ConformerBlock, conformer
@@ -115,6 +115,7 @@ __all__ = [
     "efficientnet_b0",
     "efficientnet_lite",
     "fold",
+    "heads_faults",
     "mlperf_resnet8",
     "mobilenet_v2",
     "mobilenet_v3_large",

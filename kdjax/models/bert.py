@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kdjax.models.blocks import Compute, require_positive
+from kdjax.models.blocks import Compute, heads_faults, require_positive
 from kdjax.models.heads import called
 from kdjax.models.sequences import mask_of, mean_of
 from kdjax.types import BadInput
@@ -324,8 +324,7 @@ def bert_faults(
     pooler: Pooler | None,
 ) -> Iterator[tuple[str, str, str]]:
     """Field, fault and mend of what does not go together in a BERT."""
-    if width % heads:
-        yield "heads", f"{heads} do not divide the width of {width}", "take a divisor"
+    yield from heads_faults(width, heads, fields="heads")
     if types not in (0, 1, 2):
         yield "types", f"{types}", "give 2, of two texts; or 1 or 0, which tell none apart"
     if embedding_size is not None and not 0 < embedding_size < width:

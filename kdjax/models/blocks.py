@@ -1,6 +1,7 @@
 """The convolution that every vision model is made of, and its normalisation."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -46,6 +47,14 @@ class Convention:
     epsilon: float = 1e-5
     momentum: float = 0.9
     padding: Literal["symmetric", "same"] = "symmetric"
+
+
+def heads_faults(
+    width: int, heads: int, *, fields: str = "heads, width"
+) -> Iterator[tuple[str, str, str]]:
+    """Fields, fault and mend of heads of an attention that do not divide the width."""
+    if width % heads:
+        yield fields, f"{heads} do not divide the width of {width}", "take a divisor"
 
 
 def require_positive(field: str, *values: float | int) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from kdjax.models.blocks import Compute, require_positive
+from kdjax.models.blocks import Compute, heads_faults, require_positive
 from kdjax.models.recurrent import SequencePool
 from kdjax.models.sequences import mask_of, mean_of, rows_of
 from kdjax.types import BadInput
@@ -187,10 +187,8 @@ def conformer(
     sizes = {"width": width, "depth": depth, "heads": heads, "mlp": mlp}
     for name, size in {**sizes, "kernel": kernel, "stride": stride}.items():
         require_positive(f"encoder.{name}", size)
-    if width % heads:
-        raise BadInput(
-            "encoder.heads", f"{heads} do not divide the width of {width}", "take a divisor"
-        )
+    for fault in heads_faults(width, heads, fields="encoder.heads"):
+        raise BadInput(*fault)
     return Conformer(
         width,
         depth,

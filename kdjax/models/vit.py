@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from kdjax.models.blocks import Compute, require_positive
+from kdjax.models.blocks import Compute, heads_faults, require_positive
 from kdjax.types import BadInput
 
 Gelu = Literal["tanh", "exact"]
@@ -249,10 +249,8 @@ def vit(
     sizes = {"width": width, "depth": depth, "heads": heads, "mlp": mlp, "patch": patch}
     for name, size in sizes.items():
         require_positive(f"encoder.{name}", size)
-    if width % heads:
-        raise BadInput(
-            "encoder.heads", f"{heads} do not divide the width of {width}", "take a divisor"
-        )
+    for fault in heads_faults(width, heads, fields="encoder.heads"):
+        raise BadInput(*fault)
     require_positive("encoder.epsilon", epsilon)
     for fields, fault, mend in vit_faults(
         class_token=class_token, registers=registers, positions=positions, pool=pool

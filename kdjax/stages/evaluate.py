@@ -1,9 +1,6 @@
 """What the features of a frozen encoder are worth: neighbours, a linear classifier, how they lie."""
 
-import collections
 import dataclasses
-import hashlib
-import io
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,22 +8,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jaxtyping import Array, Float, Float32, Int, Key, Shaped
 
-from kdjax import config, data, evaluate, files, keys, report, tasks, tree, views
+from kdjax import config, data, evaluate, keys, report, tasks, tree, views
 from kdjax.artifacts.model import encoder_of
 from kdjax.checks.expected import check_views
-from kdjax.contexts.context import Context
+from kdjax.contexts.context import Context, as_many
 from kdjax.inputs import Inputs
-from kdjax.measuring import measure
+from kdjax.measuring import asking, measure
 from kdjax.report.headline import PIXELS, TFIDF
-from kdjax.types import BadInput, PyTree, Variables
+from kdjax.types import BadInput, Variables
 
-_AHEAD = 2
-"""Batches that the device is given before what it says of the first one is waited for."""
-
-_DIGEST_BYTES = 32
+_USUAL_VOTES, _USUAL_PAIRS = 200, 1000
 
 
 class Asked(NamedTuple):
@@ -132,10 +125,11 @@ def _with_labels(
     said, rows = {}, []
     classes = tasks.of(context.splits.train).classes_of_example(f"{context.path}.knn")
     if c.knn is not None:
+        k = as_many(c.knn.k, usual=_USUAL_VOTES, there=len(shown))
         shares = evaluate.knn(
-            x, y, features.test, classes=classes, k=c.knn.k, temperature=c.knn.temperature
+            x, y, features.test, classes=classes, k=k, temperature=c.knn.temperature
         )
-        notes = f"vote of the {c.knn.k} nearest of {len(shown)} labelled examples"
+        notes = f"vote of the {k} nearest of {len(shown)} labelled examples"
         rows.append(_row(context, "knn", shares, notes, costs))
     if c.linear is not None:
         occurring, places = np.unique(y, return_inverse=True)
@@ -185,10 +179,10 @@ def _features(
     ask, batch = context.parallel.spread(_seen(of), of.variables), context.parallel.shared(c.batch)
 
     def ours(name: str, dataset: data.Dataset) -> Float32[np.ndarray, "n dim"]:
-        return kept(
+        return asking.kept(
             context.folder / f"features_{name}.npy",
             (len(dataset), of.width),
-            lambda: over(ask, dataset.read, len(dataset), batch=batch),
+            lambda: asking.over_alike(ask, dataset, context.splits.widths(dataset), batch=batch),
         )
 
     return Features(ours("train", labelled), ours("test", context.splits.test))
@@ -202,75 +196,6 @@ def _sequences(dataset: data.Dataset, of: Asked) -> dict[str, evaluate.Sequences
         lengths = dataset.lengths.get(name, np.full(len(values), values.shape[1]))
         found[name] = evaluate.Sequences(values, lengths, field.frame)
     return found
-
-
-def over(
-    ask: Callable[[Any], Any],
-    read: Callable[[Int[np.ndarray, " b"]], Any],
-    n: int,
-    *,
-    batch: int,
-) -> PyTree:
-    """What `ask` says of `read(rows)` of all `n` rows, on the host, in batches of one size.
-
-    The next batches are read while the device computes.
-    """
-    waiting: collections.deque[tuple[int, Any]] = collections.deque()
-    parts: list[Any] = []
-
-    def wait() -> None:
-        here, found = waiting.popleft()
-        parts.append(jax.tree.map(lambda x: np.array(x[:here]), jax.device_get(found)))
-
-    for start in range(0, n, batch):
-        rows = np.arange(start, min(start + batch, n))
-        filled = np.pad(rows, (0, batch - len(rows)), mode="edge")
-        waiting.append((len(rows), ask(read(filled))))
-        if len(waiting) > _AHEAD:
-            wait()
-    while waiting:
-        wait()
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
-
-
-def kept(
-    path: epath.Path, shape: tuple[int, int], make: Callable[[], Float32[np.ndarray, "n dim"]]
-) -> Float32[np.ndarray, "n dim"]:
-    """What is in the file, or what `make` gives, which is then moved there whole.
-
-    The name of the stage's folder has the fingerprint of its encoder and its data, so no others are
-    ever found. What is no array of this shape, or not what was written, is made anew.
-
-    Raises:
-      ValueError: the features are not finite.
-    """
-    if (found := _read_kept(path)) is not None and (found.shape, found.dtype) == (
-        shape,
-        np.float32,
-    ):
-        return found
-    made = make()
-    if not np.isfinite(made).all():
-        raise ValueError(
-            f"{path}: not all features are finite; look at the training of the encoder"
-        )
-    buffer = io.BytesIO()
-    np.save(buffer, made, allow_pickle=False)
-    content = buffer.getvalue()
-    files.write(path, content + hashlib.sha256(content).digest())
-    return made
-
-
-def _read_kept(path: epath.Path) -> np.ndarray | None:
-    """The array in a file that ends with its own SHA-256, which `np.load` does not look at."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    content, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
-        return None
-    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _costs(context: Context, of: Asked) -> dict[str, Any]:
@@ -318,7 +243,7 @@ def _check(
                     "what is counted has a linear classifier alone, and no model is given",
                     f"set {path}.{name}=None, or name a model",
                 )
-    if c.knn is not None and c.knn.k > len(labels):
+    if c.knn is not None and (c.knn.k or 0) > len(labels):
         raise BadInput(
             f"{path}.knn.k",
             f"{c.knn.k} of {len(labels)} labelled examples cannot vote",
@@ -327,10 +252,10 @@ def _check(
     if c.linear is not None:
         _check_linear(context, c.linear, labels, f"{path}.linear")
     n = len(context.splits.test)
-    if c.pairs is not None and c.pairs.examples > n:
+    if c.pairs is not None and (pairs := _paired(c.pairs, n)) not in range(2, n + 1):
         raise BadInput(
             f"{path}.pairs.examples",
-            f"{c.pairs.examples} is not between 2 and the {n} test examples",
+            f"{pairs} is not between 2 and the {n} test examples",
         )
 
 
@@ -351,6 +276,11 @@ def _check_linear(
         )
 
 
+def _paired(c: config.Pairs, n: int) -> int:
+    """How many of `n` test examples are seen twice."""
+    return as_many(c.examples, usual=_USUAL_PAIRS, there=n)
+
+
 def _pairs(
     context: Context,
     c: config.Evaluate,
@@ -360,7 +290,7 @@ def _pairs(
     """Features of views 0 and 1 of test examples that the seed draws."""
     dataset = context.splits.test
     random = np.random.Philox(key=[context.seed, 1]).random_raw(len(dataset))
-    drawn = np.argsort(random, kind="stable")[: pairs.examples]
+    drawn = np.argsort(random, kind="stable")[: _paired(pairs, len(dataset))]
     inputs = of.inputs.sized(pairs.views.size)
     recipe = pairs.views.recipe_for(inputs, examples=context.splits.train)
 
@@ -379,5 +309,5 @@ def _pairs(
         return {"id": dataset.ids[drawn[places]], "inputs": dataset.read(drawn[places])}
 
     spread = context.parallel.spread(ask, (of.variables, context.key))
-    za, zb = over(spread, read, len(drawn), batch=context.parallel.shared(c.batch))
+    za, zb = asking.over(spread, read, len(drawn), batch=context.parallel.shared(c.batch))
     return jnp.asarray(za), jnp.asarray(zb)

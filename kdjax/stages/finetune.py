@@ -21,7 +21,7 @@ from kdjax.fitting import pruning, self_training
 from kdjax.fitting.fit import Setup, Views, fit, model_key, rehearse
 from kdjax.fitting.initial_model import Begin, begin
 from kdjax.measuring import measure
-from kdjax.stages.evaluate import over
+from kdjax.measuring.asking import over_alike
 from kdjax.types import Variables
 from kdjax.views import draws
 
@@ -140,10 +140,10 @@ def probed(context: Context, start: Begin, dataset: data.Dataset) -> Variables:
         outputs: Any = module.apply(variables, spec.inputs.see_all(batch), train=False)
         return outputs["features"]
 
-    features = over(
+    features = over_alike(
         context.parallel.spread(ask, variables),
-        dataset.read,
-        len(dataset),
+        dataset,
+        context.splits.widths(dataset),
         batch=context.parallel.shared(_PROBE_BATCH),
     )
     occurring, label, counts = np.unique(dataset.labels, return_inverse=True, return_counts=True)

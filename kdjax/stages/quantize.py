@@ -22,12 +22,14 @@ from kdjax.stages.mixed import check_mixed, mixed_rules
 from kdjax.types import BadInput, Variables, under
 
 _BATCH = 64
+_USUAL = 256  # examples that ranges are found on
 
 
 def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     """Folds, calibrates on training examples, and compares with the float model on the test examples."""
     path = f"config.stages.{context.name}"
-    inputs = context.sample(c.calibration_examples, field=f"{path}.calibration_examples")
+    examples = context.sample_size(c.calibration_examples, usual=_USUAL)
+    inputs = context.sample(examples, field=f"{path}.calibration_examples")
     artifact = context.inputs[c.model]
     _float(artifact, c, path)
     spec, variables = load(artifact, field=f"{path}.model")
@@ -44,7 +46,7 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
         mixed, spent = mixed_rules(context, c, spec, variables, latency)
     spec, found, names = quantized(spec, variables, inputs, c, field=f"{path}.rules", mixed=mixed)
     constant = quant.constant(found.get(quant.RANGES, {}))
-    _warn(context, c, constant)
+    _warn(context, examples, constant)
     predict = spec.compiled(fast=context.parallel.fast)
     answers = measure.answers_of(context.splits, spec.task, lambda inputs: predict(found, inputs))
     parity = compare(
@@ -83,11 +85,11 @@ def run(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     }
 
 
-def _warn(context: Context, c: config.Quantize, constant: Mapping[str, float]) -> None:
+def _warn(context: Context, examples: int, constant: Mapping[str, float]) -> None:
     """A line for each activation that was one number in calibration."""
     for name, value in constant.items():
         print(
-            f"{context.name}: {name} is {value:g} on all {c.calibration_examples} calibration examples, "
+            f"{context.name}: {name} is {value:g} on all {examples} calibration examples, "
             "so its range is empty; what else it is later is rounded coarsely or cut off: calibrate on "
             "others, or leave its layer in float",
             file=sys.stderr,
@@ -97,7 +99,8 @@ def _warn(context: Context, c: config.Quantize, constant: Mapping[str, float]) -
 def check(context: Context, c: config.Quantize) -> Mapping[str, Any]:
     """Refuses what cannot be quantized so; gives what the manifest will say of the model."""
     path = context.path
-    context.check_sample(c.calibration_examples, field=f"{path}.calibration_examples")
+    examples = context.sample_size(c.calibration_examples, usual=_USUAL)
+    context.check_sample(examples, field=f"{path}.calibration_examples")
     with under(path):
         quant.check_percentile(c.percentile)
     artifact = context.inputs[c.model]

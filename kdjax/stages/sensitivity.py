@@ -15,11 +15,12 @@ from kdjax.config.logit_losses.plain import PLAIN_KD
 from kdjax.contexts.context import Context
 from kdjax.fitting.pruning import UNIT_SCORES, unit_scores
 from kdjax.loss_deltas import loss_deltas
-from kdjax.models import Compute
+from kdjax.models import Compute, with_fast_convolutions
 from kdjax.teacher_targets.source import Source, weights_of
 from kdjax.types import BadInput, Batch, Variables, under
 
 _BATCH = 128
+_USUAL = 512  # examples that are looked at
 
 Term = Callable[[Float[Array, "batch ..."], Batch], train.Losses]
 """`(answers, batch) -> losses` of each example, or of its positions."""
@@ -41,9 +42,15 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     batches, term = _batches(context, c, spec, path)
     choices, ranges = _choices(spec, variables, batches, c, path)
 
+    # In integers the order of sums is that of the file: what is rounded lies on the same side.
+    fast = context.parallel.fast
+    predict = with_fast_convolutions(spec.predict) if fast else spec.predict
+
     def says(state: State, batch: Batch) -> Float[Array, "batch ..."]:
         masks = shrink.unit_masks(groups, state.keep, variables["params"])
         masked = {**variables, "params": tree.apply_masks(masks, variables["params"])}
+        if not c.numbers:
+            return predict(masked, batch["inputs"])
         return choices.run(
             spec.folded(masked), batch["inputs"], choice=state.numbers, ranges=ranges
         )
@@ -53,8 +60,8 @@ def run(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     scores = unit_scores(c.score, groups, variables["params"])
     whole = State(shrink.whole_of(groups), choices.choice({}))
     if c.against == "predictions":
-        predict = jax.jit(says)
-        batches = [{**batch, "whole": predict(whole, batch)} for batch in batches]
+        ask = jax.jit(says)
+        batches = [{**batch, "whole": ask(whole, batch)} for batch in batches]
     with under(path):
         units = shrink.fallen(groups, scores, c.sparsities) if c.sparsities else {}
         states: dict[tuple[str, float | str], State] = {
@@ -105,7 +112,8 @@ def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     """Refuses what cannot be measured; gives what the manifest will say that others read."""
     path, spec = context.path, _check(context, c)
     if c.against == "labels":
-        context.labelled_sample(c.examples, field=f"{path}.examples")
+        examples = context.sample_size(c.examples, usual=_USUAL)
+        context.labelled_sample(examples, field=f"{path}.examples")
     if c.cache is not None:
         _source(context, c.cache, spec, path)
     curves: dict[str, dict[str, float]] = {}
@@ -131,7 +139,7 @@ def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
 def _check(context: Context, c: config.Sensitivity) -> Spec:
     """The model that is looked at, if it can be."""
     path = context.path
-    context.check_sample(c.examples, field=f"{path}.examples")
+    context.check_sample(context.sample_size(c.examples, usual=_USUAL), field=f"{path}.examples")
     spec = Spec.of(context.inputs[c.model], field=f"{path}.model")
     if spec.rules:
         raise BadInput(f"{path}.model", f"{c.model} is quantized already", "give the float one")
@@ -147,10 +155,11 @@ def _batches(
       BadInput: there are no labels, or no teacher, to hold the model against.
     """
     field, labels = f"{path}.examples", None
+    examples = context.sample_size(c.examples, usual=_USUAL)
     if c.against == "labels":
-        rows, labels = context.labelled_sample(c.examples, field=field)
+        rows, labels = context.labelled_sample(examples, field=field)
     else:
-        rows = context.sample_rows(c.examples, field=field)
+        rows = context.sample_rows(examples, field=field)
     parts = _parts(len(rows))
     if c.cache is not None:
         return _taught(context, c.cache, spec, [rows[part] for part in parts], path)

@@ -17,12 +17,14 @@ from kdjax.contexts.context import Context
 from kdjax.fitting.pruning import UNIT_SCORES, unit_scores
 from kdjax.measuring import measure
 from kdjax.measuring.parity import StageFailed
+from kdjax.models import with_fast_convolutions
 from kdjax.prune import allocation
 from kdjax.shrink import Groups
 from kdjax.stages.export import TIMED_IN, file_latency
 from kdjax.types import BadInput, PyTree, Variables, under
 
 _BATCH = 128
+_USUAL = 1024  # examples that statistics are found anew on
 _EXAMPLE = 8  # examples that the model is traced with, and that show what is constant
 
 MOST_UNITS = 0.95
@@ -36,8 +38,8 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
     spec, variables = load(artifact, field=f"{path}.model")
     variables = jax.device_put(variables)
     _check(context, c)
-    most = len(context.splits.train)
-    inputs = context.sample(min(max(c.examples, _BATCH), most), field=f"{path}.examples")
+    most, examples = len(context.splits.train), context.sample_size(c.examples, usual=_USUAL)
+    inputs = context.sample(min(max(examples, _BATCH), most), field=f"{path}.examples")
     model, example = spec.analysed(), jax.jit(spec.inputs.see_all)(_first(inputs, _EXAMPLE))
     groups = shrink.groups_of(model, variables, example)
     movable = _movable(groups, c, path)
@@ -71,8 +73,8 @@ def run(context: Context, c: config.Shrink) -> Mapping[str, Any]:
             f"the largest output, more than {c.tolerance:g}"
         )
     left = found.variables
-    if c.examples:
-        left = recalibrated(small, left, _first(inputs, c.examples))
+    if examples:
+        left = recalibrated(small, left, _first(inputs, examples), fast=context.parallel.fast)
     fingerprint = save_variables(context.folder, left, alone=True)
     row = measure.live_row(context, small, left, folder=context.folder)
     return {
@@ -116,8 +118,8 @@ def _check(context: Context, c: config.Shrink) -> Spec:
         raise BadInput(f"{path}.sparsity", f"{c.sparsity} is not in [0, 1)")
     if c.multiple < 1:
         raise BadInput(f"{path}.multiple", f"{c.multiple} is not positive")
-    if c.examples:
-        context.check_sample(c.examples, field=f"{path}.examples")
+    if examples := context.sample_size(c.examples, usual=_USUAL):
+        context.check_sample(examples, field=f"{path}.examples")
     if c.budget is not None:
         if c.sparsity:
             raise BadInput(f"{path}.budget", "give one of sparsity and budget")
@@ -236,8 +238,13 @@ def _difference(spec: Spec, masked: Variables, small: Spec, left: Variables, inp
     return float(np.abs(want - have).max() / np.maximum(np.abs(want).max(), np.float32(1e-30)))
 
 
-def recalibrated(spec: Spec, variables: Variables, inputs: Mapping[str, np.ndarray]) -> Variables:
-    """The variables with the statistics of BatchNorm found anew, in batches of one size."""
+def recalibrated(
+    spec: Spec, variables: Variables, inputs: Mapping[str, np.ndarray], *, fast: bool
+) -> Variables:
+    """The variables with the statistics of BatchNorm found anew, in batches of one size.
+
+    `fast` is as for `Spec.compiled`.
+    """
     module: Any = spec.module()
     n, see = tree.rows(inputs), jax.jit(spec.inputs.see_all)
     batch = min(_BATCH, n)
@@ -246,10 +253,12 @@ def recalibrated(spec: Spec, variables: Variables, inputs: Mapping[str, np.ndarr
         for start in range(0, n // batch * batch, batch)
     )
     rngs = {"dropout": jax.random.key(0)}  # of a model that has any, as in training
+
+    def forward(v: Variables, batch: Mapping[str, Any]) -> PyTree:
+        return module.apply(v, batch["inputs"], train=True, mutable=["batch_stats"], rngs=rngs)[1]
+
     return train.recalibrate(
-        lambda v, batch: module.apply(
-            v, batch["inputs"], train=True, mutable=["batch_stats"], rngs=rngs
-        )[1],
+        with_fast_convolutions(forward) if fast else forward,
         variables,
         ({"inputs": see(part)} for part in parts),
     )

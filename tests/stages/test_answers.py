@@ -5,7 +5,7 @@ import pytest
 
 from kdjax import config, parse
 from kdjax.contexts.context import Splits
-from kdjax.measuring import measure
+from kdjax.measuring import asking, measure
 from kdjax.tasks.classification import Classification
 from kdjax.tasks.ctc import CTC
 from tests import own_inputs
@@ -70,3 +70,20 @@ def test_behind_an_answer_at_positions_stands_what_the_task_says():
     np.testing.assert_allclose(found, run(splits.test_inputs), rtol=1e-6)
     assert found.shape[1] == own_inputs.LENGTH
     assert (found[..., 1:].argmax(-1) == 1).any()
+
+
+@pytest.mark.parametrize("buckets", [None, BUCKETS])
+def test_features_of_a_part_are_asked_so_too(buckets):
+    splits, widths = _splits(buckets), []
+    part = splits.train.select(np.arange(290)[::-3])
+
+    def ask(inputs):
+        widths.append(inputs["tokens"].shape)
+        return _marks(inputs).sum(1, keepdims=True)
+
+    found = asking.over_alike(ask, part, splits.widths(part), batch=16)
+    np.testing.assert_allclose(found, _marks(part.inputs()).sum(1, keepdims=True), rtol=1e-6)
+    assert {size for size, _ in widths} == {16}
+    positions = [length for _, length in widths]
+    assert positions == sorted(positions)
+    assert (positions[0] < own_inputs.LENGTH) == bool(buckets)

@@ -483,6 +483,22 @@ def test_a_fault_is_named_before_anything_runs(tmp_path, name, field, value, mes
 
 
 @pytest.mark.parametrize(
+    "field",
+    [
+        "small.examples",
+        "int8.calibration_examples",
+        pytest.param("measured.examples", marks=pytest.mark.thorough),
+        "probe.knn.k",
+        "probe.pairs",
+    ],
+)
+def test_where_no_number_is_given_a_small_set_is_taken_whole(tmp_path, field, splits):
+    """The usual number is more than there are."""
+    value = None if field != "probe.pairs" else {"views": {"recipe": "eval"}}
+    _check(tmp_path, field.partition(".")[0], {field: value}, splits)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"int8.rules": ({"pattern": ".*conv.*"}, {"activations": "dynamic"})},

@@ -239,7 +239,7 @@ FAULTS = {
     "divisor": (
         {"it": {"name": "attention_relations", **ATTENTIONS, "heads": 3}},
         {},
-        r"it\.heads: 3 do not divide a width of 8; take a divisor",
+        r"it\.heads: 3 do not divide the width of 8; take a divisor",
     ),
     "block": (
         {"it": {"name": "attention_scores", **BLOCKS}},

@@ -41,12 +41,7 @@ class Conformer(Encoder):
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
-        if self.width % self.heads:
-            yield (
-                "heads, width",
-                f"{self.heads} do not divide the width of {self.width}",
-                "take a divisor",
-            )
+        yield from models.heads_faults(self.width, self.heads)
 
     @property
     def title(self) -> str:

@@ -76,12 +76,7 @@ class Transformer(Encoder):
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
-        if self.width % self.heads:
-            yield (
-                "heads, width",
-                f"{self.heads} do not divide the width of {self.width}",
-                "take a divisor",
-            )
+        yield from models.heads_faults(self.width, self.heads)
         yield from models.vit_faults(
             class_token=self.class_token,
             registers=self.registers,

@@ -52,13 +52,13 @@ class Asked(NamedTuple):
 
     Attributes:
       clusters: how many.
-      examples: training examples that they are found on.
+      examples: training examples that they are found on; None takes the usual number.
       of: what gives the features that are clustered: the stage whose encoder does, or, of an encoder that
         is trained, what gives spectra.
     """
 
     clusters: int
-    examples: int
+    examples: int | None
     of: str | models.OnLogMel
 
 

@@ -32,7 +32,8 @@ class MaskedFrames(Method):
       clusters: how many; 100, then 500 in the paper.
       of: a stage whose encoder's frames are clustered; None for the cepstra of the encoder's own frames.
       cepstrum: coefficients of a frame that are clustered, where `of` is None; the paper adds slopes.
-      examples: training recordings that the clusters are found on, drawn by the seed.
+      examples: training recordings that the clusters are found on, drawn by the seed; None takes 256,
+        or all where there are fewer.
       share: of the frames, that begin a span of hidden ones.
       span: frames of a span.
       width: of what is compared with an embedding of each cluster.
@@ -43,7 +44,7 @@ class MaskedFrames(Method):
     clusters: Count = 100
     of: Text | None = None
     cepstrum: Width = 13
-    examples: Count = 256
+    examples: Count | None = None
     share: Annotated[float, In("(0, 1)")] = 0.08
     span: Count = 10
     width: Width = 256

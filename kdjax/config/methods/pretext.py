@@ -98,12 +98,8 @@ class MAE(Method):
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
-        if self.decoder_width % self.decoder_heads:
-            yield (
-                "decoder_heads, decoder_width",
-                f"{self.decoder_heads} do not divide the width of {self.decoder_width}",
-                "take a divisor",
-            )
+        fields = "decoder_heads, decoder_width"
+        yield from models.heads_faults(self.decoder_width, self.decoder_heads, fields=fields)
 
     def method(self, trained: ssl.Trained) -> ssl.Method:
         """See `kdjax.ssl.mae`."""

@@ -39,8 +39,8 @@ class Shrink(Stage):
       multiple: widths are rounded up to a multiple of it. ONNX Runtime lays channels out in eights or
         sixteens: with any other widths a smaller network may be slower than the whole one.
       frozen: pattern of the names of groups that stay whole.
-      examples: training images that the statistics of BatchNorm are found anew on, at most all; 0
-        leaves the statistics. `activity` sees 128, or all where there are fewer.
+      examples: training images that the statistics of BatchNorm are found anew on; None takes 1024, or
+        all where there are fewer, and 0 leaves the statistics. `activity` sees 128 or all.
       tolerance: largest difference of an output between masked and shrunk, relative to the largest.
     """
 
@@ -55,7 +55,7 @@ class Shrink(Stage):
     ranking: Literal["each", "global"] = "each"
     multiple: Width = 1
     frozen: Regex | None = None
-    examples: Natural = 1024
+    examples: Natural | None = None
     tolerance: NonNegative = 1e-5
 
     def faults(self) -> Iterator[Fault]:
@@ -88,7 +88,7 @@ class Sensitivity(Stage):
       against: the model's own predictions on unlabelled training images, the labels, or what the
         teachers of a cache say of its views.
       cache: of `against=teacher`, a stage of kind `cache`.
-      examples: how many training images.
+      examples: how many training images; None takes 512, or all where there are fewer.
     """
 
     kind: Literal["sensitivity"]
@@ -104,7 +104,7 @@ class Sensitivity(Stage):
     numbers: Annotated[tuple[Layers, ...], Distinct()] = ()
     against: Literal["predictions", "labels", "teacher"] = "predictions"
     cache: Text | None = None
-    examples: Count = 512
+    examples: Count | None = None
 
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
@@ -146,7 +146,8 @@ class Quantize(Stage):
         give the logits.
       calibration: `minmax`, `percentile` or `mse`, see `kdjax.quant.calibrate`.
       percentile: of `calibration=percentile`.
-      calibration_examples: how many training images the ranges are found on.
+      calibration_examples: how many training images the ranges are found on; None takes 256, or all
+        where there are fewer.
       agreement: lowest agreement of the quantized and the float model on the test examples, by the
         measure of their task: of classes, the share that gets one label from both.
       accuracy_drop: of classes, largest fall of the test accuracy from the float model's, which then
@@ -161,7 +162,7 @@ class Quantize(Stage):
     float_edges: bool = True
     calibration: quant.Method = "minmax"
     percentile: Annotated[float, In("(50, 100]")] = 99.99
-    calibration_examples: Count = 256
+    calibration_examples: Count | None = None
     agreement: Share = 0.95
     accuracy_drop: Annotated[float, In("[-1, 1]")] | None = None
 
