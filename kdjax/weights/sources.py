@@ -3,26 +3,20 @@
 import dataclasses
 import functools
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kdjax.types import BadInput
-from kdjax.weights import tensors
+from kdjax.weights import hub, tensors
 from kdjax.weights.preprocessing import Preprocessing, of_plain, of_timm, of_transformers
 from kdjax.weights.tensors import FIELD, INDEX, Tensors
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
-"""Files of a tokenizer, the first one that there is."""
 
 KEY = "kdjax"
 """Of the JSON in the header of a file that kdjax wrote."""
-
-_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_TIMM = re.compile(r"timm:([\w.-]+)(?:@([\w./-]+))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +44,7 @@ class Published:
     @property
     def tokenizer(self) -> Path | None:
         """By which the texts became integers that it was trained on; None where there is none beside."""
-        if self.folder is None:
-            return None
-        there = (self.folder / name for name in TOKENIZERS)
-        return next((path for path in there if path.is_file()), None)
+        return None if self.folder is None else hub.tokenizer_in(self.folder)
 
     @property
     def architecture(self) -> str | None:
@@ -106,7 +97,7 @@ def published(source: str) -> Published:
     Raises:
       BadInput: they are not there, or not whole, or no safetensors.
     """
-    if source.startswith(("hf:", "timm:")):
+    if hub.is_one(source):
         return _of_hub(source)
     if "://" in source:
         raise BadInput(FIELD, f"{source}: weights are read from a local path", "copy them first")
@@ -156,78 +147,20 @@ def _written(found: Tensors) -> Mapping[str, Any]:
 
 def _of_hub(source: str) -> Published:
     """Weights of a repository: those of the local cache, or else downloaded into it."""
-    if (timm := _TIMM.fullmatch(source)) is not None:
-        name, revision = f"timm/{timm[1]}", timm[2]
-    elif (hub := _HUB.fullmatch(source)) is not None:
-        name, revision = hub[1], hub[2]
-    else:
-        raise BadInput(
-            FIELD, f"{source!r} names no repository", "write hf:owner/name, or timm:name"
-        )
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise BadInput(
-            FIELD,
-            f"{source} needs the package huggingface_hub",
-            'pip install "kdjax[hub]", or give a local folder',
-        ) from None
-
-    def cached(file: str) -> Path | None:
-        found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
-        return Path(found) if isinstance(found, str) else None
-
-    weights = cached(INDEX) or cached("model.safetensors")
-    if weights is None or not _is_complete(weights):
-        weights = _downloaded(source, name, revision)
-    return _of_place(source, weights.parent, revision=weights.parent.name)
-
-
-def _is_complete(weights: Path) -> bool:
-    """Whether all files are there that an index names."""
-    if weights.name != INDEX:
-        return True
-    said = tensors.read_json(weights).get("weight_map")
-    names = set(said.values()) if isinstance(said, Mapping) else set()
-    return all((weights.parent / str(name)).is_file() for name in names)
-
-
-def _downloaded(source: str, name: str, revision: str | None) -> Path:
-    import huggingface_hub
-    from huggingface_hub import constants, errors
-
-    try:
-        folder = huggingface_hub.snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=[
-                "model*.safetensors",
-                *(INDEX, CONFIG, PREPROCESSOR),
-                *(*TOKENIZERS, "tokenizer_config.json", "merges.txt"),
-            ],
-        )
-    except errors.RepositoryNotFoundError:
-        raise BadInput(
-            FIELD,
-            f"{source}: there is no repository {name}, or it is not open to you",
-            "look at its name; log in with `hf auth login`",
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise BadInput(FIELD, f"{source}: there is no revision {revision}") from None
-    except Exception as error:  # of whatever the network is: the library has many
-        at = f" --revision={revision}" if revision else ""
-        raise BadInput(
-            FIELD,
-            f"{source} is not in the cache {constants.HF_HUB_CACHE}, and cannot be downloaded "
-            f"({type(error).__name__})",
-            f"where there is a network, run `hf download {name}{at} --local-dir=DIR`, copy DIR here and "
-            "give it as the weights",
-        ) from None
-    for file in (INDEX, "model.safetensors"):
-        if (found := Path(folder) / file).is_file():
-            return found
-    raise BadInput(
-        FIELD,
-        f"{source}: the repository has no model.safetensors",
-        "convert its weights: kdjax convert FILE OUT.safetensors",
+    folder = hub.named(source, field=FIELD).folder(
+        _are_whole,
+        ("model*.safetensors", INDEX, CONFIG, PREPROCESSOR, *hub.TOKENIZER),
+        what="model.safetensors",
+        instead="the weights",
+        mend="convert its weights: kdjax convert FILE OUT.safetensors",
     )
+    return _of_place(source, folder, revision=folder.name)
+
+
+def _are_whole(folder: Path) -> bool:
+    """Whether there are weights, and all files are there that an index names."""
+    if not (folder / INDEX).is_file():
+        return (folder / "model.safetensors").is_file()
+    said = tensors.read_json(folder / INDEX).get("weight_map")
+    names = set(said.values()) if isinstance(said, Mapping) else set()
+    return all((folder / str(name)).is_file() for name in names)

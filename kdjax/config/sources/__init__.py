@@ -108,8 +108,8 @@ class Sentences(Source):
 
     Attributes:
       tokenizer: where a published one is: a `tokenizer.json`, a `vocab.txt`, or a folder with one or with
-        `vocab.json` and `merges.txt`; or the fields of one that is trained on the texts. The content is
-        part of a fingerprint, and not where it is.
+        `vocab.json` and `merges.txt`; `hf:owner/name[@revision]`; or the fields of one that
+        is trained on the texts. The content is part of a fingerprint, and not where it is.
       max_length: tokens of an example at most, with those that begin and end it.
       truncate: cut what is longer, and say so; otherwise it is refused.
       skip_empty: leave out texts without a letter, and say so; otherwise they are refused.

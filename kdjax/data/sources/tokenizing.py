@@ -14,6 +14,7 @@ from etils import epy
 
 from kdjax import fingerprint
 from kdjax.types import BadInput
+from kdjax.weights import hub
 
 with epy.lazy_imports():  # an extra
     import tokenizers
@@ -99,18 +100,25 @@ def read(place: str | os.PathLike[str]) -> str:
     Args:
       place: `tokenizer.json`; `vocab.txt`, of a BERT: small letters alone unless `tokenizer_config.json`
         beside it or capital letters in it say otherwise; or a folder with one of these, or with
-        `vocab.json` and `merges.txt`, of a byte-level BPE.
+        `vocab.json` and `merges.txt`, of a byte-level BPE; or `hf:owner/name[@revision]`, whose
+        files are in the local cache or are downloaded into it.
 
     Raises:
       BadInput: there is none, or it cannot be read.
     """
     require()
     path = Path(place).expanduser()
+    if hub.is_one(os.fspath(place)):
+        path = hub.named(os.fspath(place), field="tokenizer").folder(
+            _is_whole,
+            hub.TOKENIZER,
+            what=f"{FILE}, vocab.txt or vocab.json",
+            instead="the tokenizer",
+            mend="name one that has",
+        )
     if path.is_dir():
-        for name in (FILE, "vocab.txt", "vocab.json"):
-            if (path / name).is_file():
-                path = path / name
-                break
+        if (found := hub.tokenizer_in(path)) is not None:
+            path = found
         else:
             raise BadInput(
                 "tokenizer", f"{path} has no {FILE}, vocab.txt or vocab.json", "name its folder"
@@ -129,6 +137,12 @@ def read(place: str | os.PathLike[str]) -> str:
         return read_text(text)
     except Exception as error:  # the library raises nothing narrower
         raise BadInput("tokenizer", f"{path} is no tokenizer ({_line(error)})") from None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder has all files of a tokenizer."""
+    found = hub.tokenizer_in(folder)
+    return found is not None and (found.name != "vocab.json" or (folder / "merges.txt").is_file())
 
 
 def read_text(text: str) -> str:

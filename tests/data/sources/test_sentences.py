@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -449,6 +451,36 @@ def test_what_is_wrong_is_one_line(root, vocabulary, case):
     with pytest.raises(BadInput, match=f"^{line}") as refused:
         getattr(sources, kind)("train", root=root, **given)
     assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_of_a_repository_is_read_from_the_local_cache(
+    root, vocabulary, tmp_path, monkeypatch
+):
+    why = "huggingface_hub is not installed (extra: hub)"
+    constants = pytest.importorskip("huggingface_hub.constants", reason=why)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (root / "train.txt").write_text("a fine film")
+    commit = "c" * 40
+    for name, file in (("with", "vocab.txt"), ("without", "config.json")):
+        kept = tmp_path / "hub" / f"models--owner--{name}"
+        (kept / "refs").mkdir(parents=True)
+        (kept / "refs" / "main").write_text(commit)
+        (kept / "snapshots" / commit).mkdir(parents=True)
+        shutil.copy(vocabulary, kept / "snapshots" / commit / file)
+    found, local = (
+        sources.lines("train", root=root, tokenizer=tokenizer, max_length=8)
+        for tokenizer in ("hf:owner/with", vocabulary)
+    )
+    np.testing.assert_array_equal(found.inputs()["tokens"], local.inputs()["tokens"])
+    assert found.fingerprint == local.fingerprint
+    for tokenizer, line in (
+        ("hf:owner/without@v2", "run `hf download owner/without --revision=v2 --local-dir=DIR`"),
+        ("hf:owner/without", "copy DIR here and give it as the tokenizer"),
+        ("hf:owner", "'hf:owner' names no repository"),
+    ):
+        with pytest.raises(BadInput, match=f"^tokenizer: .*{re.escape(line)}"):
+            sources.lines("train", root=root, tokenizer=tokenizer, max_length=8)
 
 
 TOKENIZERS = {
