@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from kdjax.report import svg
 
@@ -70,6 +71,9 @@ def name_points(
     for x0, y0, x1, y1 in obstacles:
         (left, bottom), (right, top) = axes.transData.transform([(x0, y0), (x1, y1)])
         taken.append(Box(left - 1.5, bottom - 1.5, right + 1.5, top + 1.5))
+    for written in axes.get_children():  # the name of an axis
+        if isinstance(written, Text) and written.get_text():
+            taken.append(Box(*written.get_window_extent().extents))
     pixels = axes.transData.transform(list(zip(xs, ys, strict=True)))
     taken += [Box(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
 

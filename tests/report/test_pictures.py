@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.report import label_placement
+from kdjax.report import label_placement, svg
 from kdjax.report.curves import loss_curve, thin
 from kdjax.report.pictures import log_ticks, score_versus_latency, score_versus_size
 
@@ -210,3 +210,27 @@ def test_no_finite_loss_no_picture(losses):
 def test_a_long_curve_stays_small():
     long = loss_curve("s", curve([1 + math.sin(i) / 2 for i in range(20_000)]), name="c")
     assert len(long.svg) < 40_000
+
+
+def test_no_name_of_a_point_stands_on_the_name_of_an_axis():
+    """There are many in the corner where that is."""
+    figure, axes = svg.canvas(440, 310)
+    figure.subplots_adjust(left=0.09, right=0.985, top=0.92, bottom=0.145)
+    axes.set_title("accuracy, %", loc="left", x=-0.075, fontsize=11)
+    axes.set_xlim(0.0, 10.0)
+    axes.set_ylim(0.0, 1.0)
+    xs, ys = [0.4 + 0.33 * i for i in range(12)], [0.95, 0.9, 0.93] * 4
+    label_placement.name_points(
+        axes,
+        xs,
+        ys,
+        [f"student{i}.onnx" for i in range(12)],
+        obstacles=[(x, 0.7, x, 1.0) for x in xs],
+        strong=[True] * 12,
+    )
+    figure.canvas.draw()
+    title = next(t for t in axes.get_children() if getattr(t, "get_text", str)() == "accuracy, %")
+    its = label_placement.Box(*title.get_window_extent().extents)
+    for name in axes.texts:
+        own = label_placement.Box(*name.get_window_extent().extents)
+        assert label_placement.overlap(own, its) < 30, name.get_text()
