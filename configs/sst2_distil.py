@@ -1,9 +1,9 @@
 """Sentences of films, good or bad: from a BERT to a file of a few megabytes.
 
 MiniLM is the teacher, twice: with 5 % and with all of the labels. What it says on `views` views of every
-sentence, some of whose words are hidden, left out or cut off, is kept once. Three students learn from
-that, whichever sentence has a label: three of the six layers of MiniLM, an LSTM and a bag of embeddings.
-Beside them the same three learn from those labels alone, from the same beginning and in as many steps.
+sentence, some of whose words are hidden, left out or cut off, is kept once. Four students learn from
+that, whichever sentence has a label: three of the six layers of MiniLM, an LSTM and two bags of
+embeddings. Beside them the same four learn from those labels alone, from the same beginning and in as many steps.
 The layers lose a quarter of their heads and hidden units and learn on. Then the vocabulary of all is
 trimmed to what the sentences use, and they go into int8 and into files with their tokenizer beside them.
 
@@ -102,6 +102,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         bag=(
             dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2),
+            training(2 * args["steps"], 3e-3),
+        ),
+        tiny=(
+            dict(name="bag_of_embeddings", width=16, hidden=[16], dropout=0.2),
             training(2 * args["steps"], 3e-3),
         ),
     )
