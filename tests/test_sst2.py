@@ -44,5 +44,5 @@ def test_sentences_runlocal(tmp_path):
 def test_sentences_are_planned(tmp_path):
     ended = kdjax(CONFIG, f"--workdir={tmp_path}", "--dry_run")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("to do") == 42
+    assert ended.stdout.count("to do") == 52
     assert not (tmp_path / "stages").exists()
