@@ -112,7 +112,8 @@ class Sentences(Source):
         is trained on the texts. The content is part of a fingerprint, and not where it is.
       max_length: tokens of an example at most, with those that begin and end it.
       truncate: cut what is longer, and say so; otherwise it is refused.
-      skip_empty: leave out texts without a letter, and say so; otherwise they are refused.
+      skip_empty: leave out texts without a letter, or of which the tokenizer makes no token, and say so;
+        otherwise they are refused.
     """
 
     tokenizer: Text | Trained = dataclasses.field(metadata={"fingerprint": False})

@@ -15,7 +15,7 @@ from kdjax.data.sources.framing import Frame, Resize
 from kdjax.data.targets import UNLABELLED, Classes, Target
 from kdjax.data.unlabelled import Unlabelled
 from kdjax.spelling import suggestion
-from kdjax.types import BadInput, Interpolation
+from kdjax.types import BadInput, Interpolation, under
 
 
 class How(TypedDict, total=False):
@@ -89,9 +89,14 @@ def files_below(root: str, suffixes: tuple[str, ...], *, kind: str) -> dict[str,
     Hidden ones are left out.
 
     Raises:
-      BadInput: there is none.
+      BadInput: there is none, or `root` is a file of another ending.
     """
+    endings = " or ".join(suffixes)
     if os.path.isfile(root):
+        if not root.lower().endswith(suffixes):
+            raise BadInput(
+                "root", f"{shown(root)} is none of {kind}", f"their names end in {endings}"
+            )
         return {os.path.basename(root): root}
     found = {}
     for folder, folders, names in os.walk(root):
@@ -101,7 +106,6 @@ def files_below(root: str, suffixes: tuple[str, ...], *, kind: str) -> dict[str,
                 path = os.path.join(folder, name)
                 found[os.path.relpath(path, root).replace(os.sep, "/")] = path
     if not found:
-        endings = " or ".join(suffixes)
         raise BadInput("root", f"{root} has no {kind}", f"its files end in {endings}")
     return dict(sorted(found.items()))
 
@@ -157,7 +161,8 @@ def classes_of(
     if count < most:
         raise BadInput("classes", f"{count}, and {name} has {most}", f"give {most}")
     target = Classes(count, tuple(names) if names and len(names) == count else ())
-    return target.read(labels, n=len(labels), name=name).astype(np.int32), target
+    with under("", {"data": "label"}):
+        return target.read(labels, n=len(labels), name=name).astype(np.int32), target
 
 
 def _is_integer(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,9 +14,14 @@ from kdjax.data.sources import splits
 from kdjax.data.sources.options import shown
 from kdjax.data.targets import Target, Values
 from kdjax.spelling import suggestion
-from kdjax.types import BadInput
+from kdjax.types import BadInput, under
 
 _DELIMITERS = ",;\t|"
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""What stands for no character by itself: JSON can write it, and UTF-8 cannot."""
+
+_MOST = float(np.finfo(np.float32).max)
 
 Asked = Mapping[str, Sequence[str]]
 """Columns that are read, by the field that names them."""
@@ -51,26 +57,45 @@ def csv_rows(name: str, path: str, asked: Asked) -> list[Row]:
     """
     found: list[Row] = []
     wanted = {column for columns in asked.values() for column in columns}
+    at = 1
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
-            rows = csv.DictReader(file, delimiter=_delimiter(first, wanted), strict=True)
+            delimiter = _delimiter(first, wanted)
+            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
             header = [*(rows.fieldnames or [])]
             check_columns(asked, header, f"{shown(path)}", where="its first line has")
             for row in rows:
-                where = f"line {rows.line_num} of {shown(name)}"
+                begin, at = at + 1, rows.line_num
+                where = f"line {at} of {shown(name)}"
                 if None in row or None in row.values():
                     raise BadInput(
                         "root", f"{where} has not as many columns as the first one", "mend the line"
                     )
+                if delimiter == "\t" and any("\t" in x and "\n" in x for x in row.values()):
+                    raise BadInput(
+                        "root",
+                        f"lines {begin} to {at} of {shown(name)} are one cell with tabs in it, from one "
+                        "quotation mark to another",
+                        "write each quotation mark twice, within a cell in quotation marks",
+                    )
                 found.append(Row(name, where, row))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        said = " ".join(str(error).split())
+    except csv.Error as error:
         raise BadInput(
-            "root", f"{shown(path)} cannot be read ({said})", "save it as CSV in UTF-8"
+            "root",
+            f"what follows line {at} of {shown(name)} cannot be read ({_line(error)})",
+            "mend the line: a quotation mark within a cell in quotation marks is written twice",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            "root", f"{shown(path)} cannot be read ({_line(error)})", "save it as CSV in UTF-8"
         ) from None
     return found
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _delimiter(first: str, wanted: set[str]) -> str:
@@ -97,6 +122,10 @@ def check_columns(asked: Asked, header: Sequence[str], name: str, *, where: str 
                     f"{shown(', '.join(header)) or 'nothing'}",
                     suggestion(column, header) if header else "write their names there",
                 )
+            if (n := header.count(column)) > 1:
+                raise BadInput(
+                    field, f"{name} has {n} columns {column!r}", "call the others otherwise"
+                )
 
 
 def json_rows(name: str, path: str, asked: Asked) -> list[Row]:
@@ -113,6 +142,12 @@ def json_rows(name: str, path: str, asked: Asked) -> list[Row]:
             cells = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise BadInput("root", f"{where} is no JSON ({error})", "mend the line") from None
+        if half := _HALF.search(json.dumps(cells, ensure_ascii=False)):
+            raise BadInput(
+                "root",
+                f"{where} has half of a character (\\u{ord(half[0]):04x})",
+                "remove it: a text was cut there",
+            )
         if not isinstance(cells, dict):
             raise BadInput("root", f"{where} is no object", 'write lines such as {"text": "..."}')
         check_columns(asked, [*cells], where)
@@ -153,6 +188,40 @@ def utf8(text: bytes, where: str) -> str:
         ) from None
 
 
+def check_names(rows: Sequence[Any], column: str, *, names: Sequence[str] | None) -> None:
+    """Refuses labels that would be classes of their own by a slip, in a column of classes.
+
+    Args:
+      rows: with `where` and `cells`, as `Row` has them.
+      column: of the labels.
+      names: of the classes, where they are known: then others are refused in any case.
+
+    Raises:
+      BadInput: some are integers and others are not; or two differ by spaces around them.
+    """
+    first: dict[str, Any] = {}
+    for row in rows:
+        if isinstance(label := row.cells[column], str | int):
+            first.setdefault(str(label), row)
+    for label, row in first.items():
+        bare = label.strip()
+        if label != bare and (not bare or bare in first):
+            raise BadInput(
+                "label",
+                f"{label!r} in {column} has spaces around it ({row.where})",
+                "remove them" if bare else "leave it empty where there is none",
+            )
+    whole = {label for label in first if re.fullmatch(r"\s*[-+]?[0-9]+\s*", label)}
+    if names is None and 0 < len(whole) < len(first):
+        label = next(label for label in first if label not in whole)
+        raise BadInput(
+            "label",
+            f"{label!r} in {column} is no integer ({first[label].where}), and "
+            f"{next(one for one in first if one in whole)!r} is one",
+            "mend it; or give names in their order if they are the names of classes",
+        )
+
+
 def values_of(
     rows: Sequence[Any], columns: Sequence[str], *, name: str
 ) -> tuple[Shaped[np.ndarray, "n dim"], Target]:
@@ -174,7 +243,7 @@ def values_of(
         if own is not None and len(own) != dim:
             raise BadInput("label", f"{row.where} has {len(own)} numbers, and others have {dim}")
     given = np.asarray([[np.nan] * dim if own is None else own for own in found], np.float64)
-    return Values(dim).read(given.reshape(-1, dim), n=len(rows), name=name), Values(dim)
+    return _read(given.reshape(-1, dim), Values(dim), name=name)
 
 
 def several_of(
@@ -193,8 +262,7 @@ def several_of(
     """
     if len(columns) > 1:
         given, _ = values_of(rows, columns, name=name)
-        target = Several(len(columns), tuple(names or columns))
-        return target.read(given, n=len(rows), name=name), target
+        return _read(given, Several(len(columns), tuple(names or columns)), name=name)
     lists = [row.cells[column] for row in rows for column in columns]
     for row, own in zip(rows, lists, strict=False):
         if own is not None and not (isinstance(own, list) and all(isinstance(n, str) for n in own)):
@@ -213,8 +281,14 @@ def several_of(
         if own is not None:
             at[:] = 0.0
             at[[place[n] for n in own]] = 1.0
-    target = Several(len(known), tuple(known))
-    return target.read(found, n=len(rows), name=name), target
+    if not known:
+        raise BadInput("label", f"no row of {name} has a class", "give names of the classes")
+    return _read(found, Several(len(known), tuple(known)), name=name)
+
+
+def _read(given: np.ndarray, target: Target, *, name: str) -> tuple[np.ndarray, Target]:
+    with under("", {"data": "label"}):
+        return target.read(given, n=len(given), name=name), target
 
 
 def _numbers(row: Any, columns: Sequence[str]) -> list[float] | None:
@@ -232,7 +306,18 @@ def _numbers(row: Any, columns: Sequence[str]) -> list[float] | None:
             raise BadInput(
                 "label", f"{text!r} in {column} is no number ({row.where})", "mend the line"
             ) from None
-    return None if np.isnan(found).all() else found
+        if abs(found[-1]) > _MOST:
+            raise BadInput(
+                "label", f"{text!r} in {column} is not finite ({row.where})", "mend the line"
+            )
+    none = np.isnan(found)
+    if none.any() and not none.all():
+        raise BadInput(
+            "label",
+            f"{row.where} has {int((~none).sum())} of {len(found)} numbers",
+            "give all of them, or none",
+        )
+    return None if none.all() else found
 
 
 def splits_of(
@@ -250,10 +335,19 @@ def splits_of(
       BadInput: a row has no split, or some files have one and others have not.
     """
     if column is not None:
-        of = [str(row.cells[column] or "").strip() for row in rows]
+        cells = (row.cells[column] for row in rows)
+        of = ["" if cell is None else str(cell).strip() for cell in cells]
         if "" in of:
             where = rows[of.index("")].where
             raise BadInput("split_column", f"{where} has no split in {column}", "fill it in")
+        small = {one.lower(): one for one in of}
+        if other := next((one for one in of if small[one.lower()] != one), None):
+            raise BadInput(
+                "split_column",
+                f"{rows[of.index(other)].where} has {other!r} in {column}, and others "
+                f"{small[other.lower()]!r}",
+                "write one split in one way",
+            )
         return {key: np.flatnonzero([one == key for one in of]) for key in sorted({*of})}
     parts = splits.of_paths(files, what=name)
     if parts is None:

@@ -16,6 +16,7 @@ from kdjax.data.sources.rows import (
     Asked,
     Row,
     check_columns,
+    check_names,
     csv_rows,
     json_rows,
     several_of,
@@ -57,6 +58,12 @@ def lines(split: str, *, root: str | os.PathLike[str], **how: Unpack[TextHow]) -
             for name, file in found.items()
             for where, line in text_lines(name, file)
         ]
+        if inside := next((row for row in rows if "\r" in row.cells["line"]), None):
+            raise BadInput(
+                "root",
+                f"{inside.where} has carriage returns within it (\\r), which end no line",
+                "save it with line feeds (\\n), or remove them",
+            )
         return Corpus(
             texts=[(row.cells["line"],) for row in rows],
             where=lambda row: rows[row].where,
@@ -122,12 +129,20 @@ def text_table(
         for name, file in found.items():
             own, said = _rows(name, file, asked)
             rows += own
+            if said is not None and known is not None and names is None and said != known:
+                raise BadInput(
+                    "label",
+                    f"{shown(name)} names its classes {', '.join(said)}, and others {', '.join(known)}",
+                    "say names in the order of all files, or save them with the same",
+                )
             known = said if known is None else known
         if target == "values":
             given, asks = values_of(rows, labels, name=shown(path))
         elif target == "several":
             given, asks = several_of(rows, labels, names=names, name=shown(path))
         else:
+            for column in labels:
+                check_names(rows, column, names=known)
             values = [row.cells[labels[0]] if labels else None for row in rows]
             given, asks = classes_of(values, classes=classes, names=known, name=shown(path))
         parts = splits_of(rows, found, split_column, name=shown(path))

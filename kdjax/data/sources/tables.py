@@ -10,7 +10,7 @@ from kdjax.data.dataset import Dataset
 from kdjax.data.seen import stat
 from kdjax.data.sources.encoded import Encoded
 from kdjax.data.sources.options import How, classes_of, dataset_of, files_below, local, shown
-from kdjax.data.sources.rows import Row, csv_rows, splits_of, values_of
+from kdjax.data.sources.rows import Row, check_names, csv_rows, splits_of, values_of
 from kdjax.types import BadInput
 
 
@@ -69,6 +69,8 @@ def table(
     if target == "values":
         labels, asks = values_of(lines, columns, name=shown(path))
     else:
+        for column in columns:
+            check_names(lines, column, names=names)
         values = [line.cells[columns[0]] if columns else None for line in lines]
         labels, asks = classes_of(values, classes=classes, names=names, name=shown(path))
 

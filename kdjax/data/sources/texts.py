@@ -5,12 +5,13 @@ the tokenizer, the version of the library, and how long a text may be. A later s
 text.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
@@ -20,26 +21,21 @@ from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset, Narrowed
 from kdjax.data.ids import unique_ids
 from kdjax.data.seen import Kept
-from kdjax.data.several import Several
 from kdjax.data.sources import splits, tokenizing
+from kdjax.data.sources.tokenised import Tokenised, Tokens
 from kdjax.data.sources.tokenizing import Ready, Tokenizer, Trained
 from kdjax.data.sources.trimming import trimmed
-from kdjax.data.targets import Classes, Target, Values
-from kdjax.data.unlabelled import Unlabelled
-from kdjax.types import BadInput, under
+from kdjax.data.targets import Target
+from kdjax.types import BadInput
 
 TOKENS, SECOND = "tokens", "second"
 """What a model is given of a text; of a pair also where the second one begins."""
 
-_VERSION = 1
+_VERSION = 2
 """Of what is kept: raised when it changes."""
 
 _NAMED = 5
 """Texts that a line names."""
-
-_KINDS: Mapping[str, type[Target]] = {
-    kind.__name__: kind for kind in (Classes, Several, Values, Unlabelled)
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +85,8 @@ class TextHow(TypedDict, total=False):
         `Ready`. There is no default.
       max_length: tokens of an example at most, with those that begin and end it; there is no default.
       truncate: cut what is longer, and say so; otherwise it is refused.
-      skip_empty: leave out texts without a letter, and say so; otherwise they are refused.
+      skip_empty: leave out texts without a letter, or of which the tokenizer makes no token, and say so;
+        otherwise they are refused.
       test_share: of the texts, where there is no split `test`: by the hash of their content.
       kept: what earlier starts have tokenised.
     """
@@ -138,7 +135,7 @@ def from_texts(
     splits.check_share(test_share)
     source = _Source(of(split), test_share, kept)
     if isinstance(tokenizer, Trained):
-        with under("tokenizer", {"data": "split"}):
+        with _of_its_split():
             other = of(tokenizer.split)
         same = (other.paths, other.what) == (source.texts.paths, source.texts.what)
         text = (source if same else _Source(other, test_share, kept)).trained(tokenizer)
@@ -163,58 +160,6 @@ def from_texts(
     return dataclasses.replace(dataset, narrow=narrow)
 
 
-class Tokenised(NamedTuple):
-    """What is kept of texts.
-
-    Attributes:
-      values: their tokens, one text after another.
-      ends: where each ends there.
-      second: see `Tokens`; empty of single texts.
-      hashes: of the texts.
-      labels: one each.
-      target: what they are of.
-      splits: rows of each split, as they lie.
-      below: one more than the largest number of a token.
-      notes: what is to be said of them.
-    """
-
-    values: np.ndarray
-    ends: np.ndarray
-    second: np.ndarray
-    hashes: UInt8[np.ndarray, "n 32"]
-    labels: np.ndarray
-    target: Target
-    splits: Mapping[str, np.ndarray]
-    below: int
-    notes: tuple[str, ...]
-
-    def plain(self) -> dict[str, np.ndarray]:
-        """As arrays."""
-        said = {
-            "target": [type(self.target).__name__, dataclasses.asdict(self.target)],  # pyright: ignore
-            "splits": [*self.splits],
-            "below": self.below,
-            "notes": self.notes,
-        }
-        arrays = {n: getattr(self, n) for n in ("values", "ends", "second", "hashes", "labels")}
-        arrays |= {f"rows {i}": rows for i, rows in enumerate(self.splits.values())}
-        return {**arrays, "said": np.frombuffer(json.dumps(said).encode(), np.uint8)}
-
-    @classmethod
-    def of_plain(cls, arrays: Mapping[str, np.ndarray]) -> "Tokenised":
-        """Of what `plain` gave."""
-        said = json.loads(arrays["said"].tobytes())
-        kind, fields = said["target"]
-        fields = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-        return cls(
-            **{n: arrays[n] for n in ("values", "ends", "second", "hashes", "labels")},
-            target=_KINDS[kind](**fields),
-            splits={name: arrays[f"rows {i}"] for i, name in enumerate(said["splits"])},
-            below=said["below"],
-            notes=tuple(said["notes"]),
-        )
-
-
 class _Source:
     """Texts, read once, and only where what is made of them is not kept."""
 
@@ -226,6 +171,8 @@ class _Source:
     def _read(self) -> Corpus:
         if self._corpus is None:
             self._corpus = self.texts.read()
+        if not self._corpus.texts:
+            raise BadInput("root", f"{self.texts.name} has no texts", "name a file with some")
         return self._corpus
 
     def _known(self, what: Any) -> Any:
@@ -240,7 +187,7 @@ class _Source:
             return table["text"].tobytes().decode()
         corpus = self._read()
         hashes = _hashes(corpus.texts)
-        with under("tokenizer", {"data": "split"}):
+        with _of_its_split():
             chosen = self.rows(_lying(corpus), hashes, how.split)
         text = tokenizing.train((one for row in chosen for one in corpus.texts[int(row)]), how)
         if self._kept is not None:
@@ -276,6 +223,17 @@ class _Source:
         )
 
 
+@contextlib.contextmanager
+def _of_its_split() -> Iterator[None]:
+    """A split that is refused is the one that a tokenizer is trained on."""
+    try:
+        yield
+    except BadInput as error:
+        if error.path == "data":
+            error.under("tokenizer", {"data": "split"})
+        raise
+
+
 def _library() -> str:
     return tokenizing.tokenizers.__version__
 
@@ -292,6 +250,40 @@ def _hashes(texts: Sequence[Sequence[str]]) -> UInt8[np.ndarray, "n 32"]:
     return np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
 
+def _encoded(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    name: str,
+    max_length: int,
+    truncate: bool,
+    skip_empty: bool,
+) -> tuple[Int64[np.ndarray, " rows"], Tokens, list[str]]:
+    """The rows that are taken, their tokens, and what is to be said of the others."""
+    blank = np.asarray([not all(one.strip() for one in own) for own in corpus.texts])
+    rows = np.flatnonzero(~blank)
+    notes = []
+
+    def leave_out(empty: np.ndarray, why: str) -> None:
+        if not len(empty):
+            return
+        said = f"{_several(len(empty), 'text')} of {name} {why} ({_at(corpus, empty)})"
+        if not skip_empty:
+            raise BadInput("root", said, "mend or remove them, or set skip_empty=True")
+        notes.append(f"skipped, {said}")
+
+    leave_out(np.flatnonzero(blank), "without a letter")
+    if not len(rows):
+        raise BadInput("root", f"{name} has nothing but empty texts")
+    tokens = tokenizer.encode(
+        [corpus.texts[int(row)] for row in rows], most=max_length, truncate=truncate
+    )
+    empty = tokens.without(tokenizer.empty)
+    leave_out(rows[empty], "of which the tokenizer makes nothing")
+    if empty.all():
+        raise BadInput("root", f"{name} has nothing but empty texts")
+    return rows[~empty], tokens.of(np.flatnonzero(~empty)), notes
+
+
 def _tokenised(
     corpus: Corpus,
     tokenizer: Tokenizer,
@@ -301,23 +293,9 @@ def _tokenised(
     skip_empty: bool,
 ) -> Tokenised:
     """See `from_texts`."""
-    if not corpus.texts:
-        raise BadInput("root", f"{name} has no texts")
-    empty = [row for row, own in enumerate(corpus.texts) if not all(one.strip() for one in own)]
-    notes = []
-    if empty:
-        said = f"{_several(len(empty), 'text')} of {name} without a letter ({_at(corpus, empty)})"
-        if not skip_empty:
-            raise BadInput("root", said, "mend or remove them, or set skip_empty=True")
-        notes.append(f"skipped, {said}")
-    rows = np.setdiff1d(np.arange(len(corpus.texts)), empty)
-    if not len(rows):
-        raise BadInput("root", f"{name} has nothing but empty texts")
-    tokens = tokenizer.encode(
-        [corpus.texts[int(row)] for row in rows], most=max_length, truncate=truncate
-    )
+    rows, tokens, notes = _encoded(corpus, tokenizer, name, max_length, truncate, skip_empty)
     lengths = np.asarray([len(own) for own in tokens.values])
-    if tokens.cut and not truncate:
+    if tokens.cut.any() and not truncate:
         longer = rows[lengths > max_length]
         raise BadInput(
             "max_length",
@@ -325,10 +303,8 @@ def _tokenised(
             f"tokens ({_at(corpus, longer)})",
             f"give {lengths.max()}, or set truncate=True",
         )
-    if tokens.cut:
-        notes.append(f"cut to {max_length} tokens, {_several(tokens.cut, 'text')} of {name}")
-    if not lengths.min():
-        raise BadInput("tokenizer", f"it makes nothing of {_at(corpus, rows[lengths == 0])}")
+    if cut := int(tokens.cut.sum()):
+        notes.append(f"cut to {max_length} tokens, {_several(cut, 'text')} of {name}")
     new = np.full(len(corpus.texts), -1)
     new[rows] = np.arange(len(rows))
     lying = {key: new[own] for key, own in _lying(corpus).items()}

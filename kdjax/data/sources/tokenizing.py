@@ -13,6 +13,7 @@ import numpy as np
 from etils import epy
 
 from kdjax import fingerprint
+from kdjax.data.sources.tokenised import Tokens
 from kdjax.types import BadInput
 from kdjax.weights import hub
 
@@ -70,20 +71,6 @@ class Ready:
     text: str
 
 
-class Tokens(NamedTuple):
-    """Texts as integers.
-
-    Attributes:
-      values: of each text, or of each pair of them.
-      second: where the second one of each pair begins; None of single texts.
-      cut: how many texts were longer than they may be.
-    """
-
-    values: list[np.ndarray]
-    second: np.ndarray | None
-    cut: int
-
-
 def require() -> None:
     """Raises `BadInput` where the library is not installed."""
     try:
@@ -126,7 +113,7 @@ def read(place: str | os.PathLike[str]) -> str:
     if not path.is_file():
         raise BadInput("tokenizer", f"{path} is not there", f"name a {FILE}, or a vocab.txt")
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput("tokenizer", f"{path} cannot be read ({_line(error)})") from None
     if path.name.endswith(".txt"):
@@ -175,7 +162,7 @@ def _of_vocabulary(text: str, path: Path) -> str:
     said, beside = {}, path.parent / "tokenizer_config.json"
     if beside.is_file():
         try:
-            said = json.loads(beside.read_text("utf-8"))
+            said = json.loads(beside.read_text("utf-8-sig"))
         except (OSError, ValueError) as error:
             raise BadInput("tokenizer", f"{beside} cannot be read ({_line(error)})") from None
     words = (token for token in lines if not token.startswith("["))
@@ -215,7 +202,7 @@ def _of_merges(text: str, path: Path) -> str:
     """A byte-level BPE of `vocab.json` and `merges.txt`."""
     merges = path.parent / "merges.txt"
     try:
-        lines = merges.read_text("utf-8").split("\n")
+        lines = merges.read_text("utf-8-sig").split("\n")
         pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#")]
         vocabulary = json.loads(text)
         model = tokenizers.models.BPE(vocab=vocabulary, merges=pairs)
@@ -357,16 +344,26 @@ class Tokenizer:
             )
         if truncate:
             self._own.enable_truncation(most)
-        values, second, cut = [], [], 0
+        values, second, cut = [], [], []
         for begin in range(0, len(texts), _AT_ONCE):
             some = [tuple(t) if several else t[0] for t in texts[begin : begin + _AT_ONCE]]
             for found in self._own.encode_batch(some):
                 values.append(np.asarray(found.ids, np.int32))
-                types = found.type_ids
-                second.append(types.index(1) if 1 in types else len(types))
-                cut += len(found.ids) > most or bool(found.overflowing)
+                if several:  # not by the types, of which many tokenizers have one
+                    texts_of = found.sequence_ids
+                    second.append(texts_of.index(1) if 1 in texts_of else len(texts_of))
+                cut.append(len(found.ids) > most or bool(found.overflowing))
         self._own.no_truncation()
-        return Tokens(values, np.asarray(second, np.int32) if several else None, cut)
+        return Tokens(
+            values, np.asarray(second, np.int32) if several else None, np.asarray(cut, bool)
+        )
+
+    @property
+    def empty(self) -> tuple[int, ...]:
+        """The frame without what stands for what the vocabulary does not have: that is of a text."""
+        name = json.loads(self.text)["model"].get("unk_token")
+        unknown = None if name is None else self._own.token_to_id(name)
+        return tuple(number for number in self.frame if number != unknown)
 
 
 def unlike(a: str, b: str) -> str | None:

@@ -18,9 +18,10 @@ from kdjax.data.sources import tokenizing
 from kdjax.types import BadInput
 from tests import prepared_sets
 
-pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fine", "film", "##s", "dull")
+ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "a", "film", "fine")
 LINES = ["a fine film", "dull", "Fine FILMS", "a dull film", "a a a a", "films"]
 
 
@@ -369,7 +370,107 @@ def _csv(*rows, header="text,label"):
     return lambda root: table(root, rows, header=header)
 
 
+def _json(*rows):
+    return lambda root: (root / "a.jsonl").write_text("\n".join(rows))
+
+
 FAULTS = {
+    "nothing in it": (
+        "lines",
+        _lines(b"fine\n" + "\u200b".encode() + b"\n"),
+        {},
+        r"root: 1 text of .* of which the tokenizer makes nothing \(line 2 of train.txt\); mend or",
+    ),
+    "nothing in one of a pair": (
+        "text_table",
+        _csv("a,fine,1", "film,\u200b,0", header="a,b,label"),
+        {"text": ["a", "b"]},
+        r"root: 1 text of .* of which the tokenizer makes nothing \(line 3 of all.csv\)",
+    ),
+    "lines that end otherwise": (
+        "lines",
+        _lines(b"a film\rfine\r"),
+        {},
+        "root: line 1 of train.txt has carriage returns within it",
+    ),
+    "a table for lines": (
+        "lines",
+        lambda root: (root / "a.csv").write_text("a"),
+        {"root": "a.csv"},
+        "root: .*a.csv is none of files of lines; their names end in .txt",
+    ),
+    "half of a character": (
+        "text_table",
+        _json('{"text": "a", "label": 1}', '{"text": "a \\ud83d", "label": 1}'),
+        {},
+        r"root: line 2 of a.jsonl has half of a character \(.ud83d\)",
+    ),
+    "a column twice": (
+        "text_table",
+        _csv("a,b,1", header="text,text,label"),
+        {},
+        "text: .*all.csv has 2 columns 'text'; call the others otherwise",
+    ),
+    "rows within a quotation": (
+        "text_table",
+        lambda root: (root / "a.tsv").write_text('label\ttext\n1\t"a\n0\tdull\n1\tfine"\n0\ta\n'),
+        {},
+        "root: lines 2 to 4 of a.tsv are one cell with tabs in it",
+    ),
+    "no end of a quotation": (
+        "text_table",
+        _csv("a,1", '"a" b,0'),
+        {},
+        "root: what follows line 2 of all.csv cannot be read",
+    ),
+    "an integer that is none": (
+        "text_table",
+        _csv("a,0", "a,1", "a,l"),
+        {},
+        r"label: 'l' in label is no integer \(line 4 of all.csv\), and '0' is one; mend it; or give",
+    ),
+    "a name with a space": (
+        "text_table",
+        _csv("a,good", "a,bad", "a,good "),
+        {},
+        r"label: 'good ' in label has spaces around it \(line 4 of all.csv\)",
+    ),
+    "a number of no class": (
+        "text_table",
+        _csv("a,0", "a,5"),
+        {"names": ["x", "y"]},
+        "label: label 5 of .* is out of range; 2 classes are 0 to 1",
+    ),
+    "no finite number": (
+        "text_table",
+        _csv("a,0.5", "a,1e39"),
+        {"target": "values"},
+        r"label: '1e39' in label is not finite \(line 3 of all.csv\)",
+    ),
+    "half of the numbers": (
+        "text_table",
+        _csv("a,1,2", "a,1,", header="text,p,q"),
+        {"target": "values", "label": ["p", "q"]},
+        "label: line 3 of all.csv has 1 of 2 numbers; give all of them, or none",
+    ),
+    "no class in any row": (
+        "text_table",
+        _json('{"text": "a", "label": []}', '{"text": "a", "label": null}'),
+        {"target": "several"},
+        "label: no row of .* has a class; give names",
+    ),
+    "a split in two ways": (
+        "text_table",
+        _csv("a,0,train", "a,1,Train", header="text,label,s"),
+        {"split_column": "s"},
+        "split_column: line 2 of all.csv has 'train' in s, and others 'Train'",
+    ),
+    "a share of what is split": (
+        "lines",
+        lambda root: [(root / f"{n}.txt").write_text("a film") for n in ("train", "test")],
+        {"tokenizer": sources.Trained(train="wordpiece", vocab=40), "test_share": 0.5},
+        "test_share: .* has test, train, which say it; leave it out",
+    ),
     "no utf-8": (
         "lines",
         _lines(b"fine\n\xff\xfea"),
@@ -449,8 +550,67 @@ def test_what_is_wrong_is_one_line(root, vocabulary, case):
     write(root)
     given = {"tokenizer": vocabulary, "max_length": 8, **how}
     with pytest.raises(BadInput, match=f"^{line}") as refused:
-        getattr(sources, kind)("train", root=root, **given)
+        getattr(sources, kind)("train", **{**given, "root": root / given.get("root", "")})
     assert "\n" not in str(refused.value)
+
+
+def test_what_is_left_out_is_what_the_tokenizer_makes_nothing_of(root, vocabulary):
+    """Unknown words are texts; nothing but what begins and ends one is none, of a pair on either side."""
+    rows = ["a,film,1", "\u200b,film,2", "dull,\u200b\u200c,3", "\u4e2d,films,4", "[PAD],a,5"]
+    table(root, rows, header="a,b,label")
+    how = {"root": root, "tokenizer": vocabulary, "max_length": 8, "text": ["a", "b"]}
+    found = sources.text_table("train", **how, skip_empty=True)
+    assert sorted(found.labels.tolist()) == [1, 4]
+    assert found.notes == (
+        f"skipped, 3 texts of {root} of which the tokenizer makes nothing (line 3 of all.csv, line 4 of "
+        "all.csv, line 6 of all.csv)",
+    )
+
+
+def test_the_second_text_begins_where_it_does_also_where_tokens_have_one_type(root, tmp_path):
+    """RoBERTa's pairs are <s> A </s></s> B </s>, all of type 0."""
+    own = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: i for i, w in enumerate(ROBERTA)}, unk_token="<unk>")
+    )
+    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    own.add_special_tokens(["<pad>", "<unk>", "<s>", "</s>"])
+    own.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 3), ("<s>", 2))
+    own.save(str(tmp_path / "tokenizer.json"))
+    table(root, ["a film,fine,1", "a,film a,2"], header="a,b,label")
+    found = sources.text_table(
+        "train", root=root, tokenizer=tmp_path / "tokenizer.json", max_length=9, text=["a", "b"]
+    )
+    inputs, labels = found.inputs(), found.labels.tolist()
+    for label, second, tokens in ((1, 5, [2, 4, 5, 3, 3, 6, 3]), (2, 4, [2, 4, 3, 3, 5, 4, 3])):
+        row = labels.index(label)
+        assert inputs["tokens"][row, : len(tokens)].tolist() == tokens
+        assert inputs["second"][row] == second
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_part_of_a_vocabulary(root, vocabulary):
+    (root / "train.txt").write_text("\n".join(LINES))
+    how = {"root": root, "tokenizer": vocabulary, "max_length": 9}
+    plain = sources.lines("train", **how)
+    vocabulary.write_text("\ufeff" + vocabulary.read_text())
+    assert sources.lines("train", **how).fingerprint == plain.fingerprint
+
+
+def test_labels_that_are_numbers_of_other_names_are_refused(root, vocabulary):
+    """Each file may say what its classes are called: all have to say the same."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    pq = pytest.importorskip("pyarrow.parquet")
+    for split, names in (("train", ["bad", "good"]), ("test", ["good", "bad"])):
+        said = json.dumps({"info": {"features": {"label": {"names": names}}}})
+        found = pa.table({"text": ["a film", "dull"], "label": [1, 0]})
+        pq.write_table(
+            found.replace_schema_metadata({"huggingface": said}), root / f"{split}.parquet"
+        )
+    how = {"root": root, "tokenizer": vocabulary, "max_length": 9}
+    line = r"^label: train.parquet names its classes bad, good, and others good, bad; say names"
+    with pytest.raises(BadInput, match=line):
+        sources.text_table("train", **how)
+    found = sources.text_table("train", **how, names=["bad", "good"])
+    assert found.target.names == ("bad", "good")
 
 
 def test_a_tokenizer_of_a_repository_is_read_from_the_local_cache(
