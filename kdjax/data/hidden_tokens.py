@@ -60,9 +60,22 @@ def each_hidden(dataset: Dataset) -> Dataset:
 
     That one alone has a label. So what a model says of it is of all other tokens of the text.
 
+    Raises:
+      BadInput: a text has the token for a hidden one itself, so that two would be hidden.
+
     Reference: Salazar et al. 2020, https://arxiv.org/abs/1910.14659, sec. 2 (pseudo-log-likelihood).
     """
     name, field = _field(dataset)
+    for begin in range(0, len(dataset), _AT_ONCE):
+        rows = np.arange(begin, min(begin + _AT_ONCE, len(dataset)))
+        has = np.flatnonzero((dataset.read(rows)[name] == field.mask).any(1))
+        if len(has):
+            raise BadInput(
+                "kind",
+                f"text {begin + has[0]} of {dataset.name} has the token for a hidden one itself, and "
+                "is tested with one hidden token at a time",
+                "remove it from the text: [MASK] or <mask>",
+            )
     text, place = np.nonzero(dataset.labels != UNLABELLED)
     labels = np.full((len(text), *field.shape), UNLABELLED, np.int32)
     copies = np.arange(len(text))

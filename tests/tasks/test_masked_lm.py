@@ -126,6 +126,29 @@ def test_labels_are_the_tokens_and_a_test_has_each_of_them_hidden_once(tmp_path)
     assert copies.sum() == len(test) == len(np.unique(test.ids))
 
 
+def test_a_text_that_is_tested_on_hides_nothing_itself(tmp_path):
+    """Of two hidden tokens the first would be looked at, whichever was asked about."""
+    run = run_of(tmp_path / "texts", **line())
+    (tmp_path / "texts" / "test.txt").write_text("a warm film\na [MASK] film\n")
+    wrong = r"^config.data.target.kind: text [01] of .* has the token for a hidden one itself"
+    with pytest.raises(BadInput, match=wrong):
+        Splits(run.data).test
+
+
+def test_the_pseudo_perplexity_is_that_of_each_token_by_hand():
+    """Three tokens in two texts, whose softmaxes are 1/2, 1/4 and 1/8: exp of the mean of their logs."""
+    task = tasks.MaskedLM(classes=4, positions=5, mask=0)
+    shares = [[0.25, 0.5, 0.125, 0.125], [0.25, 0.25, 0.25, 0.25], [0.5, 0.125, 0.125, 0.25]]
+    logits = np.log(np.asarray(shares, np.float32)) + np.float32(3.0)
+    said = np.full((3, 5), -1, np.int32)
+    for row, (place, token) in enumerate(((1, 1), (3, 2), (2, 1))):
+        said[row, place] = token
+    found = task.scores(logits[:, None], said)
+    assert found["pseudo_perplexity"].value == pytest.approx((2 * 4 * 8) ** (1 / 3), rel=1e-6)
+    assert found["accuracy"].value == pytest.approx(1 / 3)
+    assert not found["pseudo_perplexity"].higher_is_better
+
+
 def test_a_student_of_a_masked_language_model_is_scored_by_each_token_of_its_texts(done):
     _, artifacts, splits = done
     rows = {name: artifacts[name].manifest["rows"][0] for name in ("teacher", "student")}
