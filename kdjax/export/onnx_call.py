@@ -68,11 +68,13 @@ def onnx_call(
 
     said = session.get_modelmeta().custom_metadata_map
     longest, shortest = (json.loads(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, SHORTEST))
+    most = length
     if length is not None:
         check_positive(length=length)
         least = max((shortest.get(name, 1) for name in _open(session)), default=1)
         if length < least:
             raise BadFile(path, f"takes {least} positions or more, and not {length}")
+        most = min((longest[name] for name in _open(session) if name in longest), default=length)
         longest = dict.fromkeys(_open(session), length)
     sizes = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
     check_batch(path, sizes, batch)
@@ -89,6 +91,9 @@ def onnx_call(
     try:
         call()
     except Exception as error:
+        if length is not None and most is not None and length > most:
+            fault = f"does not run with {length} positions, and says that it takes up to {most}"
+            raise BadFile(path, fault, f"ask for {most} or less") from error
         raise BadFile(path, f"does not run on made-up inputs: {line(error)}") from error
     return call
 

@@ -1,5 +1,7 @@
 """Hidden tokens: which they are, whatever the padding, and an encoder that learns to say them."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,6 +197,37 @@ def test_stages_that_it_is_not_for(changes, line):
     }
     with pytest.raises(BadInput, match=line):
         parse.parse(config.Stage, {**plain, **changes}, "config.stages.net")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "views", "is_refused"),
+    [
+        ({**ENCODER, "dropout": 0.0, "attention_dropout": 0.0}, {"recipe": "eval"}, True),
+        ({"name": "lstm", "widths": [4], "embedding": 4}, {"recipe": "eval"}, True),
+        (
+            {"name": "lstm", "widths": [4], "embedding": 4, "dropout": 0.1},
+            {"recipe": "eval"},
+            False,
+        ),
+        ({**ENCODER, "dropout": 0.0, "attention_dropout": 0.1}, {"recipe": "eval"}, False),
+        ({"name": "lstm", "widths": [4], "embedding": 4}, {"recipe": "tokens", "drop": 0.1}, False),
+    ],
+)
+def test_two_views_that_are_the_same_are_not_compared(encoder, views, is_refused):
+    """SimCSE without a dropout learns nothing: each text is itself."""
+    values = {
+        "kind": "pretrain",
+        "encoder": encoder,
+        "views": views,
+        "method": {"name": "simclr", "temperature": 0.05},
+        "steps": 1,
+        "batch": 8,
+        "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+    }
+    line = r"net\.encoder\.dropout: 0\.0, and two views of an example are the same: simclr.*net\.views$"
+    refused = pytest.raises(BadInput, match=line) if is_refused else contextlib.nullcontext()
+    with refused:
+        parse.parse(config.Stage, values, "config.stages.net")
 
 
 def test_texts_without_a_token_for_it():

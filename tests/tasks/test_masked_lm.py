@@ -132,7 +132,7 @@ def test_a_text_that_is_tested_on_hides_nothing_itself(tmp_path):
     (tmp_path / "texts" / "test.txt").write_text("a warm film\na [MASK] film\n")
     wrong = r"^config.data.target.kind: text [01] of .* has the token for a hidden one itself"
     with pytest.raises(BadInput, match=wrong):
-        Splits(run.data).test
+        _ = Splits(run.data).test
 
 
 def test_the_pseudo_perplexity_is_that_of_each_token_by_hand():

@@ -164,6 +164,11 @@ MISFITS = {
         {},
         "name: its positions are absolute",
     ),
+    "positions from 2 on": (
+        {"model_type": "xlm-roberta"},
+        {},
+        "name: its positions begin at 0, and those of xlm-roberta at 2",
+    ),
     "epsilon": (
         {"layer_norm_eps": 1e-5},
         {},
@@ -224,6 +229,7 @@ SIMILARITIES = {
 def test_published_similarities_of_minilm(case):
     pytest.importorskip("tokenizers", reason="tokenizers is not installed")
     from kdjax.data.sources import tokenizing
+    from kdjax.data.sources.applied_tokenizer import Tokenizer
 
     folder, (sentences, published) = minilm(), SIMILARITIES[case]
     module = models.bert(vocab=30522, width=384, depth=6, mlp=1536, pool="mean", pooler=None)
@@ -236,7 +242,7 @@ def test_published_similarities_of_minilm(case):
     )
     published_tokenizer = weights.published(str(folder)).tokenizer
     assert published_tokenizer is not None
-    tokenizer = tokenizing.Tokenizer(tokenizing.read(published_tokenizer))
+    tokenizer = Tokenizer(tokenizing.read(published_tokenizer))
     tokens = tokenizer.encode([(s,) for s in sentences], most=128, truncate=False).values
     lengths = np.asarray([len(own) for own in tokens], np.int32)
     padded = np.zeros((len(tokens), 16), np.int32)

@@ -99,7 +99,8 @@ class TFDSText(Sentences):
     Attributes:
       set: its name: `sst2_sentences`, `glue/stsb:2.0.0`.
       text: the feature of the texts, or the two of pairs of them.
-      label: the feature of the labels: classes, or a number to be predicted; None for none.
+      label: the feature of the labels: classes, or a number to be predicted, which is none where all of
+        a split are -1; None for none.
     """
 
     kind: Literal["tfds_text"]

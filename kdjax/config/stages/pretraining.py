@@ -41,12 +41,28 @@ class Pretrain(Training):
     def faults(self) -> Iterator[Fault]:
         """Fields that do not go together."""
         yield from self.method.misfits(self)
+        if self._sees_one_thing_twice():
+            yield (
+                "encoder.dropout, views",
+                f"0.0, and two views of an example are the same: {self.method.name} compares them",
+                "give the encoder a dropout, such as 0.1, which tells them apart; or random views",
+            )
         if self.ema is not None and self.method.has_target:
             yield (
                 "ema, method.name",
                 f"{self.method.name} has a target network, which is the average",
                 "leave it out, and give method.momentum",
             )
+
+    def _sees_one_thing_twice(self) -> bool:
+        """Whether nothing is random in two views that are compared, of an encoder with a dropout."""
+        dropouts = [
+            getattr(self.encoder, name)
+            for name in ("dropout", "attention_dropout")
+            if name in self.encoder.__dataclass_fields__
+        ]
+        two = type(self.method).draw is Method.draw
+        return two and not self.views.augments and dropouts != [] and not any(dropouts)
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

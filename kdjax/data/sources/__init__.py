@@ -4,6 +4,7 @@ Each source is a function `(split, *, ...) -> Dataset`, and the same in a config
 Whatever gives encoded pictures by row is one more of them: see `from_encoded`.
 """
 
+from kdjax.data.sources.applied_tokenizer import unlike
 from kdjax.data.sources.arrow_files import arrow
 from kdjax.data.sources.connected import Joining, connected_words
 from kdjax.data.sources.encoded import Encoded, from_encoded
@@ -18,7 +19,7 @@ from kdjax.data.sources.tables import table as csv
 from kdjax.data.sources.tars import tar
 from kdjax.data.sources.texts import SECOND, TOKENS, TextHow
 from kdjax.data.sources.tokenizing import FILE as TOKENIZER
-from kdjax.data.sources.tokenizing import Trained, unlike
+from kdjax.data.sources.tokenizing import Trained
 from kdjax.data.sources.tokenizing import read as tokenizer
 from kdjax.data.sources.transcribed import TranscriptFiles
 

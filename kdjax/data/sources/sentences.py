@@ -33,6 +33,9 @@ from kdjax.types import BadInput, under
 with epy.lazy_imports():  # slow to import, and other sets do without
     import tensorflow_datasets as tfds
 
+_NO_SCORE = -1
+"""Of every example of a split whose scores are not published, as in GLUE."""
+
 _CSV, _JSON, _ARROW = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".arrow", ".parquet")
 
 
@@ -125,17 +128,7 @@ def text_table(
     }
 
     def read() -> Corpus:
-        rows, known = [], names
-        for name, file in found.items():
-            own, said = _rows(name, file, asked)
-            rows += own
-            if said is not None and known is not None and names is None and said != known:
-                raise BadInput(
-                    "label",
-                    f"{shown(name)} names its classes {', '.join(said)}, and others {', '.join(known)}",
-                    "say names in the order of all files, or save them with the same",
-                )
-            known = said if known is None else known
+        rows, known = _all_rows(found, asked, names)
         if target == "values":
             given, asks = values_of(rows, labels, name=shown(path))
         elif target == "several":
@@ -173,6 +166,24 @@ def _check_options(columns: Sequence[str], labels: Sequence[str], target: str) -
         raise BadInput("label", "missing", f"name the columns of {target}")
     if target == "classes" and len(labels) > 1:
         raise BadInput("label", f"{len(labels)} columns, and a class is in one", "give one")
+
+
+def _all_rows(
+    files: Mapping[str, str], asked: Asked, names: Sequence[str] | None
+) -> tuple[list[Row], Sequence[str] | None]:
+    """The rows of all tables, and what the classes are called: `names`, or what the tables say."""
+    rows, known = [], names
+    for name, file in files.items():
+        own, said = _rows(name, file, asked)
+        rows += own
+        if said is not None and known is not None and names is None and said != known:
+            raise BadInput(
+                "label",
+                f"{shown(name)} names its classes {', '.join(said)}, and others {', '.join(known)}",
+                "say names in the order of all files, or save them with the same",
+            )
+        known = said if known is None else known
+    return rows, known
 
 
 def _rows(name: str, file: str, asked: Asked) -> tuple[list[Row], list[str] | None]:
@@ -221,8 +232,8 @@ def tfds_text(
       split: as TFDS writes it; examples come in its order.
       set: `sst2_sentences`, `glue/stsb:2.0.0`: see `kdjax.data.prepared`.
       text: the feature of the texts, or the two of pairs.
-      label: the feature of the labels: a ClassLabel, -1 where there is none, or a number to be
-        predicted; None for none.
+      label: the feature of the labels: a ClassLabel, -1 where there is none; or a number to be predicted,
+        none where all of a split are -1, as in GLUE's tests. None for none.
       data_dir: the directory that holds `SET/VERSION/dataset_info.json`, on a file system.
       **how: see `TextHow`; `tokenizer` and `max_length` are needed, and there is no `test_share`.
 
@@ -282,7 +293,7 @@ def _declared(features: Any, label: str | None, name: str) -> Target:
         names = tuple(feature.names)
         plain = names == tuple(map(str, range(classes)))
         return Classes(classes, () if plain else names)
-    if feature.shape == () and np.dtype(feature.np_dtype).kind == "f":
+    if feature.shape == () and np.dtype(feature.np_dtype).kind in "iuf":
         return Values()
     raise BadInput("label", f"{label!r} of {name} is no ClassLabel and no number", "name another")
 
@@ -300,6 +311,8 @@ def _of_records(
             labels.append(None if label is None else record[label])
             where.append(at)
         rows[key] = np.arange(begin, len(texts))
+        if isinstance(target, Values) and all(one == _NO_SCORE for one in labels[begin:]):
+            labels[begin:] = [np.nan] * (len(labels) - begin)
     n, name = len(texts), " and ".join(records.name for records in parts.values())
     given = target.hidden(n) if label is None else target.read(np.asarray(labels), n=n, name=name)
     return Corpus(texts=texts, where=where.__getitem__, labels=given, target=target, splits=rows)

@@ -8,6 +8,7 @@ text.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +22,10 @@ from kdjax.data.arrays import from_fields
 from kdjax.data.dataset import Dataset, Narrowed
 from kdjax.data.ids import unique_ids
 from kdjax.data.seen import Kept
-from kdjax.data.sources import splits, tokenizing
+from kdjax.data.sources import applied_tokenizer, splits, tokenizing
+from kdjax.data.sources.applied_tokenizer import Tokenizer
 from kdjax.data.sources.tokenised import Tokenised, Tokens
-from kdjax.data.sources.tokenizing import Ready, Tokenizer, Trained
+from kdjax.data.sources.tokenizing import Ready, Trained
 from kdjax.data.sources.trimming import trimmed
 from kdjax.data.targets import Target
 from kdjax.types import BadInput
@@ -198,7 +200,7 @@ class _Source:
         self, text: str, *, max_length: int, truncate: bool, skip_empty: bool
     ) -> Tokenised:
         """All texts by a tokenizer."""
-        what = self._known([tokenizing.identity(text), max_length, truncate, skip_empty])
+        what = self._known([applied_tokenizer.identity(text), max_length, truncate, skip_empty])
         table = None if self._kept is None else self._kept.table(what)
         if table is not None:
             return Tokenised.of_plain(table)
@@ -308,17 +310,30 @@ def _tokenised(
     new = np.full(len(corpus.texts), -1)
     new[rows] = np.arange(len(rows))
     lying = {key: new[own] for key, own in _lying(corpus).items()}
+    parts = {key: own[own >= 0] for key, own in lying.items()}
+    hashes = _hashes([corpus.texts[int(row)] for row in rows])
+    notes += _shared(parts, hashes, name)
     return Tokenised(
         values=np.concatenate(tokens.values),
         ends=np.cumsum(lengths),
         second=np.zeros(0, np.int32) if tokens.second is None else tokens.second,
-        hashes=_hashes([corpus.texts[int(row)] for row in rows]),
+        hashes=hashes,
         labels=corpus.labels[rows],
         target=corpus.target,
-        splits={key: own[own >= 0] for key, own in lying.items()},
+        splits=parts,
         below=tokenizer.below,
         notes=tuple(notes),
     )
+
+
+def _shared(
+    parts: Mapping[str, np.ndarray], hashes: UInt8[np.ndarray, "n 32"], name: str
+) -> Iterator[str]:
+    """What is to be said of texts that lie in two splits."""
+    known = {key: {own.tobytes() for own in hashes[rows]} for key, rows in parts.items()}
+    for first, other in itertools.combinations(known, 2):
+        if n := len(known[first] & known[other]):
+            yield f"{_several(n, 'text')} of {name} in {first} and in {other}"
 
 
 def _several(n: int, what: str) -> str:
@@ -361,7 +376,7 @@ def _dataset(
         fields={**dataset.fields, TOKENS: tokens},
         marked=marked,
         notes=found.notes,
-        beside={tokenizing.FILE: text.encode()},
+        beside={tokenizing.FILE: applied_tokenizer.cutting(text, max_length).encode()},
     )
 
 

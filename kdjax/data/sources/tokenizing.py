@@ -2,18 +2,14 @@
 
 import collections
 import dataclasses
-import functools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 from etils import epy
 
-from kdjax import fingerprint
-from kdjax.data.sources.tokenised import Tokens
 from kdjax.types import BadInput
 from kdjax.weights import hub
 
@@ -86,8 +82,9 @@ def read(place: str | os.PathLike[str]) -> str:
 
     Args:
       place: `tokenizer.json`; `vocab.txt`, of a BERT: small letters alone unless `tokenizer_config.json`
-        beside it or capital letters in it say otherwise; or a folder with one of these, or with
-        `vocab.json` and `merges.txt`, of a byte-level BPE; or `hf:owner/name[@revision]`, whose
+        beside it or capital letters in it say otherwise, and the former also of accents and of Chinese
+        characters; or a folder with one of these, or with `vocab.json` and `merges.txt`, of a
+        byte-level BPE; or `hf:owner/name[@revision]`, whose
         files are in the local cache or are downloaded into it.
 
     Raises:
@@ -148,6 +145,18 @@ def _plain(tokenizer: Any) -> str:
     return tokenizer.to_str()
 
 
+def _beside(path: Path) -> tuple[Mapping[str, Any], Path]:
+    """What the file beside a vocabulary says, and where it is; nothing where it is not there."""
+    beside = path.parent / "tokenizer_config.json"
+    if not beside.is_file():
+        return {}, beside
+    try:
+        said = json.loads(beside.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise BadInput("tokenizer", f"{beside} cannot be read ({_line(error)})") from None
+    return (said if isinstance(said, dict) else {}), beside
+
+
 def _of_vocabulary(text: str, path: Path) -> str:
     """BERT's WordPiece of a token a line."""
     lines = [line.rstrip("\r") for line in text.split("\n")]
@@ -159,26 +168,43 @@ def _of_vocabulary(text: str, path: Path) -> str:
         raise BadInput(
             "tokenizer", f"{path} has no {missing[0]}", "a vocab.txt is of a BERT, a token a line"
         )
-    said, beside = {}, path.parent / "tokenizer_config.json"
-    if beside.is_file():
-        try:
-            said = json.loads(beside.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise BadInput("tokenizer", f"{beside} cannot be read ({_line(error)})") from None
+    said, beside = _beside(path)
+    if (parted := said.get("word_tokenizer_type", "basic")) != "basic":
+        raise BadInput(
+            "tokenizer",
+            f"{beside} says that words are parted by {parted}, which a vocab.txt does not say",
+            f"name a {FILE} of it",
+        )
     words = (token for token in lines if not token.startswith("["))
-    small = said.get("do_lower_case") if isinstance(said, dict) else None
+    small = said.get("do_lower_case")
     if not isinstance(small, bool):
         small = not any(token != token.lower() for token in words)
-    return _plain(_word_piece({token: i for i, token in enumerate(lines)}, lowercase=small))
+    accents = said.get("strip_accents")
+    return _plain(
+        _word_piece(
+            {token: i for i, token in enumerate(lines)},
+            lowercase=small,
+            strip_accents=accents if isinstance(accents, bool) else None,
+            chinese=said.get("tokenize_chinese_chars") is not False,
+        )
+    )
 
 
-def _word_piece(vocabulary: Mapping[str, int], *, lowercase: bool) -> Any:
+def _word_piece(
+    vocabulary: Mapping[str, int],
+    *,
+    lowercase: bool,
+    strip_accents: bool | None = None,
+    chinese: bool = True,
+) -> Any:
     found = tokenizers.Tokenizer(
         tokenizers.models.WordPiece(
             vocab={**vocabulary}, unk_token=BERT.unknown, max_input_chars_per_word=100
         )
     )
-    found.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    found.normalizer = tokenizers.normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
+    )
     found.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     found.decoder = tokenizers.decoders.WordPiece()
     return _framed(found, BERT)
@@ -210,7 +236,7 @@ def _of_merges(text: str, path: Path) -> str:
         raise BadInput(
             "tokenizer", f"{path} and {merges.name} cannot be read ({_line(error)})"
         ) from None
-    return _plain(_byte_level(model, prefix=False))
+    return _plain(_byte_level(model, prefix=_beside(path)[0].get("add_prefix_space") is True))
 
 
 def _byte_level(model: Any, *, prefix: bool) -> Any:
@@ -289,98 +315,3 @@ def _train_bytes(texts: Iterable[str], how: Trained) -> str:
     )
     found.train_from_iterator(texts, trainer)
     return _plain(_framed(found, ROBERTA))
-
-
-class Tokenizer:
-    """A tokenizer as it is applied; see `read`."""
-
-    def __init__(self, text: str):
-        """Of a `tokenizer.json`."""
-        require()
-        self.text = text
-        self._own = tokenizers.Tokenizer.from_str(text)
-
-    @property
-    def vocabulary(self) -> dict[str, int]:
-        """The number of each token."""
-        return self._own.get_vocab(with_added_tokens=True)
-
-    @functools.cached_property
-    def below(self) -> int:
-        """One more than the largest number of a token."""
-        return max(self.vocabulary.values()) + 1
-
-    @functools.cached_property
-    def frame(self) -> tuple[int, ...]:
-        """The numbers of the tokens that stand for nothing in a text, in rising order."""
-        added = json.loads(self.text).get("added_tokens", ())
-        return tuple(sorted({one["id"] for one in added if one.get("special")}))
-
-    @property
-    def mask(self) -> int | None:
-        """The number of the token that stands for a hidden one; None where there is none."""
-        for words in (BERT, ROBERTA):
-            if (found := self._own.token_to_id(words.mask)) in self.frame:
-                return found
-        return None
-
-    def encode(self, texts: Sequence[Sequence[str]], *, most: int, truncate: bool) -> Tokens:
-        """All texts, or pairs of them, as integers.
-
-        Args:
-          texts: of each example, one or two.
-          most: tokens of an example, those that begin and end it counted.
-          truncate: cut what is longer, of a pair the longer one first.
-
-        Raises:
-          BadInput: `most` leaves no room for a text.
-        """
-        several = len(texts[0]) > 1
-        frame = self._own.num_special_tokens_to_add(several)
-        if most < frame + len(texts[0]):
-            raise BadInput(
-                "max_length",
-                f"{most} leaves no room for a text beside the {frame} tokens that begin and end it",
-            )
-        if truncate:
-            self._own.enable_truncation(most)
-        values, second, cut = [], [], []
-        for begin in range(0, len(texts), _AT_ONCE):
-            some = [tuple(t) if several else t[0] for t in texts[begin : begin + _AT_ONCE]]
-            for found in self._own.encode_batch(some):
-                values.append(np.asarray(found.ids, np.int32))
-                if several:  # not by the types, of which many tokenizers have one
-                    texts_of = found.sequence_ids
-                    second.append(texts_of.index(1) if 1 in texts_of else len(texts_of))
-                cut.append(len(found.ids) > most or bool(found.overflowing))
-        self._own.no_truncation()
-        return Tokens(
-            values, np.asarray(second, np.int32) if several else None, np.asarray(cut, bool)
-        )
-
-    @property
-    def empty(self) -> tuple[int, ...]:
-        """The frame without what stands for what the vocabulary does not have: that is of a text."""
-        name = json.loads(self.text)["model"].get("unk_token")
-        unknown = None if name is None else self._own.token_to_id(name)
-        return tuple(number for number in self.frame if number != unknown)
-
-
-def unlike(a: str, b: str) -> str | None:
-    """What is another token in one tokenizer than in another; None where all are the same."""
-    first, other = (_numbered(text) for text in (a, b))
-    number = min((n for n in {*first, *other} if first.get(n) != other.get(n)), default=None)
-    if number is None:
-        return None
-    return f"token {number} is {first.get(number)!r} and {other.get(number)!r}"
-
-
-def _numbered(text: str) -> dict[int, str]:
-    vocabulary = Tokenizer(text).vocabulary
-    return {number: token for token, number in vocabulary.items()}
-
-
-def identity(text: str) -> str:
-    """Of a tokenizer, and of the version of the library by which it is applied."""
-    require()
-    return fingerprint.of_json([text, tokenizers.__version__])

@@ -113,6 +113,18 @@ _distilbert = functools.partial(
 )
 
 
+_BEGIN_AT_TWO = (
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "data2vec-text",
+    "xmod",
+)
+"""`model_type` of networks that have the tensors of BERT, and number the tokens from the padding on."""
+
+
 def _unlike(
     module: BERT,
     said: Mapping[str, Any],
@@ -128,6 +140,8 @@ def _unlike(
         yield "heads", f"{module.heads}, and the weights have {said[heads]}", f"give {said[heads]}"
     if said.get(activation, "gelu") != "gelu":
         yield "name", f"its blocks have GELU, and the weights {said[activation]}", "take another"
+    if (kind := said.get("model_type")) in _BEGIN_AT_TWO:
+        yield "name", f"its positions begin at 0, and those of {kind} at 2", "take another"
     if said.get("position_embedding_type", "absolute") != "absolute":
         yield "name", "its positions are absolute, and those of the weights are not", "take another"
     theirs = 1e-12 if epsilon is None else said.get(epsilon)

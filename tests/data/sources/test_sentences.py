@@ -13,8 +13,9 @@ import tensorflow_datasets as tfds
 
 from kdjax import data
 from kdjax.data import sources
+from kdjax.data.sources import applied_tokenizer, tokenizing
 from kdjax.data.sources import texts as of_texts
-from kdjax.data.sources import tokenizing
+from kdjax.data.sources.applied_tokenizer import Tokenizer
 from kdjax.types import BadInput
 from tests import prepared_sets
 
@@ -68,7 +69,7 @@ def test_lines_are_what_the_vocabulary_makes_of_them(root, vocabulary):
     assert found.target == data.Unlabelled()
     assert found.fields["tokens"].below == len(WORDS)
     assert found.lengths["tokens"].tolist() == [len(own) for own in read(found)]
-    said = tokenizing.Tokenizer(found.beside["tokenizer.json"].decode())
+    said = Tokenizer(found.beside["tokenizer.json"].decode())
     again = said.encode([(line,) for line in LINES], most=8, truncate=False)
     assert [own.tolist() for own in again.values] == list(map(numbers, LINES))
 
@@ -107,6 +108,50 @@ def test_capital_letters_count_where_the_vocabulary_or_the_file_beside_it_says_s
     beside.unlink()
     vocabulary.write_text("\n".join((*WORDS, "Dull")))
     assert middle() == [unknown]
+
+
+def test_accents_and_chinese_characters_are_as_the_file_beside_the_vocabulary_says(
+    root, vocabulary
+):
+    (root / "train.txt").write_text("f\u00efne \u4e2da")
+    vocabulary.write_text("\n".join((*WORDS, "f\u00efne", "\u4e2d", "\u4e2da")))
+    plain, accented, chinese, joined = (WORDS.index("fine"), 10, 11, 12)
+
+    def made(said):
+        (vocabulary.parent / "tokenizer_config.json").write_text(json.dumps(said))
+        dataset = sources.lines("train", root=root, tokenizer=vocabulary, max_length=8)
+        return read(dataset)[0][1:-1]
+
+    small = {"do_lower_case": True}
+    assert made(small) == [plain, chinese, WORDS.index("a")]
+    assert made({**small, "strip_accents": False}) == [accented, chinese, WORDS.index("a")]
+    assert made({**small, "tokenize_chinese_chars": False}) == [plain, joined]
+    with pytest.raises(BadInput, match=r"^tokenizer: .*json says that words are parted by mecab"):
+        made({"word_tokenizer_type": "mecab"})
+
+
+def test_tokenizers_of_one_vocabulary_differ_in_what_they_make_of_a_text(vocabulary):
+    small = tokenizing.read(vocabulary)
+    assert sources.unlike(small, tokenizing.read(vocabulary)) is None
+    assert sources.unlike(small, applied_tokenizer.cutting(small, 4)) is None
+    (vocabulary.parent / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    apart = "'A' is [CLS] a [SEP] and [CLS] [UNK] [SEP]"
+    assert sources.unlike(small, tokenizing.read(vocabulary)) == apart
+    vocabulary.write_text(vocabulary.read_text().replace("fine", "great"))
+    assert sources.unlike(small, tokenizing.read(vocabulary)) == "token 6 is 'fine' and 'great'"
+
+
+@pytest.mark.parametrize("text", ["text", ("text", "text2")])
+def test_the_tokenizer_beside_a_file_cuts_where_the_data_are_cut(root, vocabulary, text):
+    """Whoever has the file has it alone: a longer text may be more than its network has positions."""
+    texts = [(one, other) for one, other in zip(LINES, LINES[::-1], strict=True)]
+    table(root, [f"{one},{other},0" for one, other in texts], header="text,text2,label")
+    given = {"root": root, "text": text, "max_length": 6, "truncate": True}
+    found = sources.text_table("train", tokenizer=vocabulary, **given)
+    alone = tokenizers.Tokenizer.from_str(found.beside["tokenizer.json"].decode())
+    own = [(pair if len(text) == 2 else pair[:1]) for pair in texts]
+    assert sorted(alone.encode(*one).ids for one in own) == sorted(read(found))
+    assert max(len(one) for one in read(found)) == 6
 
 
 def test_byte_level_bpe_of_two_files(root, tmp_path):
@@ -260,6 +305,19 @@ def test_prepared_scores(tmp_path, vocabulary):
         "train", set="moods", data_dir=folder, tokenizer=vocabulary, max_length=8
     )
     assert found.labels[:, 0].tolist() == scores
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_scores_that_are_not_published_are_none(tmp_path, vocabulary, dtype):
+    """All tests of GLUE have -1 in their place: no error is one of that. A single -1 is a score."""
+    for name, scores, known in (("a", [-1] * 6, False), ("b", [-1, 0, 1, 2, 3, 4], True)):
+        folder = prepared(tmp_path / name, LINES, scores, tfds.features.Scalar(dtype))
+        how = {"set": "moods", "data_dir": folder, "tokenizer": vocabulary, "max_length": 8}
+        found = sources.tfds_text("train", **how)
+        assert found.target == data.Values()
+        assert found.shown.all() if known else not found.shown.any()
+        if known:
+            assert found.labels[:, 0].tolist() == scores
 
 
 def test_a_trained_tokenizer_is_one_of_the_training_split_and_the_same_in_every_process(root):
@@ -585,6 +643,14 @@ def test_the_second_text_begins_where_it_does_also_where_tokens_have_one_type(ro
         row = labels.index(label)
         assert inputs["tokens"][row, : len(tokens)].tolist() == tokens
         assert inputs["second"][row] == second
+
+
+def test_texts_that_are_trained_and_tested_on_are_counted(root, vocabulary):
+    table(root, ["a film,1", "dull,0", "dull,0", "films,1"], name="train.csv")
+    table(root, ["dull,0", "A film,1", "fine,1", "films,0"], name="test.csv")
+    found = sources.text_table("test", root=root, tokenizer=vocabulary, max_length=8)
+    assert found.notes == (f"2 texts of {root} in test and in train",)
+    assert len(found) == 4
 
 
 def test_a_mark_of_the_order_of_bytes_is_no_part_of_a_vocabulary(root, vocabulary):

@@ -9,6 +9,7 @@ import pytest
 
 from kdjax.data import sources
 from kdjax.data.sources import tokenizing
+from kdjax.data.sources.applied_tokenizer import Tokenizer
 from kdjax.data.sources.trimming import trimmed
 from kdjax.types import BadInput
 
@@ -119,7 +120,7 @@ def test_it_is_the_same_every_time_and_knows_its_frame(kind):
     used = used_by(whole, CORPUS[:1])
     small, numbers = trimmed(whole, used)
     assert trimmed(whole, used[::-1])[0] == small
-    before, after = tokenizing.Tokenizer(whole), tokenizing.Tokenizer(small)
+    before, after = Tokenizer(whole), Tokenizer(small)
     assert numbers[list(after.frame)].tolist() == [*before.frame]
     assert numbers[after.mask] == before.mask
 
