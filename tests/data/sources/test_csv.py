@@ -82,7 +82,7 @@ def test_numbers_to_be_predicted(root):
     assert {p: x for p, (x,) in labels_of(found).items()} == {
         pixels(i).tobytes(): i / 2 for i in range(12)
     }
-    with pytest.raises(BadInput, match=r"is not finite"):
+    with pytest.raises(BadInput, match=r"line 2 of a.csv has 1 of 2 numbers"):
         read(root, label=["x", "y"], target="values")  # half a label is none
 
 
