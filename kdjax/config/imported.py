@@ -60,8 +60,10 @@ class FromStage:
     """Layers of the encoder of another stage, which a smaller one begins with.
 
     A variable is the one of the same name there; of a block, that of the block which is named for it.
-    Where the encoder has an `embedding_size`, a whole table of tokens becomes the nearest two factors.
-    What the other encoder has besides is left behind. Projectors begin at random, heads but with `head`.
+    Where the encoder has an `embedding_size`, a whole table of tokens becomes the nearest two factors;
+    where its own table is narrower, that is the principal components of the other one, as for a bag of
+    embeddings or an LSTM: `fresh="(?!params/word/).*"` has all else of them begin at random. What the
+    other encoder has besides is left behind. Projectors begin at random, heads but with `head`.
 
     Attributes:
       stage: that left the encoder, alone or in a whole model.

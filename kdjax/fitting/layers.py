@@ -14,13 +14,13 @@ from kdjax import config
 from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of, load, with_encoder
 from kdjax.contexts.context import Context
 from kdjax.types import BadInput, Variables, under
-from kdjax.weights.transforms import low_rank
+from kdjax.weights.transforms import low_rank, principal
 
 _BLOCK = re.compile(r"(?:^|(?<=/))block(\d+)(?=/)")
 """A part of a name that says of which block it is."""
 
 _FACTORS = ("params/word/embedding", "params/word_projection/kernel")
-"""Of a factorised table of tokens."""
+"""Of a factorised table of tokens; the first one alone is a whole table, or a narrow one."""
 
 
 def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> Variables:
@@ -43,7 +43,7 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
     other = traverse_util.flatten_dict(read(), sep="/")
     with under(at):
         taken, fresh = _taken(
-            c, own, _factorised(own, other, ahead=context.ahead), exact=context.exact
+            c, own, _narrowed(own, other, ahead=context.ahead), exact=context.exact
         )
     if not context.ahead and jax.process_index() == 0:
         beside = f", {len(fresh)} begin at random" if fresh else ""
@@ -90,25 +90,32 @@ def _with_head(
     return found
 
 
-def _factorised(
+def _narrowed(
     own: Mapping[str, Any], other: Mapping[str, Any], *, ahead: bool
 ) -> Mapping[str, Any]:
-    """The other variables, a whole table of tokens as two factors where the encoder has them.
+    """The other variables, a whole table of tokens as the two factors, or the narrow one, of the encoder.
 
-    They are its truncated singular value decomposition, see `kdjax.models.BERT`; `ahead`, they are those
-    that the encoder has.
+    The factors are its truncated singular value decomposition, see `kdjax.models.BERT`; a narrow table is
+    `principal` of it. `ahead`, they are those that the encoder has.
     """
-    shapes = [jnp.shape(own[name]) for name in _FACTORS if name in own]
+    names = [name for name in _FACTORS if name in own]
+    shapes = [jnp.shape(own[name]) for name in names]
     whole = other.get(_FACTORS[0])
-    if len(shapes) != len(_FACTORS) or whole is None or _FACTORS[1] in other:
+    if not names or whole is None or _FACTORS[1] in other:
         return other
-    if jnp.shape(whole) != (shapes[0][0], shapes[1][1]):
-        return other  # whose shape is refused
-    made = [own[name] for name in _FACTORS]
+    (rows, width), (_, wide) = shapes[0], shapes[-1]
+    if len(names) == len(_FACTORS):
+        fits = jnp.shape(whole) == (rows, wide)
+    else:
+        fits = jnp.shape(whole)[0] == rows and width < jnp.shape(whole)[1]
+    if not fits:
+        return other  # whose shape is refused, or as it is
+    made = [own[name] for name in names]
     if not ahead:
-        made = [jnp.asarray(x) for x in low_rank().into([np.asarray(whole)], shapes)]
-    first, second = made
-    return {**other, _FACTORS[0]: first, _FACTORS[1]: second}
+        table = np.asarray(whole)
+        found = low_rank().into([table], shapes) if len(names) > 1 else [principal(table, width)]
+        made = [jnp.asarray(x) for x in found]
+    return {**other, **dict(zip(names, made, strict=True))}
 
 
 def _taken(

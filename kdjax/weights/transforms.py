@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from kdjax.weights.rules import Rule, Shape, Transform, one
 
@@ -128,6 +129,19 @@ def low_rank() -> Transform:
         return [(whole @ second.T).astype(table.dtype), second.astype(table.dtype)]
 
     return Transform(into, lambda found: [found[0] @ found[1]])
+
+
+def principal(
+    table: Float[np.ndarray, "rows wide"], width: int
+) -> Float[np.ndarray, "rows {width}"]:
+    """The rows in their first `width` principal components, about their mean.
+
+    Reference: Pearson 1901, https://doi.org/10.1080/14786440109462720; of embeddings that a smaller model
+    begins with, Tulkens and van Dongen 2024, https://github.com/MinishLab/model2vec.
+    """
+    centred = table.astype(np.float64) - table.mean(0, dtype=np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return (centred @ vectors[:, ::-1][:, :width]).astype(table.dtype)
 
 
 def norm(theirs: str, ours: str) -> tuple[Rule, ...]:

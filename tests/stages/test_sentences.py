@@ -226,6 +226,41 @@ def test_a_student_of_every_second_block_begins_as_its_teacher_without_types(tmp
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), tree, renamed[name])
 
 
+def test_a_narrower_table_begins_as_the_principal_components_of_another(tmp_path):
+    """Of a bag of embeddings and of an LSTM; what else they have begins at random."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    still = {"optimizer": {"name": "sgd", "learning_rate": 1e-12}, "batch": 32, "steps": 1}
+    own = {"kind": "finetune", "views": PLAIN_VIEWS, **still}
+    weights = {"stage": "teacher", "fresh": "(?!params/word/).*"}
+    bag = {"name": "bag_of_embeddings", "width": 5, "hidden": [4], "weights": weights}
+    lstm = {"name": "lstm", "widths": [4], "embedding": 3, "weights": weights}
+    stages = {
+        "teacher": {**own, "encoder": BERT},
+        "bag": {**own, "encoder": bag},
+        "lstm": {**own, "encoder": lstm},
+    }
+    data = pairs(tables, n=64)
+    data["source"] |= {"text": "a", "label": "mood"}
+    run = {"name": "it", "data": data, "parallel": "single", "stages": stages}
+    artifacts, _, _ = _done(parse.parse(config.Run, run), tmp_path / "run")
+    tables = {
+        name: np.asarray(
+            load(artifacts[name], field="here")[1]["params"]["encoder"]["word"]["embedding"],
+            np.float64,
+        )
+        for name in stages
+    }
+    whole = tables["teacher"]
+    left, values, _ = np.linalg.svd(whole - whole.mean(0), full_matrices=False)
+    for name, width in (("bag", 5), ("lstm", 3)):
+        assert tables[name].shape == (len(whole), width)
+        wanted = left[:, :width] * values[:width]
+        # Up to the sign of a component, which no decomposition says.
+        signs = np.sign((tables[name] * wanted).sum(0))
+        np.testing.assert_allclose(tables[name], wanted * signs, atol=1e-5)
+
+
 FAULTS = {
     "positions": ({"positions": 32}, {}, "stages.teacher.encoder.positions: 32, and texts of the"),
     "pool": (

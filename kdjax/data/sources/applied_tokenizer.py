@@ -17,7 +17,7 @@ with epy.lazy_imports():  # an extra
 
 _AT_ONCE = 4096
 
-_PROBES = (("A",), ("a\u00ef",), ("\u6771\u4eac",), ("don't  a1",), ("a", "a"))
+_PROBES = (("A", None), ("a\u00ef", None), ("\u6771\u4eac", None), ("don't  a1", None), ("a", "a"))
 """Texts of which tokenizers of one vocabulary may make other tokens."""
 
 
@@ -106,11 +106,11 @@ def unlike(a: str, b: str) -> str | None:
     if number is not None:
         return f"token {number} is {first.get(number)!r} and {other.get(number)!r}"
     both = [tokenizers.Tokenizer.from_str(read_text(text)) for text in (a, b)]
-    for probe in _PROBES:
-        found = [tokenizer.encode(*probe) for tokenizer in both]
+    for text, pair in _PROBES:
+        found = [tokenizer.encode(text, pair) for tokenizer in both]
         if found[0].ids != found[1].ids:
             said = " and ".join(" ".join(each.tokens) for each in found)
-            return f"{' / '.join(probe)!r} is {said}"
+            return f"{' / '.join(filter(None, (text, pair)))!r} is {said}"
     return None
 
 
