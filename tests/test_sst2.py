@@ -17,7 +17,7 @@ PREPARED = os.path.isdir(os.path.join(os.environ.get("KDJAX_DATA_DIR", ""), "sst
 @pytest.mark.thorough
 @pytest.mark.skipif(not PREPARED, reason="KDJAX_DATA_DIR has no sst2_sentences")
 def test_sentences_runlocal(tmp_path):
-    stages = "--stages=layers_alone_all,export_layers_all,export_bag_all"
+    stages = "--stages=layers_alone_all,export_healed,export_bag_all,export_tiny_5"
     ended = kdjax(CONFIG, f"--workdir={tmp_path}", stages)
     assert ended.returncode == 0, ended.stderr
     report = json.loads((tmp_path / "report.json").read_text())
@@ -27,14 +27,12 @@ def test_sentences_runlocal(tmp_path):
         "layers_all",
         "layers_alone_all",
         "bag_all",
-        "int8_layers_all.onnx",
+        "int8_healed.onnx",
         "int8_bag_all.onnx",
+        "int8_tiny_5.onnx",
     } <= {*rows}
-    assert (
-        rows["small_layers_all"]["params"]
-        < rows["healed_all"]["params"]
-        < rows["layers_all"]["params"]
-    )
+    sizes = [rows[name]["params"] for name in ("small_healed", "healed", "layers_all")]
+    assert sizes == sorted({*sizes})
     assert rows["small_bag_all"]["params"] < rows["bag_all"]["params"]
     sizes = {len(p.read_text()) for p in tmp_path.glob("stages/*/tokenizer.json")}
     assert len(sizes) == 1  # both are trimmed to the same tokens
@@ -44,5 +42,5 @@ def test_sentences_runlocal(tmp_path):
 def test_sentences_are_planned(tmp_path):
     ended = kdjax(CONFIG, f"--workdir={tmp_path}", "--dry_run")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("to do") == 52
+    assert ended.stdout.count("to do") == 53
     assert not (tmp_path / "stages").exists()

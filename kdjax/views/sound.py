@@ -203,7 +203,7 @@ def at_speed(key: Key[Array, ""], x: Samples, *, most: float) -> Samples:
     n = x.shape[0]
     middle = (n - 1) / 2.0
     at = (jnp.arange(n) - middle) * factor + middle
-    return jnp.interp(at, jnp.arange(n), x, left=0.0, right=0.0)
+    return jnp.where((at >= 0) & (at <= n - 1), _between(x, at), 0.0)
 
 
 def played(
@@ -217,10 +217,16 @@ def played(
     long = jnp.rint(length.astype(jnp.float32) * jnp.asarray(_longer(most))[drawn])
     new = jnp.clip(long.astype(length.dtype), 1, x.shape[0])
     factor = length.astype(jnp.float32) / new.astype(jnp.float32)
-    at = jnp.arange(x.shape[0]) * factor
-    below = jnp.clip(at.astype(jnp.int32), 0, x.shape[0] - 2)
-    heard = x[below] + (at - below) * (x[below + 1] - x[below])
-    return _within(heard, new), new
+    return _within(_between(x, jnp.arange(x.shape[0]) * factor), new), new
+
+
+def _between(x: Samples, at: Samples) -> Samples:
+    """Linear interpolation at places between the first and the last sample.
+
+    `jnp.interp` gives the same bits: it looks each place up among all samples, in many times as long.
+    """
+    below = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, x.shape[0] - 2)
+    return x[below] + (at - below) * (x[below + 1] - x[below])
 
 
 @functools.lru_cache(maxsize=16)
