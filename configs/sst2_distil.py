@@ -124,15 +124,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
         bag=(dict(bag, width=64, hidden=[64]), longer),
         tiny=(dict(bag, width=16, hidden=[16]), longer),
     )
-    for share, labels in _SHARES.items():
-        own_steps = args["teacher_steps"] if labels == 1.0 else args["few_steps"]
-        taught = dict(
+    taught = {
+        share: dict(
             kind="distill",
             cache=f"cache_{share}",
             temperature=2.0,
             kd_weight=1.0,
             ce_weight=0.5 if labels == 1.0 else 0.0,
         )
+        for share, labels in _SHARES.items()
+    }
+    for share, labels in _SHARES.items():
+        own_steps = args["teacher_steps"] if labels == 1.0 else args["few_steps"]
         alone = dict(kind="finetune", labels_share=labels, views=_PLAIN)
         stages |= {
             f"words_{share}": dict(
@@ -145,14 +148,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
         }
         for name, (encoder, trained) in students.items():
             stages |= {
-                f"{name}_{share}": dict(taught, encoder=encoder, **trained),
+                f"{name}_{share}": dict(taught[share], encoder=encoder, **trained),
                 f"{name}_alone_{share}": dict(alone, encoder=encoder, **trained),
                 **_small(f"{name}_{share}", runlocal=args["runlocal"]),
             }
     stages["cut"] = dict(
         kind="shrink", model="layers_all", sparsity=0.25, examples=0, tolerance=1e-4
     )
-    stages["healed"] = dict(taught, start_from="cut", **training(args["more"], rate / 2))
+    stages["healed"] = dict(taught["all"], start_from="cut", **training(args["more"], rate / 2))
     stages |= _small("healed", runlocal=args["runlocal"])
     stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
     c.stages = ConfigDict(stages, sort_keys=False)

@@ -46,6 +46,12 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return found
 
 
+def _names_of_axes(axes: Axes) -> list[Box]:
+    """Where the chart has names already."""
+    texts = (child for child in axes.get_children() if isinstance(child, Text))
+    return [Box(*text.get_window_extent().extents) for text in texts if text.get_text()]
+
+
 def name_points(
     axes: Axes,
     xs: Sequence[float],
@@ -67,13 +73,10 @@ def name_points(
     """
     frame = axes.get_window_extent()
     full = axes.figure.bbox
-    taken = []
+    taken = _names_of_axes(axes)
     for x0, y0, x1, y1 in obstacles:
         (left, bottom), (right, top) = axes.transData.transform([(x0, y0), (x1, y1)])
         taken.append(Box(left - 1.5, bottom - 1.5, right + 1.5, top + 1.5))
-    for written in axes.get_children():  # the name of an axis
-        if isinstance(written, Text) and written.get_text():
-            taken.append(Box(*written.get_window_extent().extents))
     pixels = axes.transData.transform(list(zip(xs, ys, strict=True)))
     taken += [Box(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
 
