@@ -17,7 +17,7 @@ from kdjax import lock
 from kdjax import main as command
 from kdjax.artifacts import artifact, proof
 from kdjax.commands import run, verify
-from kdjax.stages import evaluate
+from kdjax.measuring import asking
 from tests.compiled import HARDLY_OPTIMIZED
 
 CONFIG = """
@@ -557,7 +557,7 @@ def test_a_work_directory_that_disappears(place, monkeypatch):
     folder = place.unfinished("judge")
     for path in folder.glob("features_*.npy"):
         path.unlink()
-    kept = evaluate.kept
+    kept = asking.kept
 
     def taken_away(path, *args):
         found = kept(path, *args)
@@ -565,7 +565,7 @@ def test_a_work_directory_that_disappears(place, monkeypatch):
             shutil.rmtree(place.workdir)
         return found
 
-    monkeypatch.setattr(evaluate, "kept", taken_away)
+    monkeypatch.setattr(asking, "kept", taken_away)
     status, lines = place.kdjax()
     assert (status, len(lines)) == (1, 1), place.said
     assert lines[0].startswith(f"kdjax: {place.workdir}/stages")
