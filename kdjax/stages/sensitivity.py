@@ -112,8 +112,7 @@ def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     """Refuses what cannot be measured; gives what the manifest will say that others read."""
     path, spec = context.path, _check(context, c)
     if c.against == "labels":
-        examples = context.sample_size(c.examples, usual=_USUAL)
-        context.labelled_sample(examples, field=f"{path}.examples")
+        context.labelled_sample(_examples(context, c), field=f"{path}.examples")
     if c.cache is not None:
         _source(context, c.cache, spec, path)
     curves: dict[str, dict[str, float]] = {}
@@ -136,10 +135,15 @@ def check(context: Context, c: config.Sensitivity) -> Mapping[str, Any]:
     }
 
 
+def _examples(context: Context, c: config.Sensitivity) -> int:
+    """How many training examples are looked at."""
+    return context.sample_size(c.examples, usual=_USUAL)
+
+
 def _check(context: Context, c: config.Sensitivity) -> Spec:
     """The model that is looked at, if it can be."""
     path = context.path
-    context.check_sample(context.sample_size(c.examples, usual=_USUAL), field=f"{path}.examples")
+    context.check_sample(_examples(context, c), field=f"{path}.examples")
     spec = Spec.of(context.inputs[c.model], field=f"{path}.model")
     if spec.rules:
         raise BadInput(f"{path}.model", f"{c.model} is quantized already", "give the float one")
@@ -155,7 +159,7 @@ def _batches(
       BadInput: there are no labels, or no teacher, to hold the model against.
     """
     field, labels = f"{path}.examples", None
-    examples = context.sample_size(c.examples, usual=_USUAL)
+    examples = _examples(context, c)
     if c.against == "labels":
         rows, labels = context.labelled_sample(examples, field=field)
     else:
