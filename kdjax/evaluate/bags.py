@@ -1,5 +1,6 @@
 """Sequences of integers as bags of what occurs in them: the features of a text without a network."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,11 +22,13 @@ class Sequences(NamedTuple):
       values: [n, most].
       lengths: how many of them count.
       without: integers that are left out, such as what begins and ends a text.
+      second: where a second sequence begins in each; None where there is one.
     """
 
     values: Int[np.ndarray, "n most"]
     lengths: Int[np.ndarray, " n"]
     without: tuple[int, ...] = ()
+    second: Int[np.ndarray, " n"] | None = None
 
 
 def tfidf(
@@ -37,7 +40,8 @@ def tfidf(
     there are, of the training examples; what only the others have counts for nothing. By scikit-learn.
 
     Args:
-      train: examples to learn from, by field: runs of two fields are of two kinds.
+      train: examples to learn from, by field: runs of two fields are of two kinds, and so are those of
+        the two sequences of a field. No run is of both.
       test: the others, of the same fields.
       longest: run that is counted, at least 1.
 
@@ -57,10 +61,15 @@ def _runs(sequences: Mapping[str, Sequences], longest: int) -> Sequence[list[tup
     (n,) = {len(own.values) for own in sequences.values()}
     found: list[list[tuple[Any, ...]]] = [[] for _ in range(n)]
     for field, own in sequences.items():
-        for runs, values, length in zip(found, own.values.tolist(), own.lengths, strict=True):
-            kept = [value for value in values[: int(length)] if value not in own.without]
-            for size in range(1, longest + 1):
-                runs.extend(
-                    (field, *run) for run in zip(*(kept[i:] for i in range(size)), strict=False)
-                )
+        places = [np.zeros_like(own.lengths), own.lengths]
+        if own.second is not None:
+            places.insert(1, own.second)
+        for part, (begins, ends) in enumerate(itertools.pairwise(places)):
+            for runs, values, begin, end in zip(found, own.values, begins, ends, strict=True):
+                kept = [value for value in values[begin:end].tolist() if value not in own.without]
+                for size in range(1, longest + 1):
+                    runs.extend(
+                        (field, part, *run)
+                        for run in zip(*(kept[i:] for i in range(size)), strict=False)
+                    )
     return found

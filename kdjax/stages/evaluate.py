@@ -194,7 +194,8 @@ def _sequences(dataset: data.Dataset, of: Asked) -> dict[str, evaluate.Sequences
     for name in of.counted:
         field, values = dataset.fields[name], inputs[name]
         lengths = dataset.lengths.get(name, np.full(len(values), values.shape[1]))
-        found[name] = evaluate.Sequences(values, lengths, field.frame)
+        second = inputs.get(data.sources.SECOND) if name == data.sources.TOKENS else None
+        found[name] = evaluate.Sequences(values, lengths, field.frame, second)
     return found
 
 

@@ -73,6 +73,18 @@ def test_the_same_integer_in_two_fields_is_two():
     assert both.shape[1] == 2 * one.shape[1]
 
 
+def test_the_two_texts_of_a_pair_are_told_apart():
+    """As if they were two fields, and no run goes from the one into the other."""
+    others = TRAIN[::-1]
+    pairs = [one + other[1:] for one, other in zip(TRAIN, others, strict=True)]
+    second = np.asarray([len(one) for one in TRAIN], np.int32)
+    whole = _sequences(pairs, most=12)._replace(second=second)
+    apart = {"first": _sequences(TRAIN), "other": _sequences(others)}
+    wanted, found = (evaluate.tfidf(own, own)[0].toarray() for own in (apart, {"pair": whole}))
+    assert found.shape == wanted.shape == (4, 2 * len(_by_hand(TRAIN, 2)[1]))
+    np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-12)
+
+
 def test_a_classifier_of_sparse_features_is_that_of_dense_ones():
     random = np.random.default_rng(0)
     words = random.integers(3, 40, size=(300, 12))

@@ -230,6 +230,23 @@ def test_two_views_that_are_the_same_are_not_compared(encoder, views, is_refused
         parse.parse(config.Stage, values, "config.stages.net")
 
 
+@pytest.mark.parametrize(("views", "is_refused"), [("eval", True), ("simclr", False)])
+def test_two_pictures_that_are_the_same_are_not_compared(views, is_refused):
+    values = {
+        "kind": "pretrain",
+        "encoder": {"name": "plain_cnn", "widths": [4]},
+        "views": {"recipe": views},
+        "method": {"name": "byol"},
+        "steps": 1,
+        "batch": 8,
+        "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+    }
+    line = r"net\.views\.recipe: eval, and two views of an example are the same: byol compares them"
+    refused = pytest.raises(BadInput, match=line) if is_refused else contextlib.nullcontext()
+    with refused:
+        parse.parse(config.Stage, values, "config.stages.net")
+
+
 def test_texts_without_a_token_for_it():
     fields = {**FIELDS, "tokens": Field((MOST,), "int32", VOCAB, ragged=True)}
     with pytest.raises(

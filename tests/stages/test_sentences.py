@@ -183,6 +183,20 @@ def test_sst2_sentences_to_a_file_that_reads_text(tmp_path):
     np.testing.assert_allclose(logits, live, atol=1e-4)
 
 
+def test_words_that_are_counted_are_of_the_text_they_stand_in(tmp_path):
+    """Which of the two is warm and which is cold cannot be said of their words together."""
+    data = pairs(tmp_path)
+    for split, n in (("train", 200), ("test", 100)):
+        texts = ["a warm film", "a cold film"]
+        rows = [",".join([*texts[:: 1 - 2 * (i % 2)], "ab"[i % 2]]) for i in range(n)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["a,b,mood", *rows]) + "\n")
+    data["source"]["tokenizer"] = {"train": "wordpiece", "vocab": 30}
+    stages = {"words": {"kind": "evaluate", "knn": None, "linear": {"strengths": [1e-3]}}}
+    run = {"name": "words", "data": data, "parallel": "single", "stages": stages}
+    _, scores, _ = _done(parse.parse(config.Run, run), tmp_path / "run")
+    assert scores["words/linear"] == 1.0
+
+
 def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
     """Both leave encoders that later stages take."""
     tables = tmp_path / "tables"

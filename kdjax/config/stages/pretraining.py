@@ -10,6 +10,7 @@ from kdjax.config.fields import (
 )
 from kdjax.config.methods import Method
 from kdjax.config.methods.contrast import SimCLR
+from kdjax.config.own import Own
 from kdjax.config.stage import Stage
 from kdjax.config.stages.starting import begun_from
 from kdjax.config.training import Training
@@ -42,11 +43,12 @@ class Pretrain(Training):
         """Fields that do not go together."""
         yield from self.method.misfits(self)
         if self._sees_one_thing_twice():
-            yield (
-                "encoder.dropout, views",
-                f"0.0, and two views of an example are the same: {self.method.name} compares them",
-                "give the encoder a dropout, such as 0.1, which tells them apart; or random views",
-            )
+            same = f"two views of an example are the same: {self.method.name} compares them"
+            if self._dropouts():
+                mend = "give the encoder a dropout, such as 0.1, which tells them apart; or random views"
+                yield "encoder.dropout, views", f"0.0, and {same}", mend
+            else:
+                yield "views.recipe", f"{self.views.recipe}, and {same}", "give random views"
         if self.ema is not None and self.method.has_target:
             yield (
                 "ema, method.name",
@@ -55,14 +57,15 @@ class Pretrain(Training):
             )
 
     def _sees_one_thing_twice(self) -> bool:
-        """Whether nothing is random in two views that are compared, of an encoder with a dropout."""
-        dropouts = [
-            getattr(self.encoder, name)
-            for name in ("dropout", "attention_dropout")
-            if name in self.encoder.__dataclass_fields__
-        ]
+        """Whether nothing is random in two views that are compared. Of an own encoder nobody knows."""
         two = type(self.method).draw is Method.draw
-        return two and not self.views.augments and dropouts != [] and not any(dropouts)
+        own = isinstance(self.encoder, Own)
+        return two and not self.views.augments and not own and not any(self._dropouts())
+
+    def _dropouts(self) -> list[float]:
+        """Of an encoder that has some."""
+        names = ("dropout", "attention_dropout")
+        return [value for name, value in vars(self.encoder).items() if name in names]
 
     def needs(self, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         """Names of the stages that this one reads."""

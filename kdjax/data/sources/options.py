@@ -1,6 +1,7 @@
 """What every source of pictures takes besides where they lie, and how labels are read."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -16,6 +17,8 @@ from kdjax.data.targets import UNLABELLED, Classes, Target
 from kdjax.data.unlabelled import Unlabelled
 from kdjax.spelling import suggestion
 from kdjax.types import BadInput, Interpolation, under
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class How(TypedDict, total=False):
@@ -136,24 +139,24 @@ def classes_of(
     """
     known = [None if one is None or one == "" else one for one in values]
     given = [one for one in known if one is not None]
-    texts = any(isinstance(one, str) for one in given)
-    if texts and _are_integers(given) and not {*map(str, given)} <= {*(names or [])}:
-        known = [None if one is None else int(one) for one in known]
-    elif texts:
-        found = {str(one) for one in given}
-        names = list(names) if names else sorted(found)
-        number = {text: i for i, text in enumerate(names)}
-        if strange := sorted(found - {*number}):
-            raise BadInput(
-                "label", f"{strange[0]!r} of {name} is no class", suggestion(strange[0], names)
-            )
-        known = [None if one is None else number[str(one)] for one in known]
-    wrong = next((one for one in known if one is not None and not _is_integer(one)), None)
-    if wrong is not None:
+    strange = next(
+        (one for one in given if not isinstance(one, str) and not _is_integer(one)), None
+    )
+    if strange is not None:
         raise BadInput(
-            "label", f"{wrong!r} of {name} is no class", "give names, or integers from 0"
+            "label", f"{strange!r} of {name} is no class", "give names, or integers from 0"
         )
-    labels = np.asarray([UNLABELLED if one is None else int(one) for one in known], np.int64)
+    numbers = [None if one is None else integer(one) for one in known]
+    texts = {str(one) for one in given} if any(isinstance(one, str) for one in given) else set()
+    if texts and (numbers.count(None) > known.count(None) or texts <= {*(names or [])}):
+        names = list(names) if names else sorted(texts)
+        number = {text: i for i, text in enumerate(names)}
+        if unknown := sorted(texts - {*number}):
+            raise BadInput(
+                "label", f"{unknown[0]!r} of {name} is no class", suggestion(unknown[0], names)
+            )
+        numbers = [None if one is None else number[str(one)] for one in known]
+    labels = np.asarray([UNLABELLED if one is None else one for one in numbers], np.int64)
     if (labels == UNLABELLED).all() and classes is None and not names:
         return Unlabelled().hidden(len(labels)), Unlabelled()
     most = len(names) if names else max(1, int(labels.max()) + 1)
@@ -169,12 +172,14 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _are_integers(texts: Sequence[Any]) -> bool:
-    try:
-        [int(text) for text in texts]
-    except ValueError:
-        return False
-    return True
+def integer(value: Any) -> int | None:
+    """An integer as tables and files write it, or one that is; None for anything else.
+
+    `int` alone takes Python's `1_0` for 10, 1.5 for 1 and true for 1.
+    """
+    if isinstance(value, str):
+        return int(value) if _INTEGER.fullmatch(value.strip()) else None
+    return int(value) if _is_integer(value) else None
 
 
 def memory() -> int:

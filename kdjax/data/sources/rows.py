@@ -291,6 +291,17 @@ def _read(given: np.ndarray, target: Target, *, name: str) -> tuple[np.ndarray, 
         return target.read(given, n=len(given), name=name), target
 
 
+def _number(value: Any) -> float:
+    """As it is written anywhere: `float` alone takes Python's `1_0` for 10, and true for 1.
+
+    Raises:
+      TypeError, ValueError: it is none.
+    """
+    if isinstance(value, bool | np.bool_) or (isinstance(value, str) and "_" in value):
+        raise ValueError(value)
+    return float(value)
+
+
 def _numbers(row: Any, columns: Sequence[str]) -> list[float] | None:
     """Those of a row; None where it has none at all."""
     given = [row.cells[column] for column in columns]
@@ -301,7 +312,7 @@ def _numbers(row: Any, columns: Sequence[str]) -> list[float] | None:
         column = columns[min(i, len(columns) - 1)]
         text = value.strip() if isinstance(value, str) else value
         try:
-            found.append(np.nan if text in ("", None) else float(text))
+            found.append(np.nan if text in ("", None) else _number(text))
         except (TypeError, ValueError):
             raise BadInput(
                 "label", f"{text!r} in {column} is no number ({row.where})", "mend the line"

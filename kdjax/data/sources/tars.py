@@ -21,7 +21,15 @@ from kdjax.data.seen import Kept, stat
 from kdjax.data.sources import splits
 from kdjax.data.sources.encoded import Encoded
 from kdjax.data.sources.folders import SUFFIXES
-from kdjax.data.sources.options import How, classes_of, dataset_of, files_below, local, shown
+from kdjax.data.sources.options import (
+    How,
+    classes_of,
+    dataset_of,
+    files_below,
+    integer,
+    local,
+    shown,
+)
 from kdjax.spelling import suggestion
 from kdjax.types import BadInput
 
@@ -247,7 +255,7 @@ def _value(sample: _Sample, tars: Mapping[str, _Tar], label: str) -> Any:
     try:
         text = tars[sample.tar].read(member).decode("utf-8").strip()
         if not field:
-            return int(text) if text.lstrip("-").isdecimal() else text
+            return text if (number := integer(text)) is None else number
         said = json.loads(text)
     except (UnicodeDecodeError, ValueError) as error:
         raise BadInput("label", f"{where} cannot be read ({error})", "pack it again") from None

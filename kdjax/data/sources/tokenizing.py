@@ -211,14 +211,19 @@ def _word_piece(
 
 
 def _framed(tokenizer: Any, words: Words) -> Any:
-    """With a token that begins and one that ends a text, as far as the vocabulary has them."""
+    """With a token that begins and one that ends a text, as far as the vocabulary has them.
+
+    Between the texts of a pair BERT has one end and RoBERTa two (Liu et al. 2019,
+    https://arxiv.org/abs/1907.11692, in its authors' code).
+    """
     known = [word for word in words if tokenizer.token_to_id(word) is not None]
     tokenizer.add_special_tokens(known)
     begin, end = (tokenizer.token_to_id(word) for word in (words.begin, words.end))
     if begin is not None and end is not None:
+        between = f"{words.end} {words.end}" if words == ROBERTA else words.end
         tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
             single=f"{words.begin} $A {words.end}",
-            pair=f"{words.begin} $A {words.end} $B:1 {words.end}:1",
+            pair=f"{words.begin} $A {between} $B:1 {words.end}:1",
             special_tokens=[(words.begin, begin), (words.end, end)],
         )
     return tokenizer

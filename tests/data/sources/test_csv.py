@@ -54,6 +54,11 @@ def test_integers_and_names_in_an_order(root):
         read(root, names=["a", "c"])
 
 
+def test_names_that_python_alone_takes_for_integers(root):
+    table(root / "a.csv", [f"pictures/{i}.png,1_{i % 3}" for i in range(12)])
+    assert read(root).target == data.Classes(3, ("1_0", "1_1", "1_2"))
+
+
 def test_a_split_is_of_a_file_or_of_a_column(root):
     for split, rows in (("train", range(9)), ("test", range(9, 12))):
         table(root / f"{split}.csv", [f"pictures/{i}.png,{i % 2}" for i in rows])

@@ -162,6 +162,19 @@ def test_byte_level_bpe_of_two_files(root, tmp_path):
     assert read(found) == [[2, 4]]
 
 
+def test_the_texts_of_a_pair_are_framed_as_robertas(root, tmp_path):
+    """`<s> a </s></s> b </s>`, and the second one begins behind both ends."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", "a", "b", "<mask>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    table(root, ["aa,b,0", "b,a,1"], header="text,text2,label")
+    found = sources.text_table(
+        "train", root=root, text=("text", "text2"), tokenizer=tmp_path, max_length=9
+    )
+    assert sorted(read(found)) == [[0, 4, 4, 2, 2, 5, 2], [0, 5, 2, 2, 4, 2]]
+    assert sorted(found.inputs()["second"].tolist()) == [4, 5]
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_tables_with_classes(root, vocabulary, kind):
     labels = ["good", "bad", "good", "", "bad", "bad"]
@@ -572,6 +585,24 @@ FAULTS = {
         _csv("a,x"),
         {"target": "values"},
         r"label: 'x' in label is no number \(line 2 of all.csv\)",
+    ),
+    "a number as Python alone writes it": (
+        "text_table",
+        _csv("a,1_0"),
+        {"target": "values"},
+        r"label: '1_0' in label is no number \(line 2 of all.csv\)",
+    ),
+    "true as a number": (
+        "text_table",
+        _json('{"text": "a", "label": 2.5}', '{"text": "b", "label": true}'),
+        {"target": "values"},
+        r"label: True in label is no number \(line 2 of a.jsonl\)",
+    ),
+    "a fraction as a class": (
+        "text_table",
+        _json('{"text": "a", "label": "2"}', '{"text": "b", "label": 1.5}'),
+        {"classes": 3},
+        "label: 1.5 of .* is no class; give names, or integers from 0",
     ),
     "three texts": ("text_table", _csv("a,1"), {"text": ["a", "b", "c"]}, "text: 3 columns"),
     "no length": ("lines", _lines(b"a"), {"max_length": None}, "max_length: None; give the most"),
