@@ -40,8 +40,7 @@ T = TypeVar("T", int, Array)
 Convention = Literal["librosa", "whisper", "kaldi"]
 Scale = Literal["slaney", "htk"]
 
-_WHISPER_RANGE = 80.0
-"""Decibels."""
+_WHISPER_RANGE = 80.0  # decibels
 
 
 class _Said(NamedTuple):
@@ -111,13 +110,18 @@ class LogMel(nn.Module):
 
     @nn.compact
     def __call__(
-        self, audio: Int16[Array, "batch samples"], *, within: bool = False
+        self,
+        audio: Int16[Array, "batch samples"],
+        *,
+        within: bool = False,
+        frames: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch frames bands"]:
         """Of every recording, float32.
 
         Args:
           audio: the samples.
           within: frames lie within what is given, which has what is beside the recording.
+          frames: that each recording has, none behind them is its largest; None for all.
 
         Raises:
           BadInput: a recording is shorter than a frame.
@@ -127,9 +131,8 @@ class LogMel(nn.Module):
         beside = 0 if within else self.beside
         least = max(self.frame - 2 * beside, beside + 1 if said.reflect else 1)
         if isinstance(length, int) and length < least:
-            raise BadInput(
-                "encoder.frame", f"{self.frame} samples, and a recording has {length}", "give fewer"
-            )
+            fault = f"{self.frame} samples, and a recording has {length}"
+            raise BadInput("encoder.frame", fault, "give fewer")
         x = audio.astype(jnp.float32) / said.full_scale
         if beside:
             x = jnp.pad(
@@ -150,7 +153,10 @@ class LogMel(nn.Module):
         found = jnp.log(jnp.maximum(power @ jnp.asarray(bank, jnp.float32), said.floor))
         most = _WHISPER_RANGE if said.reflect else self.range
         if most is not None:
-            least = found.max(axis=(1, 2), keepdims=True) - most * math.log(10.0) / 10.0
+            own = found
+            if frames is not None:
+                own = jnp.where(mask_of(found, frames)[..., None], found, math.log(said.floor))
+            least = own.max(axis=(1, 2), keepdims=True) - most * math.log(10.0) / 10.0
             found = jnp.maximum(found, least)
         if said.reflect:
             found = (found / math.log(10.0) + 4.0) / 4.0
@@ -344,19 +350,20 @@ class OnLogMel(nn.Module):
         Raises:
           BadInput: the convention's last frames are of what is behind the end.
         """
+        frames = None
         if audio_length is not None:
             self._check_ends()
-        if audio_length is not None and not _SAID[self.front.convention].centred:
-            audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
-        x = self.front(audio)
+            frames = jnp.maximum(self.front.frames(audio_length), 1)
+            if not _SAID[self.front.convention].centred:
+                audio = jnp.pad(audio, ((0, 0), (0, self.front.frame - 1)))
+        x = self.front(audio, frames=frames)
         if self.normalize and self.running:
             x, _ = running_norm(x, {})
-        if audio_length is None:
+        if frames is None:
             if self.normalize and not self.running:
                 x = x - x.mean(axis=1, keepdims=True)
                 x = x * lax.rsqrt((x * x).mean(axis=(1, 2), keepdims=True) + 1e-5)
             return x, None
-        frames = jnp.maximum(self.front.frames(audio_length), 1)
         mask = mask_of(x, frames)
         if self.normalize and not self.running:
             x = x - jnp.expand_dims(mean_of(x, mask), 1)

@@ -2,6 +2,7 @@
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,6 +134,30 @@ def test_zeros_behind_a_recording_change_no_frame_before_them():
         longer = jnp.pad(audio, ((0, 0), (0, 777)))
         short, long = front.apply({}, audio), front.apply({}, longer)
         np.testing.assert_allclose(long[:, : short.shape[1]], short, rtol=1e-5, atol=1e-5)
+
+
+class _Seen(nn.Module):
+    """A network whose features are what it is given."""
+
+    @nn.compact
+    def __call__(self, x, length=None, *, train):
+        return x
+
+
+@pytest.mark.parametrize("convention", ["librosa", "kaldi"])
+def test_the_range_is_below_the_largest_band_of_the_recording_and_of_nothing_behind_it(convention):
+    """A click at the very end is louder in the frame behind the last one, which is none of it."""
+    front = LogMel(rate=RATE, frame=256, hop=128, bands=20, range=30.0, convention=convention)
+    model, n = OnLogMel(front, _Seen(), normalize=False), 767
+    audio = np.random.default_rng(0).integers(-9, 10, n).astype(np.int16)
+    audio[-1] = 32767
+    alone = np.asarray(model.apply({}, jnp.asarray(audio[None]), train=False))[0, ..., 0]
+    for width in (n, n + 1, 2000):
+        given = np.zeros((2, width), np.int16)
+        given[0, :n], given[1] = audio, 5
+        found = model.apply({}, jnp.asarray(given), jnp.asarray([n, width]), train=False)
+        np.testing.assert_allclose(found[0, : len(alone), :, 0], alone, rtol=1e-5, atol=1e-4)
+        assert not np.asarray(found)[0, len(alone) :].any()
 
 
 @pytest.mark.parametrize(
