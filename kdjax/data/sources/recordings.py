@@ -67,8 +67,8 @@ def recordings(
 ) -> Dataset:
     """A split of a folder of WAV, FLAC and OGG files: classes as folders, or transcripts in files.
 
-    WAV files have 8, 16, 24 or 32 bits; what has more than 16 is rounded. FLAC and OGG need the extra
-    `speech`.
+    WAV files have 8, 16, 24 or 32 bits, or floats whose full scale is 1; what is finer than 16 bits is
+    rounded. FLAC and OGG need the extra `speech`.
 
     Args:
       split: as TFDS writes it.

@@ -1,6 +1,8 @@
 """Recordings: what lies in a folder, and what is prepared, as samples."""
 
+import contextlib
 import os
+import struct
 import wave
 from pathlib import Path
 
@@ -146,12 +148,20 @@ def no_sound(folder):
     (folder / "no" / "bad.wav").write_bytes(b"\x89PNG\r\n" + bytes(99))
 
 
-def of_floats(folder):
-    path = folder / "no" / "bad.wav"
-    write(path, tone(5))
-    content = bytearray(path.read_bytes())
-    content[20] = 3  # of the format: IEEE float
-    path.write_bytes(content)
+def riff(kind, bits, content, *, rate=RATE, declared=None, more=b"", channels=1):
+    """A WAV file by hand: its format, a chunk of notes of an odd size, and the samples."""
+    align = channels * bits // 8
+    layout = struct.pack("<HHIIHH", kind, channels, rate, rate * align, align, bits) + more
+    chunks = [(b"fmt ", layout, None), (b"LIST", b"abc", None), (b"data", content, declared)]
+    body = b"".join(
+        name + struct.pack("<I", len(own) if size is None else size) + own + b"\0" * (len(own) % 2)
+        for name, own, size in chunks
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+def bad(*args, **how):
+    return lambda folder: (folder / "no" / "bad.wav").write_bytes(riff(*args, **how))
 
 
 def of_other_kinds(folder):
@@ -166,7 +176,34 @@ def of_other_kinds(folder):
         (stereo, {}, "root", "bad.wav has 2 channels"),
         (cut_off, {}, "root", "bad.wav is cut off"),
         (no_sound, {}, "root", "bad.wav is no WAV file"),
-        (of_floats, {}, "root", "bad.wav is no WAV file of integers"),
+        (bad(7, 8, bytes(99)), {}, "root", "bad.wav is a WAV file of kind 7 with 8 bits"),
+        (bad(1, 16, bytes(9), channels=0), {}, "root", "and 0 channels"),
+        (bad(1, 16, bytes(8), rate=0), {}, "root", "bad.wav has 0 samples a second"),
+        (
+            bad(1, 16, bytes(8), declared=2**32 - 1),
+            {},
+            "root",
+            "bad.wav does not say how long it is",
+        ),
+        (
+            bad(3, 32, np.asarray([0, np.nan], "<f4").tobytes()),
+            {},
+            "root",
+            "samples that are no numbers",
+        ),
+        (
+            bad(3, 32, np.asarray([9000.0], "<f4").tobytes()),
+            {},
+            "root",
+            "has floats up to 9e+03, where 1",
+        ),
+        (lambda f: (f / "no" / "bad.wav").write_bytes(b""), {}, "root", "bad.wav is empty"),
+        (
+            lambda f: (f / "no" / "bad.wav").write_bytes(b"RIFF\0\0\0\0WAVEfmt \xff\xff\xff\xff"),
+            {},
+            "root",
+            "it ends before its samples",
+        ),
         (of_other_kinds, {}, "root", "has no recordings"),
         (None, {"rate": 0}, "rate", "give samples a second"),
         (None, {"seconds": 0.0}, "seconds", "above zero"),
@@ -201,6 +238,92 @@ def test_files_of_other_kinds(suffix, folder):
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(BadInput, match=f"other.{suffix} cannot be read"):
         read(folder)
+
+
+def test_floats_and_the_longer_header_are_what_integers_of_16_bits_say(tmp_path):
+    """Their full scale is 1; what is beyond it is held there."""
+    floats = np.asarray([0.0, 0.5, -0.25, 1.5 / 2**15, 1.0, 1.25, -1.0, -2.0])
+    wanted = [0, 2**14, -(2**13), 2, 2**15 - 1, 2**15 - 1, -(2**15), -(2**15)]
+    whole = np.asarray([2**23 - 1, -(2**23), 256 * 5 + 128], "<i4")
+    of_24 = (whole << 8).astype("<i4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+    tail = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
+    for name, content, found in (
+        ("f", riff(3, 32, floats.astype("<f4").tobytes()), wanted),
+        ("d", riff(3, 64, floats.astype("<f8").tobytes()), wanted),
+        ("long", riff(0xFFFE, 24, of_24, more=struct.pack("<HHIH", 22, 24, 4, 1) + tail),
+         [2**15 - 1, -(2**15), 6]),
+        ("none", riff(0xFFFE, 32, b"", more=struct.pack("<HHIH", 22, 32, 4, 3) + tail), []),
+    ):  # fmt: skip
+        (tmp_path / f"{name}.wav").write_bytes(content)
+        heard = read_file(str(tmp_path / f"{name}.wav"))
+        np.testing.assert_array_equal(heard.samples, found)
+        assert heard.samples.dtype == np.int16
+        assert heard.rate == RATE
+
+
+def test_what_is_beyond_full_scale_in_vorbis_is_held_there(tmp_path):
+    """libsndfile's own integers turn around: 1.07 of full scale is -0.93 there."""
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    path = str(tmp_path / "loud.ogg")
+    soundfile.write(path, 0.999 * np.sign(np.sin(np.arange(8000) / 5.1)), 8000)
+    floats, _ = soundfile.read(path, dtype="float64")
+    heard = read_file(path).samples
+    assert np.abs(floats).max() > 1.1
+    np.testing.assert_array_equal(heard, np.clip(np.rint(floats * 2**15), -(2**15), 2**15 - 1))
+
+
+def test_flac_of_24_bits_is_rounded_as_a_wave_is(tmp_path):
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    whole = np.random.default_rng(0).integers(-(2**23), 2**23, 999).astype(np.int32)
+    for name in ("x.flac", "x.wav"):
+        soundfile.write(str(tmp_path / name), whole << 8, 8000, subtype="PCM_24")
+        heard = read_file(str(tmp_path / name)).samples
+        np.testing.assert_array_equal(heard, np.clip((whole + 128) // 256, -(2**15), 2**15 - 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda ogg: ogg[:-1], "is cut off"),
+        (lambda ogg: ogg[: ogg.rindex(b"OggS")], "is cut off"),
+        (lambda ogg: ogg[: ogg.rindex(b"OggS") + 20], "is cut off"),
+        (lambda ogg: ogg + ogg, "has several recordings"),
+    ],
+)
+def test_an_ogg_file_that_libsndfile_would_cut_short_is_refused(spoil, words, tmp_path):
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    path = tmp_path / "x.ogg"
+    soundfile.write(str(path), tone(50, n=9000, rate=8000), 8000)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(BadInput, match=f"x.ogg {words}"):
+        read_file(str(path))
+
+
+def test_flac_that_does_not_say_how_long_it_is_is_refused(tmp_path):
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    path = tmp_path / "x.flac"
+    soundfile.write(str(path), tone(50), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of its number of samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"x\.flac does not say how long it is"):
+        read_file(str(path))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_a_header_says_is_read_or_refused(seed, tmp_path):
+    random, path = np.random.default_rng(seed), tmp_path / "x.wav"
+    whole = riff(1, 16, tone(5).tobytes())
+    for _ in range(300):
+        content = bytearray(
+            whole[: random.integers(0, len(whole)) if random.random() < 0.2 else None]
+        )
+        for at in random.integers(0, 60, 2):
+            content[at : at + 1] = bytes([random.choice([0, 1, 3, 8, 254, 255])])
+        path.write_bytes(content)
+        with contextlib.suppress(BadInput):
+            assert read_file(str(path)).samples.ndim == 1
 
 
 def test_flac_without_its_library_names_the_extra(folder, monkeypatch):
