@@ -99,6 +99,11 @@ def units_of(text: str, unit: Unit) -> list[str]:
     return words if unit == "words" else [*" ".join(words)]
 
 
+def _is_unseen(character: str) -> bool:
+    """Whether it is a control or has no form, and does not join letters, as those of Persian."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\u200c\u200d"
+
+
 def faults_of(alphabet: Sequence[str], unit: Unit) -> Iterator[Fault]:
     """`(field, fault, mend)` of an alphabet that is none."""
     if not alphabet:
@@ -137,6 +142,13 @@ def transcripts_of(
     units = [units_of(text or "", unit) for text in texts]
     if alphabet is None:
         alphabet = sorted({symbol for own in units for symbol in own})
+        if unseen := next((c for c in sorted({*"".join(alphabet)}) if _is_unseen(c)), None):
+            row = next(i for i, own in enumerate(units) if unseen in "".join(own))
+            raise BadInput(
+                "alphabet",
+                f"{unseen!a} of the transcript of {where[row]} cannot be seen",
+                "remove it, or give an alphabet that has it",
+            )
         if not alphabet:
             raise BadInput("alphabet", f"{name} has no transcript to take it from", "give it")
     for field, fault, *mend in faults_of(alphabet, unit):

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     cells: Mapping[str, Any]
 
 
-def csv_rows(name: str, path: str, asked: Asked) -> list[Row]:
+def csv_rows(name: str, path: str, asked: Asked, *, texts: Sequence[str] = ()) -> list[Row]:
     """The rows of a CSV file under a line with the names of its columns.
 
     They are parted by whichever of comma, semicolon, tab and bar the most of the columns that are asked
@@ -51,9 +51,10 @@ def csv_rows(name: str, path: str, asked: Asked) -> list[Row]:
       name: of the table.
       path: of its file.
       asked: columns that it must have.
+      texts: those that may have ends of lines in a cell.
 
     Raises:
-      BadInput: it cannot be read, or has no such column.
+      BadInput: it cannot be read, or has no such column, or a cell goes on in the next line.
     """
     found: list[Row] = []
     wanted = {column for columns in asked.values() for column in columns}
@@ -73,10 +74,10 @@ def csv_rows(name: str, path: str, asked: Asked) -> list[Row]:
                     raise BadInput(
                         "root", f"{where} has not as many columns as the first one", "mend the line"
                     )
-                if delimiter == "\t" and any("\t" in x and "\n" in x for x in row.values()):
+                if begin < at and (fault := _swallowed(row, wanted - {*texts}, delimiter)):
                     raise BadInput(
                         "root",
-                        f"lines {begin} to {at} of {shown(name)} are one cell with tabs in it, from one "
+                        f"lines {begin} to {at} of {shown(name)} are one cell {fault}, from one "
                         "quotation mark to another",
                         "write each quotation mark twice, within a cell in quotation marks",
                     )
@@ -92,6 +93,18 @@ def csv_rows(name: str, path: str, asked: Asked) -> list[Row]:
             "root", f"{shown(path)} cannot be read ({_line(error)})", "save it as CSV in UTF-8"
         ) from None
     return found
+
+
+def _swallowed(row: Mapping[str, str], of_one_line: set[str], delimiter: str) -> str | None:
+    """Which cell of a row of several lines is none, but has further rows; None where a text may have."""
+    for column, cell in row.items():
+        if not {*cell} & {*"\r\n"}:
+            continue
+        if column in of_one_line:
+            return f"of {column!r}"
+        if delimiter in "\t|" and delimiter in cell:
+            return "with tabs in it" if delimiter == "\t" else f"with {delimiter} in it"
+    return None
 
 
 def _line(error: Exception) -> str:
@@ -159,13 +172,20 @@ def text_lines(name: str, path: str) -> Iterable[tuple[str, str]]:
     """Where each line of a file stands, and what is in it, without its end.
 
     Raises:
-      BadInput: it cannot be read, or a line is not UTF-8.
+      BadInput: it cannot be read, or a line is not UTF-8, or has what ended lines on old machines.
     """
     try:
         with open(path, "rb") as file:
             for i, line in enumerate(file, start=1):
                 where = f"line {i} of {shown(name)}"
-                yield where, utf8(line.removeprefix(b"\xef\xbb\xbf") if i == 1 else line, where)
+                text = utf8(line.removeprefix(b"\xef\xbb\xbf") if i == 1 else line, where)
+                if "\r" in text:
+                    raise BadInput(
+                        "root",
+                        f"{where} has carriage returns within it (\\r), which end no line",
+                        "save it with line feeds (\\n), or remove them",
+                    )
+                yield where, text
     except OSError as error:
         raise BadInput(
             "root", f"{shown(path)} cannot be read ({error.strerror})", "copy it again"

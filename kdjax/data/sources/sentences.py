@@ -61,12 +61,6 @@ def lines(split: str, *, root: str | os.PathLike[str], **how: Unpack[TextHow]) -
             for name, file in found.items()
             for where, line in text_lines(name, file)
         ]
-        if inside := next((row for row in rows if "\r" in row.cells["line"]), None):
-            raise BadInput(
-                "root",
-                f"{inside.where} has carriage returns within it (\\r), which end no line",
-                "save it with line feeds (\\n), or remove them",
-            )
         return Corpus(
             texts=[(row.cells["line"],) for row in rows],
             where=lambda row: rows[row].where,
@@ -190,7 +184,7 @@ def _rows(name: str, file: str, asked: Asked) -> tuple[list[Row], list[str] | No
     """The rows of a table, and what its classes are called where it says so."""
     small = file.lower()
     if small.endswith(_CSV):
-        return csv_rows(name, file, asked), None
+        return csv_rows(name, file, asked, texts=asked["text"]), None
     if small.endswith(_JSON):
         return json_rows(name, file, asked), None
     arrow_files.require()

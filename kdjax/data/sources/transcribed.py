@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import re
+import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +28,8 @@ class TranscriptFiles:
 
     Attributes:
       files: a path below the folder, or a pattern of several, as `**/*.trans.txt`. CSV and TSV files have
-        a line with the names of their columns; a line of another file is the name of a recording, a
-        space and its transcript, as Kaldi's `text` and LibriSpeech's files have them.
+        a line with the names of their columns; a line of another file is the name of a recording,
+        spaces or tabs, and its transcript, as Kaldi's `text` and LibriSpeech's files have them.
       path: the column of a recording's path, relative to the file, its ending may be left out.
       text: the column of its transcript; empty where there is none.
       alphabet: the symbols that there may be, in their order; those of all transcripts by default.
@@ -68,7 +70,7 @@ def labels_by(
     rows = _rows_by_name(recordings)
     with under("transcripts", {"root": "files"}):
         for line in _lines(given, root):
-            found = rows.get(line.key, [])
+            found = rows.get(_composed(line.key), [])
             if len(found) != 1:
                 fault = "there is no such recording" if not found else "several are called so"
                 raise BadInput(
@@ -101,14 +103,26 @@ def _rows_by_name(recordings: Sequence[File]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for row, file in enumerate(recordings):
         for name in (file.name, os.path.splitext(file.name)[0]):
-            found.setdefault(name, []).append(row)
+            found.setdefault(_composed(name), []).append(row)
     return found
+
+
+def _composed(name: str) -> str:
+    """A name as it looks, however its letters are put together: macOS has another way than most texts."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _lines(given: TranscriptFiles, root: str) -> list[_Line]:
     """All transcripts, with the recordings that they name relative to the root."""
     inside(given.files, "the pattern")
-    files = sorted(file for file in Path(root).glob(given.files) if file.is_file())
+    try:
+        files = [file for file in sorted(Path(root).glob(given.files)) if file.is_file()]
+    except (ValueError, IndexError, NotImplementedError):
+        raise BadInput(
+            "files", f"{given.files!r} is no path and no pattern of some", "such as **/*.trans.txt"
+        ) from None
+    names = {file: file.relative_to(root) for file in files}
+    files = [file for file, name in names.items() if str(name) == given.files or _is_seen(name)]
     if not files:
         raise BadInput(
             "files", f"{shown(root)} has no file {given.files}", "name one, or a pattern of some"
@@ -123,11 +137,19 @@ def _lines(given: TranscriptFiles, root: str) -> list[_Line]:
     return found
 
 
+def _is_seen(name: PurePath) -> bool:
+    """Whether neither a file nor a folder that it lies in is hidden, as recordings are found."""
+    return not any(part.startswith(".") for part in name.parts)
+
+
 def _table(given: TranscriptFiles, name: str, path: str) -> list[_Line]:
     rows = csv_rows(name, path, {"path": [given.path], "text": [given.text]})
     return [_Line(row.where, row.cells[given.path], row.cells[given.text]) for row in rows]
 
 
 def _text(given: TranscriptFiles, name: str, path: str) -> list[_Line]:
-    parted = ((where, *line.strip().partition(" ")) for where, line in text_lines(name, path))
-    return [_Line(where, key, text) for where, key, _, text in parted if key]
+    parted = (
+        (where, *re.split(r"[ \t]+", line.strip(), maxsplit=1), "")
+        for where, line in text_lines(name, path)
+    )
+    return [_Line(where, key, text) for where, key, text, *_ in parted if key]

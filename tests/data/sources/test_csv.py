@@ -5,6 +5,7 @@ import pytest
 
 from kdjax import data
 from kdjax.data import sources
+from kdjax.data.sources.rows import csv_rows
 from kdjax.types import BadInput
 from tests.picture_files import pixels, write
 
@@ -157,3 +158,18 @@ def test_ids_do_not_depend_on_the_order_of_lines(root):
     after = read(root)
     np.testing.assert_array_equal(before.ids, after.ids)
     assert before.fingerprint == after.fingerprint
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_rows_within_one_quotation_are_no_label(delimiter, tmp_path):
+    """A quotation mark that nobody closes takes all up to the next one; a text may have ends of lines."""
+    path, asked = tmp_path / "a.csv", {"image": ["path"], "label": ["label"], "text": ["text"]}
+    rows = ['a.png,"cat,x', 'b.png,dog",y', "c.png,cat,z"]
+    path.write_text("\n".join(["path,label,text", *rows]).replace(",", delimiter) + "\n")
+    with pytest.raises(BadInput, match=r"lines 2 to 3 of a\.csv are one cell "):
+        csv_rows("a.csv", str(path), asked, texts=["text"])
+    path.write_text('path,label,text\na.png,cat,"x\ny"\n'.replace(",", delimiter))
+    (row,) = csv_rows("a.csv", str(path), asked, texts=["text"])
+    assert row.cells["text"] == "x\ny"
+    with pytest.raises(BadInput, match="are one cell of 'text'"):
+        csv_rows("a.csv", str(path), asked)

@@ -68,6 +68,26 @@ def test_lines_that_begin_with_a_name_one_file_a_folder(folder):
     assert texts_of(words) == {"ab", "b a"}
 
 
+def test_names_and_texts_parted_by_tabs_and_names_as_other_machines_write_them(folder):
+    """As Kaldi reads them: any spaces and tabs. A name is told by its letters, composed or not."""
+    (folder / "train" / "0.wav").rename(folder / "train" / "e\u0301.wav")
+    (folder / ".trash").mkdir()
+    (folder / ".trash" / "said.txt").write_text("x y\n")
+    (folder / "said.txt").write_bytes(
+        "\ufefftrain/\u00e9\tab\r\n\r\ntrain/1 \t b \u200ca\r\ntest/2.wav\r\n".encode()
+    )
+    found = read(folder, files="**/said.txt")
+    assert texts_of(found) == {"ab", "b \u200ca"}
+
+
+def test_lines_that_end_as_on_old_machines_are_not_one_transcript(folder):
+    (folder / "said.txt").write_bytes(b"train/0 ab\rtrain/1 b a\r")
+    with pytest.raises(
+        BadInput, match=r"^transcripts\.files: line 1 of said\.txt has carriage ret"
+    ):
+        read(folder, files="said.txt")
+
+
 def change(text):
     return lambda folder: (folder / "said.csv").write_text("path,text\n" + text)
 
@@ -88,6 +108,13 @@ def change(text):
         (change("../0.wav,a\n"), {}, "transcripts.files: line 2 of said.csv has ../0.wav, which climbs"),
         (change("train/0.wav,\n"), {}, "transcripts.alphabet: "),
         (change("train/0.wav\n"), {}, "transcripts.files: line 2 of said.csv has not as many columns"),
+        (change('train/0.wav,"a\ntrain/1.wav,b"\ntest/2.wav,a\n'), {}, "transcripts.files: lines 2 to 3 "
+         "of said.csv are one cell of 'text', from one quotation mark to another; write each"),
+        (change("train/0.wav,a\0b\n"), {}, "transcripts.alphabet: '\\x00' of the transcript of "
+         "train/0.wav (line 2 of said.csv) cannot be seen; remove it, or give an alphabet that has it"),
+        (change("train/0.wav,a\u200bb\n"), {}, "transcripts.alphabet: '\\u200b' of the transcript of "),
+        (None, {"files": "."}, "transcripts.files: '.' is no path and no pattern of some; such as"),
+        (None, {"files": "**x/*"}, "transcripts.files: '**x/*' is no path and no pattern of some"),
     ],
 )  # fmt: skip
 def test_what_is_refused_in_one_line(spoil, how, line, folder):
