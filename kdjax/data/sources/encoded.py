@@ -13,7 +13,7 @@ from kdjax.data.dataset import Dataset
 from kdjax.data.ids import unique_ids
 from kdjax.data.pictures import Unfit
 from kdjax.data.seen import Kept
-from kdjax.data.sources import splits
+from kdjax.data.sources import splits, twice
 from kdjax.data.sources.framing import Frame, framed
 from kdjax.data.sources.index import Index, cores, index, workers
 from kdjax.data.targets import Target
@@ -128,7 +128,15 @@ def from_encoded(
         for key, rows in lying.items()
     }
     chosen = splits.cut(split, whole, found.hashes, name=encoded.name)
-    notes += _twice(encoded, found, whole)
+    notes += twice.notes_of(
+        {key: rows[found.hashes[rows].any(1)] for key, rows in whole.items()},
+        found.hashes,
+        encoded.labels,
+        encoded.target,
+        shown=encoded.shown,
+        name=encoded.name,
+        kind="picture",
+    )
     return _dataset(encoded, found, chosen, split, frame=frame, notes=tuple(notes))
 
 
@@ -173,41 +181,6 @@ def _refused(encoded: Encoded, faults: Mapping[int, str], *, skip: bool) -> list
     if not skip:
         raise BadInput("root", line, "mend or remove them, or set skip_broken=True")
     return [f"skipped, {line}"]
-
-
-def _twice(
-    encoded: Encoded, found: Index, lying: Mapping[str, Int64[np.ndarray, " _"]]
-) -> list[str]:
-    """Notes of pictures that are there under two names: in two splits, or with two labels."""
-    read = {key: rows[found.hashes[rows].any(1)] for key, rows in lying.items()}
-    rows = np.concatenate([*read.values()])
-    split_of = np.repeat(np.arange(len(read)), [len(own) for own in read.values()])
-    digests = np.ascontiguousarray(found.hashes[rows]).view("S32")[:, 0]
-    order = np.argsort(digests, kind="stable")
-    same = digests[order[1:]] == digests[order[:-1]]
-    pairs = [(order[i], order[i + 1]) for i in np.flatnonzero(same)]
-    notes = []
-
-    def note(some: list[tuple[Any, Any]], said: str, mend: str) -> None:
-        if some:
-            a, b = (encoded.shown(int(rows[i])) for i in some[0])
-            count = "1 picture is" if len(some) == 1 else f"{len(some)} pictures are"
-            notes.append(f"{count} {said} of {encoded.name}, such as {a}, which is {b}; {mend}")
-
-    across = [pair for pair in pairs if split_of[pair[0]] != split_of[pair[1]]]
-    note(across, "in two splits", "what is measured on them is too good: remove one of each")
-
-    def label(i: Any) -> Any:
-        return encoded.labels[rows[i]]
-
-    within = [pair for pair in pairs if split_of[pair[0]] == split_of[pair[1]]]
-    shown = encoded.target.shown(encoded.labels)
-    torn = [
-        p for p in within if all(shown[rows[i]] for i in p) and (label(p[0]) != label(p[1])).any()
-    ]
-    note(torn, "there twice with different labels", "remove the wrong one of each")
-    note([p for p in within if p not in torn], "there twice", "remove one of each")
-    return notes
 
 
 def _dataset(

@@ -1,6 +1,7 @@
 """A folder of pictures."""
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Unpack
 
@@ -216,6 +217,7 @@ def labels_of(
     at = {"first": 0, "last": -1}.get(chosen)
     texts = [None if at is None or not own else _text(own[at]) for own in folders]
     names, notes = sorted({text for text in texts if text}), []
+    _check_apart(texts, parts, root)
     if at is not None:
         tops = sorted({file.name.split("/")[0] for file in files})
         suffixes = tuple({os.path.splitext(file.name.lower())[1] for file in files})
@@ -228,6 +230,30 @@ def labels_of(
         texts, names = [None] * len(files), []
     found, target = classes_of(texts, classes=classes, names=names, name=shown(root))
     return found, target, notes
+
+
+def _check_apart(texts: Sequence[str | None], parts: Sequence[str] | None, root: str) -> None:
+    """Raises `BadInput` where two classes are one by a slip of a folder's name.
+
+    Letters that look alike and spaces around a name are none; small and capital letters are where no
+    split has both classes.
+    """
+    inside: dict[str, set[str]] = {}
+    for row, text in enumerate(texts):
+        if text:
+            inside.setdefault(text, set()).add("" if parts is None else parts[row])
+    alike: dict[str, str] = {}
+    for text in sorted(inside):
+        bare = unicodedata.normalize("NFC", text).strip()
+        other = alike.setdefault(bare.casefold(), text)
+        if other is text:
+            continue
+        if bare == unicodedata.normalize("NFC", other).strip() or not inside[text] & inside[other]:
+            raise BadInput(
+                "root",
+                f"{shown(root)} has folders {other!a} and {text!a}, which would be two classes",
+                "give both one name",
+            )
 
 
 def _guessed(

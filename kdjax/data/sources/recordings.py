@@ -15,13 +15,14 @@ from kdjax.data.dataset import Dataset
 from kdjax.data.ids import unique_ids
 from kdjax.data.prepared import builder_of, check_key, declared_classes, folder_of, split_of
 from kdjax.data.records import Records
-from kdjax.data.sources import splits
-from kdjax.data.sources.folders import LabelsFrom, Layout, found_files, labels_of, parts_of
+from kdjax.data.sources import splits, twice
+from kdjax.data.sources.folders import File, LabelsFrom, Layout, found_files, labels_of, parts_of
 from kdjax.data.sources.options import local, memory, shown
 from kdjax.data.sources.transcribed import TranscriptFiles, labels_by
 from kdjax.data.sources.waves import (
     MOST_RATE,
     OTHERS,
+    UNREAD,
     WAVES,
     Recording,
     fitted,
@@ -88,7 +89,7 @@ def recordings(
     if not os.path.isdir(path):
         raise BadInput("root", f"{path} is a file", "name the folder of the recordings")
     splits.check_share(test_share)
-    files = found_files(path, WAVES + OTHERS, kind="recordings")
+    files = _readable(found_files(path, WAVES + OTHERS, beside=UNREAD, kind="recordings"))
     parts = parts_of(files, path, layout)
     if transcripts is None:
         found, target, notes = labels_of(
@@ -103,6 +104,7 @@ def recordings(
         known = sorted({*parts})
         asked = splits.named(split, known, name=name, mend=splits.mend_of(known))
         keep = [i for i, part in enumerate(parts) if part in asked]
+        notes += _elsewhere(files, keep, path, split)
         files, parts, found = [files[i] for i in keep], [parts[i] for i in keep], found[keep]
     heard = [read_file(os.path.join(path, file.name)) for file in files]
     heard = [
@@ -112,15 +114,73 @@ def recordings(
     by_split: Mapping[str, np.ndarray] = {"train": rows}
     if parts is not None:
         by_split = {key: rows[[part == key for part in parts]] for key in sorted({*parts})}
+    hashes = _hashes(heard)
+    notes += twice.notes_of(
+        by_split,
+        hashes,
+        found,
+        target,
+        shown=lambda row: shown(files[row].name),
+        name=name,
+        kind="recording",
+    )
     return from_recordings(
         heard,
         found,
         target,
-        rows=splits.chosen(split, by_split, _hashes(heard), share=test_share, name=name),
+        rows=splits.chosen(split, by_split, hashes, share=test_share, name=name),
         name=f"{name} {split}",
         notes=notes,
         **how,
     )
+
+
+def _readable(files: Sequence[File]) -> list[File]:
+    """Those that are read; another beside one of them, as an MP3 that was converted, is left out.
+
+    Raises:
+      BadInput: there is a sound of another kind.
+    """
+    found = [file for file in files if not file.name.lower().endswith(UNREAD)]
+    stems = {os.path.splitext(file.name)[0] for file in found}
+    for file in files:
+        if os.path.splitext(file.name)[0] not in stems:
+            raise BadInput(
+                "root",
+                f"{shown(file.name)} is a sound of a kind that is not read",
+                "convert it to WAV or FLAC, or remove it",
+            )
+    return found
+
+
+def _elsewhere(files: Sequence[File], keep: Sequence[int], root: str, split: str) -> list[str]:
+    """A note of files of these rows that lie in a split, too, that is not read, byte for byte."""
+    inside, own, others = {*keep}, {}, {}
+    for row, file in enumerate(files):
+        (own if row in inside else others).setdefault(file.stamp[0], []).append(file.name)
+
+    def digests(by_size: Mapping[int, list[str]]) -> dict[bytes, str]:
+        names = [name for size in {*own} & {*others} for name in by_size[size]]
+        return {_content(os.path.join(root, name)): name for name in sorted(names, reverse=True)}
+
+    here, there = digests(own), digests(others)
+    both = sorted((name, there[key]) for key, name in here.items() if key in there)
+    if not both:
+        return []
+    count = "1 recording is" if len(both) == 1 else f"{len(both)} recordings are"
+    return [
+        f"{count} in {split} and in another split of {shown(root)}, such as {shown(both[0][0])}, which "
+        f"is {shown(both[0][1])}; what is measured on them is too good: remove one of each"
+    ]
+
+
+def _content(path: str) -> bytes:
+    """The hash of a file; of one that cannot be read that of its name."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return os.fsencode(path)
 
 
 def tfds_sound(

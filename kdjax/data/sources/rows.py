@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -217,19 +218,23 @@ def check_names(rows: Sequence[Any], column: str, *, names: Sequence[str] | None
       names: of the classes, where they are known: then others are refused in any case.
 
     Raises:
-      BadInput: some are integers and others are not; or two differ by spaces around them.
+      BadInput: some are integers and others are not; or two differ by spaces around them, or by how their
+        letters are put together.
     """
     first: dict[str, Any] = {}
     for row in rows:
         if isinstance(label := row.cells[column], str | int):
             first.setdefault(str(label), row)
     for label, row in first.items():
-        bare = label.strip()
+        bare = unicodedata.normalize("NFC", label.strip())
         if label != bare and (not bare or bare in first):
+            fault, mend = "has spaces around it", "remove them"
+            if label == label.strip():
+                fault, mend = f"looks like {bare!a}", "write both in one way (NFC)"
             raise BadInput(
                 "label",
-                f"{label!r} in {column} has spaces around it ({row.where})",
-                "remove them" if bare else "leave it empty where there is none",
+                f"{label!a} in {column} {fault} ({row.where})",
+                mend if bare else "leave it empty where there is none",
             )
     whole = {label for label in first if re.fullmatch(r"\s*[-+]?[0-9]+\s*", label)}
     if names is None and 0 < len(whole) < len(first):

@@ -16,8 +16,14 @@ from kdjax.types import BadInput
 with epy.lazy_imports():  # slow to import, and other sets do without
     from scipy import signal
 
-WAVES, OTHERS = (".wav", ".wave"), (".flac", ".ogg", ".oga")
+WAVES, OTHERS = (".wav", ".wave"), (".flac", ".ogg", ".oga", ".opus")
 """Endings of files that are read, those of the second kind by `soundfile`."""
+
+UNREAD = (
+    *(".mp3", ".m4a", ".aac", ".wma", ".amr", ".aiff", ".aif", ".aifc", ".au", ".caf", ".sph"),
+    *(".w64", ".rf64", ".ape", ".wv"),
+)
+"""Endings of other sounds."""
 
 MOST_RATE = 768_000
 _INTEGERS, _FLOATS, _EXTENSIBLE = 1, 3, 0xFFFE

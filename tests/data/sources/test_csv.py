@@ -173,3 +173,9 @@ def test_rows_within_one_quotation_are_no_label(delimiter, tmp_path):
     assert row.cells["text"] == "x\ny"
     with pytest.raises(BadInput, match="are one cell of 'text'"):
         csv_rows("a.csv", str(path), asked)
+
+
+def test_names_that_look_alike_are_not_two_classes(root):
+    path = table(root / "a.csv", ["pictures/0.png,\u00e9", "pictures/1.png,e\u0301"])
+    with pytest.raises(BadInput, match=r"^label: 'e\\u0301' in label looks like '\\xe9' \(line 3"):
+        read(path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import struct
 import wave
 from pathlib import Path
@@ -122,6 +123,62 @@ def test_splits_by_folder_and_by_rule(folder, tmp_path):
         read(tmp_path / "parted", "test", test_share=0.1)
 
 
+def test_another_kind_beside_its_conversion_is_left_out_and_by_itself_refused(folder):
+    (folder / "no" / "0.mp3").write_bytes(b"ID3")
+    assert len(read(folder)) == 24
+    (folder / "no" / "99.mp3").write_bytes(b"ID3")
+    with pytest.raises(BadInput, match=r"^root: no/99\.mp3 is a sound of a kind"):
+        read(folder)
+
+
+def test_what_is_there_twice_is_said(folder, tmp_path):
+    shutil.copy(folder / "no" / "0.wav", folder / "yes" / "0.wav")
+    shutil.copy(folder / "no" / "2.wav", folder / "no" / "again.wav")
+    torn, twice = read(folder).notes
+    assert "1 recording is there twice with different labels" in torn
+    assert "such as no/0.wav, which is yes/0.wav; remove the wrong one" in torn
+    assert "1 recording is there twice" in twice
+    assert "such as no/2.wav, which is no/again.wav" in twice
+    parted = tmp_path / "parted"
+    for i, split in enumerate(("train", "test")):
+        for j, word in enumerate(WORDS):
+            write(parted / split / word / "1.wav", tone(20 + 2 * i + j))
+    assert not read(parted, "test").notes
+    shutil.copy(parted / "train" / "no" / "1.wav", parted / "test" / "yes" / "2.wav")
+    for split, pair in (
+        ("test", "test/yes/2.wav, which is train/no/1.wav"),
+        ("train", "which is test"),
+    ):
+        (note,) = read(parted, split).notes
+        assert f"1 recording is in {split} and in another split of" in note
+        assert pair in note
+        assert "what is measured on them is too good" in note
+    (note,) = read(parted, "train+test").notes
+    assert "1 recording is in two splits" in note
+
+
+@pytest.mark.parametrize(
+    ("folders", "refused"),
+    [
+        (("no", "no "), True),
+        (("\u00e9", "e\u0301"), True),
+        (("train/No", "train/yes", "test/no", "test/yes"), True),
+        (("a", "A"), False),  # letters are classes
+        (("train/a", "train/A", "test/a"), False),
+    ],
+)
+def test_two_names_of_one_class_are_refused(folders, refused, tmp_path):
+    for i, name in enumerate(folders):
+        write(tmp_path / "words" / name / "0.wav", tone(20 + i))
+    if not refused:
+        assert read(tmp_path / "words").target.classes == 2
+        return
+    with pytest.raises(
+        BadInput, match=r"^root: .* has folders .*, which would be two classes; give"
+    ):
+        read(tmp_path / "words")
+
+
 def test_what_is_said_of_clipped_and_short_ones(folder):
     write(folder / "no" / "loud.wav", np.clip(5 * tone(10).astype(int), -(2**15), 2**15 - 1))
     write(folder / "no" / "short.wav", tone(10, n=20))
@@ -204,7 +261,7 @@ def of_other_kinds(folder):
             "root",
             "it ends before its samples",
         ),
-        (of_other_kinds, {}, "root", "has no recordings"),
+        (of_other_kinds, {}, "root", "no/0.mp3 is a sound of a kind that is not read; convert it"),
         (None, {"rate": 0}, "rate", "give samples a second"),
         (None, {"seconds": 0.0}, "seconds", "above zero"),
         (None, {"seconds": 1.0, "longest": 1.0}, "longest, seconds", "one of the two"),
