@@ -169,6 +169,7 @@ def test_rows_that_are_no_sound_go_in_as_they_are(tmp_path):
     [
         ({"range": 50.0}, r"student's encoder.range: 50 dB below .*; train it so: give None"),
         ({"running": False}, r"student's encoder.running: False: the mean is that of the whole"),
+        ({"hop": 70.0}, r"student's encoder.hop, window: 70 and 64 ms: samples between two frames"),
         ({"convention": "whisper"}, r"student's encoder.convention: whisper's"),
         (
             {"net": CNN(name="cnn", widths=(4,))},

@@ -124,6 +124,12 @@ class LogMel(Encoder):
             return "range", f"{self.range:g} dB below the largest of a recording", "give None"
         if self.normalize and not self.running:
             return "running", "False: the mean is that of the whole recording", "give True"
+        if self._samples(self.hop) > self._samples(self.window):
+            return (
+                "hop, window",
+                f"{self.hop:g} and {self.window:g} ms: samples between two frames are of neither piece",
+                "give a hop that is no longer than the window",
+            )
         if (fault := self.net.unstreamable()) is None:
             return None
         field, *said = fault
