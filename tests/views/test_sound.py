@@ -217,3 +217,14 @@ def test_what_would_leave_nothing_is_named():
     faults = recipe(shift=N, time_mask=N).too_large(inputs)
     assert [path for path, *_ in faults] == ["shift", "time_mask"]
     assert not [*recipe(shift=N - 1, time_mask=9).too_large(inputs)]
+
+
+def test_the_loudest_gain_is_held_at_the_ends_and_no_number_is_lost():
+    """Beyond 770 decibels a factor is infinite in float32, and times a zero it is no number."""
+    audio = jnp.asarray([0, 1, -1, 300, -(2**15), 2**15 - 1], jnp.int16)
+    for key in KEYS[:8]:
+        found = np.asarray(waveform(key, audio, gain=120.0), np.int64)
+        assert (np.sign(found) * np.sign(np.asarray(audio, np.int64)) >= 0).all()
+    assert found[0] == 0
+    with pytest.raises(BadInput, match=r"gain: 1000\.0"):
+        recipe(gain=1000.0)

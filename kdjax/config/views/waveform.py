@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Int16, Key
 
 from kdjax import views
-from kdjax.config.fields import Natural, NonNegative
+from kdjax.config.fields import Natural
 from kdjax.config.views import Frame, Lengths, Views
 from kdjax.data import Dataset
 from kdjax.inputs import Inputs
@@ -98,7 +98,7 @@ class WaveformViews(Views):
     recipe: Literal["waveform"]
     shift: Natural = 0
     speed: Annotated[float, In("[1, 4]")] = 1.0
-    gain: NonNegative = 0.0
+    gain: Annotated[float, In("[0, 120]")] = 0.0
     noise: Ratio | None = None
     time_mask: Natural = 0
     band_mask: Annotated[float, In("[0, 1)")] = 0.0
