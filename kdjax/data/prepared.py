@@ -121,7 +121,7 @@ def check(
     """
     check_keys(features, wanted, name)
     shape = _declared_shape(features, wanted["image_key"], name)
-    return shape, declared_classes(features, wanted["label_key"], name)
+    return shape, declared_classes(features, wanted["label_key"], name, field="data.label_key")
 
 
 def check_key(features: Any, key: str, name: str, *, field: str) -> None:
@@ -150,18 +150,18 @@ def check_keys(features: Any, wanted: Mapping[str, str], name: str) -> None:
         )
 
 
-def declared_classes(features: Any, key: str, name: str) -> int:
-    """How many classes there are."""
+def declared_classes(features: Any, key: str, name: str, *, field: str) -> int:
+    """How many classes there are; `field` names the feature, for messages."""
     if not isinstance(features[key], tfds.features.ClassLabel):
         known = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
         raise BadInput(
-            "data.label_key",
+            field,
             f"{key!r} of {name} is no ClassLabel",
             f"it has {', '.join(sorted(known)) or 'none'}",
         )
     if not features[key].num_classes:
         raise BadInput(
-            "data.label_key",
+            field,
             f"{key!r} of {name} does not say how many classes there are",
             "prepare it with ClassLabel(num_classes=...)",
         )

@@ -259,7 +259,7 @@ class Prepared(NamedTuple):
                 f"{audio!r} of {name} is no sound: it is not integers [samples]",
                 "name another",
             )
-        classes = declared_classes(features, label, name)  # or it is no label
+        classes = declared_classes(features, label, name, field="label")  # or it is no label
         target = Classes(classes, tuple(features[label].names or ()))
         rate = recorded_at or _rate_of(builder.info, features[audio], name)
         return cls(name, builder, audio, label, target, rate)
@@ -350,6 +350,12 @@ def from_recordings(
         made = from_fields({AUDIO: inputs}, labels[taken], **common)
     else:
         most = max(map(len, arrays)) if longest is None else max(1, round(longest * rate))
+        if long := [i for i, own in enumerate(arrays) if len(own) > most]:
+            raise BadInput(
+                "longest",
+                f"{longest:g} s, and {heard[taken[long[0]]].where} has {len(arrays[long[0]]) / rate:.4g}",
+                "give more, cut it, or leave it out",
+            )
         made = from_fields({AUDIO: arrays}, labels[taken], ragged={AUDIO: most}, **common)
     return dataclasses.replace(made, notes=(*notes, *said))
 

@@ -283,7 +283,7 @@ def _declared(features: Any, label: str | None, name: str) -> Target:
         return Unlabelled()
     feature = features[label]
     if isinstance(feature, tfds.features.ClassLabel):
-        classes = declared_classes(features, label, name)
+        classes = declared_classes(features, label, name, field="label")
         names = tuple(feature.names)
         plain = names == tuple(map(str, range(classes)))
         return Classes(classes, () if plain else names)

@@ -265,7 +265,8 @@ def of_other_kinds(folder):
         (None, {"rate": 0}, "rate", "give samples a second"),
         (None, {"seconds": 0.0}, "seconds", "above zero"),
         (None, {"seconds": 1.0, "longest": 1.0}, "longest, seconds", "one of the two"),
-        (None, {"longest": 0.5}, "data", "positions, not 1 to 400"),
+        (None, {"longest": 0.5}, "longest", "0.5 s, and "),
+        (None, {"longest": 0.66}, "longest", "yes/23.wav has 0.6625; give more, cut it"),
         (None, {"skip_short": 9.0}, "skip_short", "all of"),
         (None, {"split": "valid"}, "data", "has train"),
     ],
@@ -429,7 +430,7 @@ def test_spoken_digits(prepared_data):
     for fields, path in (
         ({"audio": "sound"}, "audio"),
         ({"audio": "label"}, "audio"),
-        ({"label": "audio"}, "data.label_key"),
+        ({"label": "audio"}, "label"),
         ({"set": "spoken"}, "set"),
     ):
         with pytest.raises(BadInput) as caught:
