@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax.config.encoders import log_mel as config
+from kdjax.config.encoders.lstm import LSTM
+from kdjax.inputs import Inputs
 from kdjax.models import LogMel, OnLogMel, ds_cnn
 from kdjax.models.log_mel import cosines, filterbank
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field
 
 RATE = 8000
 EPSILON = float(np.finfo(np.float32).eps)
@@ -216,3 +219,29 @@ def test_bands_are_those_that_transformers_has(scale, area):
         rate=16000, size=400, bands=80, low=20.0, high=8000.0, scale=scale, area=area
     )
     np.testing.assert_allclose(found, wanted, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"audio": Field((400,), "float32", rate=RATE)},
+            "encoder: log_mel hears audio, 16-bit samp",
+        ),
+        ({"sound": Field((400,), "int16")}, "encoder: .* and an example is sound of int16"),
+        (
+            {"audio": Field((400,), "int16", rate=16000)},
+            "encoder.rate: 8000 .* audio has 16000; give",
+        ),
+        ({"audio": Field((400,), "int16", rate=RATE)}, None),
+        ({"audio": Field((400,), "int16")}, None),
+    ],
+)
+def test_what_it_hears_is_16_bit_samples_at_its_rate(fields, said):
+    """Floats to 1 would all be below the floor, and bands of another rate are other frequencies."""
+    encoder = config.LogMel(name="log_mel", rate=RATE, net=LSTM(name="lstm"))
+    if said is None:
+        assert encoder.given(Inputs.of(fields)) is encoder
+        return
+    with pytest.raises(BadInput, match=said):
+        encoder.given(Inputs.of(fields))

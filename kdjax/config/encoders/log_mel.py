@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from kdjax import models
 from kdjax.config.encoders import Encoder
 from kdjax.config.fields import Count, Natural, NonNegative, Positive, Width
+from kdjax.data.sources.recordings import AUDIO
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.ranges import In
-from kdjax.types import Fault
+from kdjax.types import BadInput, Fault
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,23 @@ class LogMel(Encoder):
                 f"{own.band_width} bands leave nothing of {self.bands}",
                 "give fewer",
             )
+
+    def given(self, inputs: Inputs) -> "LogMel":
+        """Itself, of recordings at its rate."""
+        audio = next((part for part in inputs.sounds if part.field == AUDIO), None)
+        if audio is None:
+            raise BadInput(
+                "encoder",
+                f"log_mel hears {AUDIO}, 16-bit samples, and an example is {inputs}",
+                "take another, or give it such",
+            )
+        if audio.rate not in (None, self.rate):
+            raise BadInput(
+                "encoder.rate",
+                f"{self.rate} samples a second, and {AUDIO} has {audio.rate}",
+                f"give {audio.rate}",
+            )
+        return self
 
     def _samples(self, milliseconds: float) -> int:
         return round(self.rate * milliseconds / 1000)
