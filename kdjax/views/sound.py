@@ -7,12 +7,12 @@ of its own, zeros behind it, is changed within that length: `ragged_waveform`.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Int16, Key
+from jaxtyping import Array, Float, Float32, Int, Int16, Key, UInt32
 
 _FULL_SCALE = 2.0**15
 _QUIET = 1.0
@@ -200,10 +200,16 @@ def shifted(key: Key[Array, ""], x: Samples, length: Length | None = None, *, mo
 def at_speed(key: Key[Array, ""], x: Samples, *, most: float) -> Samples:
     """Played `1 / most` to `most` times as fast about its middle, by linear interpolation."""
     factor = jnp.exp(jax.random.uniform(key, (), minval=-1.0, maxval=1.0) * math.log(most))
-    n = x.shape[0]
-    middle = (n - 1) / 2.0
-    at = (jnp.arange(n) - middle) * factor + middle
-    return jnp.where((at >= 0) & (at <= n - 1), _between(x, at), 0.0)
+    last = x.shape[0] - 1
+    apart = 2 * jnp.arange(last + 1) - last  # from the middle, in half samples
+    whole = jnp.floor(factor)
+    part = ((factor - whole) * 2.0**32).astype(jnp.uint32)
+    below, beyond = _times(jnp.abs(apart), whole.astype(jnp.int32), part)
+    before = apart < 0
+    below = last + jnp.where(before, -below - (beyond > 0), below)
+    beyond = jnp.where(before & (beyond > 0), 1.0 - beyond, beyond)
+    inside = (below >= 0) & ((below < 2 * last) | ((below == 2 * last) & (beyond == 0)))
+    return jnp.where(inside, _between(x, below // 2, (below % 2 + beyond) / 2.0), 0.0)
 
 
 def played(
@@ -216,17 +222,43 @@ def played(
     drawn = jax.random.randint(key, (), 0, 2 * _SPEEDS + 1)
     long = jnp.rint(length.astype(jnp.float32) * jnp.asarray(_longer(most))[drawn])
     new = jnp.clip(long.astype(length.dtype), 1, x.shape[0])
-    factor = length.astype(jnp.float32) / new.astype(jnp.float32)
-    return _within(_between(x, jnp.arange(x.shape[0]) * factor), new), new
+    places = _times(jnp.arange(x.shape[0]), length // new, _fraction(length % new, new))
+    return _within(_between(x, *places), new), new
 
 
-def _between(x: Samples, at: Samples) -> Samples:
-    """Linear interpolation at places between the first and the last sample.
+def _between(x: Samples, below: Int[Array, " m"], beyond: Float[Array, " m"]) -> Float[Array, " m"]:
+    """Linear interpolation at places behind the samples `below`, by fractions of the way to the next."""
+    at = jnp.clip(below, 0, x.shape[0] - 2)
+    return x[at] + beyond * (x[at + 1] - x[at])
 
-    `jnp.interp` gives the same bits: it looks each place up among all samples, in many times as long.
+
+def _fraction(of: Length, whole: Length) -> UInt32[Array, ""]:
+    """`2^32 of / whole` without what is behind the point, by long division; `of` is less than `whole`."""
+
+    def bit(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        rest, found = state
+        rest = 2 * rest
+        fits = rest >= whole.astype(jnp.uint32)
+        return jnp.where(fits, rest - whole.astype(jnp.uint32), rest), 2 * found + fits
+
+    return jax.lax.fori_loop(0, 32, bit, (of.astype(jnp.uint32), jnp.uint32(0)))[1]
+
+
+def _times(
+    n: Int[Array, " m"], whole: Int[Array, ""], part: UInt32[Array, ""]
+) -> tuple[Int[Array, " m"], Float[Array, " m"]]:
+    """`n (whole + part / 2^32)`, not negative: the integer below it, and its fraction.
+
+    By words of 16 bits, so a sample of a long recording is read where it is: float32 has 24 bits for
+    both, and behind the 524,288th sample its places are multiples of 1/16.
     """
-    below = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, x.shape[0] - 2)
-    return x[below] + (at - below) * (x[below + 1] - x[below])
+    n = n.astype(jnp.uint32)
+    (high, low), (upper, lower) = ((x >> 16, x & 0xFFFF) for x in (n, part))
+    middle = ((low * lower) >> 16) + ((high * lower) & 0xFFFF) + ((low * upper) & 0xFFFF)
+    carried = ((high * lower) >> 16) + ((low * upper) >> 16) + (middle >> 16)
+    beyond = (middle << 16) | ((low * lower) & 0xFFFF)
+    found = n * whole.astype(jnp.uint32) + high * upper + carried
+    return found.astype(jnp.int32), beyond.astype(jnp.float32) * 2.0**-32
 
 
 @functools.lru_cache(maxsize=16)
