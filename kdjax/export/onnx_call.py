@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kdjax.export.dummy_inputs import check_batch, check_positive, is_open, line, made_up
-from kdjax.export.shapes import LONGEST, RATES, SHORTEST
+from kdjax.export.shapes import LONGEST, RATES, SHORTEST, STREAM
+from kdjax.export.stream import PIECE
 from kdjax.types import BadFile, BadInput, length_of
 
 _TYPES = {
@@ -71,11 +72,15 @@ def onnx_call(
     most = length
     if length is not None:
         check_positive(length=length)
-        least = max((shortest.get(name, 1) for name in _open(session)), default=1)
+        if pieces := json.loads(said.get(f"kdjax.{STREAM}", "null")):
+            shortest, given = {PIECE: pieces["least"]}, {PIECE}  # what is kept is as long as it is
+        else:
+            given = _open(session)
+            most = min((longest[name] for name in given if name in longest), default=length)
+        least = max((shortest.get(name, 1) for name in given), default=1)
         if length < least:
             raise BadFile(path, f"takes {least} positions or more, and not {length}")
-        most = min((longest[name] for name in _open(session) if name in longest), default=length)
-        longest = dict.fromkeys(_open(session), length)
+        longest = {**longest, **dict.fromkeys(given, length)}
     sizes = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
     check_batch(path, sizes, batch)
     random = np.random.default_rng(0)

@@ -25,6 +25,7 @@ from kdjax.export.shapes import (
     LONGEST,
     RATES,
     SHORTEST,
+    STREAM,
     longest,
     named_shapes,
     open_shapes,
@@ -50,9 +51,6 @@ READ = {
     "reads": f"ONNX Runtime {RUNTIME} or newer",
 }
 """What a file says of what reads it."""
-
-STREAM = "stream"
-"""In the metadata of a file for pieces, JSON: see `kdjax.export.stream.Stream.said`."""
 
 ASIDE = (LONGEST, SHORTEST, RATES, STREAM)
 """What is said of a file for programs, and not in its description."""

@@ -15,6 +15,9 @@ LONGEST = "longest"
 SHORTEST = "shortest"
 """Likewise the fewest positions, where that is more than 1."""
 
+STREAM = "stream"
+"""Likewise of a file for pieces, see `kdjax.export.stream.Stream.said`."""
+
 RATES = "rates"
 """Likewise positions a second of inputs, by their names, see `rates`."""
 

@@ -17,6 +17,7 @@ from kdjax.config.encoders.cnn import CNN
 from kdjax.config.encoders.log_mel import LogMel
 from kdjax.config.encoders.lstm import LSTM
 from kdjax.export import ONNX
+from kdjax.export.onnx_call import onnx_call, onnx_seconds
 from kdjax.export.onnx_stream import write_stream
 from kdjax.inputs import Inputs
 from kdjax.quant import Rule
@@ -111,6 +112,30 @@ def test_it_answers_recordings_of_their_own_lengths_as_the_model_does(transcribe
     np.testing.assert_allclose(found, live, atol=1e-5 * np.abs(live).max())
     with pytest.raises(BadInput, match=r"student.onnx: takes a batch of 1 or more examples, not"):
         run(audio[:0], lengths[:0])
+
+
+def test_a_piece_is_timed_beside_what_is_kept_and_not_beside_as_much_again(
+    transcriber, monkeypatch
+):
+    """`--length` is that of a piece: what is kept of the pieces before has the length that it has."""
+    spec, variables, folder = transcriber
+    path, framing = folder / "student.onnx", streaming.stream_of(spec, variables).framing
+    given = {}
+
+    class Seen(onnxruntime.InferenceSession):
+        def run(self, names, feeds):
+            given.update({name: array.shape for name, array in feeds.items()})
+            return super().run(names, feeds)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Seen)
+    onnx_call(path, threads=1, batch=2, length=500)
+    assert given["audio"] == (2, 500)
+    assert given["audio_kept"] == (2, framing.before)
+    assert onnx_seconds(path, length=500) in (None, 500 / RATE)
+    with pytest.raises(BadInput, match=f"takes {framing.least} positions or more, and not 9"):
+        onnx_call(path, threads=1, batch=2, length=9)
+    onnx_call(path, threads=1, batch=1)
+    assert given["audio_kept"] == (1, framing.before)
 
 
 def test_integers_agree_as_far_as_a_scale_of_a_piece_is_that_of_the_whole(tmp_path):
