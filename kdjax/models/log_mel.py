@@ -129,7 +129,7 @@ class LogMel(nn.Module):
         said = _SAID[self.convention]
         length = audio.shape[-1]
         beside = 0 if within else self.beside
-        least = max(self.frame - 2 * beside, beside + 1 if said.reflect else 1)
+        least = max(self.frame - 2 * beside, *((beside + 1, self.hop) if said.reflect else (1,)))
         if isinstance(length, int) and length < least:
             fault = f"{self.frame} samples, and a recording has {length}"
             raise BadInput("encoder.frame", fault, "give fewer")
