@@ -108,6 +108,8 @@ def _field(
     if (rate := rates.get(field)) is not None and not shape:
         raise BadInput("data", f"{field} of {name} has a rate, and no positions")
     own = field_of(array, shape, below.get(field), f"{field} of {name}")
+    if rate is not None and own.dtype == "int16" and field not in below:
+        own = dataclasses.replace(own, below=None)  # sound may be negative, though this is silence
     return dataclasses.replace(own, ragged=together is not None, rate=rate)
 
 

@@ -391,6 +391,16 @@ def test_flac_without_its_library_names_the_extra(folder, monkeypatch):
         read(folder)
 
 
+def test_silence_is_no_other_field_than_sound(folder, tmp_path):
+    """Its samples are not negative, which those of tokens are not either."""
+    for how in ({"seconds": 0.5}, {"longest": 1.0}):
+        for i in range(2):
+            write(tmp_path / "silent" / WORDS[i] / "0.wav", np.zeros(400 + i))
+        silent, heard = read(tmp_path / "silent", **how), read(folder, **how)
+        assert silent.fields["audio"] == heard.fields["audio"]
+        assert silent.fields["audio"].below is None
+
+
 def test_in_a_config(folder):
     fields = {"kind": "recordings", "root": str(folder), "rate": RATE, "seconds": 0.5}
     run = parse(config.Data, {"name": "words", "source": fields}, "data")
