@@ -41,6 +41,9 @@ _MOST_FLOAT = 16.0
 _CLIPPED = 8
 """Samples at full scale, one behind the other, that no sound has of itself."""
 
+_FULL = 127 * 256
+"""The least full scale: that of 8 bits."""
+
 
 class Recording(NamedTuple):
     """One of them.
@@ -233,8 +236,8 @@ def fitted(samples: Int16[np.ndarray, " n"], length: int) -> Int16[np.ndarray, "
 
 def is_clipped(samples: Int16[np.ndarray, " n"]) -> bool:
     """Whether so many samples in a row are at one end of the scale that the rest was cut off."""
-    for end in (2**15 - 1, -(2**15)):
-        at = np.flatnonzero(samples == end)
+    for own in (samples, ~samples):  # the complement of -2^15 is 2^15 - 1
+        at = np.flatnonzero(own == max(own.max(initial=0), _FULL))
         if len(at) >= _CLIPPED and (at[_CLIPPED - 1 :] - at[: 1 - _CLIPPED] == _CLIPPED - 1).any():
             return True
     return False

@@ -189,6 +189,10 @@ def test_what_is_said_of_clipped_and_short_ones(folder):
     assert "1 of 25 recordings" in clipped
     assert "loud.wav" in clipped
     assert not is_clipped(tone(3, loud=2**15 - 1)[:100])
+    for end, clipped in ((2**15 - 1, True), (127 * 256, True), (-(2**15), True), (9000, False)):
+        assert is_clipped(np.asarray([5, *[end] * 8, -5], np.int16)) == clipped  # also of 8 bits
+        assert not is_clipped(np.asarray([5, *[end] * 7, -5, end], np.int16))
+    assert not is_clipped(np.zeros(0, np.int16))
 
 
 def stereo(folder):
