@@ -301,7 +301,9 @@ def test_divergence_stops_with_step_and_term(tmp_path):
     assert not list(tmp_path.glob("stages/*/manifest.json"))
 
 
+# That the config is taken, tests/stages/test_effect.py; its images, tests/data/test_prepared.py.
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif("KDJAX_DATA_DIR" not in os.environ, reason="KDJAX_DATA_DIR has no CIFAR-100")
 def test_cifar100_runlocal(tmp_path):
     """Every config runs: `digits` above, those of CIFAR on a few batches of the real images."""

@@ -21,6 +21,7 @@ all again), at the latest after --peer_timeout_seconds and a few seconds more; w
 come, after --join_timeout_seconds. The same command then goes on from what is kept.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -28,6 +29,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import jax
 from absl import flags
@@ -95,8 +97,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
-    if alone.is_helper():
-        pipeline.began()  # when the command has checked all that follows
     run = whole = load_config(FLAGS.config, overrides)
     if FLAGS.seeds is not None:
         run = dataclasses.replace(run, seeds=seeds(FLAGS.seeds))
@@ -106,7 +106,8 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
     splits = Splits(run.data, kept)
     paths.check_directory(workdir / "stages", field="--workdir")
     tasks = pipeline.plan(run, workdir, splits, only=FLAGS.stages)
-    for note in splits.notes if jax.process_index() == 0 else ():
+    said_by_another = alone.is_helper() or jax.process_index() > 0
+    for note in () if said_by_another else splits.notes:
         print(f"data: {note}", file=sys.stderr)
     if FLAGS.dry_run:
         _print_plan(tasks)
@@ -117,6 +118,7 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
             print(line)
         return
     if alone.is_helper():
+        pipeline.began()  # when the command has checked all that follows
         _keep_compiled(workdir)
         pipeline.help_out(run, tasks, splits, count=FLAGS.jobs)
         return
@@ -125,8 +127,8 @@ def _run_config(argv: Sequence[str], overrides: Sequence[str]) -> None:
         carry_out(run, whole, workdir, tasks, splits, kept, command=command)
         return
     _check_jobs(workdir)
-    with pipeline.started(FLAGS.jobs, argv[1:]) as helpers:
-        carry_out(run, whole, workdir, tasks, splits, kept, command=command, helpers=helpers)
+    helpers = pipeline.started(FLAGS.jobs, argv[1:])
+    carry_out(run, whole, workdir, tasks, splits, kept, command=command, helpers=helpers)
 
 
 def _check_jobs(workdir: epath.Path) -> None:
@@ -150,7 +152,7 @@ def carry_out(
     kept: data.Kept,
     *,
     command: str,
-    helpers: pipeline.Workers | None = None,
+    helpers: AbstractContextManager[pipeline.Workers | None] | None = None,
 ) -> None:
     """Does what is not done, and writes the report.
 
@@ -162,7 +164,8 @@ def carry_out(
       splits: the data.
       kept: what was found of them.
       command: that started the run.
-      helpers: processes that do it side by side.
+      helpers: processes that do it side by side. They are started when what was found of the data is
+        kept, and read them while all stages are checked.
 
     Raises:
       BadInput, Busy, Diverged, StageFailed, StorageFailed: see `kdjax.pipeline.execute`.
@@ -172,7 +175,8 @@ def carry_out(
     if jax.process_index() == 0:
         kept.write()
     _keep_compiled(workdir)
-    pipeline.execute(run, tasks, splits, helpers=helpers)
+    with helpers or contextlib.nullcontext() as workers:
+        pipeline.execute(run, tasks, splits, helpers=workers)
     if jax.process_index() == 0:
         found = write_report(whole, workdir, splits, command=command)
         print(workdir / "report.html")

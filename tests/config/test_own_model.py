@@ -44,7 +44,9 @@ def beside(tmp_path, monkeypatch):
     return tmp_path
 
 
+# A module, arrays and a recipe of one's own go down the line in tests/stages/test_own.py.
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_from_arrays_module_and_recipe_to_an_int8_file(beside):
     trains = ("teacher", "student", "scratch", "pruned", "small")
     changes = [f"--config.stages.{name}.steps=60" for name in trains]
