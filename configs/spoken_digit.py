@@ -93,7 +93,6 @@ def _few(steps: dict, *, views: int) -> dict:
                 kind="quantize",
                 model=f"small_{name}",
                 rules=_int8(name),
-                calibration_examples=256,
                 accuracy_drop=0.02,
             ),
             f"file_{name}": dict(kind="export", model=f"student_{name}", formats=["onnx"]),
@@ -112,7 +111,7 @@ def _keywords(steps: dict) -> dict:
             views=_LABEL,
             **_training(steps["spotter"], batch=64, rate=3e-3),
         ),
-        int8=dict(kind="quantize", model="spotter", calibration_examples=256, accuracy_drop=0.02),
+        int8=dict(kind="quantize", model="spotter", accuracy_drop=0.02),
         float_file=dict(kind="export", model="spotter", formats=["onnx"]),
         file=dict(kind="export", model="int8", formats=["onnx"]),
     )

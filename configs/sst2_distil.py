@@ -35,7 +35,7 @@ _STRENGTHS = dict(strengths=[10.0**power for power in range(-7, -1)])
 _DYNAMIC = dict(activations="dynamic", smooth=0.75)
 
 
-def _small(model: str, *, runlocal: bool) -> dict[str, dict]:
+def _small(model: str) -> dict[str, dict]:
     """A model with the tokens that are used alone, in int8, and its file."""
     return {
         f"small_{model}": dict(kind="trim", model=model),
@@ -44,7 +44,6 @@ def _small(model: str, *, runlocal: bool) -> dict[str, dict]:
             model=f"small_{model}",
             rules=[_DYNAMIC],
             float_edges=False,
-            calibration_examples=64 if runlocal else 256,
             accuracy_drop=0.02,
         ),
         f"export_{model}": dict(
@@ -150,13 +149,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             stages |= {
                 f"{name}_{share}": dict(taught[share], encoder=encoder, **trained),
                 f"{name}_alone_{share}": dict(alone, encoder=encoder, **trained),
-                **_small(f"{name}_{share}", runlocal=args["runlocal"]),
+                **_small(f"{name}_{share}"),
             }
     stages["cut"] = dict(
         kind="shrink", model="layers_all", sparsity=0.25, examples=0, tolerance=1e-4
     )
     stages["healed"] = dict(taught["all"], start_from="cut", **training(args["more"], rate / 2))
-    stages |= _small("healed", runlocal=args["runlocal"])
+    stages |= _small("healed")
     stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
     c.stages = ConfigDict(stages, sort_keys=False)
     return c
