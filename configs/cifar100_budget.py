@@ -2,13 +2,13 @@
 
 ResNet-20 teaches ResNet-8. One teacher; all students have the same steps, batches, optimizer and number
 of seeds, and the views of one cache. Weights and temperatures are those of the authors' code for
-CIFAR-100 (see `kdjax.config`), nothing was tuned here. The students of features ask the teacher in the
-step.
+CIFAR-100 (see `kdjax.config`); nothing was tuned here. Students that learn features ask the teacher in
+the step.
 
   kdjax --config=configs/cifar100_budget.py --workdir=DIR --config.data.data_dir=TFDS
 
-CRD draws 1,024 negatives and not 16,384, which take most of a step on a CPU. What the published protocol
-is, with 240 epochs and larger networks, says `configs/cifar100_kd.py`.
+CRD draws 1,024 negatives and not 16,384, which would take most of a step on a CPU. The published
+protocol, with 240 epochs and larger networks, is in `configs/cifar100_kd.py`.
 """
 
 import cifar

@@ -7,19 +7,20 @@ Tian et al. 2019, https://arxiv.org/abs/1910.10699, table 1). Not run here.
 
   kdjax --config=configs/cifar100_kd.py --workdir=DIR --config.data.data_dir=TFDS
   kdjax --config=configs/cifar100_kd.py:live --workdir=DIR ...        the teacher in the step, no cache
-  kdjax --config=configs/cifar100_kd.py:table --workdir=DIR ...       other ways to compare logits, too
+  kdjax --config=configs/cifar100_kd.py:table --workdir=DIR ...       and other ways to compare logits
   kdjax --config=configs/cifar100_kd.py:short --workdir=DIR ...       minutes on two CPU cores
 
 `table` has more students of the same teacher, with the weights that their authors give this pair.
 Published: DKD 76.32 (Zhao et al. 2022, https://arxiv.org/abs/2203.08679), DIST 76.31 (Huang et al. 2022,
 https://arxiv.org/abs/2205.10536), KD of standardized logits 76.62 (Sun et al. 2024,
 https://arxiv.org/abs/2403.01427). The code of the first and the last keeps the epoch that is best on the
-test set; here it is always the last. The weight of DKD grows over twenty epochs, theirs once an epoch.
+test set; here it is always the last epoch. The weight of DKD grows over twenty epochs: here at every
+step, in its authors' code once an epoch.
 
 The cache holds one view an epoch (float16: 10 MB an epoch), so that the cached and the live student
-see the same images. Interrupted at any time, the same command continues from the last checkpoint.
+see the same images. After an interruption, the same command continues from the last checkpoint.
 `short` is a tenth of the data, ResNet20 to ResNet8, a few epochs: it shows that everything learns, and
-no number of it belongs in a table (seed 0: teacher 9.2, student alone 9.0, KD 7.8, chance 1; nine minutes
+its numbers belong in no table (seed 0: teacher 9.2, student alone 9.0, KD 7.8, chance 1; nine minutes
 on two CPU cores beside other work).
 """
 

@@ -1,8 +1,8 @@
 """How well int8 agrees with float on photographs: a residual network on CIFAR-10, and its files.
 
-A ResNet of `depth` is trained for a few epochs, quantized with each way of calibration on 512 training
-images, trained on in int8 from its own cached logits, and exported. The report holds each file of 10,000
-test images against its model, and each quantized model against the float one.
+A ResNet of `depth` is trained for a few epochs, quantized with each method of calibration on 512 training
+images, trained further in int8 from its own cached logits, and exported. On 10,000 test images, the
+report compares each file with its model, and each quantized model with the float one.
 
   kdjax --config=configs/cifar10_int8.py --workdir=DIR --config.data.data_dir=TFDS
   kdjax --config=configs/cifar10_int8.py:depth=20,epochs=20 --workdir=DIR ...

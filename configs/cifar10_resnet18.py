@@ -1,22 +1,23 @@
 """ResNet-18 on CIFAR-10: self-supervision, half of the weights pruned at random, dynamic int8.
 
-A line that is often told with round numbers: self-supervision gives ten points, pruning halves the
-parameters, int8 makes it twice as fast. Here each claim is measured by itself, beside what else could be
-done for the same. It is a REDUCED form, for two CPU cores: `width` 16 instead of 64 (a sixteenth of the
-parameters), minutes of pretraining instead of days, 10 % of the labels.
+Three claims are often made in round numbers: self-supervision gives ten points, pruning halves the
+parameters, int8 makes a network twice as fast. Here each is measured by itself, beside the alternatives.
+It is a REDUCED form, for two CPU cores: `width` 16 instead of 64 (a sixteenth of the parameters), minutes
+of pretraining instead of days, 10 % of the labels.
 
   kdjax --config=configs/cifar10_resnet18.py --workdir=DIR --config.data.data_dir=TFDS
 
 * `scratch`, `tuned`: on the labels alone, and from the encoder that SimCLR has trained on all images.
-* `random`, `smallest`: half of the weights of `tuned` are zero, any or the smallest, and it learns on,
-  from what `tuned` says of all images; `dense` learns on without. A zero is still stored and multiplied.
-* `half`: about half of the parameters are gone, 30 % of all channels, and it learns on as long.
-* `dynamic`: `random` in int8 with ranges found in each call; `int8`: `half` with ranges found once.
+* `random`, `smallest`: half of the weights of `tuned`, drawn at random or the smallest, are zero, and it
+  trains on, from the answers of `tuned` about all images; `dense` does so without pruning. A zero is
+  still stored and multiplied.
+* `half`: about half of the parameters are gone, 30 % of all channels, and it trains on for as long.
+* `dynamic`: `random` in int8 with ranges found in each call; `int8`: `half` with calibrated ranges.
 
-Where the report has the three claims: the points are `tuned` over `scratch`, with an interval over the
-seeds; the parameters are those of `random`, as many as before and half of them zero, and of `half`, with
-the bytes of their files; the speed is the latency of the files of `dynamic` and `int8` against those of
-`random` and `half`, in the same runtime, threads and batch.
+Where to find the three claims in the report: the points are `tuned` over `scratch`, with an interval over
+the seeds; the parameters are those of `random` (as many as before, half of them zero) and of `half`, with
+the bytes of their files; the speed is the latency of the files of `dynamic` and `int8` relative to those
+of `random` and `half`, with the same runtime, threads and batch.
 """
 
 import cifar

@@ -1,17 +1,17 @@
-"""CIFAR-10 on a microcontroller's network: ResNet-8 of MLPerf Tiny, whose gate is 85 % in int8.
+"""CIFAR-10 on a microcontroller's network: ResNet-8 of MLPerf Tiny, which requires 85 % in int8.
 
-Banbury et al. 2021, https://arxiv.org/abs/2106.07597. A ResNet-20 learns all labels and says what it
-sees on `views` views of each image; three ResNet-8 (78 thousand parameters) learn from that, and three
-from the labels alone, in as many steps and with the same optimizer. Each student goes into int8 as it is
-and trained on, and with half of its parameters gone. The teacher and its cache are of seed 0, whichever
-seed the student is of.
+Banbury et al. 2021, https://arxiv.org/abs/2106.07597. A ResNet-20 learns all labels and is asked about
+`views` views of each image; three ResNet-8 (78 thousand parameters) learn from its answers, and three
+from the labels alone, in as many steps and with the same optimizer. Each student is quantized to int8, as
+it is and with further training, and once more with half of its parameters gone. The teacher and its cache
+have seed 0, for the students of all seeds.
 
   kdjax --config=configs/cifar10_resnet8.py --workdir=DIR --config.data.data_dir=TFDS
   kdjax --config=configs/cifar10_resnet8.py:hurt --workdir=DIR --config.data.data_dir=TFDS
 
-`hurt` takes the same students further, to where ways to prune and numbers of few bits differ: 80, 90 and
-95 % of the weights pruned in six ways, and int8, int4 and ternary weights as they are and trained on. In
-the same DIR it begins with the students that are there.
+`hurt` takes the same students further, to where methods of pruning and numbers of few bits differ: 80, 90
+and 95 % of the weights pruned in six ways, and int8, int4 and ternary weights, as they are and with
+further training. In the same DIR it begins with the students that are there.
 """
 
 import cifar

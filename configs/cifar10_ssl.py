@@ -1,9 +1,9 @@
 """CIFAR-10 with 1 % and 10 % of its labels: SimCLR, BYOL, DINO and MoCo v2 on two CPU cores.
 
 One network, one recipe of views and one number of steps for all four, on all 50,000 images without
-labels; then, with 500 and with 5,000 labels, a linear classifier on the frozen features and the whole
-network fine-tuned, beside the same network on the labels alone, which has three times the steps.
-`untrained` is the network as it begins, but for BatchNorm's statistics.
+labels; then, with 500 and with 5,000 labels, a linear classifier on the frozen features, the whole
+network fine-tuned, and the same network on the labels alone, with three times the steps. `untrained` is
+the network before training, except for BatchNorm's statistics.
 
   kdjax --config=configs/cifar10_ssl.py --workdir=DIR --config.data.data_dir=TFDS
 """

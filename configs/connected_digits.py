@@ -1,17 +1,18 @@
-"""Connected digits with few transcripts: a Conformer, and an LSTM that learns of its frames instead.
+"""Connected digits with few transcripts: a Conformer, and LSTMs that learn from its frames instead.
 
-Synthetic utterances, joined of the Free Spoken Digit Dataset with drawn pauses and levels: two to five
-digits of one speaker each. The speaker of the test utterances is in no other. A Conformer learns all
-transcripts by CTC. From what it says, frame by frame, of `views` views of each utterance an LSTM learns
-that reads in one direction:
+Synthetic utterances, joined from the Free Spoken Digit Dataset with random pauses and levels: two to five
+digits of one speaker each. The speaker of the test utterances is in no training utterance. A Conformer
+learns all transcripts by CTC. Its answers, frame by frame, about `views` views of each utterance teach
+unidirectional LSTMs:
 
 * `student`: from the frames, and from the transcripts of `share` of the utterances;
-* `free`: from the frames alone, those that the Conformer calls blank thinned out; no transcript;
+* `free`: from the frames alone, most of the Conformer's blanks left out; no transcript;
 * `alone`: from the transcripts of `share` of the utterances, without a teacher.
 
-With `extra` there are `paths`, from the Conformer's likeliest transcripts alone, by CTC, and `alone_all`,
-from all transcripts without a teacher. All in as many steps. `free` then loses half of its units for
-good, learns on, still without a transcript, goes into int8 and into files of an open length.
+With `extra` there are also `paths`, from the Conformer's likeliest transcripts alone, by CTC, and
+`alone_all`, from all transcripts without a teacher. All have the same number of steps. `free` then loses
+half of its units, trains on, still without a transcript, is quantized to int8 and exported to files that
+take any length.
 
   kdjax --config=configs/connected_digits.py --workdir=DIR
 

@@ -13,7 +13,7 @@ def adamw(steps: int, *, batch: int, rate: float, lines: int) -> dict:
 
 
 def int8(model: str, *, examples: int, agreement: float) -> dict:
-    """A stage: recurrent layers round what goes in as they are called, others have ranges found once."""
+    """A stage: recurrent layers find their ranges in each call, the others have calibrated ones."""
     return dict(
         kind="quantize",
         model=model,

@@ -1,8 +1,8 @@
-"""The whole line on the embedded handwritten digits: five labels a class, the rest unlabelled.
+"""The whole line on the embedded handwritten digits: five labels per class, the rest unlabelled.
 
 SimCLR on all 1,437 training images, a teacher fine-tuned on 50 of them, its logits cached for every
-(id, view), a student distilled from the cache on all images, the same student trained on the 50 alone
-as the yardstick; the student with zeros, with half of its channels, and in int8, trained on in int8;
+(id, view), a student distilled from the cache on all images, and as the baseline the same student trained
+on the 50 alone; the student pruned, with half of its channels, in int8, and trained further in int8;
 exported; everything over five seeds.
 
   kdjax --config=configs/digits.py --workdir=DIR
@@ -12,12 +12,12 @@ exported; everything over five seeds.
   kdjax --config=configs/digits.py:pruning,labels=100 --workdir=DIR
   kdjax --config=configs/digits.py:quantization --workdir=DIR
 
-`label_free` is another line: the student's encoder learns the embedding of the pretrained one from all
-images without a label, and is then fine-tuned on the 50, as the teacher is.
+`label_free` is another line: the student's encoder learns the embedding of the pretrained encoder from
+all images without a label, and is then fine-tuned on the 50, as the teacher is.
 
-`pruning` is a comparison: ways to prune the student at 50, 80, 90 and 95 percent, each with the same
-number of training steps, half of them before the cut where there is one; see `_pruning`. So is
-`quantization`: the student in int8, int4, three and two values, as it is and trained on in them.
+`pruning` compares ways to prune the student at 50, 80, 90 and 95 percent, each with the same number of
+training steps, half of them before pruning where it happens at one time; see `_pruning`. `quantization`
+compares the student in int8, int4, ternary and binary weights, as it is and with further training.
 """
 
 from ml_collections import ConfigDict
@@ -251,11 +251,11 @@ def _quantization(aware: dict) -> dict:
 
     * `int8`: weights and activations; `percentile` and `mse` cut the ranges of the activations off,
       `edges` has the first and the last layer in int8, too.
-    * `dynamic`: as `int8`, the ranges of the activations found in each call.
-    * `int4`, `ternary`, `binary`: weights alone; `int4_int8` has int8 activations besides.
-    * `mixed`: weights alone, int8 or int4 by layer, in 60 kB: what hurts least by `bits`, each layer's
-      KL to the cached teacher.
-    * `float`: the student itself, trained on as long as they are.
+    * `dynamic`: as `int8`, with the ranges of the activations found in each call.
+    * `int4`, `ternary`, `binary`: weights alone; `int4_int8` also has int8 activations.
+    * `mixed`: weights alone, int8 or int4 by layer, in 60 kB: what does least harm by `bits`, each
+      layer's KL divergence from the cached teacher.
+    * `float`: the student itself, trained further for as long.
     """
     rules = dict(
         int8=dict(),

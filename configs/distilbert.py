@@ -1,21 +1,21 @@
 """DistilBERT's recipe: a masked language model with half of its teacher's layers.
 
 Sanh et al. 2019, https://arxiv.org/abs/1910.01108: the student begins with some of the teacher's layers,
-without token types and pooler, and learns 5 x the teacher's softened tokens at all positions (T = 2),
-2 x the hidden tokens and 1 x the cosine of the last hidden states; other tokens are hidden in each view.
-The weights and rates are those of the authors' code, but that the rate falls by a cosine. Models are
-scored by the pseudo-perplexity: each token from all others of its text.
+without token types and pooler. Its loss is 5 x KD of the tokens at all positions (T = 2), 2 x the
+masked-LM loss and 1 x the cosine of the last hidden states; different tokens are hidden in each view.
+Weights and learning rates are those of the authors' code, except that the rate falls by a cosine. Models
+are scored by the pseudo-perplexity: each token is predicted from all others of its text.
 
   kdjax --config=configs/distilbert.py --workdir=DIR --config.data.data_dir=TFDS
 
-is the small form, on `sst2_sentences`, meant for two CPU cores. Its teacher is trained here. Beside the
-student are the same from the cache, without the cosine, and the same layers by hidden tokens alone.
+is the small form, on `sst2_sentences`, meant for two CPU cores. Its teacher is trained here. For
+comparison the same student learns from the cache, without the cosine, and from hidden tokens alone.
 Nothing has been measured with this file yet.
 
-The full scale is BERT-base to DistilBERT on texts of your own, one or several coherent sentences a line
-in UTF-8, such as Wikipedia and books in TEXTS/train_*.txt, and ten or twenty of them in TEXTS/test.txt:
-each is asked about as often as it has tokens, and 4,000 answers are 4,000 x 30,522 x 4 bytes.
-It has not been run. FOLDER has the files of `google-bert/bert-base-uncased`: model.safetensors with the
+The full scale is BERT-base to DistilBERT on your own texts, with one or several coherent sentences per
+line in UTF-8: Wikipedia and books, say, in TEXTS/train_*.txt, and ten or twenty lines in TEXTS/test.txt.
+Each of these is tested once for each of its tokens, and 4,000 answers take 4,000 x 30,522 x 4 bytes. It
+has not been run. FOLDER has the files of `google-bert/bert-base-uncased`: model.safetensors with the
 head, config.json, tokenizer.json. On every host of a Cloud TPU pod, here 16 chips of v4:
 
   kdjax --config=configs/distilbert.py:full,texts=TEXTS,weights=FOLDER

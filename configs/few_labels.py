@@ -1,13 +1,13 @@
-"""A set of images that nobody has tuned, and few labels: the recipe of `kdjax.few_labels`, as it is.
+"""The recipe of `kdjax.few_labels`, for images that nobody has tuned and few labels.
 
   kdjax --config=configs/few_labels.py:name=cifar10,labels=10,data_dir=TFDS --workdir=DIR
   kdjax --config=configs/few_labels.py:name=cifar10,labels=10,seeds=5,effort=2 --workdir=DIR
   kdjax --config=configs/few_labels.py:without=warp --workdir=DIR
 
 The second takes the directory from the environment's KDJAX_DATA_DIR, and twice the steps. The third
-leaves one part of the recipe out: `warp`, `pretraining`, `probe` or `self_training`. The facts that views
-and sizes follow from are found in the first thousand training images, without a label. With
-`--dry_run` it says what there is to do; `--config.stages.student.steps=500` changes what follows.
+leaves out one part of the recipe: `warp`, `pretraining`, `probe` or `self_training`. Views and sizes
+follow from facts about the first thousand training images, without a label. `--dry_run` prints the
+stages, and any field of them can be changed, as with `--config.stages.student.steps=500`.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""LibriSpeech: a Conformer that writes down what is read, and an LSTM that learns of its frames.
+"""LibriSpeech: a Conformer that transcribes read speech, and an LSTM that learns from its frames.
 
-100 or 960 hours of people who read books, at 16 kHz, with transcripts. A Conformer learns these by CTC.
-What it says at every frame of `views` views of each utterance is kept, and an LSTM that reads in one
-direction learns from that (`student`: without any transcript), loses half of its units for good, learns
-on and goes into int8 and a file of an open length. Beside it the same LSTM learns from the transcripts
+100 or 960 hours of people reading books, at 16 kHz, with transcripts. A Conformer learns these by CTC.
+Its answers at every frame of `views` views of each utterance are cached, and a unidirectional LSTM learns
+from them (`student`: without any transcript), loses half of its units, trains on, is quantized to int8
+and exported to a file that takes any length. For comparison the same LSTM learns from the transcripts
 (`alone`).
 
   for part in train-clean-100 train-clean-360 train-other-500 test-clean
@@ -12,9 +12,9 @@ on and goes into int8 and a file of an open length. Beside it the same LSTM lear
   kdjax --config=configs/librispeech.py:root=LibriSpeech,hours=960 --workdir=DIR
 
 **Untested at this size**: nobody has run more of it than `runlocal`, two steps of small networks on five
-utterances. What it takes on a TPU pod is computed, and the command is, on the page of configs.
+utterances. `configs/README.md` has the command for a TPU pod, and a computed estimate of what it takes.
 
-FLAC needs the extra `speech`. `runlocal` takes any folder in LibriSpeech's layout, also of WAV files,
+FLAC needs the extra `speech`. `runlocal` takes any folder in LibriSpeech's layout, also with WAV files,
 that has `train-clean-100` and `test-clean`.
 """
 

@@ -1,13 +1,13 @@
-"""Your own network, arrays and views: a teacher, a student, then a small int8 file, checked against it.
+"""Your own network, arrays and views: a teacher, a student, and a small int8 file that is checked.
 
 Copy this file and put your own into `arrays`, `Network` and `seen`, which know nothing of kdjax but
-what they call. Here they are scikit-learn's handwritten digits, of which 20 of a class have labels, and a
-plain convolutional network. What is not wanted of the line may be left out: no stage needs a later one.
+what they call. Here they are scikit-learn's handwritten digits, with 20 labels per class, and a plain
+convolutional network. You may leave out any end of the line: no stage needs a later one.
 
   kdjax --config=configs/own_model.py --workdir=DIR
   kdjax --config=configs/own_model.py:weights=MINE.safetensors --workdir=DIR
 
-With `weights` the teacher begins with a network that is trained already, in the names of its module
+With `weights` the teacher begins with a trained network, with the names of its module
 (`kdjax.weights.write` writes them, and kdjax/weights says how), and with a linear probe of it.
 """
 

@@ -1,8 +1,8 @@
-"""What few labels are enough for, on the digits: SimCLR without labels, then 1 %, 10 % or all of them.
+"""How far few labels go, on the digits: SimCLR without labels, then 1 %, 10 % or all of them.
 
-One encoder is pretrained on all 1,437 training images. Its frozen features are judged by the nearest
-labelled examples and by a linear classifier, and it is fine-tuned, with the labels of 1 %, 10 % and all
-of each class (10, 143 and 1,437; one of a class at least). The same network from scratch beside it.
+One encoder is pretrained on all 1,437 training images. Its frozen features are evaluated by k-NN and by a
+linear classifier, and it is fine-tuned, with 1 %, 10 % and all of the labels of each class (10, 143 and
+1,437; at least one per class). For comparison the same network is trained from scratch.
 
   kdjax --config=configs/semi_supervised.py --workdir=DIR
 """

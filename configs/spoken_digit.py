@@ -1,10 +1,10 @@
-"""Spoken digits with five labels a class: a teacher that teaches itself, two students, int8 files.
+"""Spoken digits with five labels per class: a self-trained teacher, two students, int8 files.
 
 The Free Spoken Digit Dataset: 2,700 recordings of six speakers at 8 kHz, of which 50 have a label, and
-300 of the same speakers to test on. A ResNet on log-mel spectra learns by SimCLR, then from the 50 labels
-and from its own predictions; what it says of `views` views of each recording is kept. From that learn an
-LSTM and MLPerf Tiny's DS-CNN, and both from the 50 labels alone, in as many steps. Each student loses
-half of its units for good, learns on, goes into int8 and into a file.
+300 of the same speakers for the test. A ResNet on log-mel spectra learns by SimCLR, then from the 50
+labels and from its own predictions; its answers about `views` views of each recording are cached. An LSTM
+and MLPerf Tiny's DS-CNN learn from them, and both from the 50 labels alone, in as many steps. Each
+student loses half of its units, trains on, is quantized to int8 and exported.
 
   kdjax --config=configs/spoken_digit.py --workdir=DIR
   kdjax --config=configs/spoken_digit.py:keywords --workdir=DIR    # DS-CNN alone, with all labels
@@ -47,7 +47,7 @@ def _training(steps: int, *, batch: int, rate: float) -> dict:
 
 
 def _int8(name: str) -> list[dict]:
-    """Recurrent layers round what goes in as they are called; others have ranges found once."""
+    """Recurrent layers find their ranges in each call; the others have calibrated ones."""
     rules = [dict(pattern=".*")]
     return [dict(pattern=".*lstm.*", activations="dynamic"), *rules] if name == "lstm" else rules
 
@@ -93,7 +93,6 @@ def _few(steps: dict, *, views: int) -> dict:
                 kind="quantize",
                 model=f"small_{name}",
                 rules=_int8(name),
-                calibration_examples=256,
                 accuracy_drop=0.02,
             ),
             f"file_{name}": dict(kind="export", model=f"student_{name}", formats=["onnx"]),
@@ -112,7 +111,7 @@ def _keywords(steps: dict) -> dict:
             views=_LABEL,
             **_training(steps["spotter"], batch=64, rate=3e-3),
         ),
-        int8=dict(kind="quantize", model="spotter", calibration_examples=256, accuracy_drop=0.02),
+        int8=dict(kind="quantize", model="spotter", accuracy_drop=0.02),
         float_file=dict(kind="export", model="spotter", formats=["onnx"]),
         file=dict(kind="export", model="int8", formats=["onnx"]),
     )

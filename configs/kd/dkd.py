@@ -1,4 +1,4 @@
-"""Decoupled knowledge distillation: the teacher's class stands in where there is no label.
+"""Decoupled knowledge distillation: where there is no label, the teacher's class is the target.
 
 Zhao et al. 2022, https://arxiv.org/abs/2203.08679.
 

@@ -1,8 +1,8 @@
-"""Label-free distillation on the digits, with the cosine to the teacher's row.
+"""Label-free distillation on the digits, by the cosine to the teacher's embedding.
 
 SimCLR on all 1,437 training images; a small encoder learns the cached embedding of the large one without
-a label; its frozen features are judged with five labels a class, and it is fine-tuned on them, as the
-large one is. The files beside this one have other methods in the same line.
+labels; its frozen features are evaluated with five labels per class, and it is fine-tuned on them, as the
+large one is. `seed.py` and `compress.py` beside this file have other methods in the same line.
 
   kdjax --config=configs/kd/embedding_digits.py:seeds=5 --workdir=DIR
 """

@@ -1,7 +1,7 @@
 """The flow between two blocks, which have as many channels in student and teacher: FSP.
 
 Yim et al. 2017, "A Gift from Knowledge Distillation", CVPR. The student's first two blocks are as wide as
-the teacher's, and it has one block less: 57 thousand parameters.
+the teacher's, and it has one block fewer: 57 thousand parameters.
 
   kdjax --config=configs/kd/fsp.py:seeds=5 --workdir=DIR
 """

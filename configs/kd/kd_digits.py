@@ -1,8 +1,8 @@
 """What the distillation configs in this folder share: the digits line, and how a student is trained.
 
 The stages of `configs/digits.py`: SimCLR on all 1,437 training images, a teacher fine-tuned on five
-labels a class; and students that learn all images from it, in 400 steps of 128. Each config says what is
-its own. Their arguments:
+labels per class; and students that learn from it on all images, in 400 steps of 128. Each config adds
+what is its own. Their arguments:
 
   seeds=5     for how many seeds
   tune        tested on a fifth of train, never on test: to choose weights
@@ -77,8 +77,8 @@ def student(name: str, arg: str | None, **own) -> ConfigDict:
 def with_features(**terms: dict) -> dict:
     """Fields of a student that learns features, too: the terms of the logits stay.
 
-    `taps` of a term are paths in both, which have their blocks by the same names. The papers have the
-    cross-entropy of all labels besides, where these students have five a class.
+    `taps` of a term are paths in both models, whose blocks have the same names. The papers also use the
+    cross-entropy of all labels, where these students have five per class.
     """
     found = {}
     for name, term in terms.items():

@@ -1,7 +1,7 @@
 """Relational knowledge distillation: distances and angles between the examples of a batch.
 
-Park et al. 2019, https://arxiv.org/abs/1904.05068. The angles are those of all triples: of 256 examples
-17 million, on which most of the time goes on a CPU.
+Park et al. 2019, https://arxiv.org/abs/1904.05068. The angles are those of all triples, 17 million for
+256 examples, which take most of the time on a CPU.
 
   kdjax --config=configs/kd/rkd.py:seeds=5 --workdir=DIR
 """

@@ -1,7 +1,7 @@
 """Numbers that change while a student trains: a temperature that falls, and weights that cross.
 
 The falling temperature is that of annealing (Jafari et al. 2021, https://arxiv.org/abs/2104.07163, with
-another loss); the labels of the few gain weight as the teacher's voice gets sharper.
+another loss); the few labels gain weight as the teacher's answers get sharper.
 
   kdjax --config=configs/kd/schedules.py:seeds=5 --workdir=DIR
 """

@@ -1,4 +1,4 @@
-"""SEED on the digits: how near the student is to a queue of the teacher's rows.
+"""SEED on the digits: the student's similarities to a queue of the teacher's embeddings.
 
 Fang et al. 2021, https://arxiv.org/abs/2101.04731. The line is that of `embedding_digits.py`; the queue
 holds eight batches, most of the 1,437 images.

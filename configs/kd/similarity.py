@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation: which examples of a batch have like features.
+"""Similarity-preserving distillation: which examples of a batch have similar features.
 
 Tung and Mori 2019, https://arxiv.org/abs/1907.09682.
 

@@ -1,9 +1,9 @@
 """Ways to distil the digits at one budget: one teacher, one student network, 400 steps of 128 views each.
 
-`scratch` learns the 50 labels alone. Every other row learns all images from the same teacher on the same
-views; those with features ask it in the step and have the terms of `kd` besides. `seed` alone learns no
+`scratch` learns the 50 labels alone. Every other row learns from the same teacher on the same views of
+all images; those with features ask it in the step, and keep the terms of `kd`. Only `seed` learns no
 logits: its encoder learns the embedding of the pretrained one, and is then fine-tuned on the 50 labels as
-the teacher is. What is their own is that of the config of their name in this folder.
+the teacher is. Each method is set up as in the config of its name in this folder.
 
   kdjax --config=configs/kd/table.py --workdir=DIR
 """

@@ -1,7 +1,8 @@
 """Two teachers of different networks and random parameters, kept apart: one hands over to the other.
 
-Each has a term of its own (You et al. 2017, "Learning from Multiple Teacher Networks", KDD, weighs such
-terms alike); here the weight moves from the shallower teacher to the deeper one while the student trains.
+Each has a term of its own (You et al. 2017, "Learning from Multiple Teacher Networks", KDD, give such
+terms equal weights); here the weight moves from the shallower teacher to the deeper one while the student
+trains.
 
   kdjax --config=configs/kd/teachers.py:seeds=5 --workdir=DIR
 """

@@ -1,4 +1,4 @@
-"""DCL, the decoupled contrastive loss on the digits: Yeh et al. 2021, https://arxiv.org/abs/2110.06848.
+"""DCL, the decoupled contrastive loss, on the digits: Yeh et al. 2021, https://arxiv.org/abs/2110.06848.
 
 kdjax --config=configs/ssl/dcl.py --workdir=DIR
 """

@@ -1,6 +1,6 @@
 """MAE, with a small vision transformer on the digits: He et al. 2021, https://arxiv.org/abs/2111.06377.
 
-Crops alone, as in the paper. It wants more steps than the others: after 1,500 the 20 nearest neighbours
+Only crops, as in the paper. It needs more steps than the others: after 1,500 the 20 nearest neighbours
 are right for 80 % of a fifth of train, seed 0 (`:seeds=1,tune --config.stages.mae.steps=1500`).
 
 kdjax --config=configs/ssl/mae.py --workdir=DIR

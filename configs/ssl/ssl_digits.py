@@ -1,8 +1,8 @@
-"""What the self-supervised methods on the digits share, so that the method is all that differs.
+"""What the self-supervised methods on the digits share, so that only the method differs.
 
 The pretraining of `configs/digits.py`: all 1,437 training images without labels, the same views and
 number of steps, but of the network that is the student there; then k-NN and a linear classifier on the
-frozen features, with all labels and with five a class. `table.py` has all methods in one run. Their
+frozen features, with all labels and with five per class. `table.py` has all methods in one run. Their
 arguments:
 
   seeds=5     for how many seeds
@@ -22,7 +22,7 @@ def ramp(begin: float, end: float = 1.0, **more) -> dict:
 
 
 def run(arg: str | None, **methods: dict) -> ConfigDict:
-    """A run of these methods; of each the fields of its stage, and of its optimizer, that are its own.
+    """A run of these methods, each given by the fields of its stage and of its optimizer that differ.
 
     An optimizer with a name is taken as it is.
     """

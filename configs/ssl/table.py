@@ -1,7 +1,7 @@
 """All self-supervised methods on the digits, under the same views, encoder and number of steps.
 
-MAE alone has another encoder, a small vision transformer: it needs patches to hide. `untrained` and
-`untrained_vit` are those encoders as they begin, but for 30 steps of BatchNorm's statistics.
+Only MAE has another encoder, a small vision transformer: it needs patches to hide. `untrained` and
+`untrained_vit` are these encoders before training, except for 30 steps of BatchNorm's statistics.
 
   kdjax --config=configs/ssl/table.py --workdir=DIR
   kdjax --config=configs/ssl/table.py:seeds=1,tune --workdir=DIR    (never tested on test)
