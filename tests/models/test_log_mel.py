@@ -171,7 +171,10 @@ def test_the_range_is_below_the_largest_band_of_the_recording_and_of_nothing_beh
         ({"high": 4001.0}, "encoder.low, encoder.high"),
         ({"cepstrum": 30}, "encoder.cepstrum"),
         ({"frame": 5000, "convention": "kaldi"}, "encoder.frame"),
-        ({"frame": 5000, "hop": 4001, "convention": "whisper"}, "encoder.frame"),  # no frame is left
+        (
+            {"frame": 5000, "hop": 4001, "convention": "whisper"},
+            "encoder.frame",
+        ),  # no frame is left
     ],
 )
 def test_what_cannot_be(fields, path):
