@@ -155,5 +155,5 @@ def test_what_a_function_is_around_is_not_kept():
         return weakref.ref(held)
 
     left = around()
-    gc.collect()
+    gc.collect(1)  # what has just been made: all that tests have imported is much to go through
     assert left() is None

@@ -38,6 +38,8 @@ def test_sentences_runlocal(tmp_path):
     assert len(sizes) == 1  # both are trimmed to the same tokens
 
 
+# That the config is taken: tests/stages/test_effect.py.
+@pytest.mark.thorough
 @pytest.mark.skipif(not PREPARED, reason="KDJAX_DATA_DIR has no sst2_sentences")
 def test_sentences_are_planned(tmp_path):
     ended = kdjax(CONFIG, f"--workdir={tmp_path}", "--dry_run")

@@ -143,6 +143,8 @@ def _cut(inputs, length):
     return {"tokens": tokens, "tokens_length": np.minimum(inputs["tokens_length"], length)}
 
 
+# With a BERT: tests/stages/test_sentences.py; lengths of files: tests/export/test_open_lengths.py.
+@pytest.mark.thorough
 def test_ragged_tokens_through_the_whole_line(tmp_path):
     """Put together by length as they train, and files that take any length."""
     plain = parse.plain(

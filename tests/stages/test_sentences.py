@@ -104,6 +104,23 @@ def test_pairs_through_the_whole_line(tmp_path):
     (accepted,) = {entry["accepts"] for entry in artifacts["file"].manifest["parity"]}
     assert accepted.startswith("tokens: int32 [1 to 40], tokens_length: int32 [], second: int32 []")
 
+    # What a user runs: numpy, onnxruntime and tokenizers.
+    import onnxruntime
+
+    folder = artifacts["file"].folder
+    assert artifacts["file"].manifest["beside"] == ["tokenizer.json"]
+    session = onnxruntime.InferenceSession(folder / "student.onnx")
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pair = tokenizer.encode("a warm film", "some dull actors")
+    numbers = [pair.ids], [len(pair.ids)], [pair.sequence_ids.index(1)]
+    given = {
+        each.name: np.asarray(own, np.int32)
+        for each, own in zip(session.get_inputs(), numbers, strict=True)
+    }
+    (logits,) = session.run(None, given)
+    spec, variables = load(artifacts["student"], field="here")
+    np.testing.assert_allclose(logits, jax.jit(spec.predict)(variables, given), atol=1e-4)
+
 
 def test_a_recurrent_student_through_the_whole_line(tmp_path):
     """Of a mean over embeddings; its units go, and all of it goes into integers, the table too."""
@@ -158,6 +175,8 @@ def _sst2():
     return {"name": "sst2", "source": source, "buckets": {"tokens": [24, 40]}, **splits}
 
 
+# In small, and of pairs: test_pairs_through_the_whole_line.
+@pytest.mark.thorough
 def test_sst2_sentences_to_a_file_that_reads_text(tmp_path):
     student = {"name": "bag_of_embeddings", "width": 16, "hidden": [8]}
     artifacts, scores, splits = _done(_line(_sst2(), BERT, student, 60), tmp_path)

@@ -109,6 +109,8 @@ def test_what_cannot_be_given_in_pieces_is_said_before_anything_runs(folder, tmp
         pipeline.check(run, tasks, splits)
 
 
+# Of recordings of their own lengths: below.
+@pytest.mark.thorough
 def test_sound_through_the_whole_line(folder, tmp_path):
     run, workdir = run_of(folder), epath.Path(tmp_path)
     splits = Splits(run.data)

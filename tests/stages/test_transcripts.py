@@ -340,6 +340,8 @@ def test_decoupled_frames_are_alike_from_a_cache_and_from_a_live_teacher(folder,
         assert step["loss/kd"] > 1e-3
 
 
+# The line is that of the test above; the loss, tests/losses/test_transcripts.py.
+@pytest.mark.thorough
 def test_an_lstm_learns_the_best_paths_of_a_teacher(folder, tmp_path):
     """Without transcripts, from logits asked live; its files take recordings of any length."""
     net = {"name": "lstm", "widths": [24], "pool": "none"}

@@ -57,9 +57,9 @@ class Pretrain(Training):
             )
 
     def _sees_one_thing_twice(self) -> bool:
-        """Whether nothing is random in two views that are compared. Of an own encoder nobody knows."""
+        """Whether nothing is random in two views that are compared; of the user's own nobody knows."""
         two = type(self.method).draw is Method.draw
-        own = isinstance(self.encoder, Own)
+        own = isinstance(self.encoder, Own) or isinstance(self.method, Own)
         return two and not self.views.augments and not own and not any(self._dropouts())
 
     def _dropouts(self) -> list[float]:

@@ -169,7 +169,7 @@ def test_levels_and_pauses_by_hand():
          "audio: spoken_digit:1.0.10 has no feature 'sound'; it has audio, audio/filename, label"),
         ({"rate": 0}, "rate: 0; give samples a second"),
         ({"split": "valid"}, "data: split 'valid': synthetic utterances of spoken_digit:1.0.10 has "),
-        ({"longest": 0.2}, "data: "),
+        ({"longest": 0.2}, "longest: 0.2 s, and train utterance 0 of "),
         ({"set": "spoken"}, "set: "),
     ],
 )  # fmt: skip
