@@ -14,6 +14,7 @@ from kdjax import config, data, evaluate, keys, report, tasks, tree, views
 from kdjax.artifacts.model import encoder_of
 from kdjax.checks.expected import check_views
 from kdjax.contexts.context import Context, as_many
+from kdjax.data.sources import SECOND, TOKENS
 from kdjax.inputs import Inputs
 from kdjax.measuring import asking, measure
 from kdjax.report.headline import PIXELS, TFIDF
@@ -194,7 +195,7 @@ def _sequences(dataset: data.Dataset, of: Asked) -> dict[str, evaluate.Sequences
     for name in of.counted:
         field, values = dataset.fields[name], inputs[name]
         lengths = dataset.lengths.get(name, np.full(len(values), values.shape[1]))
-        second = inputs.get(data.sources.SECOND) if name == data.sources.TOKENS else None
+        second = inputs.get(SECOND) if name == TOKENS else None
         found[name] = evaluate.Sequences(values, lengths, field.frame, second)
     return found
 
