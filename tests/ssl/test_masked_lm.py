@@ -215,35 +215,23 @@ def test_stages_that_it_is_not_for(changes, line):
 )
 def test_two_views_that_are_the_same_are_not_compared(encoder, views, is_refused):
     """SimCSE without a dropout learns nothing: each text is itself."""
-    values = {
-        "kind": "pretrain",
-        "encoder": encoder,
-        "views": views,
-        "method": {"name": "simclr", "temperature": 0.05},
-        "steps": 1,
-        "batch": 8,
-        "optimizer": {"name": "adamw", "learning_rate": 1e-2},
-    }
+    method = {"name": "simclr", "temperature": 0.05}
     line = r"net\.encoder\.dropout: 0\.0, and two views of an example are the same: simclr.*net\.views$"
-    refused = pytest.raises(BadInput, match=line) if is_refused else contextlib.nullcontext()
-    with refused:
-        parse.parse(config.Stage, values, "config.stages.net")
+    _pretrained(line if is_refused else None, encoder=encoder, views=views, method=method)
 
 
 @pytest.mark.parametrize(("views", "is_refused"), [("eval", True), ("simclr", False)])
 def test_two_pictures_that_are_the_same_are_not_compared(views, is_refused):
-    values = {
-        "kind": "pretrain",
-        "encoder": {"name": "plain_cnn", "widths": [4]},
-        "views": {"recipe": views},
-        "method": {"name": "byol"},
-        "steps": 1,
-        "batch": 8,
-        "optimizer": {"name": "adamw", "learning_rate": 1e-2},
-    }
     line = r"net\.views\.recipe: eval, and two views of an example are the same: byol compares them"
-    refused = pytest.raises(BadInput, match=line) if is_refused else contextlib.nullcontext()
-    with refused:
+    net = {"encoder": {"name": "plain_cnn", "widths": [4]}, "method": {"name": "byol"}}
+    _pretrained(line if is_refused else None, views={"recipe": views}, **net)
+
+
+def _pretrained(line, **given):
+    """A stage that is refused with a line that is like this one; None: that is taken."""
+    optimizer = {"name": "adamw", "learning_rate": 1e-2}
+    values = {"kind": "pretrain", "steps": 1, "batch": 8, "optimizer": optimizer, **given}
+    with contextlib.nullcontext() if line is None else pytest.raises(BadInput, match=line):
         parse.parse(config.Stage, values, "config.stages.net")
 
 

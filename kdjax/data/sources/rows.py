@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from kdjax.data.several import Several
 from kdjax.data.sources import splits
-from kdjax.data.sources.options import shown
+from kdjax.data.sources.options import integer, shown
 from kdjax.data.targets import Target, Values
 from kdjax.spelling import suggestion
 from kdjax.types import BadInput, under
@@ -236,7 +236,7 @@ def check_names(rows: Sequence[Any], column: str, *, names: Sequence[str] | None
                 f"{label!a} in {column} {fault} ({row.where})",
                 mend if bare else "leave it empty where there is none",
             )
-    whole = {label for label in first if re.fullmatch(r"\s*[-+]?[0-9]+\s*", label)}
+    whole = {label for label in first if integer(label) is not None}
     if names is None and 0 < len(whole) < len(first):
         label = next(label for label in first if label not in whole)
         raise BadInput(

@@ -116,12 +116,12 @@ def _lines(given: TranscriptFiles, root: str) -> list[_Line]:
     """All transcripts, with the recordings that they name relative to the root."""
     inside(given.files, "the pattern")
     try:
-        files = [file for file in sorted(Path(root).glob(given.files)) if file.is_file()]
+        matching = sorted(Path(root).glob(given.files))
     except (ValueError, IndexError, NotImplementedError):
         raise BadInput(
             "files", f"{given.files!r} is no path and no pattern of some", "such as **/*.trans.txt"
         ) from None
-    names = {file: file.relative_to(root) for file in files}
+    names = {file: file.relative_to(root) for file in matching if file.is_file()}
     files = [file for file, name in names.items() if str(name) == given.files or _is_seen(name)]
     if not files:
         raise BadInput(
