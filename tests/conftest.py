@@ -181,6 +181,19 @@ def _hardly_optimized(request):
     jax.config.update(_HARDLY, not optimized)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _hardly_timed(request):
+    """Rows have the time of a few calls, and no memory of a file, but where that is what is tested."""
+    if request.node.get_closest_marker("timed") is not None:
+        yield
+        return
+    from kdjax.measuring import measure  # after what has kdjax checked as it is imported
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "seconds_of", lambda context: 0.0)
+        yield
+
+
 _CONFIGS = frozenset(path.stem for path in (_TESTS.parent / "configs").glob("*.py"))
 
 

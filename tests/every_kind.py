@@ -93,7 +93,7 @@ def get_config(arg=None):
         "export_small": {"kind": "export", "model": "small"},
         "export_int8": {"kind": "export", "model": "int8", "formats": ["onnx"], "agreement": 0.0},
     }
-    c = ConfigDict({"name": "every kind", "latency_bulk_batch": 2})
+    c = ConfigDict({"name": "every kind", "latency_bulk_batch": 2, "latency_seconds": 0.0})
     c.data = {
         "name": "digits",
         "train_split": "train[:30%]",

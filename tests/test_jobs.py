@@ -30,7 +30,7 @@ def get_config(arg=None):
     )
     student = {k: v for k, v in small.items() if k != "views"}
     return dict(
-        name="x", seeds=[0, 1], reference="teacher",
+        name="x", seeds=[0, 1], reference="teacher", latency_seconds=0.0,
         data=dict(name="digits", train_split="train[:5%]", test_split="test[:5%]"),
         stages=dict(
             teacher=dict(small, kind="finetune"),

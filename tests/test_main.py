@@ -31,6 +31,7 @@ from tests.together import run_together
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
 FORMATS = ("stablehlo", "onnx")
+QUICK = "--config.latency_seconds=0"
 QUANTIZED = ("int8", "small_int8", "small_aware")
 # The notebooks of `test_colabs.py` run as users compile.
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **HARDLY_OPTIMIZED}
@@ -87,7 +88,7 @@ def test_a_signal_before_or_after_all_stages_is_one_line(tmp_path, config, numbe
 
 @pytest.mark.slow
 def test_the_whole_line(tmp_path, capsys):
-    args = (f"--config={DIGITS}:runlocal,seeds=1", f"--workdir={tmp_path}")
+    args = (f"--config={DIGITS}:runlocal,seeds=1", f"--workdir={tmp_path}", QUICK)
     # Two processes: the second restores the shrunk student and trains it on.
     begun = kdjax(*args, "--stages=shrunk")
     assert begun.returncode == 0, begun.stderr
@@ -329,7 +330,7 @@ def test_two_processes_train_one_model(tmp_path):
 
     The first one measures and writes the report.
     """
-    args = [f"--config={DIGITS}:runlocal", "--stages=student"]
+    args = [f"--config={DIGITS}:runlocal", "--stages=student", QUICK]
     args += ["--config.stages.student.log_every_steps=1"]
     args += ["--config.stages.pretrain.encoder.widths=[8,16]"]  # three processes compile it
     more = "--stages=int8,shrunk"  # what the first process does alone

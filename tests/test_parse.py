@@ -505,6 +505,7 @@ def test_a_fingerprint_leaves_out_where_and_how():
         "latency_batch",
         "latency_bulk_batch",
         "latency_threads",
+        "latency_seconds",
     }
     assert _asides(config.Data) == {"data_dir", "mode", "resident_bytes"}
     assert _asides(config.Pretrain) == {

@@ -36,6 +36,9 @@ class Run:
       latency_batch: examples in one timed call.
       latency_bulk_batch: of a second one, of exported files: many examples at once.
       latency_threads: of the runtimes that can be told.
+      latency_seconds: most that are spent on timing one call, half of it where that is of
+        `latency_bulk_batch`, and as long again on warming up. With 0 each is called five times, and the
+        memory that a file takes is not measured: for what is tried quickly.
     """
 
     name: Text
@@ -49,6 +52,7 @@ class Run:
     latency_batch: Count = untracked(1)
     latency_bulk_batch: Count = untracked(64)
     latency_threads: Annotated[int, In("[1, 2^12]")] = untracked(1)
+    latency_seconds: Annotated[float, In("[0, 600]")] = untracked(2.0)
 
     def needs(self, name: str) -> tuple[str, ...]:
         """Names of the stages that one reads, the one that it is compared with among them."""

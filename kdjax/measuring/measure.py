@@ -89,7 +89,7 @@ def live_row(
         spec,
         variables,
         logits=live_logits(context, spec, variables) if logits is None else logits,
-        time=timed(context, lambda inputs: predict(variables, inputs)),
+        time=timed(context, lambda inputs: predict(variables, inputs), seconds=seconds_of(context)),
         runtime=f"xla:{jax.default_backend()}",
         threads=cpu_threads(),
         bytes_on_disk=variables_bytes(folder),
@@ -98,17 +98,25 @@ def live_row(
 
 
 def timed(
-    context: Context, run: Callable[[dict[str, np.ndarray]], Any], *, bulk: bool = False
+    context: Context,
+    run: Callable[[dict[str, np.ndarray]], Any],
+    *,
+    seconds: float,
+    bulk: bool = False,
 ) -> evaluate.Latency:
     """Latency of one call on `latency_batch` test examples, see `timed_inputs`.
 
-    A hundred calls, or as many as two seconds hold. `bulk`: `latency_bulk_batch` examples, in as many
-    calls as a second holds.
+    A hundred calls, or as many as fit into `seconds`, five at least; of `latency_bulk_batch` examples
+    where it is `bulk`.
     """
     batch = context.run.latency_bulk_batch if bulk else context.run.latency_batch
     inputs = timed_inputs(context.splits, batch)
-    seconds = 1.0 if bulk else 2.0
     return evaluate.latency(lambda: run(inputs), min_seconds=0.0, max_seconds=seconds)
+
+
+def seconds_of(context: Context) -> float:
+    """How long the timing of one row of the report may take."""
+    return context.run.latency_seconds
 
 
 def timed_inputs(splits: Splits, batch: int) -> dict[str, np.ndarray]:
@@ -250,16 +258,16 @@ def file_row(
 ) -> report.Row:
     """The row of an exported file: what its own runtime gives, and takes."""
     content, batch = path.read_bytes(), context.run.latency_batch
-    told = context.run.latency_threads
-    memory = runtime.memory(path, threads=told, batch=batch)
-    bulk = timed(context, run, bulk=True)
+    told, seconds = context.run.latency_threads, seconds_of(context)
+    memory = runtime.memory(path, threads=told, batch=batch) if seconds else None
+    bulk = timed(context, run, bulk=True, seconds=seconds / 2)
     return row(
         context,
         spec,
         variables,
         stage=path.name,
         logits=logits,
-        time=timed(context, run),
+        time=timed(context, run, seconds=seconds),
         runtime=runtime.runs_in,
         threads=told if runtime.takes_threads else cpu_threads(),
         bytes_on_disk=len(content),

@@ -260,6 +260,8 @@ def test_verify_finds_what_no_checksum_does(line, capsys):
     assert verify.main([*asked, "--tolerance=0.02"]) == 1
 
 
+# What it says: above. That a word reaches its command: tests/test_main.py.
+@pytest.mark.thorough
 def test_verify_is_a_command(line):
     task = line.run(only=["cache"])["cache"]
     command = [sys.executable, "-m", "kdjax.main", "verify", str(task.folder)]

@@ -10,6 +10,8 @@ from kdjax.artifacts import Artifact
 from kdjax.export import load_litert
 from kdjax.types import BadInput
 
+pytestmark = pytest.mark.timed
+
 _FILES = {"kind": "export", "model": "student", "formats": ["litert"]}
 
 

@@ -17,6 +17,8 @@ from kdjax.types import BadInput
 from tests import own_formats
 from tests.compiled import HARDLY_OPTIMIZED
 
+pytestmark = pytest.mark.timed
+
 ROOT = Path(__file__).parents[2]
 LINEAR = {
     "kind": "finetune",

@@ -94,5 +94,6 @@ def main(folder: Path, peer_seconds: int, join_seconds: int, ends: list[str]) ->
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 1)
+    pod._LEAVE_SECONDS = 5  # half: what is tested is mostly waiting
     warnings.simplefilter("ignore", RuntimeWarning)  # jax, of forks: it has not begun here
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
