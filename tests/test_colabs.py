@@ -14,17 +14,13 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "colabs").glob("*.ipynb"))
 ALL = 'f"--workdir={workdir}"]'
 LESS = [f"stages.{name}.steps=60" for name in ("pretrain", "teacher", "student")]
 LESS += ["stages.pretrain.encoder.widths=[16,32,64,128]", "stages.cache.views=4"]
-SCRATCH = '"--config.stages.export_student.model=scratch",'
 SHORT = {
     "quickstart": {
         ALL: f'{ALL[:-1]}, "--stages=student", *{[f"--config.{item}" for item in LESS]}]',
     },
-    "deploy": {SCRATCH: f'{SCRATCH} "--config.stages.scratch.steps=150",'},
 }
-# What it does is tested by itself, in `tests/compress`.
-LONG = {"compress_your_model"}
-# The others are compiled as users compile.
-HARDLY = {"quickstart"}
+# What they do is tested by itself, in `tests/compress` and `tests/export`.
+LONG = {"compress_your_model", "deploy"}
 
 
 @pytest.mark.slow
@@ -45,7 +41,7 @@ def test_runs(path, changes, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
     monkeypatch.setenv("PYTHONPATH", os.fspath(path.parents[1]))
-    for name, value in (HARDLY_OPTIMIZED if changes and path.stem in HARDLY else {}).items():
+    for name, value in (HARDLY_OPTIMIZED if changes else {}).items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "strip the outputs: nbstripout"

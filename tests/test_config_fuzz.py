@@ -96,7 +96,7 @@ MAY_BE_ZERO = re.compile(
     r"low|gain|noise|time_mask|band_mask|.*weight|.*weights?\[\]|weight_decay|.*momentum|momentum|memory|shear|turn|b1|b2|ema|scale_l1|dispatch_steps|warmup_steps"
     r"|types|dropout|attention_dropout|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
-    r"|resident_bytes|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds?(\[\])?"
+    r"|resident_bytes|latency_seconds|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds?(\[\])?"
     r"|allocation\[\]|hide|drop|blocks\[\]|around|band_masks|frame_masks"
 )
 

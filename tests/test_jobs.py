@@ -127,6 +127,8 @@ def test_one_that_fails_stops_the_others_and_its_line_is_the_only_one(tmp_path):
     assert not [*tmp_path.glob("w/stages/*/manifest.json")]
 
 
+# In the test of all stages side by side a student may come before its teacher, too.
+@pytest.mark.thorough
 def test_one_trains_beside_the_one_that_it_is_compared_with(tmp_path):
     """And waits for it before it is measured; who is at that one is asked to end, both go on later."""
     more = ["--jobs=2", "--stages=teacher,scratch", "--seeds=0"]

@@ -53,6 +53,10 @@ ENCODERS = {
 }
 
 THOROUGH = {
+    "resnet50",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "wrn10_2",
     "efficientnet_lite0",
     "resnet18_imagenet",
     "se_resnet18",

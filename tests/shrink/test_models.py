@@ -83,6 +83,10 @@ THOROUGH = (
     "wrn10_1",
     "mlperf_resnet8",
     "ds_cnn",
+    "efficientnet_b0",
+    "vit",
+    "resnet50",
+    "wide_resnet",
 )
 
 

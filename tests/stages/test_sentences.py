@@ -122,6 +122,8 @@ def test_pairs_through_the_whole_line(tmp_path):
     np.testing.assert_allclose(logits, jax.jit(spec.predict)(variables, given), atol=1e-4)
 
 
+# LSTMs through the line: tests/stages/test_sound.py; tables in integers: tests/quant.
+@pytest.mark.thorough
 def test_a_recurrent_student_through_the_whole_line(tmp_path):
     """Of a mean over embeddings; its units go, and all of it goes into integers, the table too."""
     folder = tmp_path / "tables"
@@ -239,6 +241,8 @@ def test_pretrained_by_hidden_tokens_and_by_dropout_then_tuned(tmp_path):
         assert all(np.isfinite(v) for v in json.loads(lines[-1]).values() if isinstance(v, float))
 
 
+# Of any layers: tests/stages/test_layers.py.
+@pytest.mark.thorough
 def test_a_student_of_every_second_block_begins_as_its_teacher_without_types(tmp_path):
     """DistilBERT's beginning: types and pooler are left behind, and all else is the teacher's."""
     tables = tmp_path / "tables"

@@ -10,6 +10,7 @@ import pytest
 from kdjax import losses
 from kdjax.train import TrainState, forward_of, make_run_steps, make_train_step, weigh
 from tests import runs
+from tests.some import some
 
 ROWS, WORDS, WIDTH, LONGEST = 32, 11, 8, 24
 
@@ -81,8 +82,8 @@ def unpadded():
     return stepped("single", accumulate=1, length=LONGEST)
 
 
-@pytest.mark.parametrize("length", [24, 48, 72])
-@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("length", some([24, 48, 72], 48))
+@pytest.mark.parametrize("accumulate", some([1, 2, 4], 2))
 @pytest.mark.parametrize("way", ["single", "pmap"])
 def test_padding_changes_no_loss_and_no_gradient(unpadded, way, accumulate, length):
     metrics, gradient = stepped(way, accumulate=accumulate, length=length)
