@@ -9,7 +9,7 @@ import pytest
 def some(cases: Iterable[Any], *rest: Any) -> list[Any]:
     """All the cases, of which those that are also among `rest` are `thorough`.
 
-    What a thorough one has beside its parameters is in a case that is run each time.
+    Choose as `rest` what differs from a case that stays by its numbers alone.
     """
     return [
         pytest.param(case, marks=pytest.mark.thorough) if case in rest else case for case in cases
