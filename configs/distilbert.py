@@ -9,10 +9,11 @@ are scored by the pseudo-perplexity: each token is predicted from all others of 
   kdjax --config=configs/distilbert.py --workdir=DIR --config.data.data_dir=TFDS
 
 is the small form, on `sst2_sentences`, meant for two CPU cores. Its teacher is trained here. For
-comparison the same student learns from the cache, without the cosine, and from hidden tokens alone. At this
-length it has not been run. A third of it, `:teacher_steps=1000,steps=500`, one seed, 17 minutes beside other
-work, is too short to say anything of the recipe: pseudo-perplexity of the teacher 743, of the student 687,
-from the cache 686, from hidden tokens alone 684; all three students begin with layers of the teacher.
+comparison the same student learns from the cache, without the cosine, and from hidden tokens alone. At
+this length it has not been run. A third of it, `:teacher_steps=1000,steps=500`, one seed, 17 minutes
+beside other work, is too short to say anything of the recipe: pseudo-perplexity of the teacher 743, of
+the student 687, from the cache 686, from hidden tokens alone 684; all three students begin with layers
+of the teacher.
 
 The full scale is BERT-base to DistilBERT on your own texts, with one or several coherent sentences per
 line in UTF-8: Wikipedia and books, say, in TEXTS/train_*.txt, and ten or twenty lines in TEXTS/test.txt.
