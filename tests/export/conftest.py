@@ -25,6 +25,7 @@ from kdjax.config.encoders.wide_resnet import WideResNet
 from kdjax.inputs import Inputs
 from kdjax.tasks import Classification
 from kdjax.types import Field
+from tests.some import some
 
 ENCODERS = {
     "cnn": CNN(name="cnn", widths=(8, 16)),
@@ -110,12 +111,6 @@ def deployed(request):
     return made(request.param)
 
 
-FAMILIES = [
-    pytest.param(name, marks=[pytest.mark.thorough] if name in THOROUGH else [])
-    for name in ENCODERS
-]
-
-
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=some(ENCODERS, *THOROUGH))
 def every_family(request):
     return made(request.param)

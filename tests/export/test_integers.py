@@ -14,6 +14,7 @@ from kdjax.stages import quantize
 from kdjax.stages.export import exported
 from kdjax.types import BadInput
 from tests.export.conftest import ENCODERS, THOROUGH, made
+from tests.some import some
 
 LITERT = all(importlib.util.find_spec(n) for n in ("litert_converter", "ai_edge_litert"))
 
@@ -54,10 +55,7 @@ MUCH = (  # slow to convert
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.thorough] if n in {*MUCH, *THOROUGH} else [])
-        for n in ENCODERS
-    ],
+    some(ENCODERS, *MUCH, *THOROUGH),
 )
 def test_ranges_found_once(name, tmp_path):
     spec, variables, images, live = _quantized(name, "int8")
@@ -72,9 +70,7 @@ def test_ranges_found_once(name, tmp_path):
 
 
 # Of squeeze-and-excitation, found once: above.
-@pytest.mark.parametrize(
-    "name", ["vit", "resnet8", pytest.param("mobilenet_v3", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("name", some(["vit", "resnet8", "mobilenet_v3"], "mobilenet_v3"))
 def test_ranges_of_the_call(name, tmp_path):
     spec, variables, images, live = _quantized(name, "dynamic")
     mean = MEANS.get(name, 0.02)

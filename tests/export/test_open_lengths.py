@@ -23,6 +23,7 @@ from kdjax.inputs import Inputs
 from kdjax.models import LogMel
 from kdjax.types import BadInput, Field, length_field
 from tests.own_inputs import Reader
+from tests.some import some
 
 MOST = 16
 TOKENS = {"tokens": Field((MOST,), "int32", 20, ragged=True), "tokens_length": length_field(MOST)}
@@ -79,7 +80,7 @@ CASES = {
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(n, marks=[pytest.mark.thorough] * (n == "rotations")) for n in CASES],
+    params=some(CASES, "rotations"),
 )
 def case(request):
     module, fields = CASES[request.param]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from kdjax import models, tree
 from kdjax.shrink import Model, groups_of
 from tests.shrink.parity import kept_at_random, masks_of, normal, shrunk_is_masked, variables_of
+from tests.some import some
 
 
 def rows_of(encoder, *which):
@@ -92,10 +93,7 @@ THOROUGH = (
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(name, marks=[pytest.mark.thorough] if name in THOROUGH else [])
-        for name in FAMILIES
-    ],
+    some(FAMILIES, *THOROUGH),
 )
 def test_masked_is_shrunk(family):
     encoder, side, count = FAMILIES[family]

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from kdjax import config, parse, weights
 from kdjax.models import Classifier, Compute
 from kdjax.types import BadInput
+from tests.some import some
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -426,7 +427,7 @@ DEAR += ("timm vit_small_patch14_reg4_dinov2", "timm mobilenetv2_100", "dino vit
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.thorough] if n in DEAR else []) for n in FILES],
+    some(FILES, *DEAR),
 )
 def test_names_and_shapes_are_those_published(name):
     fields, side, layout, head, tensors = FILES[name]

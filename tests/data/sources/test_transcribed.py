@@ -114,6 +114,7 @@ def change(text):
          "train/0.wav (line 2 of said.csv) cannot be seen; remove it, or give an alphabet that has it"),
         (change("train/0.wav,a\u200bb\n"), {}, "transcripts.alphabet: '\\u200b' of the transcript of "),
         (None, {"files": "."}, "transcripts.files: '.' is no path and no pattern of some; such as"),
+        (None, {"files": "./"}, "transcripts.files: './' is no path and no pattern of some; such as"),
         (None, {"files": "**x/*"}, "transcripts.files: '**x/*' is no path and no pattern of some"),
     ],
 )  # fmt: skip
