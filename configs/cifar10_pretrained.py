@@ -25,6 +25,8 @@ _PARAMS = 78_042
 _SHARES = {"1": 0.01, "10": 0.1, "all": 1.0}
 """Of the labels."""
 
+_TEACHER_STEPS = {"1": 400, "10": 400, "all": 1_000}
+
 _LITE0 = dict(name="efficientnet_lite0", imagenet_stem=True, epsilon=1e-3, padding="same")
 _NORMS = r".*norm.*/(scale|bias)"
 
@@ -35,28 +37,39 @@ def get_config(arg: str | None = None) -> ConfigDict:
         weights="lite0.safetensors",
         size=64,
         views=2,
-        teacher_steps=200,
         steps=3_000,
         more=1_000,
         seeds=3,
         few=False,
         runlocal=False,
     )
-    train, test, batch = "train", "test", 64
+    train, test, batch, teacher_steps = "train", "test", 64, _TEACHER_STEPS
     if args["runlocal"]:
         train, test, batch = "train[:256]", "test[:128]", 32
-        args |= dict(teacher_steps=2, steps=4, more=2, seeds=1)
+        teacher_steps = dict.fromkeys(_TEACHER_STEPS, 2)
+        args |= dict(steps=4, more=2, seeds=1)
     size, steps = args["size"], args["steps"]
     lite0 = dict(_LITE0, weights=dict(source=args["weights"]))
     small = dict(name="cifar_resnet", depth=8)
     large_views = dict(cifar.VIEWS, shift=size // 8, size=size)
 
-    def training(steps: int, learning_rate: float, **optimizer) -> dict:
-        own = cifar.sgd(
-            steps, learning_rate, 1e-4, examples=batch, batch=batch, warmup=max(1, steps // 10)
+    def training(steps: int, optimizer: dict) -> dict:
+        optimizer = dict(optimizer, schedule=dict(name="cosine", warmup_steps=max(1, steps // 10)))
+        return dict(
+            steps=steps, batch=batch, optimizer=optimizer, log_every_steps=max(1, steps // 40)
         )
-        own["optimizer"] |= optimizer
-        return own | dict(log_every_steps=max(1, steps // 40))
+
+    def sgd(learning_rate: float) -> dict:
+        return dict(
+            name="sgd",
+            learning_rate=learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=1e-4,
+        )
+
+    # With its BatchNorms frozen a network is not kept in bounds by them.
+    tuned = dict(name="adamw", learning_rate=5e-4, weight_decay=1e-4, clip_norm=1.0, frozen=_NORMS)
 
     c = ConfigDict()
     c.name = "cifar10_pretrained"
@@ -79,7 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             size=32,
             temperature=4.0,
             kd_weight=1.0,
-            ce_weight=0.0,
+            ce_weight=share,  # a label counts as much as an answer of the teacher
         )
         # Where no label is drawn, one teacher is for all seeds.
         of_all = dict(seed=0) if share == 1.0 else {}
@@ -91,7 +104,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 encoder=lite0,
                 head="probe",
                 views=large_views,
-                **training(args["teacher_steps"], 0.001, frozen=_NORMS),
+                **training(teacher_steps[name], tuned),
             ),
             f"cache_{name}": dict(
                 kind="cache",
@@ -100,13 +113,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 recipe=large_views,
                 views=args["views"],
             ),
-            f"student_{name}": dict(distilled, encoder=small, **training(steps, 0.1)),
+            f"student_{name}": dict(distilled, encoder=small, **training(steps, sgd(0.1))),
             f"scratch_{name}": dict(
                 kind="finetune",
                 labels_share=share,
                 encoder=small,
                 views=cifar.VIEWS,
-                **training(steps, 0.1),
+                **training(steps, sgd(0.1)),
             ),
             f"cut_{name}": dict(
                 kind="shrink",
@@ -116,7 +129,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 multiple=8,
             ),
             f"half_{name}": dict(
-                distilled, start_from=f"cut_{name}", **training(args["more"], 0.05)
+                distilled, start_from=f"cut_{name}", **training(args["more"], sgd(0.05))
             ),
             f"int8_{name}": dict(
                 kind="quantize", model=f"half_{name}", calibration_examples=512, accuracy_drop=0.02

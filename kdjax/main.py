@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 
+from kdjax import heap
 from kdjax.commands import flags
 
 WORDS: Mapping[str, str] = {
@@ -99,6 +100,7 @@ def _prefer_eigen() -> None:
 def program() -> None:
     """Entry point. A failure ends at once: what threads were about to write is not waited for."""
     if not _asks_for_help(sys.argv):
+        heap.keep()
         from kdjax.commands import exits
 
         exits.quiet_threads()

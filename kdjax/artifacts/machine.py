@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from kdjax import heap
+
 
 def device() -> str:
     """The devices; for a CPU also its name and how many cores this process may use."""
@@ -30,7 +32,7 @@ def cores() -> int | None:
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on, with the flags of XLA where there are any."""
+    """Of what a result or its speed depends on, with the flags of XLA where there are any."""
     packages = ("kdjax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
     found = {name: _version(name) for name in packages}
     flags = os.environ.get("XLA_FLAGS")
@@ -39,6 +41,7 @@ def versions() -> dict[str, str]:
         **found,
         "backend": jax.default_backend(),
         **({"XLA_FLAGS": flags} if flags else {}),
+        **({"freed memory": "kept"} if heap.is_kept() else {}),
     }
 
 

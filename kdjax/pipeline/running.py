@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kdjax import config, files, lock, parse, report, stages, train
+from kdjax import config, files, heap, lock, parse, report, stages, train
 from kdjax.artifacts import MANIFEST, Artifact, Expected, finish, restate
 from kdjax.checks.coupling import check_rows
 from kdjax.checks.effect import check_effect
@@ -272,6 +272,7 @@ def _do(
     if held is not None:
         held.check()
         finish(task.folder, manifest)
+    heap.release()
     if jax.process_count() > 1:  # what the next stage reads is there for every process
         multihost_utils.sync_global_devices(task.fingerprint)
     _say(f"{task.title}: {seconds:.1f} s{_result(said)}")

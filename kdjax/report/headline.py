@@ -22,6 +22,9 @@ _YARDSTICKS = {
 
 _WORTH_SAYING = 1.05  # a model 3 % smaller is not news
 
+_COMPARABLE = 1e4
+"""More times less arithmetic has only a network that looks its answer up, as a bag of embeddings does."""
+
 
 class Claim(NamedTuple):
     """`value` in large type, `what` it is, and the `detail` that lets a reader check it."""
@@ -184,6 +187,8 @@ def _largest_and_smallest(models: Sequence[_Model]) -> list[Claim]:
         ("less arithmetic", best, small.row.flops, best.row.flops, "FLOP"),
     ):
         show = functools.partial(units.compact, unit=unit)
+        if unit == "FLOP" and ours and theirs and theirs / ours > _COMPARABLE:
+            continue
         smaller += _fewer(f"{what} than {base.name}", ours, theirs, show)
     if not smaller:  # all are as large
         if best.row.bytes_on_disk:
@@ -296,7 +301,15 @@ def _exports(parity: Sequence[Mapping[str, Any]]) -> list[Claim]:
     if not judged:
         return []
     good = sum(within_tolerance(export) is True for export in judged)
-    worst = max(export["max_difference"] for export in judged)
     what = "exports agree with the live model within their tolerance"
-    detail = f"largest difference {worst:.2g}"
+    differences = [e["max_difference"] for e in judged if e.get("tolerance") is not None]
+    # Of integers a rounding that falls otherwise moves all that follows: what counts are the answers.
+    agreements = [e["agreement"] for e in judged if e.get("tolerance") is None and "agreement" in e]
+    found = []
+    if differences:
+        found.append(f"largest difference {max(differences):.2g}")
+    if agreements:
+        least = units.share(min(agreements))
+        found.append(f"of files that are judged by their answers, at least {least} agree")
+    detail = "; ".join(found)
     return [Claim(f"{good} of {len(judged)}", what, detail, is_warning=good < len(judged))]

@@ -12,12 +12,12 @@ Rows, all on random images of 32x32 in float32:
     accumulated            the student of kd_cached on its labels, batch 256 in four parts, for 4
     dispatched             the same as kd_cached, four steps of batch 64 in one dispatch, for 4
 
-Ways: `torch`, eager and channels last; `torch_compile`; `kdjax`, as the command line runs it;
-`xla`, with `convolutions="xla"` and without the flag of XLA that the command line sets. Each way is a
-process of its own with two threads, which waits while another one works. A figure is the median of
-the rounds; its spread the 10th and the 90th percentile; `ratio` the median over the rounds of the time
-divided by that of `torch` in the same round, or by four steps of the same way for `accumulated` and
-`dispatched`.
+Ways: `torch`, eager and channels last; `torch_compile`; `kdjax`, as the command line runs it; `glibc`,
+the same without `kdjax.heap`, so that freed memory goes back to the kernel; `xla`, as `glibc`, but with
+`convolutions="xla"` and without the flag of XLA that the command line sets. Each way is a process of its
+own with two threads, which waits while another one works. A figure is the median of the rounds; its
+spread the 10th and the 90th percentile; `ratio` the median over the rounds of the time divided by that of
+`torch` in the same round, or by four steps of the same way for `accumulated` and `dispatched`.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ROWS = ("kd_live", "kd_cached", "simclr_64", "simclr_16", "mobilenet_v3", "vit",
 ALONE = ("accumulated", "dispatched")
 """Which are measured against four single steps of the same way."""
 
-WAYS = ("torch", "torch_compile", "kdjax", "xla")
+WAYS = ("torch", "torch_compile", "kdjax", "glibc", "xla")
 
 
 def kdjax_step(row: str, convolutions: str) -> Callable[[], Any]:
@@ -155,7 +155,7 @@ def work(way: str) -> None:
 
                 call = in_torch.step(row, compiled=way == "torch_compile")
             else:
-                call = kdjax_step(row, "auto" if way == "kdjax" else "xla")
+                call = kdjax_step(row, "xla" if way == "xla" else "auto")
             call()
         assert call is not None
         start = time.perf_counter()
@@ -169,7 +169,7 @@ def workers(ways: list[str]) -> Iterator[dict[str, subprocess.Popen[str]]]:
 
     found = {}
     for way in ways:
-        flags = {"XLA_FLAGS": main.EIGEN} if way == "kdjax" else {}
+        flags = {"XLA_FLAGS": main.EIGEN} if way in ("kdjax", "glibc") else {}
         found[way] = subprocess.Popen(
             [sys.executable, __file__, f"--worker={way}"],
             stdin=subprocess.PIPE,
@@ -226,6 +226,10 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
+        if args.worker == "kdjax":
+            from kdjax import heap
+
+            heap.keep()
         work(args.worker)
         return
     from result import show

@@ -104,6 +104,31 @@ def test_a_failed_export_is_a_warning():
     assert headline([], [unknown]) == []
 
 
+def test_of_files_judged_by_their_answers_the_answers_are_said_not_a_difference_of_logits():
+    near = {"max_difference": 1e-6, "tolerance": 1e-4, "agreement": 1.0}
+    integers = {
+        "max_difference": 3.8,
+        "agreement": 0.964,
+        "accuracy_drop": 0.0,
+        "allowed_drop": 0.02,
+    }
+    (claim,) = headline([], [near, integers])
+    assert claim.detail == (
+        "largest difference 1e-06; of files that are judged by their answers, at least 96.4\xa0% agree"
+    )
+    (claim,) = headline([], [integers])
+    assert claim.detail == "of files that are judged by their answers, at least 96.4\xa0% agree"
+
+
+def test_a_network_that_looks_its_answer_up_is_not_so_many_times_less_arithmetic(make_row):
+    large = make_row("large", accuracy=0.9, params=2_000_000, flops=2_000_000_000)
+    small = make_row("small", accuracy=0.8, params=1_000_000, flops=1_000_000)
+    bag = dataclasses.replace(small, flops=800)
+    assert any("arithmetic" in what for _, what, _ in said([large, small]))
+    assert not any("arithmetic" in what for _, what, _ in said([large, bag]))
+    assert any("parameters" in what for _, what, _ in said([large, bag]))
+
+
 def test_runtimes_are_not_compared_with_one_another(make_row):
     big = make_row("big", accuracy=0.9, runtime="a", latency_ms_p50=4.0, bytes_on_disk=800)
     small = make_row("small", accuracy=0.9, runtime="b", latency_ms_p50=1.0, bytes_on_disk=100)
