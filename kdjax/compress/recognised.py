@@ -1,5 +1,6 @@
 """Which network published weights are of: the one whose every variable has its tensor."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,28 +31,41 @@ def recognised(
     if encoder is not None:
         made = parse.parse(config.Encoder, encoder, "--encoder")
         wants = _wants(published, made, IMAGENET_SIZE)
-        weights.mapped(published, named(made, wants))
+        try:
+            found = weights.mapped(published, named(made, wants))
+        except weights.Misfit as error:  # whose mend is a field that a config has
+            raise BadInput(error.path, error.fault, "give the encoder that it is") from None
+        found.check_values()
         return {**encoder}, wants
-    tried: list[str] = []
+    faults: list[tuple[float, str]] = []
     for given, size in candidates(published):
-        made = parse.parse(config.Encoder, given)
+        made = parse.parse(
+            config.Encoder, given, f"--weights={published.tensors.place}: header: model"
+        )
         wants = _wants(published, made, size)
         try:
-            weights.mapped(published, named(made, wants))
-        except BadInput:
-            tried.append(made.title)
+            found = weights.mapped(published, named(made, wants))
+        except BadInput as error:
+            faults.append((_far(error), error.fault))
             continue
+        found.check_values()
         return {**given}, wants
-    likely = ", ".join(dict.fromkeys(one.family for one in _likely(published)))
     said = published.architecture
-    of_none = f"; its names are those of {likely}, and of none of {', '.join(tried)}"
+    nearest = min(faults, default=(0.0, ""), key=lambda one: one[0])[1]
     raise BadInput(
         "--weights",
         f"{published.tensors.place} is no network that is known here"
         + (f"; it says it is {said}" if said else "")
-        + (of_none if tried else ""),
+        + (f"; of {len(faults)} the nearest: {nearest}" if faults else ""),
         "give its config, --encoder=\"{'name': ...}\" (see kdjax --fields=all)",
     )
+
+
+def _far(error: BadInput) -> float:
+    """By how many tensors weights are not those of a network."""
+    if isinstance(error, weights.Misfit):
+        return float(error.count)
+    return 1.0 if error.path == weights.FIELD else math.inf  # of a dtype; of what config.json says
 
 
 def candidates(published: Published) -> Iterator[tuple[Mapping[str, Any], int]]:

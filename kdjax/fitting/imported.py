@@ -23,7 +23,7 @@ _TELLS = 5e-4
 def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> weights.Mapped | None:
     """The weights that the encoder of a stage begins with, held against it; None where it has none.
 
-    Only the headers of files are read.
+    Only the headers of files are read; before anything runs also the values, which must be finite.
 
     Args:
       context: of the stage.
@@ -43,6 +43,8 @@ def held(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> we
         if not c.own_preprocessing:
             _check_preprocessing(found, spec)
             _check_tokenizer(found, context.splits.train)
+        if context.ahead:
+            found.check_values()
     return found
 
 
@@ -52,7 +54,7 @@ def begun(context: Context, spec: Spec | EncoderSpec, variables: Variables) -> V
     A classifier is taken, too, where the task has as many classes.
 
     Args:
-      context: of the stage; `ahead`, nothing but the headers is read.
+      context: of the stage; `ahead`, nothing is taken.
       spec: of its model.
       variables: random ones.
 

@@ -19,6 +19,16 @@ from kdjax.weights.writing import layout_of, layouts_of, own_name, stripped
 CLASSIFIER = "params/classifier/"
 
 
+class Misfit(BadInput):
+    """Weights are not those of a network.
+
+    Attributes:
+      count: of the tensors that show it.
+    """
+
+    count: int = 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Mapped:
     """Which tensors become which variables: known from the headers alone.
@@ -71,6 +81,21 @@ class Mapped:
 
             head = None if self.head is None else variables(self.head, self.network.head or {})
             return variables(self.encoder, self.network.encoder), head
+
+    def check_values(self) -> None:
+        """Reads every tensor that is taken: once in this process, unless a file changes.
+
+        Raises:
+          BadInput: a file cannot be read any more, or has values that are not finite.
+        """
+        rules = [(rule, self.network.encoder) for rule in self.encoder]
+        rules += [(rule, self.network.head or {}) for rule in self.head or ()]
+        self.published.tensors.check_finite(
+            self.full[name]
+            for rule, of in rules
+            if np.issubdtype(of[rule.ours[0]].dtype, np.floating)
+            for name in rule.theirs
+        )
 
 
 def mapped(
@@ -276,12 +301,14 @@ class _Accounting:
         if not faults:
             return
         at = self._published.tensors.place
-        raise BadInput(
+        error = Misfit(
             FIELD,
             f"{at} is not {self._network.title} as {self._layout.name} has it: {'; '.join(faults)}"
             f"{self._looks()}",
             "give the encoder that it is, or say in weights.skip what may be left out",
         )
+        error.count = sum(len(names) for _, names in counts)
+        raise error
 
 
 def _hollow(shape: Shape) -> np.ndarray:

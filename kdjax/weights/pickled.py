@@ -108,9 +108,10 @@ def convert(path: Path, out: Path, *, key: str = "", prefix: str = "") -> Weight
       StorageFailed: it cannot be written.
     """
     if out.suffix != ".safetensors":
-        raise BadInput(
-            "", f"{out} is no name of safetensors", f"give {out.with_suffix('.safetensors')}"
-        )
+        better = f"{out.stem or 'NAME'}.safetensors"
+        raise BadInput("", f"{out} is no name of safetensors", f"give {out.parent / better}")
+    if out.exists() and path.exists() and out.samefile(path):
+        raise BadInput("", f"{out} is the checkpoint itself", "give another name: it would be lost")
     found = read(path, key=key, prefix=prefix)
     arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
     arrays = {name: array.reshape(found.arrays[name].shape) for name, array in arrays.items()}

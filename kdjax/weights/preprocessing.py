@@ -1,6 +1,7 @@
 """How the pictures were made ready that weights were trained on, as the files beside them say it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -9,6 +10,9 @@ from kdjax.types import Interpolation
 
 _PILLOW: Sequence[Interpolation] = get_args(Interpolation)
 """By the number that Pillow, and so a preprocessor_config.json, has for each."""
+
+_LONGEST_SIDE = 2**14
+"""Pixels of a side: no network sees as many."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -163,6 +167,17 @@ def _interpolation(said: Any) -> Interpolation:
 
 
 def _sound(found: Preprocessing) -> Preprocessing:
-    if not (min(found.size) > 0 and 0 < found.crop <= 1 and min(found.std) > 0):
-        raise ValueError(f"{found}")
+    """As it is given, where pictures can be made ready so.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if not 0 < min(found.size) <= max(found.size) <= _LONGEST_SIDE:
+        raise ValueError(f"a size of {found.size[0]:g} x {found.size[1]:g}")
+    if not (0 < found.crop <= 1 and max(views.uncropped(found.size, found.crop)) <= _LONGEST_SIDE):
+        raise ValueError(f"a crop of {found.crop:g}")
+    if not (found.std and all(0 < one < math.inf for one in found.std)):
+        raise ValueError(f"a std of {found.std}")
+    if len(found.mean) != len(found.std) or not all(map(math.isfinite, found.mean)):
+        raise ValueError(f"a mean of {found.mean} and a std of {found.std}")
     return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdjax import paths
 from kdjax.types import BadInput
 from kdjax.weights import hub, tensors
 from kdjax.weights.preprocessing import Preprocessing, of_plain, of_timm, of_transformers
@@ -75,7 +76,7 @@ class Published:
                 continue
             try:
                 found = read(given)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, ArithmeticError) as error:
                 raise BadInput(
                     FIELD,
                     f"{self.tensors.place}: {file}: its preprocessing cannot be understood "
@@ -101,7 +102,7 @@ def published(source: str) -> Published:
         return _of_hub(source)
     if "://" in source:
         raise BadInput(FIELD, f"{source}: weights are read from a local path", "copy them first")
-    return _of_place(source, Path(source).expanduser())
+    return _of_place(source, Path(paths.parse(source, field=FIELD)))
 
 
 def preprocessing(source: str) -> Preprocessing | None:

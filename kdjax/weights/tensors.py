@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +74,10 @@ class Tensors:
         if len(marks) == 1:
             return marks[0]
         return hashlib.sha256("".join(marks).encode()).hexdigest()
+
+    def check_finite(self, names: Iterable[str]) -> None:
+        """Raises `BadInput` where a value of these is not finite in float32."""
+        _check_finite(self.place, tuple(names), tuple((file, *_stamp(file)) for file in self.files))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator["Reader"]:
@@ -225,10 +229,11 @@ def _refuse_others(file: Path) -> None:
 
 
 def _pickle(file: Path) -> BadInput:
+    name = file.with_suffix(".safetensors").name
     return BadInput(
         FIELD,
         f"{file}: a pickle, which can run any code, and is not opened",
-        f"convert it: kdjax convert {file} {file.with_suffix('.safetensors').name}",
+        f"convert it: kdjax convert {file} {f'converted-{name}' if name == file.name else name}",
     )
 
 
@@ -274,6 +279,14 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 @functools.lru_cache(maxsize=256)
 def _sha256(file: Path, size: int, changed_ns: int, inode: int) -> str:
     return files.sha256(file)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_finite(place: Path, names: tuple[str, ...], stamps: tuple[Any, ...]) -> None:
+    """See `Tensors.check_finite`; `stamps` say that the files are what they were."""
+    with opened(place).reading() as reader:
+        for name in names:
+            reader.in_float32(name)
 
 
 def exact(values: np.ndarray, dtype: str) -> np.ndarray | None:

@@ -99,6 +99,35 @@ def test_weights_of_no_network_that_is_known(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"layer2.1.conv1.weight": None}, r"resnet20 .*: 1 missing \(layer2.1.conv1.weight\)"),
+        ({"more.weight": np.ones(3, np.float32)}, r"resnet20 .*: 1 left over \(more.weight\)"),
+        ({"layer2.1.bn1.bias": np.ones(32, np.int8)}, r"layer2.1.bn1.bias is I8, and weights"),
+        ({"layer2.1.bn1.bias": np.full(32, np.nan, np.float32)}, r"layer2.1.bn1.bias has values"),
+    ],
+)
+def test_the_nearest_network_says_what_is_wrong(tmp_path, change, line):
+    given = {"name": "cifar_resnet", "depth": 20}
+    path = write_weights(tmp_path / "x.safetensors", given, layout="repdistiller", classes=7)
+    found = {**safetensors.numpy.load_file(path), **change}
+    found = {name: array for name, array in found.items() if array is not None}
+    safetensors.numpy.save_file(found, path)
+    for encoder in (None, given):
+        with pytest.raises(BadInput, match=line) as said:
+            recognised.recognised(weights.published(str(path)), encoder=encoder)
+        assert "weights.skip" not in str(said.value)  # the command has no such field
+
+
+def test_a_header_that_names_no_network(tmp_path):
+    path = tmp_path / "x.safetensors"
+    said = json.dumps({"model": {"encoder": {"name": "resnet18", "depth": 3}}})
+    safetensors.numpy.save_file({"a": np.zeros(2, np.float32)}, path, metadata={"kdjax": said})
+    with pytest.raises(BadInput, match=r"^--weights=.*x\.safetensors: header: model\.depth: "):
+        recognised.recognised(weights.published(str(path)))
+
+
+@pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"budget": "lots"}, r"^--budget: 'lots'; write a size"),

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+from pathlib import Path
 
 import hypothesis
 import ml_dtypes
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 
 from kdjax.commands import convert
 from kdjax.types import BadFile, BadInput
-from kdjax.weights import pickled
+from kdjax.weights import pickled, tensors
 from kdjax.weights.unpickling import Refused, unpickled
 from tests.weights import torch_writer as by_hand
 from tests.weights.torch_writer import Call, Named, Raw, Storage, storage, stream, tarred, tensor
@@ -433,6 +434,26 @@ def test_files_that_are_not_there(tmp_path):
         BadInput, match=r"out.bin is no name of safetensors; give .*out.safetensors"
     ):
         pickled.convert(tmp_path / "none.pth", tmp_path / "out.bin")
+
+
+@pytest.mark.parametrize("out", [".", "/", "..", "x"])
+def test_names_that_are_none_of_safetensors(out, tmp_path):
+    with pytest.raises(BadInput, match=r"is no name of safetensors; give .*\.safetensors$"):
+        pickled.convert(tmp_path / "none.pth", Path(out))
+
+
+def test_a_checkpoint_is_not_written_over(tmp_path):
+    """Whatever its name is, and whatever it is called there."""
+    path, link = tmp_path / "x.safetensors", tmp_path / "y.safetensors"
+    content = zipped({"x": tensor(WEIGHT, (), (), 2)}, WEIGHT)
+    path.write_bytes(content)
+    link.symlink_to(path)
+    for out in (path, link):
+        with pytest.raises(BadInput, match=r"is the checkpoint itself; give another name"):
+            pickled.convert(path, out)
+    assert path.read_bytes() == content
+    with pytest.raises(BadInput, match=r"convert .*x\.safetensors converted-x\.safetensors$"):
+        tensors.opened(path)
 
 
 @FORMATS

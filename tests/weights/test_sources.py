@@ -108,7 +108,19 @@ def test_no_file_says_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cfg", [{"std": [0.0, 1.0, 1.0]}, {"crop_pct": 1.5}, {"mean": "x"}, {"interpolation": "sinc"}]
+    "cfg",
+    [
+        {"std": [0.0, 1.0, 1.0]},
+        {"std": [math.inf, 1.0, 1.0]},
+        {"crop_pct": 1.5},
+        {"crop_pct": 1e-9},
+        {"mean": "x"},
+        {"mean": [math.nan, 0.5, 0.5]},
+        {"mean": [0.5, 0.5]},
+        {"interpolation": "sinc"},
+        {"input_size": [3, math.inf, 32]},
+        {"input_size": [3, 10**30, 10**30]},
+    ],
 )
 def test_what_cannot_be_understood_is_one_line(cfg, tmp_path):
     at = folder(tmp_path, config={**TIMM, "pretrained_cfg": {**TIMM["pretrained_cfg"], **cfg}})
@@ -117,6 +129,28 @@ def test_what_cannot_be_understood_is_one_line(cfg, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BadInput, match=r"config\.json: cannot be read as JSON"):
         weights.preprocessing(at)
+
+
+@pytest.mark.parametrize(
+    "said", [{"size": {"shortest_edge": 0}}, {"rescale_factor": 0}, {"rescale_factor": 1e-320}]
+)
+def test_a_preprocessor_that_divides_by_nothing_is_one_line(said, tmp_path):
+    at = folder(tmp_path, preprocessor={**DINOV2, **said})
+    with pytest.raises(BadInput, match=r"preprocessor_config\.json: its preprocessing cannot be"):
+        weights.preprocessing(at)
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("~nobody-of-this-name/x", "there is no such user"),
+        ("x" * 300, "has 300 bytes"),
+        ("", "empty"),
+    ],
+)
+def test_a_path_that_no_file_system_takes(source, line):
+    with pytest.raises(BadInput, match=rf"^weights: .*{line}"):
+        weights.published(source)
 
 
 def test_a_config_beside_several_files_is_none_of_theirs(tmp_path):

@@ -123,6 +123,19 @@ def test_what_does_not_fit_is_refused_before_anything_runs(stage, tmp_path):
     assert not (tmp_path / "stages").exists()
 
 
+def test_a_value_that_is_not_finite_is_refused_before_anything_runs(tmp_path):
+    path, found = tmp_path / "x.safetensors", tensors_of(10)
+    found["params/encoder/block1/conv/kernel"][0, 0, 0, 0] = np.nan
+    safetensors.numpy.save_file(found, path)
+    run = run_of(str(path))
+    tasks, splits = planned(run, tmp_path)
+    with pytest.raises(
+        BadInput, match=r"imported\.encoder\.weights: .*block1/conv/kernel has values"
+    ):
+        pipeline.check(run, tasks, splits)
+    assert not (tmp_path / "stages").exists()
+
+
 def test_other_preprocessing_is_one_line_with_the_values_to_set(tmp_path):
     known = weights.Preprocessing(size=(8, 8), mean=(0.3,), std=(0.4,))
     path = saved(tmp_path / "x.safetensors", preprocessing=known.plain())
