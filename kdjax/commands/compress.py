@@ -26,6 +26,8 @@ from kdjax.types import BadInput
 CONFIG, MODEL, ASKED, RUN = "config.py", "model.onnx", "compress.json", "run"
 """In the directory of the result: the config, the file, the arguments, the work directory."""
 
+_WHY = "What was chosen, and what it follows from (kdjax/compress/rules.py):"
+
 _NOTES = {
     "network": "the published weights, as they are",
     "teacher": "what the student learns from",
@@ -54,8 +56,10 @@ def main(given: Sequence[str]) -> int:
     """
     args = words.compress().parse_args(given)
     asked = _asked(args)
-    out = Path(os.fspath(workdir_of(args.out, field="--out")))
-    paths.check_directory(epath.Path(out) / RUN / "stages", field="--out")
+    place = paths.parse(args.out, field="--out")
+    out = Path(os.fspath(workdir_of(os.fspath(place), field="--out")))
+    paths.check_directory(place / RUN / "stages", field="--out")
+    _check_beside(out, asked.data)
     plain = {**asked._asdict(), "budget": args.budget}
     said = _before(out / ASKED, plain)
     chosen = None
@@ -98,10 +102,14 @@ def _before(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
+        _check_free(path.parent)
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not isinstance(found.get("asked"), dict):
+    kinds = {"asked": dict, "told": list, "most_bytes": float | int | None, "labels_a_class": float}
+    if not isinstance(found, dict) or not all(
+        name in found and isinstance(found[name], kind) for name, kind in kinds.items()
+    ):
         raise BadInput("--out", f"{path} is not what was written", "remove it to choose anew")
     names = sorted(name for name in asked if asked[name] != found["asked"].get(name))
     if names:
@@ -113,6 +121,28 @@ def _before(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     return found
 
 
+def _check_free(out: Path) -> None:
+    """Raises `BadInput` where the result would be written over the files of somebody else."""
+    try:
+        ours = _WHY in (out / CONFIG).read_text(errors="replace")
+    except OSError:
+        ours = False
+    for name in () if ours else (CONFIG, MODEL):
+        if os.path.lexists(out / name):
+            raise BadInput(
+                "--out",
+                f"{out / name} is there, and not from kdjax compress",
+                "move it away, or name another directory",
+            )
+
+
+def _check_beside(out: Path, of_data: str) -> None:
+    """Raises `BadInput` where the result would lie among the pictures, and be taken for some of them."""
+    root = os.path.realpath(paths.parse(of_data, field="--data"))
+    if os.path.isdir(root) and Path(os.path.realpath(out)).is_relative_to(root):
+        raise BadInput("--out", f"{out} is inside of --data, {root}", "name a directory beside it")
+
+
 def _write(out: Path, run: dict[str, Any], said: dict[str, Any]) -> None:
     """The config, then the arguments that it is of."""
     with files.storing(epath.Path(out)):
@@ -122,7 +152,7 @@ def _write(out: Path, run: dict[str, Any], said: dict[str, Any]) -> None:
         title=f"{run['name']}.",
         command=_command(out),
         why=[
-            "What was chosen, and what it follows from (kdjax/compress/rules.py):",
+            _WHY,
             "",
             *said["told"],
         ],

@@ -56,7 +56,7 @@ def _ran(path: epath.Path) -> Mapping[str, Any]:
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
         raise BadFile(path, fault, again) from None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise BadFile(path, "not a report of kdjax", again) from None
     missing = [name for name in ("config", "command") if name not in ran]
     if missing:

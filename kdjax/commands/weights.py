@@ -90,7 +90,7 @@ def _opened(folder: epath.Path) -> Artifact:
         )
     try:
         plain = json.loads(path.read_text())["config"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(path, f"no manifest of a stage ({type(error).__name__})") from None
     stage: Any = parse.parse(config.Stage, plain, f"{path}: config")
     return Artifact.open(folder, stage)

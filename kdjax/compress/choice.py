@@ -1,7 +1,7 @@
 """From what was asked to a config: the facts are found, and the rules applied to them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,9 @@ from kdjax.compress.facts import (
     size_of,
     spec_of,
 )
+from kdjax.compress.given import Asked, check_classes, check_seen, read, source_of
 from kdjax.compress.recognised import classifier, recognised
 from kdjax.compress.rules import Network, Pictures, Size
-from kdjax.contexts import build
 from kdjax.data import Dataset, sources
 from kdjax.inputs import Inputs
 from kdjax.report import units
@@ -36,20 +36,6 @@ LEAST_LEFT = 0.02
 
 _ANY_SIDE = 32
 """At which pictures are framed to look at what they are."""
-
-
-class Asked(NamedTuple):
-    """The arguments, see `kdjax.commands.words.compress`."""
-
-    weights: str
-    data: str
-    budget: Budget
-    labels: str
-    encoder: str | None
-    minutes: float
-    test_share: float
-    skip_broken: bool
-    seed: int
 
 
 class Chosen(NamedTuple):
@@ -139,7 +125,7 @@ def choose(asked: Asked, kept: data.Kept) -> Chosen:
         *_estimate_told(found),
     ]
     labels = of.facts.labelled / of.facts.classes if labelled else 0.0
-    return Chosen(run, [*told, *(f"note       {note}" for note in of.train.notes)], most, labels)
+    return Chosen(run, [*told, *(f"note       {note}" for note in _notes(of))], most, labels)
 
 
 def _network(asked: Asked) -> tuple[weights.Published, Network, Preprocessing]:
@@ -172,20 +158,25 @@ def _data(
     kept: data.Kept,
 ) -> tuple[_Data, Network]:
     """The pictures in the frame in which the network wants them, and what it is then asked."""
-    source = _source(asked)
+    source = source_of(asked)
+    flag = "--labels" if asked.labels.endswith(".csv") else "--data"
     framed = source["kind"] != "npz"  # whose pictures are pixels already
     any_side = {"size": _ANY_SIDE} if framed else {}
     try:
-        first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+        first = read({"name": "pictures", "source": {**source, **any_side}}, kept, flag=flag)
     except sources.AlreadySplit:
         del source["test_share"]
-        first = _read({"name": "pictures", "source": {**source, **any_side}}, kept)
+        first = read({"name": "pictures", "source": {**source, **any_side}}, kept, flag=flag)
+    for dataset in first.values():
+        check_seen(dataset, len(network.mean))
     side = _side(first["train"])
     labelled = bool(first["train"].shown.any())
+    if labelled:
+        check_classes(first["train"])
     if labelled and not first["test"].shown.all():
         without = int((~first["test"].shown).sum())
         raise BadInput(
-            "--data",
+            flag,
             f"{without} of the {len(first['test'])} test pictures have no label",
             "leave them out, or give --labels=none",
         )
@@ -202,7 +193,7 @@ def _data(
         "std": [*network.std],
         **({} if framed else rules.seen_by(network, _shape(first["train"]))),
     }
-    splits = _read(of_data, kept)
+    splits = read(of_data, kept, flag=flag)
     train, test = splits["train"], splits["test"]
     facts = pictures(train, test, classes=tasks.of(train).outputs, side=side)
     seen = rules.seen(network, facts)
@@ -213,55 +204,6 @@ def _data(
         normalised=batch_normalised(whole),
     )
     return _Data(of_data, train, test, facts), network
-
-
-def _source(asked: Asked) -> dict[str, Any]:
-    """The config of what `--data` names, without the size of pictures."""
-    place, cut = Path(asked.data).expanduser(), {"test_share": asked.test_share}
-    shared = {**cut, "skip_broken": asked.skip_broken}
-    if not place.exists():
-        raise BadInput("--data", f"{place} is not there", "name a folder or a file that is")
-    root = str(place.absolute())
-    if asked.labels not in ("auto", "none", "first", "last"):
-        if not asked.labels.endswith(".csv"):
-            raise BadInput(
-                "--labels", f"{asked.labels!r}", "give auto, none, first, last, or a .csv table"
-            )
-        table = Path(asked.labels).expanduser()
-        if not table.is_file():
-            raise BadInput("--labels", f"{table} is not there", "name a table that is")
-        return {"kind": "csv", "root": str(table.absolute()), **shared}
-    labelled = asked.labels != "none"
-    inside = [place] if place.is_file() else [p for p in sorted(place.iterdir()) if p.is_file()]
-    endings = {path.suffix.lower() for path in inside}
-    if endings & {".arrow", ".parquet"}:
-        return {"kind": "arrow", "root": root, **({} if labelled else {"label": None}), **shared}
-    if ".tar" in endings:
-        return {"kind": "tar", "root": root, **({} if labelled else {"label": None}), **shared}
-    if place.is_file() and place.suffix.lower() == ".csv":
-        return {"kind": "csv", "root": root, **({} if labelled else {"label": None}), **shared}
-    if place.is_file() and place.suffix.lower() == ".npz":
-        return {"kind": "npz", "root": root, **({} if labelled else {"label": None}), **cut}
-    if place.is_file():
-        raise BadInput(
-            "--data",
-            f"{place} is a file of a kind that is not read so",
-            "give a folder of pictures, .tar files, Arrow, Parquet or .npz files, or a .csv table",
-        )
-    return {"kind": "folder", "root": root, "labels": asked.labels, **shared}
-
-
-def _read(of_data: Mapping[str, Any], kept: data.Kept) -> dict[str, Dataset]:
-    """Both splits."""
-    made = parse.parse(config.Data, of_data, "data")
-    try:
-        return {split: build.dataset(made, split, kept=kept) for split in ("train", "test")}
-    except sources.AlreadySplit:
-        raise
-    except BadInput as error:  # which names a field of a config that the user has not written
-        mend = error.mend.replace("set skip_broken=True", "give --skip_broken")
-        mend = mend.replace(" labels=", " --labels=").replace("test_share=", "--test_share=")
-        raise BadInput("--data", error.fault, mend) from None
 
 
 def _side(dataset: Dataset) -> int:
@@ -340,6 +282,21 @@ def _width_within(most_ms: float, spec: Callable[[int], Spec]) -> int:
             "give more",
         )
     return width
+
+
+def _notes(of: _Data) -> list[str]:
+    """What is to be said of the pictures, by the flags that the command has."""
+    notes = [note.replace(" labels=", " --labels=") for note in of.train.notes]
+    if not of.facts.labelled:
+        return notes
+    names = getattr(of.train.target, "names", ()) or [*map(str, range(of.facts.classes))]
+    known = {*of.train.labels[of.train.shown].tolist()}
+    if without := [name for i, name in enumerate(names) if i not in known]:
+        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+        notes.append(
+            f"nothing to learn from of {', '.join(without[:5])}{more}: all are for the test"
+        )
+    return notes
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -295,7 +295,7 @@ def read(path: Path) -> Mapping[str, Any]:
     text = text_of(path)
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadFile(path, str(error)) from None
     if not isinstance(found, dict):
         raise BadFile(path, "not an object of JSON", "name a file that kdjax wrote")

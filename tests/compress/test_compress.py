@@ -137,12 +137,18 @@ def test_a_header_that_names_no_network(tmp_path):
         ({"data": "nowhere"}, r"^--data: nowhere is not there; name a folder"),
         ({"encoder": "cnn"}, r"^--encoder: 'cnn'; write "),
         ({"encoder": "{'name': 'cnn', 'widths': [5]}"}, r"^--weights: .* is not cnn-5 "),
+        ({"labels": "~nobody-here/x.csv"}, r"^--labels: ~nobody-here/x.csv: there is no such user"),
+        ({"data": "~nobody-here"}, r"^--data: ~nobody-here: there is no such user"),
+        ({"out": "~nobody-here"}, r"^--out: ~nobody-here: there is no such user"),
+        ({"weights": "~nobody-here/x"}, r"^--weights: ~nobody-here/x: there is no such user"),
         ({"labels": "table"}, r"^--labels: 'table'; give auto, none, first, last, or a .csv table"),
     ],
 )
 def test_arguments_that_cannot_be(tmp_path, changes, line):
     path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
-    given = {"weights": path, "data": tmp_path, "out": tmp_path / "out", "encoder": repr(TINY)}
+    (tmp_path / "pictures").mkdir()
+    given = {"weights": path, "data": tmp_path / "pictures", "encoder": repr(TINY)}
+    given["out"] = tmp_path / "out"
     with pytest.raises(BadInput, match=line):
         compress(*(f"--{name}={value}" for name, value in {**given, **changes}.items()))
     assert not (tmp_path / "out").exists()
@@ -168,6 +174,98 @@ def test_pictures_that_are_broken_or_lie_in_two_folders(tmp_path):
     with pytest.raises(BadInput, match=r"^--data: .* say which .* --labels=first, --labels=last"):
         compress(*given)
     assert not (tmp_path / "out").exists()
+
+
+def _refused(line, *given):
+    with pytest.raises(BadInput, match=line) as said:
+        compress(*given, "--minutes=0.05", "--budget=60kB", "--dry_run")
+    assert "\n" not in str(said.value)
+
+
+def test_a_directory_that_is_not_ours_to_write_into(tmp_path):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root = write_pictures(tmp_path / "pictures", each=4)
+    given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}"]
+    for inside in (root, root / "out"):
+        _refused(
+            r"^--out: .* is inside of --data, .*; name a directory beside it",
+            *given,
+            f"--out={inside}",
+        )
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("config.py", "model.onnx"):
+        (out / name).write_text("mine")
+        _refused(rf"^--out: .*{name} is there, and not from kdjax", *given, f"--out={out}")
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    for said in ("[" * 100_000, '{"asked": {}}'):
+        (out / "compress.json").write_text(said)
+        _refused(r"^--out: .*compress\.json is not what was written", *given, f"--out={out}")
+    (out / "compress.json").unlink()
+    _refused(r"^--out: .*config\.py is a file", *given, f"--out={_file(out / 'config.py')}/below")
+
+
+def _file(path):
+    path.write_text("mine")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "line"),
+    [
+        (
+            {"x": np.zeros((40, 8))},
+            r"^--data: the examples of .* are float32 \[8\], and no",
+        ),
+        (
+            {"x": np.zeros((40, 8), np.uint8)},
+            r"^--data: the examples of .* are uint8 \[8\], and no",
+        ),
+        (
+            {"x": np.zeros((40, 8, 8), np.uint8)},
+            r"^--data: .* have 1.channel, and the network sees 3",
+        ),
+        ({"x": np.zeros((40, 8, 8, 4), np.uint8)}, r"^--data: .* have 4.channels, and the network"),
+    ],
+)
+def test_arrays_that_the_network_cannot_see(tmp_path, arrays, line):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    images = arrays["x"] + np.arange(40).reshape(-1, *[1] * (arrays["x"].ndim - 1))
+    np.savez(tmp_path / "a.npz", x=images.astype(arrays["x"].dtype), y=np.arange(40) % 2)
+    given = [f"--weights={path}", f"--data={tmp_path / 'a.npz'}", f"--encoder={TINY!r}"]
+    _refused(line, *given, f"--out={tmp_path / 'out'}")
+
+
+def test_labels_between_which_there_is_nothing_to_choose(tmp_path):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root = write_pictures(tmp_path / "pictures", classes=1)
+    given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}"]
+    given += [f"--out={tmp_path / 'out'}"]
+    line = r"^--labels: all of .*pictures train are of one class; give --labels=none"
+    _refused(line, *given, "--labels=first")
+    table = tmp_path / "pictures" / "t.csv"
+    table.write_text("path,label\n" + "".join(f"colour0/{i}.png,a\n" for i in range(20)))
+    _refused(line.replace("pictures", "t.csv"), *given, f"--labels={table}")
+    table.write_text("path,label\n" + "".join(f"gone/{i}.png,{i % 2}\n" for i in range(20)))
+    _refused(r"^--labels: 20 pictures of .*t\.csv cannot be used: ", *given, f"--labels={table}")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+    arrow, files = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+    columns = {"image": images.tolist(), "label": np.arange(40) / 40}
+    files.write_table(arrow.table(columns), tmp_path / "x.parquet")
+    given[1] = f"--data={tmp_path / 'x.parquet'}"
+    _refused(r"^--labels: those of .* are .*, and no classes; give --labels=none", *given)
+
+
+def test_a_class_that_is_in_the_test_alone_is_said(tmp_path, capsys):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    root = tmp_path / "pictures"
+    write_pictures(root / "train", each=12, classes=2)
+    write_pictures(root / "test", each=2, classes=3, seed=1)
+    given = [f"--weights={path}", f"--data={root}", f"--encoder={TINY!r}", "--minutes=0.05"]
+    assert compress(*given, f"--out={tmp_path / 'out'}", "--budget=60kB", "--dry_run") == 0
+    line = r"^note +nothing to learn from of colour2: all are for the test$"
+    assert re.search(line, capsys.readouterr().out, flags=re.M)
 
 
 def _use(said, picture, monkeypatch):

@@ -180,6 +180,8 @@ def saved_by_datasets(root: str) -> dict[str, list[str]] | None:
     """The files of each split of what `save_to_disk` has written; None where it has not."""
     if os.path.isfile(os.path.join(root, "dataset_dict.json")):
         names = _json(os.path.join(root, "dataset_dict.json")).get("splits", [])
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise _strange(os.path.join(root, "dataset_dict.json"))
         return {
             name: [f"{name}/{file}" for file in _data_files(os.path.join(root, name))]
             for name in names
@@ -192,6 +194,8 @@ def saved_by_datasets(root: str) -> dict[str, list[str]] | None:
 def _data_files(folder: str) -> list[str]:
     state = _json(os.path.join(folder, "state.json"))
     files = state.get("_data_files") or []
+    if not (isinstance(files, list) and all(isinstance(one, dict) for one in files)):
+        raise _strange(os.path.join(folder, "state.json"))
     if state.get("_indices_data_files"):
         raise BadInput("root", f"{shown(folder)} is read through indices", "save_to_disk it again")
     return [str(one.get("filename")) for one in files]
@@ -201,11 +205,15 @@ def _json(path: str) -> Mapping[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput("root", f"{shown(path)} cannot be read ({error})", "copy it again") from None
     if not isinstance(found, dict):
-        raise BadInput("root", f"{shown(path)} is not what datasets writes", "copy it again")
+        raise _strange(path)
     return found
+
+
+def _strange(path: str) -> BadInput:
+    return BadInput("root", f"{shown(path)} is not what datasets writes", "copy it again")
 
 
 def table_of(path: str, asked: Asked) -> Any:
@@ -260,14 +268,23 @@ def _labels(
     rows = sum(table.num_rows for table in tables.values())
     if label is None:
         return classes_of([None] * rows, classes=classes, names=None, name=name)
-    values = [one for table in tables.values() for one in table.column(label).to_pylist()]
+    try:
+        values = [one for table in tables.values() for one in table.column(label).to_pylist()]
+    except ValueError as error:  # a time that Python's do not hold
+        said = " ".join(str(error).split())[:80]
+        raise BadInput("label", f"{label} of {name} is no class ({said})", "give classes") from None
     first = next((one for one in values if one is not None), None)
     if isinstance(first, float | list):
         dim = len(first) if isinstance(first, list) else 1
         given = [[np.nan] * dim if one is None else np.atleast_1d(one).tolist() for one in values]
         if any(len(one) != dim for one in given):
             raise BadInput("label", f"{label} of {name} has lists of several lengths")
-        return Values(dim).read(np.asarray(given, np.float64), n=rows, name=name), Values(dim)
+        try:
+            numbers = np.asarray(given, np.float64)
+        except (ValueError, TypeError):
+            fault = f"{first!r:.60} in {label} of {name} is neither a class nor a list of numbers"
+            raise BadInput("label", fault, "give classes, or numbers") from None
+        return Values(dim).read(numbers, n=rows, name=name), Values(dim)
     schema = next(iter(tables.values())).schema
     return classes_of(values, classes=classes, names=names_of(schema, label), name=name)
 

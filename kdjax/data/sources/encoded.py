@@ -116,17 +116,17 @@ def from_encoded(
     if by_rule is not None:
         rows = lying.pop(by_rule)
         apart = splits.in_test(found.hashes[rows], test_share)
-        lying |= {by_rule: rows[~apart], "test": rows[apart]}
-        if not apart.any():
-            raise BadInput(
-                "test_share", f"{test_share} of the {len(rows)} pictures of {encoded.name} is none"
-            )
+        unread = ~found.hashes[rows].any(1)  # in neither: a rule knows nothing of their content
+        lying |= {by_rule: rows[~apart | unread], "test": rows[apart | unread]}
     faults = _faults(found, frame, np.concatenate([lying[key] for key in asked]))
     notes = [*encoded.notes, *_refused(encoded, faults, skip=skip_broken)]
     whole = {
         key: np.asarray([row for row in rows if row not in faults], np.int64)
         for key, rows in lying.items()
     }
+    if by_rule is not None:
+        sizes = {part: len(whole[part]) for part in (by_rule, "test")}
+        splits.check_apart(sizes, test_share, name=encoded.name)
     chosen = splits.cut(split, whole, found.hashes, name=encoded.name)
     notes += twice.notes_of(
         {key: rows[found.hashes[rows].any(1)] for key, rows in whole.items()},

@@ -101,6 +101,8 @@ def npz(
     if by_rule:
         apart = splits.in_test(hashes[rows["train"]], test_share)
         rows |= {"train": rows["train"][~apart], "test": rows["train"][apart]}
+        sizes = {part: len(rows[part]) for part in ("train", "test")}
+        splits.check_apart(sizes, test_share, name=shown(path))
     return whole.select(splits.cut(split, rows, hashes, name=shown(path)))
 
 

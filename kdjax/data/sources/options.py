@@ -21,6 +21,10 @@ from kdjax.types import BadInput, Interpolation, under
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
+_MOST_CLASSES = 100_000
+"""That labels make by being so large, where nothing says how many there are."""
+
+
 class How(TypedDict, total=False):
     """What pictures are made into, and which of them are taken; see `Frame` and `from_encoded`.
 
@@ -156,6 +160,13 @@ def classes_of(
                 "label", f"{unknown[0]!r} of {name} is no class", suggestion(unknown[0], names)
             )
         numbers = [None if one is None else number[str(one)] for one in known]
+    most_classes = max(_MOST_CLASSES, len(known), classes or 0)
+    if beyond := [one for one in numbers if one is not None and one >= most_classes]:
+        raise BadInput(
+            "label",
+            f"{beyond[0]} of {name} would be one of {beyond[0] + 1:,} classes",
+            "mend it, or say how many there are: classes=",
+        )
     labels = np.asarray([UNLABELLED if one is None else one for one in numbers], np.int64)
     if (labels == UNLABELLED).all() and classes is None and not names:
         return Unlabelled().hidden(len(labels)), Unlabelled()

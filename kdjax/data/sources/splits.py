@@ -90,6 +90,24 @@ def in_test(hashes: UInt8[np.ndarray, "n 32"], share: float) -> Bool[np.ndarray,
     return _numbers(hashes) < share * 2.0**64
 
 
+def check_apart(parts: Mapping[str, int], share: float, *, name: str) -> None:
+    """Raises `BadInput` where a rule has left nothing in `train` or in `test`.
+
+    Args:
+      parts: how many examples there are in each.
+      share: of them that is `test`.
+      name: of the data, for messages.
+    """
+    empty = next((part for part in ("train", "test") if not parts[part]), None)
+    if empty is not None:
+        every = parts["train"] + parts["test"]
+        raise BadInput(
+            "test_share",
+            f"{share:g} of the {every} examples of {name} leaves none in {empty}",
+            "give more examples, or another test_share=",
+        )
+
+
 def _numbers(hashes: UInt8[np.ndarray, "n 32"]) -> np.ndarray:
     """The first 64 bits of each."""
     return np.ascontiguousarray(hashes[:, :8]).view(">u8")[:, 0]
@@ -151,6 +169,7 @@ def chosen(
     if share:
         to_cut(found, name=name)
         apart = in_test(hashes[found["train"]], share)
+        check_apart({"train": int((~apart).sum()), "test": int(apart.sum())}, share, name=name)
         found |= {"train": found["train"][~apart], "test": found["train"][apart]}
     asked = named(split, [*found], name=name, mend=mend_of(found))
     whole = {key: found[key] for key in asked}

@@ -257,7 +257,7 @@ def _value(sample: _Sample, tars: Mapping[str, _Tar], label: str) -> Any:
         if not field:
             return text if (number := integer(text)) is None else number
         said = json.loads(text)
-    except (UnicodeDecodeError, ValueError) as error:
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise BadInput("label", f"{where} cannot be read ({error})", "pack it again") from None
     value = said.get(field) if isinstance(said, dict) else None
     if value is not None and not isinstance(value, int | str):

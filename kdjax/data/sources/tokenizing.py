@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from etils import epy
 
+from kdjax import paths
 from kdjax.types import BadInput
 from kdjax.weights import hub
 
@@ -91,7 +92,7 @@ def read(place: str | os.PathLike[str]) -> str:
       BadInput: there is none, or it cannot be read.
     """
     require()
-    path = Path(place).expanduser()
+    path = Path(paths.parse(os.fspath(place), field="tokenizer"))
     if hub.is_one(os.fspath(place)):
         path = hub.named(os.fspath(place), field="tokenizer").folder(
             _is_whole,
@@ -152,7 +153,7 @@ def _beside(path: Path) -> tuple[Mapping[str, Any], Path]:
         return {}, beside
     try:
         said = json.loads(beside.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput("tokenizer", f"{beside} cannot be read ({_line(error)})") from None
     return (said if isinstance(said, dict) else {}), beside
 

@@ -165,3 +165,37 @@ def test_a_file_that_is_cut_short(tmp_path, name):
     with pytest.raises(BadInput, match=rf"^root: .*{name} cannot be read") as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("state.json", '{"_data_files": [1]}'),
+        ("state.json", '{"_data_files": 5}'),
+        ("state.json", "[" * 100_000),
+        ("dataset_dict.json", '{"splits": 5}'),
+        ("dataset_dict.json", '{"splits": [1]}'),
+    ],
+)
+def test_what_datasets_does_not_write(tmp_path, name, said):
+    stream(tmp_path / "a.arrow", rows(range(6)))
+    (tmp_path / name).write_text(said)
+    with pytest.raises(BadInput, match=rf"^root: .*{name} .*; copy it again$") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array([["a", "b"]] * 6),
+        pa.array([[("a", 1)]] * 6, pa.map_(pa.string(), pa.int32())),
+        pa.array([2**60 + 1] * 6, pa.timestamp("ns")),
+    ],
+    ids=["lists of names", "maps", "times"],
+)
+def test_labels_that_are_neither_classes_nor_numbers(tmp_path, labels):
+    pictures = [encoded(pixels(i)) for i in range(6)]
+    pq.write_table(pa.table({"image": pictures, "label": labels}), tmp_path / "a.parquet")
+    with pytest.raises(BadInput, match=r"^label: .*label of .* is .*; give classes"):
+        read(tmp_path)

@@ -131,3 +131,24 @@ def test_splits_that_are_none(split, said):
     with pytest.raises(BadInput, match=f"^data: split .*{said}") as caught:
         sources.from_encoded(shelf().source, split, frame=FRAME, test_share=0.4)
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_that_cannot_be_read_are_named_with_either_split():
+    """A rule that cuts by content knows nothing of them."""
+    one = shelf()
+
+    def content(row):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    source = dataclasses.replace(one.source, content=content)
+    for split in ("train", "test"):
+        with pytest.raises(BadInput, match=r"^root: 12 pictures of shelf cannot be used: 00 \(it"):
+            sources.from_encoded(source, split, frame=FRAME, test_share=0.5)
+
+
+@pytest.mark.parametrize(("share", "part"), [(1e-9, "test"), (1 - 1e-9, "train")])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_rule_that_leaves_nothing(share, part, split):
+    line = rf"^test_share: .* of the 12 examples of shelf leaves none in {part}; give more"
+    with pytest.raises(BadInput, match=line):
+        sources.from_encoded(shelf().source, split, frame=FRAME, test_share=share)

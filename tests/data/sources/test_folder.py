@@ -105,7 +105,7 @@ def test_a_rule_of_the_content_cuts_a_test(tmp_path):
     assert {label for _, label in both[0].values()} == {0, 1}  # not the first class alone
     assert by_id(read(root, "train+test", test_share=0.25)) == train | test
     refused(root, "split 'test'", "give test_share=0.1", split="test")
-    refused(classes(tmp_path / "few", each=1), "test_share", "is none", test_share=1e-9)
+    refused(classes(tmp_path / "few", each=1), "test_share", "leaves none in test", test_share=1e-9)
 
 
 def test_folders_of_splits(tmp_path):

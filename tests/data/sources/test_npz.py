@@ -189,3 +189,19 @@ def test_what_does_not_fit_is_one_line(tmp_path, arrays, how, line):
     with pytest.raises(BadInput, match=line) as caught:
         read(tmp_path, **how)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", [10**12, np.uint64(2**63 + 5)])
+def test_a_label_that_would_make_more_classes_than_anybody_has(tmp_path, label):
+    labels = LABELS.astype(np.uint64)
+    labels[3] = label
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=labels)
+    with pytest.raises(BadInput, match=rf"^label: {label} of .* classes; mend it, or say how many"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("share", "part"), [(1e-9, "test"), (1 - 1e-9, "train")])
+def test_a_rule_that_leaves_nothing(tmp_path, share, part):
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=LABELS)
+    with pytest.raises(BadInput, match=rf"^test_share: .* leaves none in {part}"):
+        read(tmp_path, test_share=share)

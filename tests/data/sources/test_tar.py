@@ -166,3 +166,9 @@ def test_what_could_be_meant_in_two_ways(tmp_path):
     bad = samples(range(2), lambda i: {"json": b"{not json"})
     with pytest.raises(BadInput, match=r"^label: some/0000.json of c.tar cannot be read"):
         read(pack(tmp_path / "c.tar", bad))
+
+
+def test_json_that_is_nested_without_end(tmp_path):
+    pack(tmp_path / "a.tar", samples(range(2), lambda i: {"json": b"[" * 100_000}))
+    with pytest.raises(BadInput, match=r"^label: .*0000\.json of a\.tar cannot be read"):
+        read(tmp_path)
