@@ -83,6 +83,31 @@ def check_directory(path: epath.Path, *, field: str) -> None:
             raise BadInput(field, f"{place} is a file", "name a directory")
 
 
+def to_write(text: str, *, suffix: str, field: str) -> epath.Path:
+    """The file that a user wants written: no file of another kind is written over by a slip.
+
+    Args:
+      text: a local path, or `gs://BUCKET/...`.
+      suffix: in which its name must end, `.safetensors`.
+      field: that has it, for messages.
+
+    Raises:
+      BadInput: its name ends otherwise, it is a directory, or there is none for it; or see `parse`.
+    """
+    path = parse(text, field=field)
+    if path.suffix != suffix:
+        better = path.parent / f"{path.stem or 'NAME'}{suffix}"
+        raise BadInput(field, f"{text} is no name of {suffix[1:]}", f"give {better}")
+    if isinstance(path, LocalPath):
+        if path.is_dir():
+            raise BadInput(field, f"{text} is a directory", "name a file")
+        if not path.parent.is_dir():
+            raise BadInput(
+                field, f"there is no directory {path.parent}", "make it, or name another"
+            )
+    return path
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
     """The absolute path, for a library that reads a backslash as a `/`, as TensorStore does.
 

@@ -136,3 +136,21 @@ def test_what_stands_in_for_a_backslash_is_the_same_folder(tmp_path):
     found.mkdir()
     assert (tmp_path / r"a\b" / "c").is_dir()
     assert os.fspath(paths.absolute(tmp_path / "plain")) == str(tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("x.json", r"x\.json is no name of safetensors; give .*x\.safetensors$"),
+        ("x", r"x is no name of safetensors; give .*x\.safetensors$"),
+        ("d.safetensors", r"d\.safetensors is a directory; name a file$"),
+        ("no/x.safetensors", r"there is no directory .*no; make it, or name another$"),
+        ("manifest.json", r"manifest\.json is no name of safetensors"),
+    ],
+)
+def test_a_file_that_is_not_to_be_written(tmp_path, name, line):
+    (tmp_path / "d.safetensors").mkdir()
+    with pytest.raises(BadInput, match=rf"^OUT: .*{line}"):
+        paths.to_write(str(tmp_path / name), suffix=".safetensors", field="OUT")
+    found = paths.to_write(str(tmp_path / "x.safetensors"), suffix=".safetensors", field="OUT")
+    assert found == tmp_path / "x.safetensors"

@@ -4,12 +4,13 @@ Its arguments, and what it says of itself: `kdjax.commands.words.weights`.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from kdjax import config, parse, tasks
+from kdjax import config, parse, paths, tasks
 from kdjax.artifacts import MANIFEST, Artifact, proof, tensors
 from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of
 from kdjax.commands import words
@@ -30,7 +31,15 @@ def main(given: Sequence[str]) -> int:
       StorageFailed: the file cannot be written.
     """
     args = words.weights().parse_args(given)
-    print(write(epath.Path(args.stage), args.out, layout=args.layout, numbers=args.numbers))
+    out = paths.to_write(args.out, suffix=".safetensors", field="OUT")
+    print(
+        write(
+            paths.parse(args.stage, field="STAGE"),
+            os.fspath(out),
+            layout=args.layout,
+            numbers=args.numbers,
+        )
+    )
     return 0
 
 

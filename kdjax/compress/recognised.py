@@ -37,6 +37,13 @@ def recognised(
             raise BadInput(error.path, error.fault, "give the encoder that it is") from None
         found.check_values()
         return {**encoder}, wants
+    model = published.written.get("model")
+    if isinstance(model, Mapping) and (model.get("widths") or "numbers" in published.written):
+        raise BadInput(
+            "--weights",
+            f"{published.tensors.place} is of a network that kdjax has shrunk or quantized already",
+            "give the network that it was made of",
+        )
     faults: list[tuple[float, str]] = []
     for given, size in candidates(published):
         made = parse.parse(

@@ -11,6 +11,7 @@ The weights in a checkpoint are found so:
 * Values that are no tensors (a step, a version) are left out, and said.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
-from kdjax import files
+from kdjax import files, paths
 from kdjax.types import BadFile, BadInput
 from kdjax.weights import torch_files
 from kdjax.weights.torch_tensors import Tensor
@@ -104,14 +105,14 @@ def convert(path: Path, out: Path, *, key: str = "", prefix: str = "") -> Weight
 
     Raises:
       BadFile: see `read`.
-      BadInput: the name of `out` ends otherwise.
+      BadInput: the name of `out` ends otherwise, its directory is not there, or it is the checkpoint.
       StorageFailed: it cannot be written.
     """
-    if out.suffix != ".safetensors":
-        better = f"{out.stem or 'NAME'}.safetensors"
-        raise BadInput("", f"{out} is no name of safetensors", f"give {out.parent / better}")
+    out = Path(paths.to_write(os.fspath(out), suffix=".safetensors", field="OUT"))
     if out.exists() and path.exists() and out.samefile(path):
-        raise BadInput("", f"{out} is the checkpoint itself", "give another name: it would be lost")
+        raise BadInput(
+            "OUT", f"{out} is the checkpoint itself", "give another name: it would be lost"
+        )
     found = read(path, key=key, prefix=prefix)
     arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
     arrays = {name: array.reshape(found.arrays[name].shape) for name, array in arrays.items()}

@@ -128,6 +128,19 @@ def test_a_header_that_names_no_network(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "said", [{"model": {"widths": {"a": {"b": 1}}}}, {"model": {}, "numbers": "integers"}]
+)
+def test_a_network_that_is_small_already(tmp_path, said):
+    path = tmp_path / "x.safetensors"
+    tensors = {"a": np.zeros(2, np.float32)}
+    safetensors.numpy.save_file(tensors, path, metadata={"kdjax": json.dumps(said)})
+    with pytest.raises(
+        BadInput, match=r"shrunk or quantized already; give the network that it was"
+    ):
+        recognised.recognised(weights.published(str(path)))
+
+
+@pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"budget": "lots"}, r"^--budget: 'lots'; write a size"),

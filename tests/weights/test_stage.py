@@ -179,6 +179,11 @@ def test_a_whole_model_is_kept_measured_skipped_and_written_again(tmp_path, caps
     out = tmp_path / "out.safetensors"
     folder = tasks[0].folder
     assert main.main(["kdjax", "weights", str(folder), str(out)]) == 0
+    manifest = folder / "manifest.json"
+    before = manifest.read_bytes()
+    with pytest.raises(BadInput, match=r"^OUT: .*manifest\.json is no name of safetensors"):
+        main.main(["kdjax", "weights", str(folder), str(manifest)])
+    assert manifest.read_bytes() == before
     again = safetensors.numpy.load_file(out)
     assert again.keys() == wanted.keys()
     for name, array in again.items():
