@@ -167,8 +167,7 @@ def _data(
     except sources.AlreadySplit:
         del source["test_share"]
         first = read({"name": "pictures", "source": {**source, **any_side}}, kept, flag=flag)
-    for dataset in first.values():
-        check_seen(dataset, len(network.mean))
+    check_seen(first["train"], first["test"], channels=len(network.mean))
     side = _side(first["train"])
     labelled = bool(first["train"].shown.any())
     if labelled:

@@ -85,23 +85,27 @@ def read(of_data: Mapping[str, Any], kept: data.Kept, *, flag: str) -> dict[str,
         raise BadInput(flag, error.fault, mend) from None
 
 
-def check_seen(dataset: Dataset, channels: int) -> None:
+def check_seen(train: Dataset, test: Dataset, *, channels: int) -> None:
     """Raises `BadInput` where a network of so many channels cannot see the examples."""
-    found = [(field.dtype, field.shape) for field in dataset.fields.values()]
+    found = [(field.dtype, field.shape) for field in train.fields.values()]
     if len(found) != 1 or found[0][0] != "uint8" or len(found[0][1]) != 3:
         said = ", ".join(f"{dtype} {list(shape)}" for dtype, shape in found)
         raise BadInput(
             "--data",
-            f"the examples of {dataset.name} are {said}, and no pictures",
+            f"the examples of {train.name} are {said}, and no pictures",
             "save them as uint8 [n, height, width, channel]",
         )
     if (own := found[0][1][-1]) != channels:
         raise BadInput(
             "--data",
-            f"the pictures of {dataset.name} have {units.count(own, 'channel')}, and the network "
+            f"the pictures of {train.name} have {units.count(own, 'channel')}, and the network "
             f"sees {channels}",
             f"save them with {channels}, the last axis",
         )
+    if train.fields != test.fields:
+        both = (str(next(iter(one.fields.values())).shape) for one in (train, test))
+        fault = f"the pictures of {train.name} and {test.name} are of {' and '.join(both)}"
+        raise BadInput("--data", fault, "save them in one size")
 
 
 def check_classes(dataset: Dataset) -> None:

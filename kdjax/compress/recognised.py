@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from kdjax import config, parse, weights
 from kdjax.compress.known import IMAGENET_SIZE, networks
 from kdjax.config.encoders import Encoder
+from kdjax.inputs import Inputs
 from kdjax.models import Compute
-from kdjax.types import BadInput
+from kdjax.types import BadInput, Field, under
 from kdjax.weights import Preprocessing, Published, layouts
 from kdjax.weights.rules import bind
 
@@ -31,6 +32,9 @@ def recognised(
     if encoder is not None:
         made = parse.parse(config.Encoder, encoder, "--encoder")
         wants = _wants(published, made, IMAGENET_SIZE)
+        pictures = {"image": Field((*wants.size, len(wants.mean)), "uint8")}
+        with under("", {"encoder": "--encoder"}):
+            made.given(Inputs.of(pictures, mean=wants.mean, std=wants.std))
         try:
             found = weights.mapped(published, named(made, wants))
         except weights.Misfit as error:  # whose mend is a field that a config has

@@ -154,6 +154,10 @@ def test_a_network_that_is_small_already(tmp_path, said):
         ({"data": "~nobody-here"}, r"^--data: ~nobody-here: there is no such user"),
         ({"out": "~nobody-here"}, r"^--out: ~nobody-here: there is no such user"),
         ({"weights": "~nobody-here/x"}, r"^--weights: ~nobody-here/x: there is no such user"),
+        (
+            {"encoder": "{'name': 'bert', 'vocab': 30}"},
+            r"^--encoder: bert.* reads tokens, and an ex",
+        ),
         ({"labels": "table"}, r"^--labels: 'table'; give auto, none, first, last, or a .csv table"),
     ],
 )
@@ -247,6 +251,17 @@ def test_arrays_that_the_network_cannot_see(tmp_path, arrays, line):
     images = arrays["x"] + np.arange(40).reshape(-1, *[1] * (arrays["x"].ndim - 1))
     np.savez(tmp_path / "a.npz", x=images.astype(arrays["x"].dtype), y=np.arange(40) % 2)
     given = [f"--weights={path}", f"--data={tmp_path / 'a.npz'}", f"--encoder={TINY!r}"]
+    _refused(line, *given, f"--out={tmp_path / 'out'}")
+
+
+def test_arrays_of_two_sizes(tmp_path):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    labels = np.arange(40) % 2
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:, :8], "y_test": labels}
+    np.savez(tmp_path / "a.npz", **arrays)
+    given = [f"--weights={path}", f"--data={tmp_path / 'a.npz'}", f"--encoder={TINY!r}"]
+    line = r"^--data: the pictures of .* are of \(16, 16, 3\) and \(8, 16, 3\); save them in one"
     _refused(line, *given, f"--out={tmp_path / 'out'}")
 
 
