@@ -135,6 +135,8 @@ def _network(asked: Asked) -> tuple[weights.Published, Network, Preprocessing]:
         given = None if asked.encoder is None else parse.literal(asked.encoder)
         if given is not None and not isinstance(given, dict):
             raise BadInput("--encoder", f"{asked.encoder!r}", "write \"{'name': 'resnet18'}\"")
+        if given is not None and "weights" in given:
+            raise BadInput("--encoder", "'weights' are not for it", "give --weights alone")
         encoder, wants = recognised(published, encoder=given)
     network = Network(
         encoder={**encoder, "weights": asked.weights},

@@ -150,6 +150,10 @@ def test_a_network_that_is_small_already(tmp_path, said):
         ({"data": "nowhere"}, r"^--data: nowhere is not there; name a folder"),
         ({"encoder": "cnn"}, r"^--encoder: 'cnn'; write "),
         ({"encoder": "{'name': 'cnn', 'widths': [5]}"}, r"^--weights: .* is not cnn-5 "),
+        (
+            {"encoder": "{'name': 'cnn', 'widths': [4], 'weights': 'y.safetensors'}"},
+            r"^--encoder: 'weights' are not for it; give --weights alone",
+        ),
         ({"labels": "~nobody-here/x.csv"}, r"^--labels: ~nobody-here/x.csv: there is no such user"),
         ({"data": "~nobody-here"}, r"^--data: ~nobody-here: there is no such user"),
         ({"out": "~nobody-here"}, r"^--out: ~nobody-here: there is no such user"),
