@@ -2,7 +2,7 @@
 
 XLA:CPU asks for the temporary arrays of a step anew in every step, often a gigabyte, and glibc gives
 pieces of that size back to the kernel when they are freed. So the kernel clears all of it in every step,
-4 KiB at a time, which took a third of many steps: `kdjax/train/README.md` has the figures.
+4 KiB at a time, which took from a twentieth to a third of steps: `kdjax/train/README.md` has the figures.
 
 What is here changes no result, only where memory comes from. It is for Linux with glibc and for processes
 that compute on the CPU, and it must come before jax has started threads of its own.
