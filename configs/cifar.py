@@ -20,6 +20,17 @@ CIFAR10 = dict(name="cifar10", mean=[0.4914, 0.4822, 0.4465], std=[0.2470, 0.243
 CIFAR100 = dict(name="cifar100", mean=[0.5071, 0.4867, 0.4408], std=[0.2675, 0.2565, 0.2761])
 
 
+def nesterov(learning_rate: float, weight_decay: float) -> dict:
+    """Fields of SGD, without a schedule."""
+    return dict(
+        name="sgd",
+        learning_rate=learning_rate,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=weight_decay,
+    )
+
+
 def sgd(
     epochs: float,
     learning_rate: float,
@@ -35,11 +46,7 @@ def sgd(
         steps=steps,
         batch=batch,
         optimizer=dict(
-            name="sgd",
-            learning_rate=learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=weight_decay,
+            nesterov(learning_rate, weight_decay),
             schedule=dict(name="cosine", warmup_steps=min(warmup, steps // 2)),
         ),
         log_every_steps=max(1, round(examples / batch / 4)),

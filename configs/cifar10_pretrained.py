@@ -60,15 +60,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
             steps=steps, batch=batch, optimizer=optimizer, log_every_steps=max(1, steps // 40)
         )
 
-    def sgd(learning_rate: float) -> dict:
-        return dict(
-            name="sgd",
-            learning_rate=learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=1e-4,
-        )
-
     # With its BatchNorms frozen a network is not kept in bounds by them.
     tuned = dict(name="adamw", learning_rate=5e-4, weight_decay=1e-4, clip_norm=1.0, frozen=_NORMS)
 
@@ -114,13 +105,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 recipe=large_views,
                 views=args["views"],
             ),
-            f"student_{name}": dict(distilled, encoder=small, **training(steps, sgd(0.1))),
+            f"student_{name}": dict(
+                distilled, encoder=small, **training(steps, cifar.nesterov(0.1, 1e-4))
+            ),
             f"scratch_{name}": dict(
                 kind="finetune",
                 labels_share=share,
                 encoder=small,
                 views=cifar.VIEWS,
-                **training(steps, sgd(0.1)),
+                **training(steps, cifar.nesterov(0.1, 1e-4)),
             ),
             f"cut_{name}": dict(
                 kind="shrink",
@@ -130,7 +123,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 multiple=8,
             ),
             f"half_{name}": dict(
-                distilled, start_from=f"cut_{name}", **training(args["more"], sgd(0.05))
+                distilled,
+                start_from=f"cut_{name}",
+                **training(args["more"], cifar.nesterov(0.05, 1e-4)),
             ),
             f"int8_{name}": dict(
                 kind="quantize", model=f"half_{name}", calibration_examples=512, accuracy_drop=0.02

@@ -32,7 +32,7 @@ _OVERCOMMIT = pathlib.Path("/proc/sys/vm/overcommit_memory")
 _COUNTS_ALL = "2"
 """Of it: memory that is asked for counts, used or not."""
 
-_kept = False
+_kept_by: ctypes.CDLL | None = None
 
 
 def keep(environment: Mapping[str, str] = os.environ) -> bool:
@@ -46,26 +46,28 @@ def keep(environment: Mapping[str, str] = os.environ) -> bool:
     Returns:
       Whether it does.
     """
-    global _kept
+    global _kept_by
     if not _is_wanted(environment) or (libc := _glibc()) is None:
         return False
     # One arena: others take pieces above 64 MiB from the kernel each time, whatever is set.
     one, none, never = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
-    _kept = all(libc.mallopt(*setting) for setting in (one, none, never))
+    if not all(libc.mallopt(*setting) for setting in (one, none, never)):
+        return False
     _reserve(libc)
-    return _kept
+    _kept_by = libc
+    return True
 
 
 def is_kept() -> bool:
     """Whether `keep` has been called and could do it."""
-    return _kept
+    return _kept_by is not None
 
 
 def release() -> None:
     """Gives back to the kernel what is free now; nothing where nothing is kept."""
-    if _kept and (libc := _glibc()) is not None:
-        libc.malloc_trim(0)
-        _reserve(libc)
+    if _kept_by is not None:
+        _kept_by.malloc_trim(0)
+        _reserve(_kept_by)
 
 
 def _is_wanted(environment: Mapping[str, str]) -> bool:
@@ -96,9 +98,8 @@ def _reserve(libc: ctypes.CDLL) -> None:
         if _OVERCOMMIT.read_text().strip() == _COUNTS_ALL:
             return
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    if start := libc.malloc(
-        size
-    ):  # none where the process may not ask for so much: small pages then
+    start = libc.malloc(size)
+    if start:  # not where the process may not ask for so much: small pages then
         first = -(-start // _HUGE) * _HUGE
         libc.madvise(first, (start + size - first) // _HUGE * _HUGE, _MADV_HUGEPAGE)
         libc.free(start)

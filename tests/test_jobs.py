@@ -9,10 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from etils import epath
-from PIL import Image
 
 from kdjax import alone, config, pipeline
 from kdjax.commands import run as command
@@ -20,6 +18,7 @@ from kdjax.commands.flags import FLAGS
 from kdjax.measuring.parity import StageFailed
 from kdjax.pipeline import running
 from kdjax.types import BadInput
+from tests import picture_files
 from tests.compiled import HARDLY_OPTIMIZED
 
 ROOT = Path(__file__).parents[1]
@@ -111,12 +110,9 @@ def test_side_by_side_is_one_after_the_other(tmp_path):
 
 
 def test_what_is_said_of_the_data_is_said_once(tmp_path):
-    for i in range(12):
-        picture = Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8))
-        folder = tmp_path / "pictures" / f"{'test' if i > 7 else 'train'}" / f"class{i % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / f"{i}.png")
-    (folder / "broken.png").write_bytes(b"no picture")
+    for split, begin in (("train", 0), ("test", 1000)):
+        picture_files.classes(tmp_path / "pictures" / split, each=4, begin=begin)
+    picture_files.write(tmp_path, {"pictures/test/cat/broken.png": b"no picture"})
     source = (
         f'source=dict(kind="folder", root={str(tmp_path / "pictures")!r}, size=8, skip_broken=True)'
     )

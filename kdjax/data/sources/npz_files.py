@@ -99,10 +99,7 @@ def npz(
     begin = np.cumsum([0, *(len(labels[key]) for key in lying)])
     rows = {key: np.arange(begin[i], begin[i + 1]) for i, key in enumerate(lying)}
     if by_rule:
-        apart = splits.in_test(hashes[rows["train"]], test_share)
-        rows |= {"train": rows["train"][~apart], "test": rows["train"][apart]}
-        sizes = {part: len(rows[part]) for part in ("train", "test")}
-        splits.check_apart(sizes, test_share, name=shown(path))
+        rows |= splits.parted(rows["train"], hashes, test_share, name=shown(path))
     return whole.select(splits.cut(split, rows, hashes, name=shown(path)))
 
 

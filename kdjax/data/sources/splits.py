@@ -90,6 +90,26 @@ def in_test(hashes: UInt8[np.ndarray, "n 32"], share: float) -> Bool[np.ndarray,
     return _numbers(hashes) < share * 2.0**64
 
 
+def parted(
+    rows: Rows, hashes: UInt8[np.ndarray, "n 32"], share: float, *, name: str
+) -> dict[str, Rows]:
+    """These rows as `train` and `test`, by the rule.
+
+    Args:
+      rows: of examples.
+      hashes: of the content of each row there is.
+      share: of them that is `test`.
+      name: of the data, for messages.
+
+    Raises:
+      BadInput: there is nothing in one of the two.
+    """
+    apart = in_test(hashes[rows], share)
+    found = {"train": rows[~apart], "test": rows[apart]}
+    check_apart({part: len(those) for part, those in found.items()}, share, name=name)
+    return found
+
+
 def check_apart(parts: Mapping[str, int], share: float, *, name: str) -> None:
     """Raises `BadInput` where a rule has left nothing in `train` or in `test`.
 
@@ -168,9 +188,7 @@ def chosen(
     found = {**lying}
     if share:
         to_cut(found, name=name)
-        apart = in_test(hashes[found["train"]], share)
-        check_apart({"train": int((~apart).sum()), "test": int(apart.sum())}, share, name=name)
-        found |= {"train": found["train"][~apart], "test": found["train"][apart]}
+        found |= parted(found["train"], hashes, share, name=name)
     asked = named(split, [*found], name=name, mend=mend_of(found))
     whole = {key: found[key] for key in asked}
     return cut(split, whole, None if in_order else hashes, name=name)
