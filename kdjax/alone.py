@@ -38,6 +38,11 @@ def join() -> None:
     (_meeting / str(os.getpid())).touch()
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def shares(count: int) -> list[dict[str, str]]:
     """What the environment of each of so many processes has, for each to have its share of the cores.
 
@@ -45,9 +50,9 @@ def shares(count: int) -> list[dict[str, str]]:
     """
     if not hasattr(os, "sched_getaffinity"):
         return [{} for _ in range(count)]
-    cores = sorted(os.sched_getaffinity(0))
-    n = len(cores)
-    own = (cores[i * n // count : (i + 1) * n // count] or [cores[i % n]] for i in range(count))
+    ours = sorted(os.sched_getaffinity(0))
+    n = len(ours)
+    own = (ours[i * n // count : (i + 1) * n // count] or [ours[i % n]] for i in range(count))
     return [{CORES: ",".join(map(str, each))} for each in own]
 
 

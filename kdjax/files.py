@@ -1,13 +1,15 @@
-"""Files that are whole or absent, what a folder holds, and what a fault of the storage means."""
+"""Files that are whole or absent, what a folder or a text of JSON holds, what faults of storage mean."""
 
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -156,6 +158,18 @@ def write(path: epath.PathLike, content: bytes) -> None:
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a text of JSON says.
+
+    Raises:
+      ValueError: it is no JSON, no Unicode, or deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("too many brackets within one another") from None
 
 
 def _sync_folder(folder: epath.PathLike) -> None:

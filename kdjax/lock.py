@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from etils import epath
 
 from kdjax import files
+from kdjax.files import from_json
 from kdjax.types import StorageFailed
 
 SIGN_SECONDS = 10.0
@@ -240,7 +241,7 @@ def _read(path: epath.Path) -> Holder | None:
     except FileNotFoundError:
         return None
     try:
-        return Holder(**json.loads(content))
+        return Holder(**from_json(content))
     except (ValueError, TypeError):
         return Holder("", "?", -1, -1, "", "", content.hex())
 

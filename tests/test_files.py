@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -158,3 +159,21 @@ def test_names_and_sizes(tmp_path):
     big = bytes(range(256)) * 9000  # of more blocks than one
     (tmp_path / "big").write_bytes(big)
     assert files.sha256(tmp_path / "big") == hashlib.sha256(big).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b'{"a":' * 100_000, "{", "", b"\xff\xfe\x00"])
+def test_json_that_cannot_be_read_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        files.from_json(text)
+
+
+def test_json_is_read_by_the_function_that_refuses_what_python_cannot_follow():
+    direct = re.compile(r"json\.loads?\((?!json\.dumps)")
+    package = Path(files.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if direct.search(path.read_text("utf-8"))
+    }
+    # The second is a program of its own, which reads what kdjax has just written.
+    assert found == {"files.py", "export/onnx_memory.py"}

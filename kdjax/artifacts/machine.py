@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from kdjax import heap
+from kdjax import alone, heap
 
 
 def device() -> str:
@@ -22,13 +22,8 @@ def device() -> str:
         said = ""
     model = re.search(r"^model name\s*: (.+)$", said, re.MULTILINE)
     name = model[1] if model else platform.processor() or platform.machine()
-    n = cores()
+    n = alone.cores()
     return f"{found} ({name}, {n} core{'' if n == 1 else 's'})"
-
-
-def cores() -> int | None:
-    """The cores of the CPU that this process may use; None where that cannot be known."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def versions() -> dict[str, str]:

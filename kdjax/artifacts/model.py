@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from kdjax import config, evaluate, models, parse, quant, shrink, tasks
 from kdjax.artifacts.artifact import Artifact
+from kdjax.files import from_json
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.types import BadInput, PyTree, Variables
@@ -233,7 +234,7 @@ def _text(spec: _OnEncoder) -> str:
 
 
 def _described(kind: type[_OnEncoder], text: str) -> Any:
-    return parse.parse(kind, json.loads(text), "model")
+    return parse.parse(kind, from_json(text), "model")
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 
 from kdjax import files
+from kdjax.files import from_json
 from kdjax.types import BadFile, BadInput
 
 MANIFEST = "manifest.json"
@@ -176,8 +177,8 @@ def read(folder: epath.Path) -> dict[str, Any] | None:
     if not content:
         raise Damaged(folder, f"{MANIFEST} is empty")
     try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError):
+        manifest = from_json(content)
+    except ValueError:
         raise Damaged(folder, f"{MANIFEST} is no JSON, or a part of one") from None
     if not isinstance(manifest, dict):
         raise Damaged(folder, f"{MANIFEST} is no JSON object")

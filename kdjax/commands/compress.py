@@ -20,6 +20,7 @@ from kdjax import compress, config, data, files, paths, pipeline
 from kdjax.commands import words
 from kdjax.commands.run import carry_out, workdir_of
 from kdjax.contexts import Splits
+from kdjax.files import from_json
 from kdjax.load import load_config
 from kdjax.types import BadInput
 
@@ -100,11 +101,11 @@ def _before(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
       BadInput: it was for other arguments.
     """
     try:
-        found = json.loads(path.read_text())
+        found = from_json(path.read_text())
     except FileNotFoundError:
         _check_free(path.parent)
         return None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         found = None
     kinds = {"asked": dict, "told": list, "most_bytes": float | int | None, "labels_a_class": float}
     if not isinstance(found, dict) or not all(

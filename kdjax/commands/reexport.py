@@ -3,7 +3,7 @@
 Its arguments, and what it says of itself: `kdjax.commands.words.reexport`.
 """
 
-import json
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,11 @@ from kdjax.artifacts import MANIFEST, Artifact, proof, replace
 from kdjax.artifacts.model import Spec, load
 from kdjax.commands import words
 from kdjax.config import own
+from kdjax.files import from_json
 from kdjax.measuring.parity import StageFailed
 from kdjax.stages.export import exported, judged, runtimes_of
 from kdjax.train import recorder
-from kdjax.types import BadInput
+from kdjax.types import BadFile, BadInput
 
 _EXAMPLES = 64
 _BESIDE = f".reexport{files.PART}"
@@ -61,6 +62,7 @@ def reexport(workdir: epath.PathLike) -> int:
         raise BadInput(
             "", f"reexport: {root} has no finished export", "run a config with one first"
         )
+    written = _Report.of(root)
     failed, fresh = 0, {}
     for folder in found:
         artifact = _open(folder)
@@ -72,8 +74,8 @@ def reexport(workdir: epath.PathLike) -> int:
             failed += 1
         finally:
             shutil.rmtree(folder / _BESIDE, ignore_errors=True)
-    if fresh and (root / "report.json").exists():
-        _update_report(root, fresh)
+    if fresh and written is not None:
+        written.update(root, fresh)
     return 1 if failed else 0
 
 
@@ -90,7 +92,7 @@ def _is_export(folder: epath.Path) -> bool:
 
 
 def _open(folder: epath.Path) -> Artifact:
-    plain = json.loads((folder / MANIFEST).read_text())["config"]
+    plain = (proof.read(folder) or {})["config"]
     stage: Any = parse.parse(config.Stage, plain, f"{folder / MANIFEST}: config")
     return Artifact.open(folder, stage)
 
@@ -168,25 +170,46 @@ def _compare(
     return ", ".join(parts) + said
 
 
-def _update_report(root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
-    """Writes the report with the new facts about the files; everything else in it stays."""
-    data = json.loads((root / "report.json").read_text())
-    parity = [
-        {**entry, **fresh.get((entry.get("seed", 0), entry["artifact"]), {})}
-        for entry in data["parity"]
-    ]
-    report.write(
-        root,
-        run=data["run"],
-        rows=[
-            parse.parse(report.Row, row, f"{root / 'report.json'}: rows") for row in data["rows"]
-        ],
-        curves=_curves(root, list(data["run"]["wall_seconds"]), data["run"]["seeds"]),
-        parity=parity,
-        shrunk=data.get("shrunk", {}),
-        sensitivity=data.get("sensitivity", {}),
-        twins=[(pair["student"], pair["scratch"]) for pair in data.get("over_scratch", ())],
-    )
+@dataclasses.dataclass(frozen=True)
+class _Report:
+    """The report as it is."""
+
+    data: Mapping[str, Any]
+    rows: Sequence[report.Row]
+
+    @classmethod
+    def of(cls, root: epath.Path) -> "_Report | None":
+        """None where there is none. Raises `BadInput` where it is not one that kdjax wrote."""
+        path = root / "report.json"
+        try:
+            data = from_json(path.read_text())
+            parts = data["run"]["wall_seconds"], data["run"]["seeds"], data["parity"], data["rows"]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BadInput("", str(files.described(error, path))) from None
+        except (ValueError, LookupError, TypeError):
+            raise BadFile(path, "not a report of kdjax", "remove it, or put it back") from None
+        rows = [parse.parse(report.Row, row, f"{path}: rows") for row in parts[-1]]
+        return cls(data, rows)
+
+    def update(self, root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+        """Writes it with the new facts about the files; everything else in it stays."""
+        data = self.data
+        parity = [
+            {**entry, **fresh.get((entry.get("seed", 0), entry["artifact"]), {})}
+            for entry in data["parity"]
+        ]
+        report.write(
+            root,
+            run=data["run"],
+            rows=self.rows,
+            curves=_curves(root, list(data["run"]["wall_seconds"]), data["run"]["seeds"]),
+            parity=parity,
+            shrunk=data.get("shrunk", {}),
+            sensitivity=data.get("sensitivity", {}),
+            twins=[(pair["student"], pair["scratch"]) for pair in data.get("over_scratch", ())],
+        )
 
 
 def _curves(

@@ -4,7 +4,6 @@ Its arguments, and what it says of itself: `kdjax.commands.words.report`.
 """
 
 import dataclasses
-import json
 import statistics
 import sys
 from collections import Counter, defaultdict
@@ -17,6 +16,7 @@ from kdjax import config, data, files, lock, parse, pipeline, report
 from kdjax.artifacts import machine, proof
 from kdjax.commands import words
 from kdjax.contexts import Splits
+from kdjax.files import from_json
 from kdjax.train import recorder
 from kdjax.types import BadFile, BadInput
 
@@ -52,11 +52,11 @@ def _ran(path: epath.Path) -> Mapping[str, Any]:
     """The facts of a run, from its report."""
     again = "run the command of that run again: it skips what is finished and writes the report"
     try:
-        ran = json.loads(path.read_text())["run"]
+        ran = from_json(path.read_text())["run"]
     except OSError as error:
         fault, _ = files.meaning(error) or (str(error), "")
         raise BadFile(path, fault, again) from None
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         raise BadFile(path, "not a report of kdjax", again) from None
     missing = [name for name in ("config", "command") if name not in ran]
     if missing:

@@ -3,7 +3,6 @@
 Its arguments, and what it says of itself: `kdjax.commands.words.weights`.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from kdjax import config, parse, paths, tasks
 from kdjax.artifacts import MANIFEST, Artifact, proof, tensors
 from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of
 from kdjax.commands import words
+from kdjax.files import from_json
 from kdjax.types import BadFile, BadInput, Variables, under
 from kdjax.weights import reading
 
@@ -98,8 +98,8 @@ def _opened(folder: epath.Path) -> Artifact:
             folder, f"no finished stage: it has no {MANIFEST}", "name DIR/stages/STAGE-..."
         )
     try:
-        plain = json.loads(path.read_text())["config"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        plain = from_json(path.read_text())["config"]
+    except (ValueError, KeyError, TypeError) as error:
         raise BadFile(path, f"no manifest of a stage ({type(error).__name__})") from None
     stage: Any = parse.parse(config.Stage, plain, f"{path}: config")
     return Artifact.open(folder, stage)

@@ -1,11 +1,11 @@
 """What a compressed network is worth, in lines: from the report of its run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdjax import config
 from kdjax.config.sources import Pictures
+from kdjax.files import from_json
 from kdjax.report import Row, Score, title, units
 from kdjax.report.rows import gain
 
@@ -118,7 +118,7 @@ def _scored(row: Row) -> str:
 def rows_of(text: str) -> list[Row]:
     """Those of a report.json."""
     found = []
-    for row in json.loads(text)["rows"]:
+    for row in from_json(text)["rows"]:
         scores = {name: _read(score) for name, score in row["scores"].items()}
         found.append(Row(**{**row, "scores": scores}))
     return found

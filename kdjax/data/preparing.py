@@ -5,7 +5,6 @@ downloaded again; files that somebody has put into `downloads/manual` by their n
 """
 
 import contextlib
-import json
 import os
 import socket
 import urllib.parse
@@ -17,6 +16,7 @@ from etils import epath, epy
 
 from kdjax import files, paths, spelling
 from kdjax.data.prepared import builder_of, check, newest, versions
+from kdjax.files import from_json
 from kdjax.types import BadInput, StorageFailed, under
 
 with epy.lazy_imports():  # slow to import
@@ -177,7 +177,7 @@ class _Wanted(NamedTuple):
         for place in (self.downloads, self.downloads / self.builder.name):
             for note in place.glob("*.INFO.json"):
                 if (note.parent / note.name.removesuffix(".INFO.json")).exists():
-                    yield from json.loads(note.read_text()).get("urls", ())
+                    yield from from_json(note.read_text()).get("urls", ())
 
     def mend(self) -> str:
         """What to do where they cannot be downloaded."""

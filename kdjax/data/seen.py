@@ -29,6 +29,7 @@ from etils import epath
 from jaxtyping import Int32, UInt32
 
 from kdjax import files, fingerprint
+from kdjax.files import from_json
 
 VERSION = 1
 """Of the file and of what is read from a record: raised when either changes."""
@@ -264,7 +265,7 @@ def _opened(path: epath.Path) -> _File | None:
     if (whole := _unsealed(content)) is None:
         return None
     with np.load(io.BytesIO(whole), allow_pickle=False) as arrays:
-        said = json.loads(arrays["said"].tobytes())
+        said = from_json(arrays["said"].tobytes())
         labels, ids = arrays["labels"], arrays["ids"]
         own: Sequence[Any] = range(len(ids))
         if "numbers" in arrays:

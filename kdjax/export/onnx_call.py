@@ -1,6 +1,5 @@
 """A call that runs an ONNX file on made-up inputs, to be timed."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from kdjax.export.dummy_inputs import check_batch, check_positive, is_open, line, made_up
 from kdjax.export.shapes import LONGEST, RATES, SHORTEST, STREAM
 from kdjax.export.stream import PIECE
+from kdjax.files import from_json
 from kdjax.types import BadFile, BadInput, length_of
 
 _TYPES = {
@@ -68,11 +68,11 @@ def onnx_call(
         raise BadFile(path, f"not a model onnxruntime can load: {line(error)}") from error
 
     said = session.get_modelmeta().custom_metadata_map
-    longest, shortest = (json.loads(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, SHORTEST))
+    longest, shortest = (from_json(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, SHORTEST))
     most = length
     if length is not None:
         check_positive(length=length)
-        if pieces := json.loads(said.get(f"kdjax.{STREAM}", "null")):
+        if pieces := from_json(said.get(f"kdjax.{STREAM}", "null")):
             shortest, given = {PIECE: pieces["least"]}, {PIECE}  # what is kept is as long as it is
         else:
             given = _open(session)
@@ -117,7 +117,7 @@ def onnx_seconds(path: str | os.PathLike[str], *, length: int | None = None) -> 
 
     model = onnx.load(os.fspath(path), load_external_data=False)
     said = {entry.key: entry.value for entry in model.metadata_props}
-    longest, rates = (json.loads(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, RATES))
+    longest, rates = (from_json(said.get(f"kdjax.{x}", "{}")) for x in (LONGEST, RATES))
     for value in model.graph.input:
         if value.name in rates:
             size = value.type.tensor_type.shape.dim[1]

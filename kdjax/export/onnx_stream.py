@@ -20,6 +20,7 @@ from kdjax.export.onnx_integers import write_quantized
 from kdjax.export.parity import Reference
 from kdjax.export.shapes import LONGEST, RATES, STREAM, rates
 from kdjax.export.stream import PIECE, Stream, in_pieces
+from kdjax.files import from_json
 from kdjax.types import BadFile
 
 _KEPT = "kept"
@@ -128,7 +129,7 @@ def load_stream(path: str | os.PathLike[str], *, threads: int) -> Callable[..., 
     said = session.get_modelmeta().custom_metadata_map.get(f"kdjax.{STREAM}")
     if said is None:
         raise BadFile(os.fspath(path), "takes whole examples, and no pieces")
-    said = json.loads(said)
+    said = from_json(said)
     names = [given.name for given in session.get_inputs()]
 
     def step(piece: np.ndarray, state: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

@@ -9,8 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import data, evaluate, export, parse, report, tasks, tree
-from kdjax.artifacts import machine
+from kdjax import alone, data, evaluate, export, parse, report, tasks, tree
 from kdjax.artifacts.artifact import Artifact, variables_bytes
 from kdjax.artifacts.model import Spec, load
 from kdjax.contexts.context import Context, Splits
@@ -283,4 +282,4 @@ def cpu_threads() -> int | None:
     """What XLA takes on a CPU: it cannot be told; None where it runs elsewhere."""
     if jax.default_backend() != "cpu":
         return None
-    return machine.cores()
+    return alone.cores()

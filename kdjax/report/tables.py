@@ -28,7 +28,6 @@ Files are named relative to the page. In braces stand the name of a file and one
 """
 
 import dataclasses
-import json
 import math
 import re
 import statistics
@@ -39,6 +38,7 @@ from typing import Any
 from etils import epy
 
 from kdjax import files, parse, spelling
+from kdjax.files import from_json
 from kdjax.report.rows import Row, gain, labels, paired
 from kdjax.report.scores import Score
 from kdjax.types import BadFile, BadInput
@@ -294,8 +294,8 @@ def read(path: Path) -> Mapping[str, Any]:
     """
     text = text_of(path)
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = from_json(text)
+    except ValueError as error:
         raise BadFile(path, str(error)) from None
     if not isinstance(found, dict):
         raise BadFile(path, "not an object of JSON", "name a file that kdjax wrote")

@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from kdjax.files import from_json
 from kdjax.teacher.storage import Folder, Part, checksum, spell
 from kdjax.types import BadFile, BadInput
 
@@ -83,7 +84,7 @@ def read_manifest(files: Folder) -> dict[str, Any]:
             raise BadFile(f"teacher cache {files}", fault)
         raise refuse(files, fault)
     try:
-        manifest = dict(json.loads(content))
+        manifest = dict(from_json(content))
         return {**manifest, "checksums": dict(manifest.get("checksums", {}))}
     except (ValueError, TypeError):
         raise refuse(files, f"{MANIFEST} cannot be read") from None

@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from kdjax import fingerprint, paths, tree
+from kdjax.files import from_json
 from kdjax.train.state import TrainState
 from kdjax.train.storage import orbax_checkpointer, storing
 from kdjax.types import BadFile, PyTree
@@ -218,7 +219,7 @@ class Checkpoints:
         """Raises `_Damaged` where anything is not as it was saved."""
         folder = self._folder / str(step)
         try:
-            content = json.loads((folder / _RECORD).read_text())
+            content = from_json((folder / _RECORD).read_text())
             mark = content.pop("own_hash")
             record = content["record"]
         except FileNotFoundError:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kdjax import files
+from kdjax.files import from_json
 from kdjax.train.events import Events
 from kdjax.train.storage import storing
 
@@ -184,8 +185,8 @@ def read(path: epath.PathLike) -> list[dict[str, int | float]]:
 def _parsed(text: str) -> dict[str, int | float] | None:
     """A line of the log, None where it is not one."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = from_json(text)
+    except ValueError:
         return None
     if not isinstance(line, dict) or type(line.get("step")) is not int or "loss" not in line:
         return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kdjax import fingerprint
+from kdjax.files import from_json
 from kdjax.types import BadInput
 
 _MARK = "__kdjax_user_code__"
@@ -40,7 +41,7 @@ def load(reference: str, source: Mapping[str, str]) -> Any:
 @functools.lru_cache(maxsize=256)
 def _loaded(reference: str, text: str) -> Any:
     module, _, name = reference.partition(":")
-    source = json.loads(text)
+    source = from_json(text)
     try:
         space = _space(text)(module) if module in source else importlib.import_module(module)
         return getattr(space, name)
@@ -51,7 +52,7 @@ def _loaded(reference: str, text: str) -> Any:
 @functools.lru_cache(maxsize=256)
 def _space(text: str) -> Callable[[str], types.ModuleType]:
     """Gives the modules of a source, each run when it is first asked for."""
-    source: dict[str, str] = json.loads(text)
+    source: dict[str, str] = from_json(text)
     mark = fingerprint.of_json(source)
     made: dict[str, types.ModuleType] = {}
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kdjax import paths
+from kdjax.files import from_json
 from kdjax.types import BadInput
 from kdjax.weights import hub, tensors
 from kdjax.weights.preprocessing import Preprocessing, of_plain, of_timm, of_transformers
@@ -140,8 +140,8 @@ def _own_folder(file: Path) -> Path | None:
 def _written(found: Tensors) -> Mapping[str, Any]:
     """What kdjax wrote into a header, empty in a file of others."""
     try:
-        said = json.loads(found.metadata.get(KEY, "{}"))
-    except (ValueError, RecursionError):
+        said = from_json(found.metadata.get(KEY, "{}"))
+    except ValueError:
         return {}
     return said if isinstance(said, Mapping) else {}
 

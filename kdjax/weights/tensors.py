@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import safetensors
 
 from kdjax import files
+from kdjax.files import from_json
 from kdjax.types import BadInput
 
 INDEX = "model.safetensors.index.json"
@@ -256,8 +256,8 @@ def read_json(file: Path) -> Mapping[str, Any]:
     try:
         if file.stat().st_size > _LONGEST_INDEX:
             raise BadInput(FIELD, f"{file}: larger than {_LONGEST_INDEX:,} bytes")
-        found = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        found = from_json(file.read_text())
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise BadInput(FIELD, f"{file}: cannot be read as JSON ({reason})") from None
     if not isinstance(found, Mapping):

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 from result import show
 
+from kdjax import alone
 from kdjax.data import Dataset, sources, stream_feeds
-from kdjax.data.sources.index import cores
 
 KINDS: dict[str, dict[str, Any]] = {
     "JPEG 500x375 to 224": {"shape": (375, 500), "format": "JPEG", "size": 224, "crop": 0.875},
@@ -114,14 +114,14 @@ def main() -> None:
             size = sum(path.stat().st_size for path in Path(root).iterdir()) / args.pictures
             dataset = sources.folder("train", root=root, **frame)
             found = rate(dataset, args.seconds)
-            step = args.batch / (args.load * cores() * found)
+            step = args.batch / (args.load * alone.cores() * found)
             said[name] = {
                 "bytes": round(size),
                 "pictures_a_cpu_second": found,
                 "step_ms": 1e3 * step,
                 "waited": waited(dataset, batch=args.batch, step=step, steps=args.steps),
             }
-    show({"cores": cores(), "load": args.load, "batch": args.batch, "kinds": said})
+    show({"cores": alone.cores(), "load": args.load, "batch": args.batch, "kinds": said})
 
 
 if __name__ == "__main__":

@@ -90,6 +90,16 @@ def test_what_fails_is_named_and_leaves_the_old_files(exported, capsys):
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
 
 
+@pytest.mark.parametrize("said", ["[" * 100_000, "{}", '{"run": {}, "rows": []}', "[]", "\\x00"])
+def test_a_report_that_is_none_is_refused_before_a_file_is_written(exported, said):
+    workdir, folder = exported
+    (workdir / "report.json").write_text(said)
+    before = {path.name: path.stat().mtime for path in folder.iterdir()}
+    with pytest.raises(BadInput, match=r"report\.json: not a report of kdjax; remove it"):
+        reexport(workdir)
+    assert {path.name: path.stat().mtime for path in folder.iterdir()} == before
+
+
 def test_a_place_without_exports_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is no work directory of a run"):
         reexport(tmp_path)

@@ -1,7 +1,6 @@
 """A tokenizer as it is applied, and how two of them differ."""
 
 import functools
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from etils import epy
 from kdjax import fingerprint
 from kdjax.data.sources.tokenised import Tokens
 from kdjax.data.sources.tokenizing import BERT, ROBERTA, read_text, require
+from kdjax.files import from_json
 from kdjax.types import BadInput
 
 with epy.lazy_imports():  # an extra
@@ -43,7 +43,7 @@ class Tokenizer:
     @functools.cached_property
     def frame(self) -> tuple[int, ...]:
         """The numbers of the tokens that stand for nothing in a text, in rising order."""
-        added = json.loads(self.text).get("added_tokens", ())
+        added = from_json(self.text).get("added_tokens", ())
         return tuple(sorted({one["id"] for one in added if one.get("special")}))
 
     @property
@@ -91,7 +91,7 @@ class Tokenizer:
     @property
     def empty(self) -> tuple[int, ...]:
         """The frame without what stands for what the vocabulary does not have: that is of a text."""
-        name = json.loads(self.text)["model"].get("unk_token")
+        name = from_json(self.text)["model"].get("unk_token")
         unknown = None if name is None else self._own.token_to_id(name)
         return tuple(number for number in self.frame if number != unknown)
 

@@ -1,7 +1,6 @@
 """Arrow and Parquet files with pictures, such as those that Hugging Face's `datasets` writes."""
 
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
@@ -27,6 +26,7 @@ from kdjax.data.sources.options import (
 )
 from kdjax.data.sources.rows import Asked, check_columns
 from kdjax.data.targets import Target, Values
+from kdjax.files import from_json
 from kdjax.types import BadInput
 
 with epy.lazy_imports():  # an extra
@@ -204,8 +204,8 @@ def _data_files(folder: str) -> list[str]:
 def _json(path: str) -> Mapping[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
+            found = from_json(file.read())
+    except (OSError, ValueError) as error:
         raise BadInput("root", f"{shown(path)} cannot be read ({error})", "copy it again") from None
     if not isinstance(found, dict):
         raise _strange(path)
@@ -293,7 +293,7 @@ def names_of(schema: Any, label: str) -> list[str] | None:
     """The names of a `ClassLabel`, as `datasets` notes them in the schema."""
     said = (schema.metadata or {}).get(_HUGGING_FACE, b"")
     try:
-        feature = json.loads(said)["info"]["features"][label]
+        feature = from_json(said)["info"]["features"][label]
         return [str(name) for name in feature["names"]]
     except (TypeError, ValueError, KeyError):  # another's, or a label of another kind
         return None

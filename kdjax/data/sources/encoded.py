@@ -15,7 +15,7 @@ from kdjax.data.pictures import Unfit
 from kdjax.data.seen import Kept
 from kdjax.data.sources import splits, twice
 from kdjax.data.sources.framing import Frame, framed
-from kdjax.data.sources.index import Index, cores, index, workers
+from kdjax.data.sources.index import Index, index, workers
 from kdjax.data.targets import Target
 from kdjax.types import BadInput, Field
 
@@ -239,7 +239,7 @@ def _reader(
                         "put it back, then run the same command again",
                     ) from None
 
-        parts = [part for part in np.array_split(np.arange(len(rows)), cores()) if len(part)]
+        parts = [part for part in np.array_split(np.arange(len(rows)), alone.cores()) if len(part)]
         for _ in workers().map(some, parts):
             pass
         return {"image": pixels}

@@ -7,7 +7,6 @@ its last writing and its last change. So a start reads what is new and no more.
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +18,11 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 from PIL import Image
 
+from kdjax import alone
 from kdjax.data.pictures import Unfit
 from kdjax.data.seen import Kept
 from kdjax.data.sources import framing
+from kdjax.files import from_json
 
 VERSION = 1
 """Of what is kept of a picture."""
@@ -70,12 +71,7 @@ class Index(NamedTuple):
 @cache
 def workers() -> ThreadPoolExecutor:
     """Threads that decode, one for each core of this process; Pillow lets go of the interpreter."""
-    return ThreadPoolExecutor(cores(), thread_name_prefix="kdjax-pictures")
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(alone.cores(), thread_name_prefix="kdjax-pictures")
 
 
 def index(
@@ -107,7 +103,7 @@ def index(
         for row, old in _same(stored, table, settled_ns=kept.settled_ns):
             hashes[row], sizes[row] = table["hashes"][old], table["sizes"][old]
             levels[row] = table["levels"][old]
-        old_faults: dict[str, str] = json.loads(table["faults"].tobytes())
+        old_faults: dict[str, str] = from_json(table["faults"].tobytes())
         rows = {key: row for row, key in enumerate(stored.keys)} if old_faults else {}
         for text, fault in old_faults.items():
             row = rows.get(bytes.fromhex(text))

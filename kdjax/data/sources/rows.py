@@ -14,6 +14,7 @@ from kdjax.data.several import Several
 from kdjax.data.sources import splits
 from kdjax.data.sources.options import integer, shown
 from kdjax.data.targets import Target, Values
+from kdjax.files import from_json
 from kdjax.spelling import suggestion
 from kdjax.types import BadInput, under
 
@@ -153,8 +154,8 @@ def json_rows(name: str, path: str, asked: Asked) -> list[Row]:
         if not line.strip():
             continue
         try:
-            cells = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            cells = from_json(line)
+        except ValueError as error:
             raise BadInput("root", f"{where} is no JSON ({error})", "mend the line") from None
         if half := _HALF.search(json.dumps(cells, ensure_ascii=False)):
             raise BadInput(

@@ -8,7 +8,6 @@ pictures is refused and not passed over: names that climb out (`../`, `/`), link
 files. Folders and hidden files are passed over.
 """
 
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from kdjax.data.sources.options import (
     local,
     shown,
 )
+from kdjax.files import from_json
 from kdjax.spelling import suggestion
 from kdjax.types import BadInput
 
@@ -256,8 +256,8 @@ def _value(sample: _Sample, tars: Mapping[str, _Tar], label: str) -> Any:
         text = tars[sample.tar].read(member).decode("utf-8").strip()
         if not field:
             return text if (number := integer(text)) is None else number
-        said = json.loads(text)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        said = from_json(text)
+    except (UnicodeDecodeError, ValueError) as error:
         raise BadInput("label", f"{where} cannot be read ({error})", "pack it again") from None
     value = said.get(field) if isinstance(said, dict) else None
     if value is not None and not isinstance(value, int | str):

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int, UInt8
 from kdjax.data.several import Several
 from kdjax.data.targets import Classes, Target, Values
 from kdjax.data.unlabelled import Unlabelled
+from kdjax.files import from_json
 
 _KINDS: Mapping[str, type[Target]] = {
     kind.__name__: kind for kind in (Classes, Several, Values, Unlabelled)
@@ -87,7 +88,7 @@ class Tokenised(NamedTuple):
     @classmethod
     def of_plain(cls, arrays: Mapping[str, np.ndarray]) -> "Tokenised":
         """Of what `plain` gave."""
-        said = json.loads(arrays["said"].tobytes())
+        said = from_json(arrays["said"].tobytes())
         kind, fields = said["target"]
         fields = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
         return cls(

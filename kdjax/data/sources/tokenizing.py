@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from etils import epy
 
 from kdjax import paths
+from kdjax.files import from_json
 from kdjax.types import BadInput
 from kdjax.weights import hub
 
@@ -152,8 +152,8 @@ def _beside(path: Path) -> tuple[Mapping[str, Any], Path]:
     if not beside.is_file():
         return {}, beside
     try:
-        said = json.loads(beside.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        said = from_json(beside.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise BadInput("tokenizer", f"{beside} cannot be read ({_line(error)})") from None
     return (said if isinstance(said, dict) else {}), beside
 
@@ -236,7 +236,7 @@ def _of_merges(text: str, path: Path) -> str:
     try:
         lines = merges.read_text("utf-8-sig").split("\n")
         pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#")]
-        vocabulary = json.loads(text)
+        vocabulary = from_json(text)
         model = tokenizers.models.BPE(vocab=vocabulary, merges=pairs)
     except Exception as error:  # the library raises nothing narrower
         raise BadInput(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int64
 
 from kdjax.data.sources.tokenizing import read_text
+from kdjax.files import from_json
 from kdjax.types import BadInput
 
 
@@ -26,7 +27,7 @@ def trimmed(text: str, used: Int[np.ndarray, " _"]) -> tuple[str, Int64[np.ndarr
     Raises:
       BadInput: it is neither a WordPiece nor a BPE.
     """
-    said = json.loads(text)
+    said = from_json(text)
     model = said["model"]
     kind = model.get("type")
     vocabulary: dict[str, int] = model["vocab"] if isinstance(model.get("vocab"), dict) else {}
