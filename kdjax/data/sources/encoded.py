@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int, Int64, Shaped, UInt8
 
-from kdjax import fingerprint
+from kdjax import alone, fingerprint
 from kdjax.data.dataset import Dataset
 from kdjax.data.ids import unique_ids
 from kdjax.data.pictures import Unfit
