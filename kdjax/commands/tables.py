@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from kdjax import files
 from kdjax.commands import words
-from kdjax.report import tables
+from kdjax.report import results, tables
 
 
 def main(given: Sequence[str]) -> int:
-    """Keeps, writes or checks.
+    """Keeps, joins, writes or checks.
 
     Returns:
       The exit status: 1 where a page is not as it would be written.
@@ -23,8 +23,11 @@ def main(given: Sequence[str]) -> int:
       StorageFailed: a page or a file cannot be written.
     """
     args = words.tables().parse_args(given)
-    if args.command == "keep":
-        found = tables.kept(tables.read(args.workdir / "report.json"))
+    if args.command in ("keep", "join"):
+        if args.command == "keep":
+            found = results.kept(tables.read(args.workdir / "report.json"))
+        else:
+            found = results.joined({str(path): tables.read(path) for path in args.files})
         text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
         files.write(args.out, f"{text}\n".encode())
         return 0

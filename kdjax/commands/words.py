@@ -142,6 +142,7 @@ def tables() -> Arguments:
     """`kdjax tables`: writes the tables of pages from kept results; nothing in them is typed by hand.
 
     kdjax tables keep runs/digits results/digits.json    keeps what a finished run found
+    kdjax tables join a.json b.json both.json            one table of the seeds of several runs
     kdjax tables write README.md                         writes the tables of a page again
     kdjax tables check README.md kdjax/quant/README.md   shows what would be written differently
 
@@ -150,10 +151,13 @@ def tables() -> Arguments:
     Exit status 0, 1 if a page differs from what would be written (check), 2 for bad input.
     """
     found = parser("tables", tables.__doc__)
-    commands = found.add_subparsers(dest="command", required=True, metavar="keep|write|check")
+    commands = found.add_subparsers(dest="command", required=True, metavar="keep|join|write|check")
     keep = commands.add_parser("keep", help="keep what a finished run found, as JSON")
     keep.add_argument("workdir", type=Path, help="work directory of the run")
     keep.add_argument("out", type=Path, help="the JSON file to write")
+    join = commands.add_parser("join", help="put together what runs of other seeds found")
+    join.add_argument("files", type=Path, nargs="+", help="JSON files of the same command, kept so")
+    join.add_argument("out", type=Path, help="the JSON file to write")
     for name, told in (("write", "write the tables again"), ("check", "show what would differ")):
         one = commands.add_parser(name, help=told)
         one.add_argument("pages", type=Path, nargs="+", help="Markdown files")

@@ -37,9 +37,10 @@ from typing import Any
 
 from etils import epy
 
-from kdjax import files, parse, spelling
+from kdjax import files, spelling
 from kdjax.files import from_json
-from kdjax.report.rows import Row, gain, labels, paired
+from kdjax.report import results
+from kdjax.report.rows import Row, gain, paired
 from kdjax.report.scores import Score
 from kdjax.types import BadFile, BadInput
 
@@ -58,57 +59,6 @@ _SCALED = {
     "sparsity": ("sparsity", 100),
 }
 """Names that a page may use: the field that each shows, and its factor."""
-
-
-def kept(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a `report.json` that is kept: the results, and how they were obtained.
-
-    Raises:
-      BadInput: the run is not done, or it is no report.
-    """
-    if not {"run", "rows"} <= report.keys():
-        raise BadFile("report.json", "not a report of kdjax", "name the work directory of a run")
-    run = report["run"]
-    if run["not_done"]:
-        missing = ", ".join(f"{e['stage']} (seed {e['seed']})" for e in run["not_done"])
-        raise BadFile(
-            "report.json", f"{missing}: {run['not_done'][0]['why']}", "finish the run first"
-        )
-    rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
-    seconds = sum(run["wall_seconds"].values())
-    return {
-        "command": _command(run["command"]),
-        "seeds": run["seeds"],
-        "dataset": run["dataset"],
-        "device": run["device"],
-        "versions": run["versions"],
-        "hours": round(seconds / 3600, 3),
-        "minutes_a_seed": round(seconds / 60 / len(run["seeds"]), 2),
-        "wall_seconds": run["wall_seconds"],
-        **({"jobs": run["jobs"]} if "jobs" in run else {}),
-        "rows": {
-            name: _known(dataclasses.asdict(row))
-            for name, row in zip(labels(rows), rows, strict=True)
-        },
-    }
-
-
-def _known(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured, and differs from the usual."""
-    found = {k: v for k, v in row.items() if v not in (None, "")}
-    usual = {"higher_is_better": True, "fraction": True, "ci95": None, "per_seed": None}
-    found["scores"] = {
-        name: {k: v for k, v in score.items() if k not in usual or v != usual[k]}
-        for name, score in row["scores"].items()
-    }
-    return found
-
-
-def _command(command: str) -> str:
-    """Without the directories of one machine."""
-    command = re.sub(r"--workdir=\S+", "--workdir=DIR", command)
-    command = re.sub(r"data_dir=[^\s,]+", "data_dir=TFDS", command)
-    return re.sub(r"--config=\S*?(configs/)", r"--config=\1", command)
 
 
 def least_seen(row: Row, base: Row) -> float | None:
@@ -171,9 +121,7 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
     def row(name: str) -> Row:
         if name not in rows:
             raise BadInput("", f"there is no row {name!r}", spelling.suggestion(name, rows))
-        known = {field.name: None for field in dataclasses.fields(Row)}
-        blank = {**known, "notes": "", "scores": {}}
-        return parse.parse(Row, {**blank, **rows[name]}, f"rows.{name}")
+        return results.row_of(rows[name], f"rows.{name}")
 
     if found := re.fullmatch(r"(least )?(\S+) over (\S+)", asked):
         ours, base = row(found[2]), row(found[3])
