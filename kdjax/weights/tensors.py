@@ -240,11 +240,25 @@ def _pickle(file: Path) -> BadInput:
 def _broken(file: Path, error: Exception) -> BadInput:
     said = " ".join(str(error).split()).removeprefix("Error while deserializing header: ")
     cut = "not fully covered" in said or "invalid header length" in said or "too small" in said
+    fault = "cut off" if cut else "no sound safetensors file"
+    if cut and (more := _behind(file)) > 0:
+        fault = f"{more:,} bytes behind its last tensor"
     return BadInput(
-        FIELD,
-        f"{file}: {'cut off' if cut else 'no sound safetensors file'} ({said or type(error).__name__})",
-        "download or write it again",
+        FIELD, f"{file}: {fault} ({said or type(error).__name__})", "download or write it again"
     )
+
+
+def _behind(file: Path) -> int:
+    """How many bytes there are more than its header tells of; 0 where it tells of none."""
+    try:
+        with open(file, "rb") as reader:
+            length = int.from_bytes(reader.read(_HEADER_START), "little")
+            header = from_json(reader.read(min(length, _LONGEST_INDEX)))
+        own = (one for name, one in header.items() if name != "__metadata__")
+        end = max((int(one["data_offsets"][1]) for one in own), default=0)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 0
+    return os.path.getsize(file) - _HEADER_START - length - end
 
 
 def read_json(file: Path) -> Mapping[str, Any]:

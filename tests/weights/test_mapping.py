@@ -334,6 +334,13 @@ def test_a_file_that_is_cut_off(tmp_path):
         read(path)
 
 
+def test_a_file_that_goes_on_behind_its_tensors(tmp_path):
+    path, _ = written(tmp_path)
+    path.write_bytes(path.read_bytes() + bytes(1_234))
+    with pytest.raises(BadInput, match=r"x\.safetensors: 1,234 bytes behind its last tensor"):
+        read(path)
+
+
 def test_folders_without_weights_or_with_too_many(tmp_path):
     with pytest.raises(BadInput, match="no such file or folder"):
         read(tmp_path / "none")
