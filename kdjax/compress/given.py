@@ -48,24 +48,32 @@ def source_of(asked: Asked) -> dict[str, Any]:
         if not table.is_file():
             raise BadInput("--labels", f"{table} is not there", "name a table that is")
         return {"kind": "csv", "root": str(table.absolute()), **shared}
-    labelled = asked.labels != "none"
     inside = [place] if place.is_file() else [p for p in sorted(place.iterdir()) if p.is_file()]
-    endings = {path.suffix.lower() for path in inside}
+    kind = _kind(place, {path.suffix.lower() for path in inside})
+    if kind == "folder":
+        return {"kind": kind, "root": root, "labels": asked.labels, **shared}
+    if asked.labels in ("first", "last"):
+        fault = f"{asked.labels} is of folders of pictures, and {place} is read as {kind}"
+        raise BadInput("--labels", fault, "give auto, none, or a .csv table")
+    unlabelled = {"label": None} if asked.labels == "none" else {}
+    return {"kind": kind, "root": root, **unlabelled, **(cut if kind == "npz" else shared)}
+
+
+def _kind(place: Path, endings: set[str]) -> str:
+    """Of the source of a file, or of a folder with files of these endings."""
     if endings & {".arrow", ".parquet"}:
-        return {"kind": "arrow", "root": root, **({} if labelled else {"label": None}), **shared}
+        return "arrow"
     if ".tar" in endings:
-        return {"kind": "tar", "root": root, **({} if labelled else {"label": None}), **shared}
-    if place.is_file() and place.suffix.lower() == ".csv":
-        return {"kind": "csv", "root": root, **({} if labelled else {"label": None}), **shared}
-    if place.is_file() and place.suffix.lower() == ".npz":
-        return {"kind": "npz", "root": root, **({} if labelled else {"label": None}), **cut}
-    if place.is_file():
-        raise BadInput(
-            "--data",
-            f"{place} is a file of a kind that is not read so",
-            "give a folder of pictures, .tar files, Arrow, Parquet or .npz files, or a .csv table",
-        )
-    return {"kind": "folder", "root": root, "labels": asked.labels, **shared}
+        return "tar"
+    if not place.is_file():
+        return "folder"
+    if (ending := place.suffix.lower()) in (".csv", ".npz"):
+        return ending[1:]
+    raise BadInput(
+        "--data",
+        f"{place} is a file of a kind that is not read so",
+        "give a folder of pictures, .tar files, Arrow, Parquet or .npz files, or a .csv table",
+    )
 
 
 def read(of_data: Mapping[str, Any], kept: data.Kept, *, flag: str) -> dict[str, Dataset]:

@@ -175,6 +175,20 @@ def test_arguments_that_cannot_be(tmp_path, changes, line):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("x.npz", "npz"), ("x.csv", "csv"), ("x.tar", "tar"), ("x.arrow", "arrow")]
+)
+@pytest.mark.parametrize("labels", ["first", "last"])
+def test_labels_by_folders_where_there_are_none(tmp_path, name, kind, labels):
+    path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
+    (tmp_path / name).touch()
+    _refused(
+        rf"^--labels: {labels} is of folders of pictures, and .*{name} is read as {kind}; give auto",
+        *(f"--weights={path}", f"--data={tmp_path / name}", f"--encoder={TINY!r}"),
+        *(f"--labels={labels}", f"--out={tmp_path / 'out'}"),
+    )
+
+
 def test_pictures_that_are_broken_or_lie_in_two_folders(tmp_path):
     path = write_weights(tmp_path / "x.safetensors", TINY, layout="kdjax")
     root = write_pictures(tmp_path / "pictures", each=4)
