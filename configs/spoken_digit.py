@@ -1,7 +1,7 @@
 """Spoken digits with five labels per class: a self-trained teacher, two students, int8 files.
 
 The Free Spoken Digit Dataset: 2,700 recordings of six speakers at 8 kHz, of which 50 have a label, and
-300 of the same speakers for the test. A ResNet on log-mel spectra learns by SimCLR, then from the 50
+300 of the same speakers for the test. A CNN on log-mel spectra learns by SimCLR, then from the 50
 labels and from its own predictions; its answers about `views` views of each recording are cached. An LSTM
 and MLPerf Tiny's DS-CNN learn from them, and both from the 50 labels alone, in as many steps. Each
 student loses half of its units, trains on, is quantized to int8 and exported.
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from kdjax.parse import parse_arg
 
 _RATE = 8_000
+_BATCH = 64
 
 # A word is no longer itself when it is played backwards or an octave higher.
 _WEAK = dict(recipe="waveform", shift=400, gain=3.0)
@@ -34,16 +35,16 @@ _STRONG = dict(
 
 def _spectra(**net) -> dict:
     """A network on the log-mel spectra of recordings."""
-    return dict(name="log_mel", rate=_RATE, window=32.0, hop=16.0, bands=32, net=net)
+    return dict(name="log_mel", rate=_RATE, window=40.0, hop=20.0, bands=24, net=net)
 
 
 _SMALL = dict(lstm=_spectra(name="lstm", widths=[96]), cnn=_spectra(name="ds_cnn"))
 
 
-def _training(steps: int, *, batch: int, rate: float) -> dict:
+def _training(steps: int, rate: float) -> dict:
     cosine = dict(name="cosine", warmup_steps=min(40, steps // 4))
     adamw = dict(name="adamw", learning_rate=rate, weight_decay=1e-2, schedule=cosine)
-    return dict(steps=steps, batch=batch, optimizer=adamw, log_every_steps=max(1, steps // 20))
+    return dict(steps=steps, batch=_BATCH, optimizer=adamw, log_every_steps=max(1, steps // 20))
 
 
 def _int8(name: str) -> list[dict]:
@@ -54,7 +55,7 @@ def _int8(name: str) -> list[dict]:
 
 def _few(steps: dict, *, views: int) -> dict:
     """The line with few labels."""
-    large = _spectra(name="mlperf_resnet8")
+    large = _spectra(name="cnn", widths=[32, 64, 128, 256])
     stages = dict(
         pretrain=dict(
             kind="pretrain",
@@ -62,7 +63,7 @@ def _few(steps: dict, *, views: int) -> dict:
             projector=[128, 64],
             method=dict(name="simclr", temperature=0.2),
             views=_STRONG,
-            **_training(steps["pretrain"], batch=128, rate=3e-3),
+            **_training(steps["pretrain"], 2e-3),
         ),
         probe=dict(kind="evaluate", model="pretrain", knn=None, linear={}),
         teacher=dict(
@@ -71,13 +72,13 @@ def _few(steps: dict, *, views: int) -> dict:
             head="probe",
             views=_LABEL,
             self_training=dict(weak=_WEAK, strong=_STRONG),
-            **_training(steps["teacher"], batch=128, rate=1e-3),
+            **_training(steps["teacher"], 1e-3),
         ),
         cache=dict(kind="cache", teacher="teacher", recipe=_STRONG, views=views),
     )
     for name, encoder in _SMALL.items():
         distilled = dict(kind="distill", cache="cache", temperature=2.0)
-        trained = _training(steps["student"], batch=128, rate=4e-3)
+        trained = _training(steps["student"], 3e-3)
         stages |= {
             f"student_{name}": dict(distilled, encoder=encoder, **trained),
             f"scratch_{name}": dict(kind="finetune", encoder=encoder, views=_LABEL, **trained),
@@ -87,7 +88,7 @@ def _few(steps: dict, *, views: int) -> dict:
             f"small_{name}": dict(
                 distilled,
                 start_from=f"shrunk_{name}",
-                **_training(steps["more"], batch=128, rate=2e-3),
+                **_training(steps["more"], 2e-3),
             ),
             f"int8_{name}": dict(
                 kind="quantize",
@@ -109,7 +110,7 @@ def _keywords(steps: dict) -> dict:
             kind="finetune",
             encoder=_SMALL["cnn"],
             views=_LABEL,
-            **_training(steps["spotter"], batch=64, rate=3e-3),
+            **_training(steps["spotter"], 3e-3),
         ),
         int8=dict(kind="quantize", model="spotter", accuracy_drop=0.02),
         float_file=dict(kind="export", model="spotter", formats=["onnx"]),
@@ -119,7 +120,7 @@ def _keywords(steps: dict) -> dict:
 
 def get_config(arg: str | None = None) -> ConfigDict:
     args = parse_arg(arg, labels=5, views=8, seeds=5, keywords=False, effort=1.0, runlocal=False)
-    steps = dict(pretrain=600, teacher=500, student=600, more=300, spotter=1_200)
+    steps = dict(pretrain=600, teacher=800, student=500, more=200, spotter=1_200)
     steps = {name: max(4, round(count * args["effort"])) for name, count in steps.items()}
     train, test, seeds = "train", "test", args["seeds"]
     if args["runlocal"]:

@@ -20,6 +20,7 @@ from kdjax import compress, config, data, files, paths, pipeline
 from kdjax.commands import words
 from kdjax.commands.run import carry_out, workdir_of
 from kdjax.contexts import Splits
+from kdjax.export.onnx_memory import PRECISE
 from kdjax.files import from_json
 from kdjax.load import load_config
 from kdjax.types import BadInput
@@ -38,10 +39,10 @@ _NOTES = {
 }
 
 _USE = """\
-import numpy as np, onnxruntime
-from PIL import Image, ImageOps
+import numpy as np, onnxruntime; from PIL import Image, ImageOps
+exact = onnxruntime.SessionOptions(); exact.add_session_config_entry({precise[0]!r}, {precise[1]!r})
 image = {image}
-(answer,) = onnxruntime.InferenceSession({file!r}).run(None, {{{name!r}: np.asarray(image)[None]}})
+(answer,) = onnxruntime.InferenceSession({file!r}, exact).run(None, {{{name!r}: np.asarray(image)[None]}})
 print({shown})"""
 
 
@@ -217,5 +218,6 @@ def _use(file: Path, run: config.Run, splits: Splits) -> str:
         image=compress.opened(run.data.source, field.shape),
         file=str(file),
         name=name,
+        precise=PRECISE,
         shown=f"{names}[answer[0].argmax()]" if 0 < len(names) <= 20 else "answer[0]",
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.export.dummy_inputs import check_batch, check_positive, is_open, line, made_up
+from kdjax.export.onnx_memory import PRECISE
 from kdjax.export.shapes import LONGEST, RATES, SHORTEST, STREAM
 from kdjax.export.stream import PIECE
 from kdjax.files import from_json
@@ -59,6 +60,7 @@ def onnx_call(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; once is enough
+    options.add_session_config_entry(*PRECISE)
     # Every error of onnxruntime is a direct child of Exception.
     try:
         session = onnxruntime.InferenceSession(

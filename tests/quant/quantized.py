@@ -11,6 +11,7 @@ import numpy as np
 
 from kdjax import quant
 from kdjax.export import write_quantized
+from kdjax.export.onnx_memory import PRECISE
 
 INT8 = {".*": quant.Rule()}
 
@@ -127,6 +128,7 @@ def session(path, optimized=None, level=None):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry(*PRECISE)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if level is not None:

@@ -16,6 +16,7 @@ from kdjax.export import onnx_file, onnx_integers, onnx_smooth, onnx_stream
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
 from kdjax.export.onnx_call import onnx_call, onnx_seconds
+from kdjax.export.onnx_memory import PRECISE
 
 _PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 
@@ -159,6 +160,7 @@ class ONNX(Known):
         )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry(*PRECISE)
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
