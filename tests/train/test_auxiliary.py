@@ -118,7 +118,10 @@ def test_parts_of_a_batch_go_into_the_queue_one_after_the_other(alone):
 
     queue = state.model_state[train.MEMORY]["queue"]
     expected = jnp.concatenate([projections(jnp.arange(i, 8, 2)) for i in range(2)])
-    np.testing.assert_allclose(queue[:8], expected, rtol=1e-5, atol=1e-6)
+    # Four rows are normalised together, by sums in another order: 2e-5 apart on a processor with AVX2.
+    apart = np.abs(expected[:, None] - expected[None]).max(-1) + np.eye(8)
+    assert apart.min() > 0.01  # so each row is in its own place
+    np.testing.assert_allclose(queue[:8], expected, rtol=2e-4, atol=2e-5)
 
 
 def test_what_is_left_is_the_model_alone(alone):
