@@ -287,7 +287,8 @@ def simclr(encoder: Spec, dataset: Dataset, batch: int):
     def fed(batch, resident, key):
         return batch
 
-    step = _runner(objective, fed, variables, {}, {k: v[None] for k, v in ready.items()})
+    given = jax.tree.map(lambda values: values[None], ready)
+    step = _runner(objective, fed, variables, {}, given)
 
     def two_calls():
         jax.block_until_ready(outside(jax.random.key(0)))
@@ -296,9 +297,7 @@ def simclr(encoder: Spec, dataset: Dataset, batch: int):
     return {
         "views_in_the_step": _runner(objective, draw, variables, resident, feed),
         "views_made_outside": two_calls,
-        "views_for_nothing": _runner(
-            objective, fed, variables, {}, {k: v[None] for k, v in ready.items()}
-        ),
+        "views_for_nothing": _runner(objective, fed, variables, {}, given),
     }
 
 
