@@ -1,5 +1,6 @@
 """A call that runs an ONNX file on made-up inputs, to be timed."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.export.dummy_inputs import check_batch, check_positive, is_open, line, made_up
-from kdjax.export.onnx_memory import PRECISE
+from kdjax.export.onnx_session import open_session
 from kdjax.export.shapes import LONGEST, RATES, SHORTEST, STREAM
 from kdjax.export.stream import PIECE
 from kdjax.files import from_json
@@ -49,23 +50,16 @@ def onnx_call(
     """
     check_positive(threads=threads, batch=batch)
     try:
-        import onnxruntime
+        importlib.import_module("onnxruntime")
     except ModuleNotFoundError:
         mend = 'pip install "kdjax[export]"'
         raise BadInput("", "onnxruntime is not installed", mend) from None
     if not os.path.isfile(path):
         raise BadFile(path, "no such file")
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised; once is enough
-    options.add_session_config_entry(*PRECISE)
     # Every error of onnxruntime is a direct child of Exception.
     try:
-        session = onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(os.fspath(path), threads=threads, quiet=True)
     except Exception as error:
         raise BadFile(path, f"not a model onnxruntime can load: {line(error)}") from error
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from kdjax.export.converters import jax2onnx
 from kdjax.export.extras import require
-from kdjax.export.onnx_memory import PRECISE
+from kdjax.export.onnx_session import open_session
 from kdjax.export.parity import CLOSE, TOLERANCE, Reference
 from kdjax.export.pools import POOLS, named, padded
 from kdjax.export.shapes import (
@@ -315,16 +315,3 @@ def load_onnx(
         return np.asarray(session.run([output], dict(zip(names, inputs, strict=True)))[0])
 
     return run
-
-
-def open_session(model: str | bytes, *, threads: int, quiet: bool = False) -> Any:
-    """A model in ONNX Runtime on the CPU, with `threads` threads inside an operator."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    if quiet:
-        options.log_severity_level = 4  # what goes wrong is raised; once is enough
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry(*PRECISE)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -15,8 +15,9 @@ import numpy as np
 from jax import export
 
 from kdjax.export.extras import require
-from kdjax.export.onnx_file import NEEDS, READ, as_traced, best, open_session, save
+from kdjax.export.onnx_file import NEEDS, READ, as_traced, best, save
 from kdjax.export.onnx_integers import write_quantized
+from kdjax.export.onnx_session import open_session
 from kdjax.export.parity import Reference
 from kdjax.export.shapes import LONGEST, RATES, STREAM, rates
 from kdjax.export.stream import PIECE, Stream, in_pieces

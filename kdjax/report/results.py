@@ -60,7 +60,7 @@ def _command(command: str) -> str:
     command = re.sub(r"--workdir=\S+", "--workdir=DIR", command)
     command = re.sub(r"data_dir=[^\s,]+", "data_dir=TFDS", command)
     command = re.sub(r"--config=\S*?(configs/)", r"--config=\1", command)
-    return re.sub(r"(=)/[^\s,]*/", r"\1", command)
+    return re.sub(r"=/[^\s,]*/", "=", command)
 
 
 def row_of(said: Mapping[str, Any], path: str) -> Row:
