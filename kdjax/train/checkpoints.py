@@ -1,5 +1,6 @@
 """Checkpoints of a run under way: whole states, with the hash of all that is in them."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -23,7 +24,8 @@ from kdjax.train.state import TrainState
 from kdjax.train.storage import orbax_checkpointer, storing
 from kdjax.types import BadFile, PyTree
 
-_TRIES, _BETWEEN_SECONDS = 10, 0.1
+_TRIES, _BETWEEN_SECONDS, _GONE = 30, 0.1, 5
+"""Tries to remove what was not finished, the pause after each, and how many in a row find nothing."""
 
 _ARRAYS, _RECORD, _UNFINISHED = "arrays", "record.json", ".unfinished"
 _NAMED = 64
@@ -255,15 +257,18 @@ class Checkpoints:
 def _remove(folder: epath.Path) -> None:
     """Removes what could not be written, as far as that can be done.
 
-    Some of Orbax's threads may be at it still: a file that comes while others go is waited for.
+    Some of Orbax's threads may be at it still, and make the folder anew for the file that they write:
+    it is gone once it has been away for half a second.
     """
+    gone = 0
     for _ in range(_TRIES):
-        try:
+        there = folder.exists()
+        with contextlib.suppress(OSError):  # a file came while others went
             folder.rmtree(missing_ok=True)
-        except OSError:
-            time.sleep(_BETWEEN_SECONDS)
-        else:
+        gone = 0 if there else gone + 1
+        if gone == _GONE:
             return
+        time.sleep(_BETWEEN_SECONDS)
 
 
 def _one(error: Exception) -> str:

@@ -1,11 +1,15 @@
 """What becomes of a run whose newest checkpoint is no longer what was saved."""
 
+import errno
+import os
 import resource
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from kdjax.train import Checkpoints, TrainState
@@ -173,5 +177,29 @@ def test_what_cannot_be_written_is_one_error_with_its_path_and_the_last_stays(fo
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert raised.value.filename == str(folder / "30")
+    assert {path.name for path in folder.iterdir()} == {"10", "20"}
+    assert found(folder, capsys) == (20, "")
+
+
+def test_a_thread_that_writes_on_after_the_error_leaves_nothing_behind(folder, capsys, monkeypatch):
+    """Orbax reports the first of several writes that fail, and TensorStore makes folders anew."""
+    late: list[threading.Timer] = []
+
+    def save_and_go_on(self, directory, **_):
+        def write():
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "late").write_bytes(bytes(9))
+
+        for seconds in (0, 0.05, 0.25):
+            late.append(threading.Timer(seconds, write))
+            late[-1].start()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", save_and_go_on)
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(30, state(30))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.close()
+    assert not any(timer.is_alive() for timer in late)
     assert {path.name for path in folder.iterdir()} == {"10", "20"}
     assert found(folder, capsys) == (20, "")
