@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from kdjax import files, fingerprint, teacher, train
+from kdjax import files, fingerprint, parse, teacher, train
 from kdjax.artifacts import machine, proof
 from kdjax.artifacts.proof import MANIFEST
 from kdjax.config import Stage
@@ -55,9 +55,17 @@ class Artifact:
         Raises:
           BadInput: there is none, so that the stage is not finished, or it is not what was written.
         """
-        manifest = proof.read(folder)
-        if manifest is None:
-            raise proof.Damaged(folder, f"{MANIFEST} is missing")
+        return cls(folder, _read(folder), stage)
+
+    @classmethod
+    def alone(cls, folder: epath.Path) -> "Artifact":
+        """One whose run is not at hand: the config of the stage is that of the manifest.
+
+        Raises:
+          BadInput: as `open`, or the config is not one that this version reads.
+        """
+        manifest = _read(folder)
+        stage: Any = parse.parse(Stage, manifest.get("config"), f"{folder / MANIFEST}: config")
         return cls(folder, manifest, stage)
 
     def variables(self, expected: PyTree, *, name: str = VARIABLES) -> Variables:
@@ -133,6 +141,12 @@ def variables_bytes(folder: epath.Path) -> int:
     """Bytes on disk of what `save_variables` wrote."""
     kept = folder / VARIABLES
     return sum(files.size(kept / name) or 0 for name in files.names(kept))
+
+
+def _read(folder: epath.Path) -> dict[str, Any]:
+    if (manifest := proof.read(folder)) is None:
+        raise proof.Damaged(folder, f"{MANIFEST} is missing")
+    return manifest
 
 
 def finish(folder: epath.Path, manifest: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from kdjax import config, export, files, lock, parse, report
+from kdjax import config, export, files, lock, report
 from kdjax.artifacts import MANIFEST, Artifact, proof, replace
 from kdjax.artifacts.model import Spec, load
 from kdjax.commands import words
@@ -65,10 +65,9 @@ def reexport(workdir: epath.PathLike) -> int:
     written = _Report.of(root)
     failed, fresh = 0, {}
     for folder in found:
-        artifact = _open(folder)
         try:
             with lock.held(proof.lock_of(folder), waiting=_waiting):
-                fresh.update(_again(root, artifact))
+                fresh.update(_again(root, Artifact.alone(folder)))
         except (BadInput, StageFailed, OSError, ValueError) as error:
             print(f"kdjax: reexport: {folder}: {str(error).splitlines()[0]}", file=sys.stderr)
             failed += 1
@@ -84,17 +83,10 @@ def _waiting(holder: lock.Holder) -> None:
 
 
 def _is_export(folder: epath.Path) -> bool:
-    """Raises `BadInput` where the manifest is damaged."""
-    if proof.folder_name(folder.name) is None:
+    """Raises `BadInput` where the manifest is damaged, or this version cannot read the config."""
+    if proof.folder_name(folder.name) is None or (manifest := proof.read(folder)) is None:
         return False
-    manifest = proof.read(folder)
-    return manifest is not None and manifest["config"].get("kind") == "export"
-
-
-def _open(folder: epath.Path) -> Artifact:
-    plain = (proof.read(folder) or {})["config"]
-    stage: Any = parse.parse(config.Stage, plain, f"{folder / MANIFEST}: config")
-    return Artifact.open(folder, stage)
+    return manifest["config"].get("kind") == "export" and bool(Artifact.alone(folder))
 
 
 def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[str, Any]]:
@@ -106,7 +98,7 @@ def _again(root: epath.Path, artifact: Artifact) -> dict[tuple[int, str], dict[s
     if source is None:
         raise BadInput("", f"the model that it was made of is gone: {c.model} (seed {seed})")
     at = f"{folder / MANIFEST}: config"
-    spec, variables = load(_open(source), field=f"{at}.model")
+    spec, variables = load(Artifact.alone(source), field=f"{at}.model")
     variables = jax.device_put(variables)
     names = tuple(manifest.get("class_names", ()))
     model = exported(spec, variables, class_names=names)
@@ -190,7 +182,7 @@ class _Report:
             raise BadInput("", str(files.described(error, path))) from None
         except (ValueError, LookupError, TypeError):
             raise BadFile(path, "not a report of kdjax", "remove it, or put it back") from None
-        rows = [parse.parse(report.Row, row, f"{path}: rows") for row in parts[-1]]
+        rows = [report.row_of(row, f"{path}: rows") for row in parts[-1]]
         return cls(data, rows)
 
     def update(self, root: epath.Path, fresh: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:

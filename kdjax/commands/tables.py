@@ -5,11 +5,13 @@ Its arguments, and what it says of itself: `kdjax.commands.words.tables`.
 
 import difflib
 import json
+import pathlib
 from collections.abc import Sequence
 
 from kdjax import files
 from kdjax.commands import words
 from kdjax.report import results, tables
+from kdjax.types import BadFile
 
 
 def main(given: Sequence[str]) -> int:
@@ -27,7 +29,7 @@ def main(given: Sequence[str]) -> int:
         if args.command == "keep":
             found = results.kept(tables.read(args.workdir / "report.json"))
         else:
-            found = results.joined({str(path): tables.read(path) for path in args.files})
+            found = results.joined({str(path): tables.read(path) for path in _once(args.files)})
         text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
         files.write(args.out, f"{text}\n".encode())
         return 0
@@ -45,3 +47,9 @@ def main(given: Sequence[str]) -> int:
         )
         print("\n".join(lines))
     return stale
+
+
+def _once(paths: Sequence[pathlib.Path]) -> Sequence[pathlib.Path]:
+    if again := [path for i, path in enumerate(paths) if path in paths[:i]]:
+        raise BadFile(again[0], "named twice", "name each file once")
+    return paths

@@ -9,11 +9,10 @@ from typing import Any
 
 from etils import epath
 
-from kdjax import config, parse, paths, tasks
+from kdjax import paths, tasks
 from kdjax.artifacts import MANIFEST, Artifact, proof, tensors
 from kdjax.artifacts.model import EncoderSpec, Spec, encoder_of
 from kdjax.commands import words
-from kdjax.files import from_json
 from kdjax.types import BadFile, BadInput, Variables, under
 from kdjax.weights import reading
 
@@ -92,17 +91,11 @@ def write(
 
 
 def _opened(folder: epath.Path) -> Artifact:
-    path = folder / MANIFEST
-    if not path.is_file():
+    if not (folder / MANIFEST).is_file():
         raise BadFile(
             folder, f"no finished stage: it has no {MANIFEST}", "name DIR/stages/STAGE-..."
         )
-    try:
-        plain = from_json(path.read_text())["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadFile(path, f"no manifest of a stage ({type(error).__name__})") from None
-    stage: Any = parse.parse(config.Stage, plain, f"{path}: config")
-    return Artifact.open(folder, stage)
+    return Artifact.alone(folder)
 
 
 def _model(artifact: Artifact) -> tuple[Spec | EncoderSpec, Variables]:

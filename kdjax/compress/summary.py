@@ -1,12 +1,12 @@
 """What a compressed network is worth, in lines: from the report of its run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kdjax import config
 from kdjax.config.sources import Pictures
 from kdjax.files import from_json
-from kdjax.report import Row, Score, title, units
+from kdjax.report import Row, row_of, title, units
 from kdjax.report.rows import gain
 
 _NEAR = 0.02
@@ -117,16 +117,7 @@ def _scored(row: Row) -> str:
 
 def rows_of(text: str) -> list[Row]:
     """Those of a report.json."""
-    found = []
-    for row in from_json(text)["rows"]:
-        scores = {name: _read(score) for name, score in row["scores"].items()}
-        found.append(Row(**{**row, "scores": scores}))
-    return found
-
-
-def _read(said: Mapping[str, Any]) -> Score:
-    pairs = {name: tuple(said[name]) for name in ("ci95", "per_seed") if said[name] is not None}
-    return Score(**{**said, **pairs})
+    return [row_of(said, "report.json: rows") for said in from_json(text)["rows"]]
 
 
 def opened(source: config.Source | None, shape: tuple[int, ...]) -> str:

@@ -2,7 +2,15 @@
 
 from kdjax.report.page import write
 from kdjax.report.pareto import pareto_front
-from kdjax.report.rows import Row, aggregate, labels, mean_interval, ratio_interval, wilson
+from kdjax.report.rows import (
+    Row,
+    aggregate,
+    labels,
+    mean_interval,
+    ratio_interval,
+    row_of,
+    wilson,
+)
 from kdjax.report.scores import Score, title
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "mean_interval",
     "pareto_front",
     "ratio_interval",
+    "row_of",
     "title",
     "wilson",
     "write",

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdjax import parse
-from kdjax.report.rows import Row, aggregate, labels
+from kdjax.report.rows import Row, aggregate, labels, row_of
 from kdjax.types import BadFile, BadInput
 
 
@@ -25,7 +24,7 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
         raise BadFile(
             "report.json", f"{missing}: {run['not_done'][0]['why']}", "finish the run first"
         )
-    rows = [parse.parse(Row, row, "report.json: rows") for row in report["rows"]]
+    rows = [row_of(row, "report.json: rows") for row in report["rows"]]
     seconds = sum(run["wall_seconds"].values())
     return {
         "command": _command(run["command"]),
@@ -61,16 +60,6 @@ def _command(command: str) -> str:
     command = re.sub(r"data_dir=[^\s,]+", "data_dir=TFDS", command)
     command = re.sub(r"--config=\S*?(configs/)", r"--config=\1", command)
     return re.sub(r"=/[^\s,]*/", "=", command)
-
-
-def row_of(said: Mapping[str, Any], path: str) -> Row:
-    """A row that was kept.
-
-    Raises:
-      BadInput: it is none.
-    """
-    blank = {field.name: None for field in dataclasses.fields(Row)}
-    return parse.parse(Row, {**blank, "notes": "", "scores": {}, **said}, path)
 
 
 _KEPT: Mapping[str, type | tuple[type, ...]] = {

@@ -4,12 +4,13 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Integer
 from scipy import special
 
+from kdjax import parse
 from kdjax.report.scores import Score
 
 _Value = TypeVar("_Value")
@@ -110,6 +111,20 @@ class Row:
     def score(self) -> Score | None:
         """The one that models are compared by."""
         return None if self.primary is None else self.scores[self.primary]
+
+
+def row_of(said: Mapping[str, Any], path: str) -> Row:
+    """A row as JSON has it; what is not said is unknown.
+
+    Args:
+      said: fields of `Row`.
+      path: of it, for what is wrong.
+
+    Raises:
+      BadInput: it is none.
+    """
+    blank = {field.name: None for field in dataclasses.fields(Row)}
+    return parse.parse(Row, {**blank, "notes": "", "scores": {}, **said}, path)
 
 
 def wilson(correct_fraction: float, n: int) -> tuple[float, float]:

@@ -39,8 +39,7 @@ from etils import epy
 
 from kdjax import files, spelling
 from kdjax.files import from_json
-from kdjax.report import results
-from kdjax.report.rows import Row, gain, paired
+from kdjax.report.rows import Row, gain, paired, row_of
 from kdjax.report.scores import Score
 from kdjax.types import BadFile, BadInput
 
@@ -121,7 +120,7 @@ def _asked(asked: str, source: Mapping[str, Any]) -> str:
     def row(name: str) -> Row:
         if name not in rows:
             raise BadInput("", f"there is no row {name!r}", spelling.suggestion(name, rows))
-        return results.row_of(rows[name], f"rows.{name}")
+        return row_of(rows[name], f"rows.{name}")
 
     if found := re.fullmatch(r"(least )?(\S+) over (\S+)", asked):
         ours, base = row(found[2]), row(found[3])

@@ -13,7 +13,7 @@ from kdjax.export import load_onnx
 from kdjax.export.onnx_memory import PRECISE
 from kdjax.export.onnx_session import open_session
 
-_PLACES = ("formats/onnx", "onnx_memory", "onnx_session")
+_PLACES = ("onnx_memory", "onnx_session")
 
 
 @pytest.fixture

@@ -86,6 +86,14 @@ def test_in_several_steps_as_at_once(tmp_path):
     assert steps == once
 
 
+def test_the_same_file_twice_is_refused(tmp_path):
+    """Not taken once: whoever names it twice has forgotten another."""
+    (path := tmp_path / "a.json").write_text(json.dumps(_of(0)))
+    with pytest.raises(BadInput, match=r"a\.json: named twice; name each file once"):
+        command.main(["join", str(path), str(path), str(tmp_path / "out.json")])
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_seeds_are_said_in_other_places_of_the_same_command():
     one, other = _of(0, say="seeds=1"), _of(1)
     other["command"] = "kdjax --config=configs/x.py:few,seeds=2 --workdir=DIR --config.seeds=[1]"

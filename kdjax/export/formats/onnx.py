@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from kdjax import quant
+from kdjax import alone, quant
 from kdjax.export import onnx_file, onnx_integers, onnx_smooth, onnx_stream
 from kdjax.export.formats import Known
 from kdjax.export.model import Model
 from kdjax.export.onnx_call import onnx_call, onnx_seconds
-from kdjax.export.onnx_memory import PRECISE
+from kdjax.export.onnx_session import open_session
 
 _PRODUCTS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 
@@ -123,7 +123,6 @@ class ONNX(Known):
         if self.streaming:
             return None
         import onnx
-        import onnxruntime
         from onnx import helper
 
         model = onnx.load(path)
@@ -158,11 +157,6 @@ class ONNX(Known):
             for name in dict.fromkeys(names)
             if name not in known
         )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry(*PRECISE)
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(model.SerializeToString(), threads=alone.cores(), quiet=True)
         feeds = dict(zip((given.name for given in graph.input), arrays, strict=True))
         return [np.asarray(value) for value in session.run(names, feeds)]
