@@ -7,12 +7,14 @@ unidirectional LSTMs:
 
 * `student`: from the frames, and from the transcripts of `share` of the utterances;
 * `free`: from the frames alone, most of the Conformer's blanks left out; no transcript;
+* `at_once`: as `free`, but for the delay;
 * `alone`: from the transcripts of `share` of the utterances, without a teacher.
 
-With `extra` there are also `paths`, from the Conformer's likeliest transcripts alone, by CTC, and
-`alone_all`, from all transcripts without a teacher. All have the same number of steps. `free` then loses
-half of its units, trains on, still without a transcript, is quantized to int8 and exported to files that
-take any length.
+The Conformer hears the whole utterance, and may name a digit as it begins. An LSTM has heard nothing of what
+comes, and so answers `delay` frames of 40 ms later. With `extra` there are also `paths`, from the Conformer's
+likeliest transcripts alone, by CTC, and `alone_all`, from all transcripts without a teacher. All have the
+same number of steps. `free` then loses half of its units, trains on, still without a transcript, is quantized
+to int8 and exported to files that take any length.
 
   kdjax --config=configs/connected_digits.py --workdir=DIR
 
@@ -57,12 +59,20 @@ def _training(steps: int, *, batch: int, rate: float) -> dict:
 
 
 def _stages(
-    steps: dict, *, batch: int, views: int, share: float, examples: int, extra: bool
+    steps: dict,
+    *,
+    batch: int,
+    views: int,
+    share: float,
+    delay: int,
+    examples: int,
+    extra: bool,
 ) -> dict:
     trained = _training(steps["student"], batch=batch, rate=5e-3)
     supervised = dict(kind="finetune", views=_SEEN)
     taught = dict(kind="distill", cache="cache", kd_weight=1.0, ce_weight=0.0)
-    frames = dict(taught, temperature=1.0, logits=dict(name="blank_selection", around=2))
+    chosen = dict(name="blank_selection", around=2)
+    frames = dict(taught, temperature=1.0, logits=dict(chosen, delay=delay))
     more = dict(
         paths=dict(taught, logits=dict(name="best_path"), encoder=_SMALL, **trained),
         alone_all=dict(supervised, labels_share=1.0, encoder=_SMALL, **trained),
@@ -77,6 +87,7 @@ def _stages(
         cache=dict(kind="cache", teacher="teacher", recipe=_SEEN, views=views),
         student=dict(frames, encoder=_SMALL, **dict(trained, ce_weight=0.05)),
         free=dict(frames, encoder=_SMALL, **trained),
+        at_once=dict(frames, encoder=_SMALL, **dict(trained, logits=chosen)),
         alone=dict(supervised, labels_share=share, encoder=_SMALL, **trained),
         **(more if extra else {}),
         shrunk=dict(kind="shrink", model="free", sparsity=0.5, multiple=8, examples=examples),
@@ -96,11 +107,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
         views=4,
         seeds=5,
         effort=1.0,
+        delay=8,
         held_out="theo",
         extra=False,
         runlocal=False,
     )
-    steps = dict(teacher=600, student=400, more=150)
+    steps = dict(teacher=1_200, student=800, more=300)
     steps = {name: max(4, round(count * args["effort"])) for name, count in steps.items()}
     utterances, tests, seeds, batch = 2_000, 500, args["seeds"], 32
     if args["runlocal"]:
@@ -128,6 +140,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         batch=batch,
         views=views,
         share=args["share"],
+        delay=args["delay"],
         examples=examples,
         extra=args["extra"],
     )

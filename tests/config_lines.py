@@ -156,8 +156,8 @@ _TERMS = {
 _LOGITS = [
     *({"name": name} for name in ("kl", "dkd", "dist", "mse", "ce")),
     {"name": "multi_level"},
-    {"name": "blank_selection", "around": 2},
-    {"name": "frame_dkd", "around": 2},
+    {"name": "blank_selection", "around": 2, "delay": 1},
+    {"name": "frame_dkd", "around": 2, "delay": 1},
     {"name": "best_path"},
 ]
 _EMBEDDINGS = [

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not PREPARED, reason="KDJAX_DATA_DIR has no spok
 def test_connected_digits_are_planned(tmp_path):
     ended = kdjax(CONFIG, f"--workdir={tmp_path}", "--dry_run")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("to do") == 14
+    assert ended.stdout.count("to do") == 15
     assert "synthetic utterances" in ended.stdout + ended.stderr
 
 
@@ -28,7 +28,17 @@ def test_connected_digits_runlocal(tmp_path):
     assert ended.returncode == 0, ended.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     rows = {row["stage"]: row for row in report["rows"]}
-    trained = {"teacher", "student", "free", "paths", "alone", "alone_all", "small", "int8"}
+    trained = {
+        "teacher",
+        "student",
+        "free",
+        "at_once",
+        "paths",
+        "alone",
+        "alone_all",
+        "small",
+        "int8",
+    }
     files = {f"{name}.onnx" for name in ("teacher", "free", "small", "int8")}
     assert trained | files <= {*rows}
     assert all(rows[name]["primary"] == "wer" for name in trained | files)

@@ -32,6 +32,11 @@ class LogitLoss(Protocol):
         """As messages have it."""
         ...
 
+    @property
+    def delay(self) -> int:
+        """Positions by which the student answers later than its teacher."""
+        ...
+
     def between(self, temperature: Scalar, axis_name: str | None) -> Compare:
         """See `kdjax.config.LogitLoss`."""
         ...
@@ -64,12 +69,18 @@ def kd_term(
       axis_name: mapped axis of the batch.
 
     Raises:
-      BadInput: the signal has no classes, or not all logits where the loss needs them.
+      BadInput: the signal has no classes, or not all logits where the loss needs them, or the student
+        answers behind the end of every example.
     """
+    if isinstance(signal, teacher.Positions) and loss.delay >= signal.most:
+        raise BadInput(
+            "logits.delay", f"{loss.delay} of at most {signal.most} frames", "give fewer than these"
+        )
     assert isinstance(signal, teacher.Apart) == (teacher_weights is not None)
     compare = _compare(signal, loss, temperature, standardize, axis_name)
 
     def term(outputs, batch):
+        outputs = _sooner(outputs, loss.delay) if loss.delay else outputs
         logits = outputs["logits"]
         parts = {name: batch[name] for name in signal.parts()}
         if isinstance(signal, teacher.Positions):
@@ -89,6 +100,18 @@ def kd_term(
         return found if rows is None else (found, rows)
 
     return term
+
+
+def _sooner(outputs: train.Outputs, frames: int) -> train.Outputs:
+    """Logits and mask, moved so many frames ahead; no frame is where there are none."""
+    logits = outputs["logits"]
+    mask = outputs.get("mask", jnp.ones(logits.shape[:2], bool))
+    behind = ((0, 0), (0, frames))
+    moved = {
+        "logits": jnp.pad(logits[:, frames:], (*behind, (0, 0))),
+        "mask": jnp.pad(mask[:, frames:], behind),
+    }
+    return {**outputs, **{name: x[:, : logits.shape[1]] for name, x in moved.items()}}
 
 
 def _kept(

@@ -1,6 +1,6 @@
 """An LSTM in ONNX files: one operator, the loop that jax2onnx writes, and integers. Prints JSON.
 
-  python tests/benchmarks/recurrent.py      100 steps of 128 into 128 units, batch 1, one thread
+  python tests/benchmarks/recurrent.py      100 steps, batch 1, one thread; as many units as inputs
 
 Each file is called in turn with the others; all are of the same parameters. `apart` is the largest
 difference from what jax gives in float.
@@ -9,6 +9,7 @@ difference from what jax gives in float.
 import argparse
 import pathlib
 import tempfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,16 +42,10 @@ def loop(parameters, x):
     return lax.scan(step, (start, start), x.swapaxes(0, 1))[1].swapaxes(0, 1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--inputs", type=int, default=128)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=200)
-    args = parser.parse_args()
-    layer = models.LSTM(args.hidden)
-    random = np.random.default_rng(0)
-    x = random.normal(size=(1, args.steps, args.inputs)).astype(np.float32)
+def measured(width: int, *, steps: int, repeats: int) -> dict[str, Any]:
+    """Bytes, differences and times of a layer with so many inputs and units."""
+    layer = models.LSTM(width)
+    x = np.random.default_rng(0).normal(size=(1, steps, width)).astype(np.float32)
     variables = layer.init(jax.random.key(0), jnp.asarray(x))
 
     def forward(variables, x):
@@ -75,7 +70,7 @@ def main() -> None:
         write_onnx(lambda x: forward(variables, x), paths[WHOLE], inputs=fields)
         for name, activations in (("int8 in the call", "dynamic"), ("int8 weights", None)):
             rules = {
-                f"{parameter}": quant.Rule(activations=activations)
+                parameter: quant.Rule(activations=activations)
                 for parameter in ("kernel", "recurrent")
             }
             plan = quant.plan_of(forward, variables, jnp.asarray(x), rules=rules, ranges={})
@@ -85,9 +80,20 @@ def main() -> None:
             for name, path in paths.items()
         }
         calls = {name: onnx_call(path, threads=1, batch=1) for name, path in paths.items()}
-        times = evaluate.interleaved(calls, repeats=args.repeats)
+        times = evaluate.interleaved(calls, repeats=repeats)
         sizes = {name: path.stat().st_size for name, path in paths.items()}
-    show({**vars(args), "bytes": sizes, "apart": apart, **ratios(times, WHOLE)})
+    return {"bytes": sizes, "apart": apart, **ratios(times, WHOLE)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--widths", default="32,64,128,256")
+    parser.add_argument("--repeats", type=int, default=200)
+    args = parser.parse_args()
+    widths = [int(width) for width in args.widths.split(",")]
+    how = {"steps": args.steps, "repeats": args.repeats}
+    show({"steps": args.steps, **{f"of {width}": measured(width, **how) for width in widths}})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The CTC task: its losses under padding, what a teacher says, its scores by hand."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +69,7 @@ def test_a_transcript_without_a_path_is_infinite():
 
 
 @pytest.mark.parametrize("widths", some([(own_tasks.LONGEST, 640), (1200, 700)], (1200, 700)))
-@pytest.mark.parametrize("of", ["ctc", "kl", "near", "dkd", "path"])
+@pytest.mark.parametrize("of", ["ctc", "kl", "near", "late", "dkd", "path"])
 def test_losses_and_gradients_are_those_of_any_padded_width(widths, of):
     """Of a whole network on samples, one example after the other and all of them in a batch."""
     dataset = own_tasks.spoken("train", n=6)
@@ -94,7 +96,7 @@ def test_losses_and_gradients_are_those_of_any_padded_width(widths, of):
         inputs = {"audio": audio(width), "audio_length": lengths}
         said = jax.jit(lambda inputs: model.apply(other, inputs, train=False))(inputs)
         signal = task.signal("float32", positions=said["logits"].shape[1])
-        how = {"kl": PLAIN_KD, "near": _NEAR, "dkd": _DKD, "path": _PATH}[of]
+        how = {"kl": PLAIN_KD, "near": _NEAR, "late": _LATE, "dkd": _DKD, "path": _PATH}[of]
         softmaxes = Softmaxes(2.0, how)
         return task.taught(signal, softmaxes), signal.encode(said["logits"], said["mask"].sum(-1))
 
@@ -121,6 +123,7 @@ def test_losses_and_gradients_are_those_of_any_padded_width(widths, of):
 
 _PATH = BestPath(name="best_path")
 _NEAR = BlankSelection(name="blank_selection")
+_LATE = BlankSelection(name="blank_selection", delay=2)
 _DKD = FrameDKD(name="frame_dkd", around=1)
 
 
@@ -179,6 +182,49 @@ def test_frames_are_learned_where_they_are_chosen(around, k):
     assert rows.shape == (N, 6)
     into = jax.grad(lambda x: (term({**outputs, "logits": x}, parts)[0] * wanted).sum())
     assert np.isfinite(into(outputs["logits"])).all()
+
+
+@pytest.mark.parametrize("k", [None, CLASSES])
+@pytest.mark.parametrize("delay", [1, 3, FRAMES - 1])
+def test_a_student_that_is_late_learns_at_a_later_frame(delay, k):
+    """What is said at a frame is compared with the student's `delay` frames behind, if it has them."""
+    kept = None if k is None else teacher.TopK(classes=CLASSES, k=k, temperatures=(4.0,))
+    signal = (
+        TASK.signal("float32", positions=FRAMES)
+        if kept is None
+        else TASK.each(kept, positions=FRAMES)
+    )
+    parts = signal.encode(jnp.asarray(SAID), jnp.asarray(LENGTHS))
+    loss = BlankSelection(name="blank_selection", around=1, delay=delay)
+    term = TASK.taught(signal, Softmaxes(4.0, loss))
+    own = np.broadcast_to(np.arange(FRAMES)[None] < 8, MASK.shape)
+    outputs = {"logits": jnp.asarray(LOGITS), "mask": jnp.asarray(own)}
+    said = np.where(MASK, SAID.argmax(-1), 0)
+    wanted, distance = np.zeros((N, FRAMES), bool), np.zeros((N, FRAMES))
+    for i, t in itertools.product(range(N), range(FRAMES - delay)):
+        near = said[i, max(0, t - 1) : t + 2].any()
+        wanted[i, t] = near and MASK[i, t] and own[i, t + delay]
+        distance[i, t] = _kl(SAID[i, t], LOGITS[i, t + delay], 4.0)
+    found, rows = term(outputs, parts)
+    np.testing.assert_array_equal(rows, wanted)
+    assert wanted.any() or delay == FRAMES - 1
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if k is None else {"rtol": 2e-2, "atol": 3e-3}
+    np.testing.assert_allclose(np.asarray(found)[wanted], distance[wanted], **tolerance)
+    slope = jax.grad(lambda x: (term({**outputs, "logits": x}, parts)[0] * wanted).sum())(
+        outputs["logits"]
+    )
+    taught = np.zeros((N, FRAMES), bool)
+    taught[:, delay:] = wanted[:, : FRAMES - delay]
+    np.testing.assert_array_equal(np.abs(np.asarray(slope)).max(-1) > 0, taught)
+    _, unmasked = term({"logits": outputs["logits"]}, parts)
+    assert not np.asarray(unmasked)[:, FRAMES - delay :].any()
+
+
+def test_no_student_is_later_than_the_longest_recording():
+    signal = TASK.signal("float32", positions=FRAMES)
+    loss = FrameDKD(name="frame_dkd", delay=FRAMES)
+    with pytest.raises(BadInput, match=r"^logits.delay: 9 of at most 9 frames; give fewer"):
+        TASK.taught(signal, Softmaxes(1.0, loss))
 
 
 def _dkd(p, q, *, beta, temperature):

@@ -21,6 +21,7 @@ class LogitLoss(Choice, abc.ABC):
       takes_top_k: it needs no more than the largest logits and the mass of the others.
       at_positions: it compares row with row, and so also the positions of examples, or it is of them.
       of_blank: it is of frames that may be blank, the first of the classes of CTC.
+      delay: positions by which the student answers later than its teacher; a field where it may be set.
       reads_temperature: the stage's temperature is that of its softmaxes.
     """
 
@@ -28,6 +29,7 @@ class LogitLoss(Choice, abc.ABC):
     takes_top_k: ClassVar[bool] = False
     at_positions: ClassVar[bool] = False
     of_blank: ClassVar[bool] = False
+    delay = 0
     reads_temperature: ClassVar[bool] = True
 
     @abc.abstractmethod

@@ -22,13 +22,18 @@ class BlankSelection(LogitLoss):
 
     Attributes:
       around: blanks that stay before and behind each other frame; 0 leaves out all of them.
+      delay: frames by which the student answers later than its teacher. A teacher that hears the whole
+        recording names a symbol as it begins, and a student that has heard it up to there cannot. What
+        the teacher says in its last so many frames is not learned.
 
     Reference: Hilmes et al. 2025, https://arxiv.org/abs/2506.01503: symmetric selection, and with 0 what
-    they call blank elimination.
+    they call blank elimination. Li et al. 2025, https://arxiv.org/abs/2505.22069, for students that are
+    late: they choose among several delays, and here there is one.
     """
 
     name: Literal["blank_selection"]
     around: Natural = 1
+    delay: Natural = 0
 
     takes_top_k: ClassVar = True
     at_positions: ClassVar = True
@@ -56,6 +61,7 @@ class FrameDKD(LogitLoss):
       beta: of the classes that are not the target, among themselves.
       around: blanks that stay before and behind each other frame, as of `blank_selection`; None for all
         frames.
+      delay: frames by which the student answers later than its teacher, as of `blank_selection`.
 
     Reference: Zhao et al. 2022, https://arxiv.org/abs/2203.08679, eq. 7.
     """
@@ -64,6 +70,7 @@ class FrameDKD(LogitLoss):
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
     around: Natural | None = None
+    delay: Natural = 0
 
     at_positions: ClassVar = True
     of_blank: ClassVar = True
