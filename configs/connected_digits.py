@@ -10,11 +10,11 @@ unidirectional LSTMs:
 * `at_once`: as `free`, but for the delay;
 * `alone`: from the transcripts of `share` of the utterances, without a teacher.
 
-The Conformer hears the whole utterance, and may name a digit as it begins. An LSTM has heard nothing of what
-comes, and so answers `delay` frames of 40 ms later. With `extra` there are also `paths`, from the Conformer's
-likeliest transcripts alone, by CTC, and `alone_all`, from all transcripts without a teacher. All have the
-same number of steps. `free` then loses half of its units, trains on, still without a transcript, is quantized
-to int8 and exported to files that take any length.
+The Conformer hears the whole utterance, and may name a digit as it begins. An LSTM has heard nothing of
+what comes, and so answers `delay` frames of 40 ms later. With `extra` there are also `paths`, from the
+Conformer's likeliest transcripts alone, by CTC, and `alone_all`, from all transcripts without a teacher.
+All have the same number of steps. `free` then loses half of its units, trains on, still without a
+transcript, is quantized to int8 and exported to files that take any length.
 
   kdjax --config=configs/connected_digits.py --workdir=DIR
 

@@ -2,9 +2,9 @@
 
 100 or 960 hours of people reading books, at 16 kHz, with transcripts. A Conformer learns these by CTC.
 Its answers at every frame of `views` views of each utterance are cached, and a unidirectional LSTM learns
-from them (`student`: without any transcript), loses half of its units, trains on, is quantized to int8
-and exported to a file that takes any length. For comparison the same LSTM learns from the transcripts
-(`alone`).
+from them (`student`: without any transcript, and 320 ms later, as on connected digits), loses half of its
+units, trains on, is quantized to int8 and exported to a file that takes any length. For comparison the
+same LSTM learns from the transcripts (`alone`).
 
   for part in train-clean-100 train-clean-360 train-other-500 test-clean
   do curl https://www.openslr.org/resources/12/$part.tar.gz | tar xz; done
@@ -80,7 +80,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         temperature=1.0,
         kd_weight=1.0,
         ce_weight=0.0,
-        logits=dict(name="blank_selection", around=2),
+        logits=dict(name="blank_selection", around=2, delay=8),
     )
     trained = _training(steps, batch=batch, rate=2e-3)
     stages = dict(
