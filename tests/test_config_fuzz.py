@@ -97,7 +97,7 @@ MAY_BE_ZERO = re.compile(
     r"|types|dropout|attention_dropout|begin_step|rewind_step|freeze_steps|at_steps\[\]|local_crops|label_smoothing|sparsity|flip|shift"
     r"|brightness|contrast|saturation|hue|jitter|grayscale|blur|cutout|pools|tolerance|agreement"
     r"|resident_bytes|latency_seconds|examples|alpha|beta|gamma|distance|angle|invariance|variance|covariance|seeds?(\[\])?"
-    r"|allocation\[\]|hide|drop|blocks\[\]|around|band_masks|frame_masks"
+    r"|allocation\[\]|hide|drop|blocks\[\]|around|delay|band_masks|frame_masks"
 )
 
 PARTS_OF_A_WHOLE = re.compile(
@@ -209,6 +209,14 @@ class Fuzz:
             if must_refuse(how, name, kind, value) and changed != value:
                 self.wrong.append(f"{path} {how}: {changed!r} was accepted")
 
+    def _line_to(self, name: str, seen: frozenset[str] = frozenset()) -> dict:
+        """A stage behind all that it names: to look at all others anew takes most of the time."""
+        named = set(_texts(self.full["stages"][name])) & self.run.stages.keys() - seen - {name}
+        line = {}
+        for other in [*self.run.needs(name), *sorted(named)]:
+            line |= self._line_to(other, seen | {name})
+        return {**line, name: self.run.stages[name]}
+
     def _try(self, path: str, changed):
         part, _, rest = path.removeprefix("config.").partition(".")
         if part != "stages" or not rest:
@@ -221,7 +229,9 @@ class Fuzz:
             name, _, inner = rest.partition(".")
             stage = _with(self.full["stages"][name], inner, changed)
             stage = parse.parse(config.Stage, stage, f"config.stages.{name}")
-            run = dataclasses.replace(self.run, stages={**self.run.stages, name: stage})
+            run = dataclasses.replace(
+                self.run, stages={**self._line_to(name), name: stage}, reference=None
+            )
             splits, only = self.splits, [name]
         pipeline.plan(run, self.workdir, splits, only=only)
         check_rows(run)
@@ -236,6 +246,15 @@ class Fuzz:
                 inputs = splits.inputs
                 inputs = inputs.sized(8) if inputs.images else inputs
                 views.recipe_for(inputs, examples=splits.train)
+
+
+def _texts(values) -> Iterator[str]:
+    """All texts in plain values."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping | list):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            yield from _texts(value)
 
 
 def said(path: str, line: str) -> bool:
