@@ -85,13 +85,13 @@ def _stages(
             **_training(steps["teacher"], batch=batch, rate=2e-3),
         ),
         cache=dict(kind="cache", teacher="teacher", recipe=_SEEN, views=views),
-        student=dict(frames, encoder=_SMALL, **dict(trained, ce_weight=0.05)),
+        student=dict(frames, encoder=_SMALL, **dict(trained, ce_weight=0.01)),
         free=dict(frames, encoder=_SMALL, **trained),
         at_once=dict(frames, encoder=_SMALL, **dict(trained, logits=chosen)),
         alone=dict(supervised, labels_share=share, encoder=_SMALL, **trained),
         **(more if extra else {}),
         shrunk=dict(kind="shrink", model="free", sparsity=0.5, multiple=8, examples=examples),
-        small=dict(frames, start_from="shrunk", **_training(steps["more"], batch=batch, rate=2e-3)),
+        small=dict(frames, start_from="shrunk", **_training(steps["more"], batch=batch, rate=5e-3)),
         int8=ctc.int8("small", examples=examples, agreement=0.95),
         teacher_file=dict(kind="export", model="teacher", formats=["onnx"]),
         free_file=dict(kind="export", model="free", formats=["onnx"]),
@@ -112,7 +112,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         extra=False,
         runlocal=False,
     )
-    steps = dict(teacher=1_200, student=800, more=300)
+    steps = dict(teacher=1_200, student=800, more=800)
     steps = {name: max(4, round(count * args["effort"])) for name, count in steps.items()}
     utterances, tests, seeds, batch = 2_000, 500, args["seeds"], 32
     if args["runlocal"]:
