@@ -23,7 +23,7 @@ from kdjax.export.converters import jax2onnx
 from kdjax.export.onnx_integers import write_quantized
 from kdjax.types import Field
 
-LOOP, WHOLE = "a loop", "one operator"
+LOOP, WHOLE, INT8 = "a loop", "one operator", "int8 in the call"
 
 
 def loop(parameters, x):
@@ -56,7 +56,7 @@ def measured(width: int, *, steps: int, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         paths = {
             name: pathlib.Path(folder) / f"{i}.onnx"
-            for i, name in enumerate((LOOP, WHOLE, "int8 in the call", "int8 weights"))
+            for i, name in enumerate((LOOP, WHOLE, INT8, "int8 weights"))
         }
         loops = jax2onnx().to_onnx(
             lambda x: loop(variables["params"], x),
@@ -68,7 +68,7 @@ def measured(width: int, *, steps: int, repeats: int) -> dict[str, Any]:
         )
         paths[LOOP].write_bytes(loops.SerializeToString())
         write_onnx(lambda x: forward(variables, x), paths[WHOLE], inputs=fields)
-        for name, activations in (("int8 in the call", "dynamic"), ("int8 weights", None)):
+        for name, activations in ((INT8, "dynamic"), ("int8 weights", None)):
             rules = {
                 parameter: quant.Rule(activations=activations)
                 for parameter in ("kernel", "recurrent")
@@ -82,7 +82,16 @@ def measured(width: int, *, steps: int, repeats: int) -> dict[str, Any]:
         calls = {name: onnx_call(path, threads=1, batch=1) for name, path in paths.items()}
         times = evaluate.interleaved(calls, repeats=repeats)
         sizes = {name: path.stat().st_size for name, path in paths.items()}
-    return {"bytes": sizes, "apart": apart, **ratios(times, WHOLE)}
+    p50 = {name: time.ms_p50 for name, time in times.items()}
+    return {
+        "units": width,
+        "times_the_loop": p50[LOOP] / p50[WHOLE],
+        "times_float": p50[WHOLE] / p50[INT8],
+        "bytes_of_float": sizes[INT8] / sizes[WHOLE],
+        "bytes": sizes,
+        "apart": apart,
+        **ratios(times, WHOLE),
+    }
 
 
 def main() -> None:
@@ -93,7 +102,7 @@ def main() -> None:
     args = parser.parse_args()
     widths = [int(width) for width in args.widths.split(",")]
     how = {"steps": args.steps, "repeats": args.repeats}
-    show({"steps": args.steps, **{f"of {width}": measured(width, **how) for width in widths}})
+    show({"steps": args.steps, "layers": [measured(width, **how) for width in widths]})
 
 
 if __name__ == "__main__":
