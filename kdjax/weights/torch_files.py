@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from kdjax import files
 from kdjax.types import BadFile
 from kdjax.weights import torch_tar
 from kdjax.weights.torch_tensors import KNOWN, Storage, Tensor, persistent
@@ -57,9 +58,14 @@ def read(path: Path) -> Any:
 @contextmanager
 def _opened(path: Path) -> Iterator[_Mapped]:
     """The content of a file, mapped; storages that are read from it keep it open."""
-    if not path.exists():
+    try:
+        there, is_file = path.exists(), path.is_file()
+    except OSError as error:  # a name that no file can have
+        fault, _ = files.meaning(error) or (str(error), "")
+        raise BadFile(path, fault, "name a file") from None
+    if not there:
         raise BadFile(path, "no such file")
-    if not path.is_file():
+    if not is_file:
         raise BadFile(path, "it is no file")
     with path.open("rb") as file:
         if not path.stat().st_size:

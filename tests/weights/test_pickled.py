@@ -430,6 +430,9 @@ def test_files_that_are_not_there(tmp_path):
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(BadFile, match=r"no such file|it is no file"):
             pickled.read(path)
+    for long in ("a" * 300, "/".join(["a" * 99] * 50)):
+        with pytest.raises(BadFile, match=r"the name is too long; name a file$"):
+            pickled.read(tmp_path / long)
     with pytest.raises(
         BadInput, match=r"out.bin is no name of safetensors; give .*out.safetensors"
     ):
