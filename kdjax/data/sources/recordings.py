@@ -342,6 +342,11 @@ def from_recordings(
         said.append(
             f"{len(clipped)} of {len(taken)} recordings of {name} are clipped, such as {clipped[0]}"
         )
+    if other := [heard[i] for i in taken if heard[i].rate != rate]:
+        said.append(
+            f"{len(other)} of {len(taken)} recordings of {name} are resampled to {rate} Hz, such as "
+            f"{other[0].where} ({other[0].rate} Hz)"
+        )
     arrays = [resampled(heard[i].samples, heard[i].rate, rate) for i in taken]
     ids = unique_ids([_digest(heard[i]) for i in taken])
     common: dict[str, Any] = {"target": target, "ids": ids, "rates": {AUDIO: rate}, "name": name}

@@ -99,9 +99,14 @@ def test_another_rate_is_resampled(tmp_path):
     """A tone stays the tone, to a thousandth of full scale away from its ends."""
     for name, rate in (("a", 1600), ("b", 600)):
         write(tmp_path / name / "x.wav", tone(50, n=rate, rate=rate), rate=rate)
+    write(tmp_path / "b" / "y.wav", tone(50, n=RATE), rate=RATE)
     found = read(tmp_path)
+    (said,) = found.notes
+    assert "2 of 3 recordings of" in said
+    assert f"are resampled to {RATE} Hz, such as {tmp_path}" in said
+    assert said.endswith(("/a/x.wav (1600 Hz)", "/b/x.wav (600 Hz)"))
     wanted = tone(50, n=RATE)
-    for samples in found.read(np.arange(2))["audio"]:
+    for samples in found.read(np.arange(3))["audio"]:
         assert len(samples) == RATE
         assert np.abs(samples[50:-50].astype(int) - wanted[50:-50]).max() < 33
     loud = np.full(100, 2**15 - 1, np.int16)
