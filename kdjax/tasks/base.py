@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from kdjax import evaluate, teacher, train
+from kdjax import evaluate, spelling, teacher, train
 from kdjax.choice import Choice
 from kdjax.data import Target
 from kdjax.distill import LogitLoss, Scalar
@@ -170,7 +170,7 @@ class Task(Choice, abc.ABC):
 
     def label_text(self, label: Shaped[np.ndarray, "..."]) -> str:
         """One label in words, for messages."""
-        return f"{label.tolist()}"
+        return spelling.cut(label.tolist())
 
     def terms(
         self, *, label_smoothing: float = 0.0, teacher_free: VirtualTeacher | None = None

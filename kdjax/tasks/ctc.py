@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from kdjax import evaluate, losses, models, report, teacher, train
+from kdjax import evaluate, losses, models, report, spelling, teacher, train
 from kdjax.data import Target, Transcripts
 from kdjax.data.transcripts import Unit, text_of
 from kdjax.report import Score
@@ -100,8 +100,8 @@ class CTC(OfPositions):
         return np.asarray(losses.least_frames(jnp.asarray(labels)))
 
     def label_text(self, label: Int[np.ndarray, " most"]) -> str:
-        """The transcript."""
-        return repr(self._text(label))
+        """The transcript, or as much of it as a line takes."""
+        return spelling.cut(self._text(label))
 
     def _text(self, label: Int[np.ndarray, " most"]) -> str:
         return text_of([int(i) for i in label if i >= 0], self.alphabet, self.unit)

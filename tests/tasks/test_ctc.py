@@ -278,6 +278,12 @@ def test_the_teachers_best_path_is_a_transcript():
     assert (np.asarray(near) < np.asarray(found)).all()
 
 
+def test_a_long_transcript_is_named_by_its_beginning():
+    long = np.tile(np.arange(3), 400)
+    assert len(TASK.label_text(long)) < 200
+    assert TASK.label_text(long).startswith(TASK.label_text(long[:9]).rstrip("'"))
+
+
 def test_what_is_of_a_blank_is_of_no_other_task():
     loss = BlankSelection(name="blank_selection")
     for task in (Classification(classes=4), Tagging(classes=4, positions=FRAMES)):
