@@ -63,6 +63,15 @@ class _OnEncoder(abc.ABC):
         """For the manifest; where published weights were read from is no part of what a model is."""
         return parse.plain(self, fingerprint=True)
 
+    def text(self) -> str:
+        """What describes it: equal texts, equal models."""
+        return json.dumps(self.plain(), sort_keys=True)
+
+    @classmethod
+    def described(cls, text: str) -> Any:
+        """Of a `text`."""
+        return parse.parse(cls, from_json(text), "model")
+
     def init(self, key: jax.Array) -> Variables:
         """Fresh variables; also of a key that is traced."""
 
@@ -77,7 +86,7 @@ class _OnEncoder(abc.ABC):
 
     def abstract(self) -> PyTree:
         """Shapes and dtypes of the variables; found once for all of one description."""
-        found = _abstract(type(self), _text(self))
+        found = _abstract(type(self), self.text())
         return jax.tree.map(lambda leaf: leaf, found)  # whose dicts are the caller's own
 
     def blank(self) -> dict[str, Array]:
@@ -195,17 +204,17 @@ class Spec(_OnEncoder):
           fast: with convolutions in the order of sums that is fast on a CPU: `train.Parallel.fast`. Not
             of a quantized model, which rounds what other sums would put on the other side.
         """
-        return _compiled(_text(self), fast and not self.rules)
+        return _compiled(self.text(), fast and not self.rules)
 
     @property
     def positions(self) -> int | None:
         """That it answers at, of the longest example; None where it answers once."""
         at_positions = len(self.task.features) > len(tasks.Task.features)
-        return _positions(_text(self)) if at_positions else None
+        return _positions(self.text()) if at_positions else None
 
     def flops(self) -> int:
         """Of `predict` for one example, see `evaluate.flops`; counted once for all of one description."""
-        return _flops(_text(self))
+        return _flops(self.text())
 
     def folded(self, variables: Variables) -> Variables:
         """The variables with every BatchNorm folded, as those of a quantized classifier are."""
@@ -228,25 +237,16 @@ class Spec(_OnEncoder):
         return lambda *arrays: function(self.inputs.see_all(dict(zip(names, arrays, strict=True))))
 
 
-def _text(spec: _OnEncoder) -> str:
-    """What describes it: equal texts, equal models."""
-    return json.dumps(spec.plain(), sort_keys=True)
-
-
-def _described(kind: type[_OnEncoder], text: str) -> Any:
-    return parse.parse(kind, from_json(text), "model")
-
-
 @functools.lru_cache(maxsize=64)
 def _compiled(text: str, fast: bool) -> Callable[..., Array]:
     """`Spec.predict` of what the text describes: whoever asks with the same text shares the programs."""
-    predict = _described(Spec, text).predict
+    predict = Spec.described(text).predict
     return jax.jit(models.with_fast_convolutions(predict) if fast else predict)
 
 
 @functools.lru_cache(maxsize=256)
 def _abstract(kind: type[_OnEncoder], text: str) -> PyTree:
-    spec = _described(kind, text)
+    spec = kind.described(text)
     found = jax.eval_shape(lambda: spec.module().init(jax.random.key(0), spec.blank(), train=True))
     if not isinstance(spec, Spec) or not spec.rules:
         return found
@@ -258,14 +258,14 @@ def _abstract(kind: type[_OnEncoder], text: str) -> PyTree:
 
 @functools.lru_cache(maxsize=256)
 def _flops(text: str) -> int:
-    spec = _described(Spec, text)
+    spec = Spec.described(text)
     example = {name: field.batch(1) for name, field in spec.inputs.fields.items()}
     return evaluate.flops(spec.predict, spec.abstract(), example)
 
 
 @functools.lru_cache(maxsize=256)
 def _positions(text: str) -> int:
-    spec = _described(Spec, text)
+    spec = Spec.described(text)
     return jax.eval_shape(spec.answers(spec.module()), spec.abstract(), spec.blank()).shape[1]
 
 

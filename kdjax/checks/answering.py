@@ -1,6 +1,7 @@
 """At how many positions a model answers of each example, held against what its label asks for."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ def check_labels_fit(context: Context, spec: Spec, dataset: Dataset, views: View
     if least is None or not len(rows):
         return
     field = f"{context.path}.encoder"
-    if dataset.lengths and not _has_mask(spec):
+    if dataset.lengths and not _has_mask(spec.text()):
         raise BadInput(
             field,
             f"{spec.encoder.title} gives no mask, and {', '.join(dataset.lengths)} of {dataset.name} "
@@ -73,26 +74,36 @@ def positions(
       dataset: the examples.
       lengths: that they have as the model sees them, by ragged field.
     """
-    if not lengths or not _has_mask(spec):
+    if not lengths or not _has_mask(spec.text()):
         return np.full(len(dataset), spec.positions)
     names = [*lengths]
     every = np.stack([lengths[name] for name in names], axis=1)
     alike, which = np.unique(every, axis=0, return_inverse=True)
     short = -len(alike) % _BATCH
     whole = np.concatenate([alike, np.repeat(alike[:1], short, axis=0)])
-    count = jax.jit(lambda lengths: _mask(spec, names, lengths).sum(-1))
+    count = _count(spec.text(), tuple(names))
     found = [np.asarray(count(part)) for part in whole.reshape(-1, _BATCH, len(names))]
     return np.concatenate(found)[which.reshape(-1)]
 
 
-def _has_mask(spec: Spec) -> bool:
+@functools.lru_cache(maxsize=64)
+def _has_mask(text: str) -> bool:
+    """Of the model of a text: students that differ in their losses alone are asked once."""
+    spec = Spec.described(text)
     outputs = jax.eval_shape(
         lambda variables: spec.module().apply(variables, spec.blank(), train=False), spec.abstract()
     )
     return "mask" in outputs
 
 
-def _mask(spec: Spec, names: list[str], lengths: Int[Array, "b fields"]) -> Array:
+@functools.lru_cache(maxsize=64)
+def _count(text: str, names: tuple[str, ...]) -> Callable[[Int[np.ndarray, "b fields"]], Array]:
+    """From the lengths of the fields of these names, likewise."""
+    spec = Spec.described(text)
+    return jax.jit(lambda lengths: _mask(spec, names, lengths).sum(-1))
+
+
+def _mask(spec: Spec, names: Sequence[str], lengths: Int[Array, "b fields"]) -> Array:
     """Which positions are no padding; all else that the model computes is for nothing, and left out."""
     batch = {}
     for name, field in spec.inputs.fields.items():

@@ -10,7 +10,8 @@ from etils import epath
 
 from kdjax import config, parse, pipeline, stages, train
 from kdjax.artifacts import Artifact
-from kdjax.artifacts.model import load
+from kdjax.artifacts.model import Spec, load
+from kdjax.checks import answering
 from kdjax.commands.report import write_report
 from kdjax.contexts import Context, Splits
 from kdjax.evaluate import characters, error_rate, words
@@ -270,6 +271,24 @@ def test_what_is_refused_in_one_line_before_anything_runs(source, changed, line,
     with pytest.raises(BadInput, match=f"^config.stages.{line}") as caught:
         checked(run_of(folder, _STUDENT, source=source, **changed), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_models_of_one_description_are_asked_for_their_positions_once(folder, compiled):
+    """Students that differ in their losses alone: it is compiled for the first of them."""
+    run = run_of(folder, source=_OWN)
+    splits = Splits(run.data)
+    dataset = splits.train
+    said = {
+        "encoder": parse.parse(config.Encoder, encoder_of(13), ""),  # which no other test has
+        "inputs": splits.inputs,
+        "task": tasks_of(dataset),
+    }
+    one, again = (answering.positions(Spec(**said), dataset, dataset.lengths) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    assert len(compiled) == 1
+    other = {**said, "encoder": parse.parse(config.Encoder, encoder_of(13, hop=12), "")}
+    more = answering.positions(Spec(**other), dataset, dataset.lengths)
+    assert (more > one).all()
 
 
 def test_a_transcript_that_has_a_path_no_more_is_named_by_its_step_and_its_id(folder, tmp_path):
