@@ -337,16 +337,13 @@ def from_recordings(
     taken, said = _long_enough(heard, rows, skip_short, name)
     length = None if seconds is None else max(1, round(seconds * rate))
     _check_memory([heard[i] for i in taken], rate, length, name)
-    clipped = [heard[i].where for i in taken if is_clipped(heard[i].samples)]
-    if clipped:
-        said.append(
-            f"{len(clipped)} of {len(taken)} recordings of {name} are clipped, such as {clipped[0]}"
-        )
-    if other := [heard[i] for i in taken if heard[i].rate != rate]:
-        said.append(
-            f"{len(other)} of {len(taken)} recordings of {name} are resampled to {rate} Hz, such as "
-            f"{other[0].where} ({other[0].rate} Hz)"
-        )
+    chosen = [heard[i] for i in taken]
+    clipped = [one.where for one in chosen if is_clipped(one.samples)]
+    other = [f"{one.where} ({one.rate} Hz)" for one in chosen if one.rate != rate]
+    for found, what in ((clipped, "clipped"), (other, f"resampled to {rate} Hz")):
+        if found:
+            about = f"{len(found)} of {len(taken)} recordings of {name}"
+            said.append(f"{about} are {what}, such as {found[0]}")
     arrays = [resampled(heard[i].samples, heard[i].rate, rate) for i in taken]
     ids = unique_ids([_digest(heard[i]) for i in taken])
     common: dict[str, Any] = {"target": target, "ids": ids, "rates": {AUDIO: rate}, "name": name}
