@@ -82,15 +82,15 @@ def measured(width: int, *, steps: int, repeats: int) -> dict[str, Any]:
         calls = {name: onnx_call(path, threads=1, batch=1) for name, path in paths.items()}
         times = evaluate.interleaved(calls, repeats=repeats)
         sizes = {name: path.stat().st_size for name, path in paths.items()}
-    p50 = {name: time.ms_p50 for name, time in times.items()}
+    found = ratios(times, WHOLE)
     return {
         "units": width,
-        "times_the_loop": p50[LOOP] / p50[WHOLE],
-        "times_float": p50[WHOLE] / p50[INT8],
+        "times_the_loop": found["ratio"][LOOP],
+        "times_float": 1.0 / found["ratio"][INT8],
         "bytes_of_float": sizes[INT8] / sizes[WHOLE],
         "bytes": sizes,
         "apart": apart,
-        **ratios(times, WHOLE),
+        **found,
     }
 
 

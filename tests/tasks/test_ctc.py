@@ -144,16 +144,20 @@ def test_an_answer_is_decoded_without_its_mask():
     np.testing.assert_allclose(whole, task.losses(outputs, labels), rtol=1e-5)
 
 
+def _kept(k):
+    """All logits of each frame, or the largest `k` and their tail, and what they are of `SAID`."""
+    if k is None:
+        signal = TASK.signal("float32", positions=FRAMES)
+    else:
+        top_k = teacher.TopK(classes=CLASSES, k=k, temperatures=(4.0,))
+        signal = TASK.each(top_k, positions=FRAMES)
+    return signal, signal.encode(jnp.asarray(SAID), jnp.asarray(LENGTHS))
+
+
 @pytest.mark.parametrize("k", [None, CLASSES])
 @pytest.mark.parametrize("around", [None, 0, 1, 2])
 def test_frames_are_learned_where_they_are_chosen(around, k):
-    kept = None if k is None else teacher.TopK(classes=CLASSES, k=k, temperatures=(4.0,))
-    signal = (
-        TASK.signal("float32", positions=FRAMES)
-        if kept is None
-        else TASK.each(kept, positions=FRAMES)
-    )
-    parts = signal.encode(jnp.asarray(SAID), jnp.asarray(LENGTHS))
+    signal, parts = _kept(k)
     loss = PLAIN_KD if around is None else BlankSelection(name="blank_selection", around=around)
     term = TASK.taught(signal, Softmaxes(4.0, loss))
     student = np.arange(FRAMES)[None] < 8  # its own mask
@@ -188,13 +192,7 @@ def test_frames_are_learned_where_they_are_chosen(around, k):
 @pytest.mark.parametrize("delay", [1, 3, FRAMES - 1])
 def test_a_student_that_is_late_learns_at_a_later_frame(delay, k):
     """What is said at a frame is compared with the student's `delay` frames behind, if it has them."""
-    kept = None if k is None else teacher.TopK(classes=CLASSES, k=k, temperatures=(4.0,))
-    signal = (
-        TASK.signal("float32", positions=FRAMES)
-        if kept is None
-        else TASK.each(kept, positions=FRAMES)
-    )
-    parts = signal.encode(jnp.asarray(SAID), jnp.asarray(LENGTHS))
+    signal, parts = _kept(k)
     loss = BlankSelection(name="blank_selection", around=1, delay=delay)
     term = TASK.taught(signal, Softmaxes(4.0, loss))
     own = np.broadcast_to(np.arange(FRAMES)[None] < 8, MASK.shape)
