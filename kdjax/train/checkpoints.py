@@ -12,8 +12,7 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
+from etils import epath, epy
 from jax import tree_util
 from jax.experimental import multihost_utils
 from jaxtyping import Array
@@ -23,6 +22,9 @@ from kdjax.files import from_json
 from kdjax.train.state import TrainState
 from kdjax.train.storage import orbax_checkpointer, storing
 from kdjax.types import BadFile, PyTree
+
+with epy.lazy_imports():  # slow to import, and a plan or a refusal does without
+    import orbax.checkpoint as ocp
 
 _TRIES, _BETWEEN_SECONDS, _GONE = 30, 0.1, 5
 """Tries to remove what was not finished, the pause after each, and how many in a row find nothing."""

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
-from tensorboardX.crc32c import crc32c
-from tensorboardX.proto import event_pb2
+from etils import epath, epy
 
-_messages: Any = event_pb2  # made when it is imported
-Event = _messages.Event
+with epy.lazy_imports():  # slow to import, and a plan or a refusal does without
+    from tensorboardX import crc32c
+    from tensorboardX.proto import event_pb2
+
+_messages: Any = event_pb2  # its classes are made when it is imported
 _MARK = "events.out.tfevents."
 
 
@@ -27,7 +28,7 @@ class Events:
         name = f"{_MARK}{int(time.time())}.{socket.gethostname()}"
         self._path = found[0] if found else folder / name
         begun = min(times.values(), default=time.time())
-        self._pending = [_record(Event(wall_time=begun, file_version="brain.Event:2"))]
+        self._pending = [_record(_messages.Event(wall_time=begun, file_version="brain.Event:2"))]
         for line in lines:
             self.add(line, times.get(int(line["step"])))
         self._whole = b"".join(self._pending)
@@ -39,7 +40,7 @@ class Events:
     def add(self, line: Mapping[str, int | float], wall_time: float | None = None) -> None:
         """Takes a line of the log; `flush` writes it."""
         now = time.time() if wall_time is None else wall_time
-        event = Event(wall_time=now, step=int(line["step"]))
+        event = _messages.Event(wall_time=now, step=int(line["step"]))
         for name, value in line.items():
             if name != "step":
                 event.summary.value.add(tag=name, simple_value=value)
@@ -74,7 +75,7 @@ def read(path: epath.PathLike) -> Iterator[Any]:
         body, end = data[12 : 12 + length], data[12 + length : 16 + length]
         if len(end) < 4 or _masked(data[:8]) != data[8:12] or _masked(body) != end:
             return
-        event = Event.FromString(body)
+        event = _messages.Event.FromString(body)
         if event.HasField("summary"):
             yield event
         data = data[16 + length :]
@@ -88,5 +89,5 @@ def _record(event: Any) -> bytes:
 
 
 def _masked(data: bytes) -> bytes:
-    found = crc32c(data)
+    found = crc32c.crc32c(data)
     return struct.pack("<I", ((found >> 15 | found << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
-from etils import epath
+from etils import epath, epy
 from jax import ShapeDtypeStruct, tree_util
 from jax.experimental import multihost_utils
 
 from kdjax import paths, tree
 from kdjax.types import PyTree
+
+with epy.lazy_imports():  # slow to import, and a plan or a refusal does without
+    import orbax.checkpoint as ocp
 
 
 @contextlib.contextmanager
@@ -39,7 +41,7 @@ def _abstract(pytree: PyTree) -> PyTree:
     )
 
 
-def orbax_checkpointer(handler: Any) -> ocp.Checkpointer:
+def orbax_checkpointer(handler: Any) -> "ocp.Checkpointer":
     """A checkpointer that waits for no other process, and leaves no thread where it fails."""
     this = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})

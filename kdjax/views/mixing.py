@@ -15,13 +15,16 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epy
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key, UInt32
-from scipy import special
 
 from kdjax import keys
 from kdjax.types import BadInput, PyTree
 from kdjax.views import fixed
 from kdjax.views.geometry import Image
+
+with epy.lazy_imports():  # slow to import, and few views are mixed
+    from scipy import special
 
 Mix: TypeAlias = Callable[..., tuple[Array, Array]]
 """`(key, view, view of the partner) -> (mixed, weight)`, hyper-parameters bound."""
