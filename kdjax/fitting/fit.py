@@ -1,6 +1,7 @@
 """Training as every stage does it: feed, views on the device, the step, the loop."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -293,7 +294,9 @@ class _Fitting:
             taken = data.take(resident, feed)
             return observing.with_ids(self._setup.views(taken, resident, key), taken["id"])
 
-        return self._parallel.compile(train.make_run_steps(batch, step))
+        shapes = [field.shape for field in self._setup.dataset.fields.values()]
+        shown = self._c.steps * self._c.batch * sum(map(math.prod, shapes))
+        return self._parallel.compile(train.make_run_steps(batch, step), brief=shown < train.BRIEF)
 
     def _feeds(self, start: int, stop: int) -> Iterator[tuple[int, PyTree]]:
         """The batches of these steps; see `kdjax.data.feed`."""

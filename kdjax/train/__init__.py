@@ -20,7 +20,7 @@ from kdjax.train.objective import (
     scheduled,
     weigh,
 )
-from kdjax.train.parallel import Parallel, check_batch, choose, rows_of_process
+from kdjax.train.parallel import BRIEF, Parallel, check_batch, choose, rows_of_process
 from kdjax.train.recalibrate import recalibrate, with_statistics
 from kdjax.train.recorder import Diverged, Recorder
 from kdjax.train.replay import Replayed, replay
@@ -31,6 +31,7 @@ from kdjax.train.sweep import Sweep, make_sweep_step, start_sweep, student
 
 __all__ = [
     "BESIDE",
+    "BRIEF",
     "MEMORY",
     "Checkpoints",
     "Diverged",

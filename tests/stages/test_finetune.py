@@ -10,6 +10,7 @@ from etils import epath
 from kdjax import config, losses, models, parse, pipeline, tasks, train
 from kdjax.contexts import Splits
 from kdjax.stages import finetune
+from kdjax.train import parallel
 from kdjax.types import BadInput
 
 
@@ -46,6 +47,17 @@ def test_bad_virtual_teachers(line, changes, message):
     named = {f"stages__teacher__{name}": value for name, value in changes.items()}
     with pytest.raises(BadInput, match=message):
         line.run(only=["teacher"], **named)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_training_that_is_shown_few_numbers_is_compiled_soon(line, monkeypatch, more):
+    line.run(only=["pretrain"])
+    asked = []
+    monkeypatch.setattr(parallel, "_soon", asked.append)  # what it gives are options: none
+    monkeypatch.setattr(train, "BRIEF", 5 * 16 * 64 + more)  # steps, images, pixels
+    line = line.copy(f"brief{more}", without="teacher")
+    line.run(only=["teacher"], stages__teacher__steps=5, stages__teacher__batch=16)
+    assert asked == [bool(more)]
 
 
 @pytest.mark.thorough

@@ -1,6 +1,7 @@
 import chex
 import flax.linen as nn
 import jax
+import jaxlib.version
 import numpy as np
 import optax
 import pytest
@@ -11,6 +12,7 @@ from kdjax.train import (
     choose,
     make_run_steps,
     make_train_step,
+    parallel,
     rows_of_process,
     weigh,
 )
@@ -130,6 +132,26 @@ def test_parts_of_a_batch_are_the_same_examples_on_any_number_of_devices():
     others = accumulated(single(), accumulate=4, order=runs_of_rows)
     for other in (whole, others):
         assert np.abs(expected[1]["loss"] - other[1]["loss"]).max() > 5e-3
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("way", [single, mapped, meshed])
+def test_what_is_compiled_soon_gives_the_same_numbers(way):
+    usual = way()
+    soon = usual._replace(compile=lambda run_steps: usual.compile(run_steps, brief=True))
+    found, expected = (accumulated(one, accumulate=2) for one in (soon, usual))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_only_where_it_was_measured_is_something_compiled_otherwise(monkeypatch):
+    monkeypatch.setattr(jaxlib.version, "__version__", "0.10.9")
+    assert parallel._soon(False) is None
+    assert parallel._soon(True) == {"xla_cpu_use_fusion_emitters": False}
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert parallel._soon(True) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(jaxlib.version, "__version__", "0.11.0")
+    assert parallel._soon(True) is None
 
 
 def test_a_feed_is_on_the_devices_before_it_is_used():
