@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -139,12 +140,20 @@ def _commands(one: Mapping[str, Any]) -> list[str]:
 
 
 def _but_for_seeds(one: Mapping[str, Any]) -> set[str]:
-    """Its commands without what says which seeds they run."""
+    """Its commands without what says which seeds they run, and how many of them side by side."""
     found = set()
     for command in _commands(one):
         command = re.sub(r"(?<=[:,])seeds=\d+(,|(?=\s|$))", "", command)
         command = re.sub(r"[:,](?=\s|$)", "", command)
-        found.add(re.sub(r"\s--config\.seeds=(\[[^]]*\]|\([^)]*\)|'[^']*'|\S+)", "", command))
+        words = iter(shlex.split(command))
+        kept = []
+        for word in words:
+            name, sign, _ = word.partition("=")
+            if name not in ("--config.seeds", "--jobs"):
+                kept.append(word)
+            elif not sign:
+                next(words, "")
+        found.add(shlex.join(kept))
     return found
 
 

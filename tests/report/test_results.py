@@ -94,9 +94,18 @@ def test_the_same_file_twice_is_refused(tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
-def test_seeds_are_said_in_other_places_of_the_same_command():
+@pytest.mark.parametrize(
+    "more",
+    [
+        "--config.seeds=[1]",
+        "'--config.seeds=[1,2]' --jobs=2",  # as a shell needs it, and a report has it
+        "--config.seeds '[1, 2]' --jobs 2",
+        "--jobs=2",
+    ],
+)
+def test_seeds_are_said_in_other_places_of_the_same_command(more):
     one, other = _of(0, say="seeds=1"), _of(1)
-    other["command"] = "kdjax --config=configs/x.py:few,seeds=2 --workdir=DIR --config.seeds=[1]"
+    other["command"] = f"kdjax --config=configs/x.py:few,seeds=2 --workdir=DIR {more}"
     assert results.joined({"a": one, "b": other})["seeds"] == [0, 1]
 
 
