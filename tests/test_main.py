@@ -611,13 +611,8 @@ def test_programs_are_kept_however_small_and_damaged_ones_are_compiled(tmp_path)
 WORDS = (*command.WORDS,)
 
 
-def test_help_lists_every_word_first_and_every_flag_without_jax():
-    """In a process of its own; nothing heavy is imported for it."""
-    names = ("jax", "flax", "numpy", "kdjax.types")
-    program = (
-        "import sys; from kdjax import main; sys.argv = ['kdjax', '--help']; main.program(); "
-        f"print(*(name for name in {names} if name in sys.modules))"
-    )
+def _printed(program: str) -> list[str]:
+    """The lines that a program prints, in a process of its own, which says nothing else."""
     ended = subprocess.run(
         [sys.executable, "-c", program],
         env=ENVIRONMENT,
@@ -626,7 +621,17 @@ def test_help_lists_every_word_first_and_every_flag_without_jax():
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    *lines, imported = ended.stdout.splitlines()
+    return ended.stdout.splitlines()
+
+
+def test_help_lists_every_word_first_and_every_flag_without_jax():
+    """In a process of its own; nothing heavy is imported for it."""
+    names = ("jax", "flax", "numpy", "kdjax.types")
+    program = (
+        "import sys; from kdjax import main; sys.argv = ['kdjax', '--help']; main.program(); "
+        f"print(*(name for name in {names} if name in sys.modules))"
+    )
+    *lines, imported = _printed(program)
     assert imported == ""
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 106
@@ -649,15 +654,7 @@ sys.argv = {argv}
 main.run()
 print(*slow, *(name for name in names if name in sys.modules))  # the digits need scipy
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1] == ""
+    assert _printed(program)[-1] == ""
 
 
 def test_help_of_every_word_and_what_is_below_all_does_without_jax():
@@ -673,15 +670,7 @@ for name in ("types", "files", "lock", "parse", "paths", "explain", "commands.wo
     importlib.import_module(f"kdjax.{name}")
 print(*(name for name in ("jax", "flax", "tensorflow", "orbax") if name in sys.modules))
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    *lines, imported = ended.stdout.splitlines()
+    *lines, imported = _printed(program)
     assert imported == ""
     assert [line.split()[2] for line in lines if line.startswith("usage: ")] == list(WORDS)
 
